@@ -1,0 +1,35 @@
+package hint_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+func TestOf(t *testing.T) {
+	inner := hint.Errorf("run this", "open: %w", fs.ErrNotExist)
+	tests := []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{errors.New("plain"), ""},
+		{inner, "run this"},
+		{fmt.Errorf("start: %w", inner), "run this"},
+		{hint.Wrap(inner, "rather this"), "rather this"},
+	}
+	for _, tt := range tests {
+		if got := hint.Of(tt.err); got != tt.want {
+			t.Errorf("Of(%v) = %q; want %q", tt.err, got, tt.want)
+		}
+	}
+	if !errors.Is(inner, fs.ErrNotExist) {
+		t.Error("a hinted error hides the error it wraps")
+	}
+	if hint.Wrap(nil, "x") != nil {
+		t.Error("Wrap(nil) != nil")
+	}
+}
