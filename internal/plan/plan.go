@@ -1,0 +1,127 @@
+// Package plan turns what the user wrote and what the host can do into what
+// will happen.
+//
+// It is pure: no disk, no network, no clock. A Plan is versioned JSON; it is
+// what --dry-run prints, what is saved beside the machine, and the whole input
+// of the image store, of the machine driver and of the supervisor. Nothing
+// downstream reads a configuration file or an environment variable again.
+package plan
+
+import "path/filepath"
+
+// Version is the version of the Plan's JSON. Fields are only ever added to
+// one version.
+const Version = 1
+
+// Plan is everything that is decided about one machine before anything is
+// done for it.
+type Plan struct {
+	Version   int       `json:"version"`
+	Name      string    `json:"name"` // lower-case letters, digits and hyphens, at most 63 bytes
+	Machine   Machine   `json:"machine"`
+	Image     Image     `json:"image"`
+	Guest     Guest     `json:"guest"`
+	Workspace Workspace `json:"workspace"`
+	Network   Network   `json:"network"`
+	Notes     []string  `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
+}
+
+// Accelerator is how the CPU of a machine is made.
+type Accelerator string
+
+// The accelerators. TCG emulates every instruction and needs QEMU >= 8.1.1.
+const (
+	KVM Accelerator = "kvm"
+	TCG Accelerator = "tcg"
+)
+
+// Machine is the virtual hardware. The set of devices is not here: it is the
+// same fixed slots for every machine, so that a saved boot fits all of them.
+type Machine struct {
+	Engine      string      `json:"engine"` // "qemu"
+	Accelerator Accelerator `json:"accelerator"`
+	Reason      string      `json:"reason"` // why this accelerator
+	VCPUs       int         `json:"vcpus"`
+	MemoryMiB   int         `json:"memory_mib"`
+	TSCKHz      int         `json:"tsc_khz,omitempty"` // TCG only: the host's TSC rate, 0 when unknown
+
+	QEMU QEMU `json:"qemu"`
+}
+
+// QEMU is the emulator that was chosen, and where its files are.
+type QEMU struct {
+	Path      string   `json:"path"`
+	Version   string   `json:"version"`
+	DataDirs  []string `json:"data_dirs,omitempty"`  // -L, in this order; empty for the built-in ones
+	ModuleDir string   `json:"module_dir,omitempty"` // QEMU_MODULE_DIR
+	Isolate   bool     `json:"isolate"`              // own user, network and IPC namespaces around it
+}
+
+// Image is what a machine's root file system and kernel are made of. Two plans
+// with equal Images share every layer.
+type Image struct {
+	Base     string   `json:"base"`               // "debian:trixie"
+	Packages []string `json:"packages,omitempty"` // on top of the base's own; sorted, no duplicates
+	Agents   []string `json:"agents,omitempty"`   // names in the agents' lock file; sorted, no duplicates
+}
+
+// Guest is who works in the machine and how it looks to them.
+type Guest struct {
+	Hostname string            `json:"hostname"`
+	User     User              `json:"user"`
+	Timezone string            `json:"timezone,omitempty"` // "Europe/Zurich"; empty for UTC
+	Locale   string            `json:"locale"`             // "C.UTF-8"
+	Env      map[string]string `json:"env,omitempty"`
+}
+
+// User is the guest's only human user. It is never root, whoever runs mayfly.
+type User struct {
+	Name   string  `json:"name"`
+	UID    int     `json:"uid"`
+	GID    int     `json:"gid"`
+	Groups []Group `json:"groups,omitempty"` // supplementary; gid 0 is never among them
+	Home   string  `json:"home"`             // absolute
+	Shell  string  `json:"shell"`            // a program's name, such as "zsh", looked up in the image
+}
+
+// Group is one supplementary group.
+type Group struct {
+	Name string `json:"name"`
+	GID  int    `json:"gid"`
+}
+
+// Workspace is the directory that the machine works on.
+type Workspace struct {
+	Path    string   `json:"path"` // absolute, the same on the host and in the guest; "" for none
+	Mode    string   `json:"mode"` // "copy"
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// Network is what the machine can reach.
+type Network struct {
+	Mode string `json:"mode"` // "none"
+}
+
+// Dir returns the directory in which commands start.
+func (p *Plan) Dir() string {
+	if p.Workspace.Path != "" {
+		return p.Workspace.Path
+	}
+	return filepath.Clean(p.Guest.User.Home)
+}
+
+// DiskSize is the virtual size in bytes of every disk of every machine. The
+// files are sparse. One size for all lets any file take any slot of a saved
+// boot: the capacity in the saved device state stays true.
+const DiskSize = 64 << 30
+
+// DiskSlots is the number of disks that every machine has, used or not.
+const DiskSlots = 8
+
+// The use of the slots.
+const (
+	SlotScratch    = 0 // ext4: upper directories of the root and of the workspace
+	SlotFirstLayer = 1 // EROFS, top layer first
+	MaxLayers      = 4
+	SlotWorkspace  = 5 // EROFS
+)
