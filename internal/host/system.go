@@ -1,0 +1,187 @@
+package host
+
+import (
+	"bufio"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuInfo is what matters of /proc/cpuinfo.
+type cpuInfo struct {
+	model  string
+	tscKHz int
+}
+
+// parseCPUInfo reads the first CPU of /proc/cpuinfo.
+//
+// On x86 the kernel prints bogomips as twice the rate of the time stamp counter
+// in MHz, because it takes loops_per_jiffy from the counter. That holds only for
+// a counter that keeps its rate (constant_tsc) and never stops (nonstop_tsc).
+func parseCPUInfo(text string) cpuInfo {
+	var c cpuInfo
+	var flags []string
+	var bogomips float64
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(line, ":")
+		if !ok {
+			if strings.TrimSpace(line) == "" && c.model != "" {
+				break // end of the first CPU
+			}
+			continue
+		}
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "model name":
+			c.model = value
+		case "flags":
+			flags = strings.Fields(value)
+		case "bogomips":
+			bogomips, _ = strconv.ParseFloat(value, 64) // 0 when it is no number
+		}
+	}
+	const maxKHz = 100_000_000 // 100 GHz: beyond it the text is not to be believed
+	khz := math.Round(bogomips * 500)
+	if khz > 0 && khz < maxKHz && slices.Contains(flags, "constant_tsc") && slices.Contains(flags, "nonstop_tsc") {
+		c.tscKHz = int(khz)
+	}
+	return c
+}
+
+// parseMemInfo reads /proc/meminfo into bytes.
+func parseMemInfo(text string) map[string]int64 {
+	m := make(map[string]int64)
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(line, ":")
+		fields := strings.Fields(value)
+		if len(fields) != 2 || fields[1] != "kB" {
+			continue
+		}
+		if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil && n >= 0 && n < math.MaxInt64/1024 {
+			m[key] = n * 1024
+		}
+	}
+	return m
+}
+
+// parseOSRelease reads the fields of os-release(5) that mayfly uses.
+func parseOSRelease(text string) OS {
+	var o OS
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if unquoted, err := strconv.Unquote(value); err == nil {
+			value = unquoted
+		}
+		value = strings.Trim(value, "'")
+		switch key {
+		case "ID":
+			o.ID = value
+		case "ID_LIKE":
+			o.Like = strings.Fields(value)
+		case "VERSION_CODENAME":
+			o.Codename = value
+		case "VERSION_ID":
+			o.Version = value
+		case "PRETTY_NAME":
+			o.Name = value
+		}
+	}
+	return o
+}
+
+// Is reports whether the distribution is id or derived from it.
+func (o OS) Is(id string) bool { return o.ID == id || slices.Contains(o.Like, id) }
+
+// timezone returns the name of the host's time zone: the target of
+// /etc/localtime, which is what the C library follows, else /etc/timezone.
+func timezone(o Options) string {
+	if target, err := os.Readlink(o.path("/etc/localtime")); err == nil {
+		if _, name, ok := strings.Cut(target, "/zoneinfo/"); ok && validZone(name) {
+			return name
+		}
+	}
+	if name := strings.TrimSpace(o.read("/etc/timezone")); validZone(name) {
+		return name
+	}
+	return "UTC"
+}
+
+var zonePattern = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+
+// validZone keeps paths that are no zone's name out of the guest.
+func validZone(name string) bool { return len(name) < 100 && zonePattern.MatchString(name) }
+
+// userNamespaces reports whether a normal user may make a user namespace, as
+// far as the kernel's settings tell.
+func userNamespaces(o Options) bool {
+	limit, err := strconv.Atoi(strings.TrimSpace(o.read("/proc/sys/user/max_user_namespaces")))
+	if err != nil || limit == 0 {
+		return false
+	}
+	// Debian's own switch, gone from newer kernels. (Ubuntu's AppArmor
+	// restriction is no obstacle: mmdebstrap has a profile that lifts it.)
+	return strings.TrimSpace(o.read("/proc/sys/kernel/unprivileged_userns_clone")) != "0"
+}
+
+// subIDCount is how many subordinate ids a Debian root file system needs.
+const subIDCount = 65536
+
+// hasSubIDs reports whether subuid(5) or subgid(5) text gives the user a range
+// that is large enough.
+func hasSubIDs(text string, u User) bool {
+	for line := range strings.Lines(text) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		if len(fields) != 3 || (fields[0] != u.Name && fields[0] != strconv.Itoa(u.UID)) {
+			continue
+		}
+		if n, err := strconv.ParseInt(fields[2], 10, 64); err == nil && n >= subIDCount {
+			return true
+		}
+	}
+	return false
+}
+
+// freeBytes returns the space free for this user on the file system that holds
+// dir, or will hold it once it is made.
+func freeBytes(dir string) int64 {
+	if dir == "" {
+		return 0
+	}
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if err == nil {
+			return int64(st.Bavail) * st.Bsize
+		}
+		parent := filepath.Dir(dir)
+		if err != unix.ENOENT || parent == dir {
+			return 0
+		}
+		dir = parent
+	}
+}
+
+var perlVersion = regexp.MustCompile(`^our \$VERSION\s*=\s*'([0-9][0-9A-Za-z.~+-]{0,30})'`)
+
+// mmdebstrapVersion reads the version out of the script: starting perl for it
+// would take longer than the rest of the probe.
+func mmdebstrapVersion(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 0; n < 100 && lines.Scan(); n++ {
+		if m := perlVersion.FindStringSubmatch(lines.Text()); m != nil {
+			return m[1]
+		}
+	}
+	return ""
+}
