@@ -1,0 +1,176 @@
+// Package tool runs the external programs that build images: mmdebstrap, npm,
+// mkfs.ext4.
+//
+// It takes a command and gives back an error that says what the program said
+// last. A program runs in a process group of its own. The group is asked to
+// stop when the context ends, so that the program can remove what it made, and
+// is killed when it does not; the program is also asked to stop when this
+// process dies, even by SIGKILL. Nothing here knows what the programs do.
+package tool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Grace is how long a program may clean up after its context has ended.
+// mmdebstrap removes a whole root file system in it.
+const Grace = 20 * time.Second
+
+// Cmd is a program to run.
+type Cmd struct {
+	Name   string    // of the program, found in PATH or in the system's sbin directories
+	Args   []string  // without the name
+	Dir    string    // working directory; empty for this process's own
+	Env    []string  // "NAME=value", added to this process's environment
+	Stdout io.Writer // nil discards it
+	Line   func(string)
+	// Line, if not nil, gets every line of standard error as it comes.
+}
+
+// Error is a program that did not succeed.
+type Error struct {
+	Name string
+	Tail string // the last lines of standard error
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Tail == "" {
+		return fmt.Sprintf("%s: %v", e.Name, e.Err)
+	}
+	return fmt.Sprintf("%s: %v; it said:\n%s", e.Name, e.Err, e.Tail)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Find returns the path of a program. Unlike exec.LookPath it also finds what
+// a normal user's PATH leaves out, such as mkfs.ext4 in /usr/sbin.
+func Find(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil || strings.ContainsRune(name, '/') {
+		return path, err
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(dir + "/" + name); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+// Run runs c to its end.
+func Run(ctx context.Context, c Cmd) error {
+	path, err := Find(c.Name)
+	if err != nil {
+		return &Error{Name: c.Name, Err: err}
+	}
+	stderr := &lines{each: c.Line}
+	cmd := exec.CommandContext(ctx, path, c.Args...)
+	cmd.Dir = c.Dir
+	cmd.Stdout = c.Stdout
+	cmd.Stderr = stderr
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8")
+	cmd.Env = append(cmd.Env, c.Env...)
+	// Pdeathsig reaches the program alone and not its group, hence SIGTERM: it
+	// gets to stop its own children.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	// Without WaitDelay a grandchild that keeps a pipe open would hold Wait.
+	cmd.WaitDelay = Grace
+
+	err = runLocked(cmd)
+	if cmd.Process != nil && ctx.Err() != nil {
+		// What is left of the group did not want to go.
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	stderr.flush()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
+	}
+	if err != nil {
+		return &Error{Name: c.Name, Tail: stderr.tail(), Err: err}
+	}
+	return nil
+}
+
+// runLocked runs cmd from one operating system thread: Pdeathsig is sent when
+// the thread that started the program ends, not the process.
+func runLocked(cmd *exec.Cmd) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		done <- cmd.Run()
+	}()
+	err := <-done
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return fmt.Errorf("left a process behind: %w", err)
+	}
+	return err
+}
+
+const (
+	tailLines = 20
+	lineBytes = 400
+)
+
+// lines keeps the last lines written to it. It is safe for concurrent use.
+type lines struct {
+	each func(string)
+
+	mu   sync.Mutex
+	part []byte   // guarded by mu
+	last []string // guarded by mu
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range p {
+		// dpkg rewrites its progress with carriage returns.
+		if b == '\n' || b == '\r' {
+			l.endLocked()
+		} else if len(l.part) < lineBytes {
+			l.part = append(l.part, b)
+		}
+	}
+	return len(p), nil
+}
+
+func (l *lines) endLocked() {
+	line := string(bytes.TrimSpace(l.part))
+	l.part = l.part[:0]
+	if line == "" {
+		return
+	}
+	if l.each != nil {
+		l.each(line)
+	}
+	if len(l.last) == tailLines {
+		l.last = l.last[1:]
+	}
+	l.last = append(l.last, line)
+}
+
+func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked()
+}
+
+func (l *lines) tail() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.last, "\n")
+}

@@ -1,0 +1,81 @@
+package tool_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/image/tool"
+)
+
+func TestRun(t *testing.T) {
+	var out strings.Builder
+	var seen []string
+	err := tool.Run(t.Context(), tool.Cmd{
+		Name:   "sh",
+		Args:   []string{"-c", `echo "$WORD"; echo one >&2; printf 'two\rthree' >&2`},
+		Env:    []string{"WORD=hello"},
+		Stdout: &out,
+		Line:   func(s string) { seen = append(seen, s) },
+	})
+	if err != nil || out.String() != "hello\n" {
+		t.Errorf("Run() = %q, %v; want hello", out.String(), err)
+	}
+	if got := strings.Join(seen, " "); got != "one two three" {
+		t.Errorf("lines = %q; want one two three", got)
+	}
+}
+
+func TestRunErrors(t *testing.T) {
+	err := tool.Run(t.Context(), tool.Cmd{Name: "sh", Args: []string{"-c", "seq 100 >&2; exit 3"}})
+	toolErr, ok := errors.AsType[*tool.Error](err)
+	if !ok {
+		t.Fatalf("Run() = %v; want a *tool.Error", err)
+	}
+	if lines := strings.Split(toolErr.Tail, "\n"); len(lines) != 20 || lines[0] != "81" {
+		t.Errorf("tail = %q; want the last 20 lines", lines)
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() != 3 {
+		t.Errorf("Run() = %v; want exit status 3 in it", err)
+	}
+	err = tool.Run(t.Context(), tool.Cmd{Name: "no-such-program-of-ours"})
+	if !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("Run(missing) = %v; want exec.ErrNotFound", err)
+	}
+}
+
+// A program that is cancelled cleans up after itself, and its children go too.
+func TestRunCancel(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	started := filepath.Join(dir, "started")
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(started); err == nil {
+				cancel()
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	begin := time.Now()
+	err := tool.Run(ctx, tool.Cmd{
+		Name: "sh",
+		Dir:  dir,
+		Args: []string{"-c", "trap 'touch cleaned; exit 1' TERM; touch started; sleep 60 & wait"},
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Run() = %v; want context.Canceled", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "cleaned")); err != nil {
+		t.Errorf("the program did not get to clean up: %v", err)
+	}
+	if d := time.Since(begin); d > tool.Grace/2 {
+		t.Errorf("took %v", d)
+	}
+}
