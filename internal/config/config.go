@@ -1,0 +1,312 @@
+// Package config reads what the user wrote: TOML files, profiles and the
+// command line, merged into one Config.
+//
+// It is strict. An unknown key, a wrong type and a bad value are errors, and
+// all of them are reported at once, each with its file and line and, where
+// there is one, a suggestion. What flows in are files that the caller has read
+// (ReadFile) and settings from flags and the environment; the only files that
+// the package opens by itself are the profiles that those name, in the one
+// directory that it is given. It does not look at the host, does not decide
+// whether a repository's file is trusted and fills in no value that depends on
+// the machine: that is package plan's.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Version is the version of the file format: `version = 1` in each file.
+const Version = 1
+
+// Config is the merged configuration. The zero value of a field that has no
+// default here is for plan to choose.
+type Config struct {
+	Profiles  []string // merged, in this order; for people to read
+	Machine   Machine
+	Image     Image
+	Workspace Workspace
+	Network   Network
+	Home      Home
+	Env       map[string]string // values may hold $HOME and $USER, see Expand
+}
+
+// Machine is the section [machine].
+type Machine struct {
+	VCPUs        int    // 8; 0: chosen for the host
+	MemoryMiB    int    // memory = "4GiB"; 0: chosen for the host
+	Engine       string // "auto" or "qemu"
+	Accel        string // "auto", "kvm" or "tcg"
+	AllowOldQEMU bool   // start even a QEMU whose emulation is known to be broken
+}
+
+// Image is the section [image].
+type Image struct {
+	Base     string   // "debian:trixie"
+	Packages []string // "ripgrep"; may hold a name twice
+	Agents   []string // "claude"; may hold a name twice
+}
+
+// Workspace is the section [workspace].
+type Workspace struct {
+	Path    string   // absolute, or begins with "~/"; "": the current directory
+	Mode    string   // "copy"
+	Exclude []string // "node_modules"
+}
+
+// Network is the section [network].
+type Network struct {
+	Mode string // "none"
+}
+
+// Home is the section [home].
+type Home struct {
+	Shell string // "zsh"; "": like the user's own
+}
+
+// Default returns the configuration of a user who wrote nothing.
+func Default() Config {
+	return Config{
+		Machine:   Machine{Engine: "auto", Accel: "auto"},
+		Image:     Image{Base: "debian:trixie"},
+		Workspace: Workspace{Mode: "copy"},
+		Network:   Network{Mode: "none"},
+	}
+}
+
+// File is a configuration file that has been read. The caller who asks the
+// user to trust a file and the parser see the same bytes, whatever becomes of
+// the file meanwhile.
+type File struct {
+	Path string // for messages; a relative workspace.path is relative to its directory
+	Data []byte
+}
+
+// MaxFileSize bounds a configuration file.
+const MaxFileSize = 64 << 10
+
+// ReadFile reads the configuration file at path. The file may come from an
+// untrusted repository: one that is too large, a FIFO or a device is an error.
+func ReadFile(path string) (File, error) {
+	// O_NONBLOCK: opening a FIFO must not wait for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return File{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return File{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return File{}, fmt.Errorf("read the configuration: %s is not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err != nil {
+		return File{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	if len(data) > MaxFileSize {
+		return File{}, fmt.Errorf("read the configuration: %s is larger than %d KiB", path, MaxFileSize>>10)
+	}
+	return File{Path: path, Data: data}, nil
+}
+
+// Setting is one value that does not come from a file.
+type Setting struct {
+	From  string // what the user wrote, for messages: "--memory", "MAYFLY_MEMORY"
+	Key   string // the key in a file: "machine.memory", "env.GOFLAGS"
+	Value any    // string, bool, int or []string
+}
+
+// Sources are all the places that a configuration comes from. Later ones win.
+type Sources struct {
+	// Detected are profiles that the project's files ask for (Detect).
+	Detected []string
+	// Files in the order of their precedence: the user's, the project's.
+	Files []File
+	// Settings are those of the environment and then of the command line.
+	Settings []Setting
+	// ProfileDir holds the user's own profiles, NAME.toml; empty for none.
+	ProfileDir string
+}
+
+// Load merges the sources. Scalars replace, lists append, tables merge; the
+// profiles that a source names come before its own values. The error holds an
+// *Error for everything that is wrong.
+func Load(s Sources) (Config, error) {
+	m := merger{cfg: Default(), dir: s.ProfileDir}
+	m.profiles(origin{name: "profile chosen for this directory"}, s.Detected)
+	for _, f := range s.Files {
+		settings, errs := parse(f)
+		m.errs = append(m.errs, errs...)
+		m.merge(settings)
+	}
+	settings := make([]setting, 0, len(s.Settings))
+	for _, v := range s.Settings {
+		settings = append(settings, setting{origin{name: v.From}, v.Key, v.Value})
+	}
+	m.merge(settings)
+	if len(m.errs) > 0 {
+		return Config{}, join(m.errs)
+	}
+	return m.cfg, nil
+}
+
+// Check reports what is wrong with one file, without its profiles.
+func Check(f File) error {
+	settings, errs := parse(f)
+	cfg := Default()
+	for _, s := range settings {
+		if err := apply(&cfg, s); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return join(errs)
+}
+
+// merger is a configuration in the making.
+type merger struct {
+	cfg  Config
+	dir  string
+	errs []*Error
+}
+
+// merge applies the settings of one source, its profiles first.
+func (m *merger) merge(settings []setting) {
+	for _, s := range settings {
+		if s.key == "profiles" {
+			names, err := asList(s)
+			if err != nil {
+				m.errs = append(m.errs, err)
+				continue
+			}
+			m.profiles(s.origin, names)
+		}
+	}
+	for _, s := range settings {
+		if s.key == "profiles" {
+			continue
+		}
+		if err := apply(&m.cfg, s); err != nil {
+			m.errs = append(m.errs, err)
+		}
+	}
+}
+
+// profiles merges the named profiles; one that was merged before keeps its
+// place.
+func (m *merger) profiles(from origin, names []string) {
+	for _, name := range names {
+		if slices.Contains(m.cfg.Profiles, name) {
+			continue
+		}
+		settings, errs := loadProfile(m.dir, name, from)
+		m.errs = append(m.errs, errs...)
+		if len(errs) > 0 {
+			continue
+		}
+		m.cfg.Profiles = append(m.cfg.Profiles, name)
+		for _, s := range settings {
+			if err := apply(&m.cfg, s); err != nil {
+				m.errs = append(m.errs, err)
+			}
+		}
+	}
+}
+
+// origin is where a value was written.
+type origin struct {
+	name string // a file's path or a flag
+	line int    // 0 when name is no file
+}
+
+// setting is one value of a source.
+type setting struct {
+	origin
+	key   string
+	value any
+}
+
+// Error is one thing that is wrong in the configuration.
+type Error struct {
+	File       string // a file's path, or the flag
+	Line       int    // 0 when File is no file
+	Key        string // "machine.memory"; empty for an error of syntax
+	Msg        string
+	Suggestion string // what was probably meant
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	if e.Key != "" && e.Line > 0 { // a flag's name says it already
+		b.WriteString(": " + e.Key)
+	}
+	b.WriteString(": " + e.Msg)
+	if e.Suggestion != "" {
+		fmt.Fprintf(&b, " (did you mean %q?)", e.Suggestion)
+	}
+	return b.String()
+}
+
+// errorf returns an Error about s.
+func (s setting) errorf(format string, args ...any) *Error {
+	return &Error{File: s.name, Line: s.line, Key: s.key, Msg: fmt.Sprintf(format, args...)}
+}
+
+// join makes one error of all, those of one file in the order of its lines.
+func join(errs []*Error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	all := make([]error, 0, len(errs))
+	slices.SortStableFunc(errs, func(a, b *Error) int {
+		if a.File != b.File {
+			return 0
+		}
+		return cmp.Compare(a.Line, b.Line)
+	})
+	next := ""
+	for _, e := range errs {
+		all = append(all, e)
+		if next == "" && e.Line > 0 {
+			next = fmt.Sprintf("$EDITOR +%d %s", e.Line, quote(e.File))
+		}
+	}
+	if err := errors.Join(all...); next == "" {
+		return err
+	} else {
+		return hint.Wrap(err, next)
+	}
+}
+
+// quote makes path one word of a shell command.
+func quote(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@%:,", r)
+	}
+	if path != "" && strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// abs makes a workspace path that a file gives relative to itself absolute.
+func (f File) abs(path string) string {
+	if path == "" || filepath.IsAbs(path) || strings.HasPrefix(path, "~") {
+		return path
+	}
+	return filepath.Join(filepath.Dir(f.Path), path)
+}

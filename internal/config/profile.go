@@ -1,0 +1,100 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Profile is a built-in profile: what it adds to an image.
+type Profile struct {
+	Name     string
+	Packages []string
+	Agents   []string
+}
+
+// Profiles returns the built-in profiles, sorted by name.
+func Profiles() []Profile {
+	golang := []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep"}
+	p := []Profile{
+		{Name: "c", Packages: []string{"gcc", "g++", "make", "cmake", "meson", "ninja-build", "pkgconf", "gdb", "git", "ripgrep"}},
+		{Name: "emacs", Packages: []string{"emacs-nox"}},
+		{Name: "go", Packages: golang},
+		{Name: "go-protobuf", Packages: append(slices.Clone(golang), "protobuf-compiler")},
+		{Name: "node", Packages: []string{"nodejs", "npm", "git", "ripgrep"}},
+		{Name: "python", Packages: []string{"python3", "python3-venv", "python3-pip", "git", "ripgrep"}},
+	}
+	for _, agent := range Agents() {
+		p = append(p, Profile{Name: agent, Agents: []string{agent}})
+	}
+	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
+	return p
+}
+
+var profileName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// loadProfile returns the settings of a profile: the user's own of that name,
+// else the built-in one. from is where it was asked for.
+func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
+	at := setting{origin: from, key: "profiles"}
+	if !profileName.MatchString(name) { // also keeps the path below inside dir
+		return nil, []*Error{at.errorf("%s is not a profile's name: lower-case letters, digits and hyphens only", shortQuote(name))}
+	}
+	if dir != "" {
+		f, err := ReadFile(filepath.Join(dir, name+".toml"))
+		if err == nil {
+			return parseProfile(f)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, []*Error{at.errorf("profile %q: %v", name, err)}
+		}
+	}
+	builtin := Profiles()
+	i := slices.IndexFunc(builtin, func(p Profile) bool { return p.Name == name })
+	if i < 0 {
+		return nil, []*Error{unknownProfile(at, dir, name)}
+	}
+	here := origin{name: "built-in profile " + name}
+	return []setting{
+		{here, "image.packages", builtin[i].Packages},
+		{here, "image.agents", builtin[i].Agents},
+	}, nil
+}
+
+func parseProfile(f File) ([]setting, []*Error) {
+	settings, errs := parse(f)
+	for _, s := range settings {
+		if s.key == "profiles" {
+			errs = append(errs, s.errorf("a profile cannot name other profiles"))
+		}
+	}
+	return settings, errs
+}
+
+// unknownProfile lists what there is, the user's own profiles included.
+func unknownProfile(at setting, dir, name string) *Error {
+	var names []string
+	for _, p := range Profiles() {
+		names = append(names, p.Name)
+	}
+	if entries, err := os.ReadDir(dir); dir != "" && err == nil {
+		for _, e := range entries {
+			if own, ok := strings.CutSuffix(e.Name(), ".toml"); ok && profileName.MatchString(own) {
+				names = append(names, own)
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	e := at.errorf("no profile %q; there is %s", name, strings.Join(names, ", "))
+	if dir != "" {
+		e.Msg += fmt.Sprintf("; your own would be %s", filepath.Join(dir, name+".toml"))
+	}
+	e.Suggestion = nearest(name, names)
+	return e
+}

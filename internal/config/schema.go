@@ -1,0 +1,329 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// field is one key of the file format: what it is called, and how its value is
+// checked and stored. The table is the whole format.
+type field struct {
+	key   string
+	apply func(*Config, setting) *Error
+}
+
+var fields = []field{
+	{"machine.vcpus", func(c *Config, s setting) *Error { return asInt(s, 1, maxVCPUs, &c.Machine.VCPUs) }},
+	{"machine.memory", func(c *Config, s setting) *Error { return asMemory(s, &c.Machine.MemoryMiB) }},
+	{"machine.engine", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Engine, "auto", "qemu") }},
+	{"machine.accel", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Accel, "auto", "kvm", "tcg") }},
+	{"machine.allow_old_qemu", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.AllowOldQEMU) }},
+	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
+	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
+	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
+	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
+	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy") }},
+	{"workspace.exclude", func(c *Config, s setting) *Error { return appendList(s, &c.Workspace.Exclude, checkPattern) }},
+	{"network.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Network.Mode, "none") }},
+	{"home.shell", func(c *Config, s setting) *Error { return asShell(s, &c.Home.Shell) }},
+}
+
+// sections are the tables that keys are in. The names in [env] are free.
+var sections = []string{"machine", "image", "workspace", "network", "home", "env"}
+
+// later are keys, and values of keys, of the design that this version does not
+// have: whoever writes one did not mistype.
+var (
+	laterKeys = []string{
+		"machine.autostart", "workspace.clone", "share", "volume", "secrets",
+		"network.egress", "network.allow", "network.ports",
+		"home.dotfiles", "home.shell_init",
+	}
+	laterValues = map[string][]string{
+		"machine.engine": {"cloud-hypervisor", "firecracker"},
+		"workspace.mode": {"share"},
+		"network.mode":   {"user", "bridge"},
+	}
+)
+
+// Limits that do not depend on the host. QEMU's q35 has at most 255 CPUs
+// without interrupt remapping.
+const (
+	maxVCPUs     = 255
+	MinMemoryMiB = 256 // a Debian guest does not start with less
+	maxMemoryMiB = 1 << 20
+)
+
+const notInThisVersion = "not in this version of mayfly"
+
+func isSection(key string) bool { return slices.Contains(sections, key) }
+
+func findField(key string) (field, bool) {
+	i := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
+	if i < 0 {
+		return field{}, false
+	}
+	return fields[i], true
+}
+
+// known reports whether apply has a meaning for key.
+func known(key string) bool {
+	_, ok := findField(key)
+	return ok || key == "profiles" || strings.HasPrefix(key, "env.")
+}
+
+// unknown returns the error for a key that known refuses, without its place.
+func unknown(key string) *Error {
+	if slices.Contains(laterKeys, key) {
+		return &Error{Key: key, Msg: notInThisVersion}
+	}
+	names := append(slices.Clone(sections), "profiles", "version")
+	section := ""
+	if i := strings.IndexByte(key, '.'); i >= 0 {
+		section, names = key[:i+1], nil
+	}
+	for _, f := range fields {
+		if section != "" && strings.HasPrefix(f.key, section) {
+			names = append(names, strings.TrimPrefix(f.key, section))
+		}
+	}
+	e := &Error{Key: key, Msg: "unknown key", Suggestion: nearest(strings.TrimPrefix(key, section), names)}
+	if e.Suggestion == "" {
+		// Right name, wrong place: `memory = …` above the first table.
+		for _, f := range fields {
+			if _, name, _ := strings.Cut(f.key, "."); name == strings.TrimPrefix(key, section) {
+				e.Suggestion = f.key
+			}
+		}
+	}
+	return e
+}
+
+// apply checks one setting and stores it.
+func apply(c *Config, s setting) *Error {
+	if name, ok := strings.CutPrefix(s.key, "env."); ok {
+		return applyEnv(c, s, name)
+	}
+	f, ok := findField(s.key)
+	if !ok {
+		e := unknown(s.key)
+		e.File, e.Line = s.name, s.line
+		return e
+	}
+	return f.apply(c, s)
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func applyEnv(c *Config, s setting, name string) *Error {
+	if !envName.MatchString(name) {
+		return s.errorf("not a variable's name: letters, digits and _ only")
+	}
+	var value string
+	if err := asString(s, &value); err != nil {
+		return err
+	}
+	if strings.ContainsRune(value, 0) {
+		return s.errorf("a variable's value cannot hold a zero byte")
+	}
+	if _, err := Expand(value, map[string]string{"HOME": "", "USER": ""}); err != nil {
+		return s.errorf("%v", err)
+	}
+	// A copy, because the map is not this Config's alone.
+	env := maps.Clone(c.Env)
+	if env == nil {
+		env = make(map[string]string)
+	}
+	env[name] = value
+	c.Env = env
+	return nil
+}
+
+func asString(s setting, dst *string) *Error {
+	v, ok := s.value.(string)
+	if !ok {
+		return s.errorf("must be a string, not %s", describe(s.value))
+	}
+	*dst = v
+	return nil
+}
+
+func asBool(s setting, dst *bool) *Error {
+	v, ok := s.value.(bool)
+	if !ok {
+		return s.errorf("must be true or false, not %s", describe(s.value))
+	}
+	*dst = v
+	return nil
+}
+
+func asInt(s setting, min, max int, dst *int) *Error {
+	var n int64
+	switch v := s.value.(type) {
+	case int64:
+		n = v
+	case int:
+		n = int64(v)
+	default:
+		return s.errorf("must be a whole number, not %s", describe(s.value))
+	}
+	if n < int64(min) || n > int64(max) {
+		return s.errorf("is %d; must be between %d and %d", n, min, max)
+	}
+	*dst = int(n)
+	return nil
+}
+
+func asOneOf(s setting, dst *string, values ...string) *Error {
+	var v string
+	if err := asString(s, &v); err != nil {
+		return err
+	}
+	if slices.Contains(values, v) {
+		*dst = v
+		return nil
+	}
+	if slices.Contains(laterValues[s.key], v) {
+		return s.errorf("%q is %s; there is %s", v, notInThisVersion, quotedList(values))
+	}
+	e := s.errorf("is %s; must be %s", shortQuote(v), quotedList(values))
+	e.Suggestion = nearest(v, values)
+	return e
+}
+
+// asList returns the strings of a list.
+func asList(s setting) ([]string, *Error) {
+	if v, ok := s.value.([]string); ok {
+		return v, nil
+	}
+	list, ok := s.value.([]any)
+	if !ok {
+		return nil, s.errorf("must be a list of strings, not %s", describe(s.value))
+	}
+	out := make([]string, 0, len(list))
+	for i, element := range list {
+		v, ok := element.(string)
+		if !ok {
+			return nil, s.errorf("must be a list of strings; element %d is %s", i+1, describe(element))
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func appendList(s setting, dst *[]string, check func(string) (msg, suggestion string)) *Error {
+	list, err := asList(s)
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		if msg, suggestion := check(v); msg != "" {
+			e := s.errorf("%s", msg)
+			e.Suggestion = suggestion
+			return e
+		}
+	}
+	*dst = append(slices.Clip(*dst), list...)
+	return nil
+}
+
+// packageName is Debian policy 5.6.7, and what keeps a name from being an
+// option or a second name on a command line.
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`)
+
+func checkPackage(name string) (msg, suggestion string) {
+	if packageName.MatchString(name) {
+		return "", ""
+	}
+	if lower := strings.ToLower(name); packageName.MatchString(lower) {
+		suggestion = lower
+	}
+	return fmt.Sprintf("%s is not a Debian package's name", shortQuote(name)), suggestion
+}
+
+// Agents are the coding agents that an image can hold.
+func Agents() []string { return []string{"claude", "codex", "opencode"} }
+
+func checkAgent(name string) (msg, suggestion string) {
+	if slices.Contains(Agents(), name) {
+		return "", ""
+	}
+	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(Agents())), nearest(name, Agents())
+}
+
+func checkPattern(pattern string) (msg, suggestion string) {
+	if pattern == "" || len(pattern) > 4096 || strings.ContainsFunc(pattern, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Sprintf("%s is not a pattern for file names", shortQuote(pattern)), ""
+	}
+	return "", ""
+}
+
+func asPath(s setting, dst *string) *Error {
+	var path string
+	if err := asString(s, &path); err != nil {
+		return err
+	}
+	switch {
+	case path == "":
+		return s.errorf("is empty; leave it out for the current directory")
+	case strings.ContainsRune(path, 0) || len(path) > 4096:
+		return s.errorf("is not a path")
+	case path != "~" && !strings.HasPrefix(path, "~/") && !strings.HasPrefix(path, "/"):
+		return s.errorf("is %s; must be absolute or begin with ~/", shortQuote(path))
+	}
+	*dst = path
+	return nil
+}
+
+// Shells are the login shells that a guest's user can have.
+func Shells() []string { return []string{"bash", "dash", "fish", "sh", "zsh"} }
+
+func asShell(s setting, dst *string) *Error {
+	if path, ok := s.value.(string); ok && strings.ContainsRune(path, '/') {
+		e := s.errorf("must be a program's name without a directory")
+		e.Suggestion = nearest(path[strings.LastIndexByte(path, '/')+1:], Shells())
+		return e
+	}
+	return asOneOf(s, dst, Shells()...)
+}
+
+var memorySize = regexp.MustCompile(`^([0-9]{1,9}) ?([A-Za-z]*)$`)
+
+// asMemory reads "4GiB" or "512MiB".
+func asMemory(s setting, dst *int) *Error {
+	v, ok := s.value.(string)
+	if !ok {
+		return s.errorf("must be a string such as \"4GiB\", not %s", describe(s.value))
+	}
+	m := memorySize.FindStringSubmatch(v)
+	if m == nil {
+		return s.errorf("is %s; must be a size such as \"4GiB\" or \"512MiB\"", shortQuote(v))
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		return s.errorf("is %s; must be a size such as \"4GiB\" or \"512MiB\"", shortQuote(v))
+	}
+	switch m[2] {
+	case "GiB":
+		n <<= 10
+	case "MiB":
+	default:
+		e := s.errorf("is %s; must be a size such as \"4GiB\" or \"512MiB\"", shortQuote(v))
+		switch strings.ToLower(m[2]) {
+		case "g", "gb", "gib":
+			e.Suggestion = m[1] + "GiB"
+		case "m", "mb", "mib":
+			e.Suggestion = m[1] + "MiB"
+		}
+		return e
+	}
+	if n < MinMemoryMiB || n > maxMemoryMiB {
+		return s.errorf("is %s; must be between %dMiB and %dGiB", shortQuote(v), MinMemoryMiB, maxMemoryMiB>>10)
+	}
+	*dst = n
+	return nil
+}
