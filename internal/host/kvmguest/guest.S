@@ -240,17 +240,17 @@ long_mode:
 	say	'\n'
 
 	mov	eax, 0x10		/* QEMU exits with 0x10 << 1 | 1 */
-	mov	dx, EXIT
-	out	dx, eax
+	jmp	exit
 
 	/* Anything unexpected ends here; the last letter says where it happened. */
 stop:
 	cli
 	say	'!'
 	mov	eax, 0x11
+exit:
 	mov	dx, EXIT
 	out	dx, eax
-1:	hlt
+1:	hlt				/* QEMU may take a moment to exit */
 	jmp	1b
 
 	/* Make the interrupt gate ecx lead to rax. Uses rdx. */
