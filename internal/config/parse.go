@@ -25,7 +25,7 @@ func parse(f File) ([]setting, []*Error) {
 	}
 	var doc map[string]any
 	if err := toml.Unmarshal(f.Data, &doc); err != nil {
-		e := &Error{File: f.Path, Line: 1, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
+		e := &Error{File: f.Path, Line: 1, Msg: oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
 		if d, ok := errors.AsType[*toml.DecodeError](err); ok {
 			e.Line, _ = d.Position()
 		}
@@ -159,6 +159,17 @@ func joinKey(prefix, name string) string {
 		return name
 	}
 	return prefix + "." + name
+}
+
+// oneLine makes go-toml's message, which may hold a key as it is in the file,
+// safe to print.
+func oneLine(msg string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, msg)
 }
 
 // describe says what a value is, for an error.

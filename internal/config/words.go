@@ -13,7 +13,7 @@ func nearest(word string, candidates []string) string {
 		return "" // not a typing error, and distance costs the product of the lengths
 	}
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), c); d <= limit && c != word {
+		if d := distance(strings.ToLower(word), c); d <= limit {
 			best, limit = c, d-1
 		}
 	}
