@@ -1,0 +1,248 @@
+package erofs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskDirent is an entry of a directory in an image.
+type diskDirent struct {
+	name  string
+	nid   uint64
+	ftype byte
+}
+
+// block reads the entries in block i of a directory.
+func (f *file) block(i int64) ([]diskDirent, error) {
+	b := make([]byte, min(blockSize, f.size-i*blockSize))
+	if _, err := f.ReadAt(b, i*blockSize); err != nil {
+		return nil, err
+	}
+	bad := func() error { return fmt.Errorf("%w: block %d of directory %d", ErrCorrupt, i, f.nid) }
+	if len(b) < direntSize {
+		return nil, bad()
+	}
+	le := binary.LittleEndian
+	start := int(le.Uint16(b[8:]))
+	if start == 0 || start%direntSize != 0 || start > len(b) {
+		return nil, bad()
+	}
+	entries := make([]diskDirent, start/direntSize)
+	for j := range entries {
+		record := b[j*direntSize:]
+		from, to := int(le.Uint16(record[8:])), len(b)
+		last := j+1 == len(entries)
+		if !last {
+			to = int(le.Uint16(record[direntSize+8:]))
+		}
+		if from < start || from > to || to > len(b) {
+			return nil, bad()
+		}
+		name := string(b[from:to])
+		if last {
+			name, _, _ = strings.Cut(name, "\x00")
+		}
+		if name != "." && name != ".." && checkName(name) != nil {
+			return nil, bad()
+		}
+		if j > 0 && name <= entries[j-1].name {
+			return nil, bad()
+		}
+		entries[j] = diskDirent{name, le.Uint64(record), record[10]}
+	}
+	return entries, nil
+}
+
+// blocks is the number of a directory's blocks.
+func (f *file) blocks() int64 { return (f.size + blockSize - 1) / blockSize }
+
+// find returns the entry of a directory with a name.
+func (f *file) find(name string) (diskDirent, bool, error) {
+	// The last block whose first name is not behind the name.
+	low, high := int64(0), f.blocks()
+	var found []diskDirent
+	for low < high {
+		mid := low + (high-low)/2
+		entries, err := f.block(mid)
+		if err != nil {
+			return diskDirent{}, false, err
+		}
+		if entries[0].name <= name {
+			low, found = mid+1, entries
+		} else {
+			high = mid
+		}
+	}
+	for _, e := range found {
+		if e.name == name {
+			return e, true, nil
+		}
+	}
+	return diskDirent{}, false, nil
+}
+
+// child reads the inode of an entry.
+func (im *Image) child(e diskDirent) (*file, error) {
+	f, err := im.file(e.nid)
+	if err != nil {
+		return nil, err
+	}
+	if ftype, _ := fileType(uint32(f.mode)); ftype != e.ftype {
+		return nil, fmt.Errorf("%w: entry %q has not the type of its inode", ErrCorrupt, e.name)
+	}
+	return f, nil
+}
+
+// find resolves a path; symbolic links are not followed.
+func (im *Image) find(path string) (*file, error) {
+	path, err := checkPath(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := im.root()
+	if err != nil || path == "" {
+		return f, err
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		if !f.isDir() {
+			return nil, notExist(path)
+		}
+		switch e, ok, err := f.find(name); {
+		case err != nil:
+			return nil, err
+		case !ok:
+			return nil, notExist(path)
+		default:
+			if f, err = im.child(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return f, nil
+}
+
+// Lookup describes the file at a path. Symbolic links are not followed, and
+// Link is never set. The error wraps fs.ErrNotExist when there is none.
+func (im *Image) Lookup(path string) (Entry, error) {
+	f, err := im.find(path)
+	if err != nil {
+		return Entry{}, err
+	}
+	return f.entry(path)
+}
+
+// Open returns the content of the regular file at a path.
+func (im *Image) Open(path string) (*io.SectionReader, error) {
+	f, err := im.find(path)
+	if err != nil {
+		return nil, err
+	}
+	if f.mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrInvalid}
+	}
+	return f.open(), nil
+}
+
+// WalkFunc is called for every file of an image. The content of a regular file
+// is what open returns; for other types open is nil. When it returns
+// [fs.SkipDir] for a directory, what is below is left out; [fs.SkipAll] ends
+// the walk.
+type WalkFunc func(e Entry, open func() *io.SectionReader) error
+
+// Walk calls fn for all files, in the order of a sorted depth-first walk: the
+// root (".") first, directories before what is in them, names by their bytes.
+// The second and later names of a file have Link set to the first, and open
+// still works on them.
+func (im *Image) Walk(fn WalkFunc) error {
+	root, err := im.root()
+	if err != nil {
+		return fmt.Errorf("read erofs image: %w", err)
+	}
+	w := walker{im: im, fn: fn, seen: make(map[uint64]string)}
+	if err := w.visit(root, "."); err != nil && err != fs.SkipAll {
+		return err
+	}
+	return nil
+}
+
+// walker is a walk under way. Its counters keep an image whose directories or
+// contents overlap from being larger than it is: our writer shares nothing.
+type walker struct {
+	im      *Image
+	fn      WalkFunc
+	seen    map[uint64]string // paths by inode; of directories too, against loops
+	content int64
+}
+
+func (w *walker) visit(f *file, path string) error {
+	bad := func(err error) error { return fmt.Errorf("read erofs image: %q: %w", path, err) }
+	if len(path) > maxPath {
+		return bad(fmt.Errorf("%w: path too long", ErrCorrupt))
+	}
+	e, err := f.entry(path)
+	if err != nil {
+		return bad(err)
+	}
+	first, again := w.seen[f.nid]
+	switch {
+	case again && (f.isDir() || f.nlink == 1):
+		return bad(fmt.Errorf("%w: it is %q as well", ErrCorrupt, first))
+	case again:
+		e.Link = first
+	case len(w.seen) >= maxEntries:
+		return bad(fmt.Errorf("%w: more than %d files", ErrCorrupt, maxEntries))
+	default:
+		w.seen[f.nid] = path
+		if f.layout != layoutChunks {
+			w.content += f.size
+		}
+		if w.content > w.im.size {
+			return bad(fmt.Errorf("%w: contents overlap", ErrCorrupt))
+		}
+	}
+	var open func() *io.SectionReader
+	if f.mode&unix.S_IFMT == unix.S_IFREG {
+		open = f.open
+	}
+	switch err := w.fn(e, open); {
+	case err == fs.SkipDir && f.isDir():
+		return nil
+	case err != nil:
+		return err
+	case !f.isDir():
+		return nil
+	}
+	prev := ""
+	for i := range f.blocks() {
+		entries, err := f.block(i)
+		if err != nil {
+			return bad(err)
+		}
+		if entries[0].name <= prev {
+			return bad(fmt.Errorf("%w: directory is not sorted", ErrCorrupt))
+		}
+		prev = entries[len(entries)-1].name
+		for _, e := range entries {
+			if e.name == "." || e.name == ".." {
+				continue
+			}
+			child, err := w.im.child(e)
+			if err != nil {
+				return bad(err)
+			}
+			below := e.name
+			if path != "." {
+				below = path + "/" + e.name
+			}
+			if err := w.visit(child, below); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
