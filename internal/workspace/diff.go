@@ -1,0 +1,291 @@
+package workspace
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+)
+
+// Bounds of what a guest may report.
+const (
+	maxChanges     = 1_000_000
+	maxChangeBytes = 256 << 20 // of all paths and targets
+)
+
+// Change is one entry of the upper directory of the guest's overlay, as the
+// guest reports it. Nothing in it is to be believed.
+type Change struct {
+	Path   string // relative to the workspace, never the workspace itself
+	Kind   Kind
+	Mode   uint32
+	Size   int64  // of a file
+	MTime  int64  // nanoseconds since 1970
+	Target string // of a symbolic link
+	Opaque bool   // of a directory: what was packed in it is gone
+	SHA256 [32]byte
+}
+
+// Base gives the contents that were packed; an *erofs.Image is one.
+type Base interface {
+	// Open returns the content of the regular file at a path.
+	Open(path string) (*io.SectionReader, error)
+}
+
+var _ Base = (*erofs.Image)(nil)
+
+var errChanges = errors.New("the machine's list of changes is not acceptable")
+
+// Diff turns the guest's changes, in any order, into edits of the host's
+// directory, in the order of comparePaths.
+//
+// A whiteout, an opaque directory or a directory that became something else
+// gives one Delete for everything that was packed below it. Files that were
+// written but are the same as before give nothing. A list that no overlay
+// could have produced is refused as a whole.
+func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error]) ([]Edit, error) {
+	cs, err := collect(changes)
+	if err != nil {
+		return nil, err
+	}
+	d := &differ{ctx: ctx, manifest: m, base: base, changes: cs}
+	if err := d.run(); err != nil {
+		return nil, err
+	}
+	for i := range d.edits {
+		e := &d.edits[i]
+		e.Implied = (e.Op == Add && e.NewKind == Dir || e.Op == Delete && e.OldKind == Dir) &&
+			i+1 < len(d.edits) && below(d.edits[i+1].Path, e.Path)
+	}
+	return d.edits, nil
+}
+
+// collect checks the changes one by one and sorts them.
+func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
+	var cs []Change
+	bytes := 0
+	for c, err := range changes {
+		if err != nil {
+			return nil, err
+		}
+		if err := c.check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errChanges, err)
+		}
+		bytes += len(c.Path) + len(c.Target)
+		if len(cs) == maxChanges || bytes > maxChangeBytes {
+			return nil, fmt.Errorf("%w: more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
+		}
+		cs = append(cs, c)
+	}
+	slices.SortFunc(cs, func(a, b Change) int { return comparePaths(a.Path, b.Path) })
+	for i := 1; i < len(cs); i++ {
+		if cs[i].Path == cs[i-1].Path {
+			return nil, fmt.Errorf("%w: %s is there twice", errChanges, QuotePath(cs[i].Path))
+		}
+	}
+	return cs, nil
+}
+
+func (c *Change) check() error {
+	if err := checkPath(c.Path); err != nil {
+		return err
+	}
+	switch c.Kind {
+	case File:
+		if c.Size < 0 || c.Size > maxContent {
+			return fmt.Errorf("%s has a size of %d", QuotePath(c.Path), c.Size)
+		}
+	case Symlink:
+		if c.Target == "" || len(c.Target) > maxTarget || strings.IndexByte(c.Target, 0) >= 0 {
+			return fmt.Errorf("%s has a bad link target", QuotePath(c.Path))
+		}
+	case Dir, Whiteout, Other:
+	default:
+		return fmt.Errorf("%s is of %v", QuotePath(c.Path), c.Kind)
+	}
+	return nil
+}
+
+// differ walks the manifest and the changes side by side. Both are in the
+// order of comparePaths, so a directory is met before what is below it.
+type differ struct {
+	ctx      context.Context
+	manifest *Manifest
+	base     Base
+	changes  []Change
+	edits    []Edit
+
+	hidden string // the outermost changed path whose packed children are gone
+	kept   string // a packed directory that the guest made a special file of
+}
+
+func (d *differ) run() error {
+	es, cs := d.manifest.Entries, d.changes
+	for len(es) > 0 || len(cs) > 0 {
+		order := 0
+		switch {
+		case len(es) == 0:
+			order = 1
+		case len(cs) == 0:
+			order = -1
+		default:
+			order = comparePaths(es[0].Path, cs[0].Path)
+		}
+		if order < 0 {
+			d.unchanged(&es[0])
+			es = es[1:]
+			continue
+		}
+		var old *Entry
+		if order == 0 {
+			old = &es[0]
+			es = es[1:]
+		}
+		if err := d.changed(old, &cs[0]); err != nil {
+			return err
+		}
+		cs = cs[1:]
+	}
+	return nil
+}
+
+// gone reports whether p was packed below something whose children are gone.
+func (d *differ) gone(p string) bool { return d.hidden != "" && below(p, d.hidden) }
+
+// hide makes the packed children of p gone.
+func (d *differ) hide(p string) {
+	if !d.gone(p) {
+		d.hidden = p
+	}
+}
+
+// unchanged handles a packed entry that the guest did not report.
+func (d *differ) unchanged(old *Entry) {
+	if d.gone(old.Path) && !(d.kept != "" && below(old.Path, d.kept)) {
+		d.edits = append(d.edits, newEdit(Delete, old, nil))
+	}
+}
+
+// changed handles a path that the guest reported; old is nil when it was not
+// packed.
+func (d *differ) changed(old *Entry, c *Change) error {
+	if err := context.Cause(d.ctx); err != nil {
+		return err
+	}
+	if err := d.checkParent(c); err != nil {
+		return err
+	}
+	if old != nil && old.Kind == Dir && (c.Kind != Dir || c.Opaque) {
+		d.hide(c.Path)
+	}
+	op := Add
+	if old != nil {
+		op = Modify
+	}
+	switch {
+	case c.Kind == Whiteout:
+		if old != nil {
+			d.edits = append(d.edits, newEdit(Delete, old, nil))
+		}
+		return nil
+	case c.Kind == Other:
+		if old != nil && old.Kind == Dir {
+			d.kept = c.Path
+		}
+		e := newEdit(op, old, c)
+		e.Skipped = "sockets, pipes and devices stay in the machine"
+		d.edits = append(d.edits, e)
+		return nil
+	}
+	e := newEdit(op, old, c)
+	if c.Kind == Symlink {
+		e.Escapes = leavesTree(d.manifest.Root, c.Path, c.Target)
+	}
+	if old != nil && old.Kind == c.Kind {
+		same, err := d.sameContent(old, c)
+		if err != nil {
+			return err
+		}
+		if same && (c.Kind == Symlink || e.OldMode == e.NewMode) {
+			return nil
+		}
+		e.ModeOnly = same
+	}
+	d.edits = append(d.edits, e)
+	return nil
+}
+
+// checkParent makes sure that c lies in what is a directory in the guest.
+func (d *differ) checkParent(c *Change) error {
+	parent, _ := splitPath(c.Path)
+	if parent == "." {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(d.changes, parent, func(c Change, p string) int { return comparePaths(c.Path, p) })
+	if ok && d.changes[i].Kind == Dir {
+		return nil
+	}
+	if !ok && !d.gone(parent) {
+		if e := d.manifest.Find(parent); e != nil && e.Kind == Dir {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s is not in a directory", errChanges, QuotePath(c.Path))
+}
+
+// sameContent compares all but modes of two of the same kind.
+func (d *differ) sameContent(old *Entry, c *Change) (bool, error) {
+	switch c.Kind {
+	case Symlink:
+		return old.Target == c.Target, nil
+	case File:
+		if old.Size != c.Size {
+			return false, nil
+		}
+		r, err := d.base.Open(old.Path)
+		if err != nil {
+			return false, fmt.Errorf("read the packed %s: %w", QuotePath(old.Path), err)
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, r); err != nil {
+			return false, fmt.Errorf("read the packed %s: %w", QuotePath(old.Path), err)
+		}
+		return [32]byte(h.Sum(nil)) == c.SHA256, nil
+	}
+	return true, nil
+}
+
+// newEdit returns the edit from old to c, either of which may be nil.
+func newEdit(op Op, old *Entry, c *Change) Edit {
+	e := Edit{Op: op}
+	if old != nil {
+		e.Path = old.Path
+		e.OldKind = old.Kind
+		e.OldMode = old.Mode & 0o777
+		e.OldSize = old.Size
+		e.OldTarget = old.Target
+	}
+	if c != nil {
+		e.Path = c.Path
+		e.NewKind = c.Kind
+		switch c.Kind {
+		case File:
+			e.NewMode = c.Mode & 0o777
+			e.NewSize = c.Size
+			e.MTime = c.MTime
+			e.SHA256 = c.SHA256
+		case Dir:
+			e.NewMode = c.Mode & 0o777
+		case Symlink:
+			e.NewMode = 0o777
+			e.NewTarget = c.Target
+		}
+	}
+	return e
+}

@@ -1,0 +1,89 @@
+package workspace
+
+import "fmt"
+
+// Op is what an edit does to a path.
+type Op byte
+
+// The operations, as git names them.
+const (
+	Add    Op = 'A'
+	Modify Op = 'M'
+	Delete Op = 'D'
+)
+
+func (o Op) String() string { return string(rune(o)) }
+
+// Edit is one difference between what was packed and what the guest has now:
+// a value that can be shown, filtered and applied. Its old half comes from
+// the manifest, its new half from the guest, checked.
+type Edit struct {
+	Op   Op
+	Path string
+
+	OldKind, NewKind     Kind   // None before an Add and after a Delete
+	OldMode, NewMode     uint32 // permission bits only
+	OldSize, NewSize     int64  // of files
+	OldTarget, NewTarget string // of symbolic links
+
+	MTime  int64    // of the new file, in nanoseconds since 1970
+	SHA256 [32]byte // of the new file's content
+
+	ModeOnly bool   // content or children are the same, only NewMode differs
+	Implied  bool   // a directory that other edits in the list make obvious
+	Escapes  bool   // a symbolic link that leads, or may lead, out of the workspace
+	Skipped  string // why this edit will not be applied; "" when it can be
+}
+
+// needsContent reports whether applying e takes bytes from the guest.
+func (e *Edit) needsContent() bool {
+	return e.Skipped == "" && e.NewKind == File && !e.ModeOnly
+}
+
+// String describes e in one line that is safe to print.
+func (e Edit) String() string {
+	name := QuotePath(e.Path)
+	kind := e.NewKind
+	if e.Op == Delete {
+		kind = e.OldKind
+	}
+	if kind == Dir {
+		name += "/"
+	}
+	s := fmt.Sprintf("%s  %s", e.Op, name)
+	if kind == Symlink && e.Op != Delete {
+		s += " -> " + QuotePath(e.NewTarget)
+	}
+	switch {
+	case e.Skipped != "":
+		return s + " (skipped: " + e.Skipped + ")"
+	case e.Op == Modify && e.OldKind != e.NewKind:
+		return fmt.Sprintf("%s (was a %s)", s, e.OldKind)
+	case e.ModeOnly:
+		return fmt.Sprintf("%s (mode %03o, was %03o)", s, e.NewMode, e.OldMode)
+	case kind == File && e.Op == Add:
+		return fmt.Sprintf("%s (%s)", s, formatSize(e.NewSize))
+	case kind == File && e.Op == Modify:
+		sign, delta := "+", e.NewSize-e.OldSize
+		if delta < 0 {
+			sign, delta = "-", -delta
+		}
+		if e.NewMode != e.OldMode {
+			return fmt.Sprintf("%s (%s%s, mode %03o, was %03o)", s, sign, formatSize(delta), e.NewMode, e.OldMode)
+		}
+		return fmt.Sprintf("%s (%s%s)", s, sign, formatSize(delta))
+	}
+	return s
+}
+
+// formatSize returns n bytes for people.
+func formatSize(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/1024, 0
+	for v >= 1024 && unit < 4 {
+		v, unit = v/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[unit])
+}

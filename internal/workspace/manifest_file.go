@@ -1,0 +1,200 @@
+package workspace
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// The manifest's file: this line, the root, the start, the image's size, the number of entries,
+// the entries, and the CRC-32C of all that. Numbers are varints. An entry's
+// path is stored as what differs from the path before it.
+const manifestMagic = "mayfly workspace manifest 1\n"
+
+var (
+	errManifest = errors.New("corrupt workspace manifest")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// WriteTo writes the manifest as ReadManifest reads it.
+func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
+	sum := crc32.New(castagnoli)
+	count := &countingWriter{w: w}
+	bw := bufio.NewWriterSize(io.MultiWriter(count, sum), 64<<10)
+	var num [binary.MaxVarintLen64]byte
+	uint := func(v uint64) { bw.Write(binary.AppendUvarint(num[:0], v)) } // bw keeps its first error
+	str := func(s string) { uint(uint64(len(s))); bw.WriteString(s) }
+
+	bw.WriteString(manifestMagic)
+	str(m.Root)
+	uint(uint64(m.Started))
+	uint(uint64(m.ImageSize))
+	uint(uint64(len(m.Entries)))
+	prev := ""
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		shared := sharedPrefix(prev, e.Path)
+		prev = e.Path
+		uint(uint64(shared))
+		str(e.Path[shared:])
+		uint(uint64(e.Kind))
+		uint(uint64(e.Mode))
+		switch e.Kind {
+		case File:
+			uint(uint64(e.Size))
+		case Symlink:
+			str(e.Target)
+		}
+		uint(e.ID.Dev)
+		uint(e.ID.Ino)
+		uint(uint64(e.ID.MTime))
+		uint(uint64(e.ID.CTime))
+	}
+	if err := bw.Flush(); err != nil {
+		return count.n, err
+	}
+	_, err := count.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
+	return count.n, err
+}
+
+// ReadManifest reads what WriteTo wrote. It never allocates more than what
+// it has read by then accounts for.
+func ReadManifest(r io.Reader) (*Manifest, error) {
+	d := &manifestReader{r: bufio.NewReaderSize(r, 64<<10)}
+	m := &Manifest{}
+	if got := d.bytes(len(manifestMagic)); d.err == nil && string(got) != manifestMagic {
+		return nil, fmt.Errorf("%w: it does not begin as one", errManifest)
+	}
+	m.Root = d.str(maxPath)
+	m.Started = int64(d.uint(1<<63 - 1))
+	m.ImageSize = int64(d.uint(plan.DiskSize))
+	n := int(d.uint(maxEntries))
+	prev := ""
+	for range n {
+		e := d.entry(prev)
+		if d.err != nil {
+			break
+		}
+		if err := checkPath(e.Path); err != nil {
+			return nil, fmt.Errorf("%w: %w", errManifest, err)
+		}
+		if prev != "" && comparePaths(prev, e.Path) >= 0 {
+			return nil, fmt.Errorf("%w: %s is out of order", errManifest, QuotePath(e.Path))
+		}
+		prev = e.Path
+		m.Entries = append(m.Entries, e)
+	}
+	want := d.sum
+	if got := d.bytes(4); d.err == nil && binary.LittleEndian.Uint32(got) != want {
+		return nil, fmt.Errorf("%w: wrong checksum", errManifest)
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("%w: %w", errManifest, d.err)
+	}
+	return m, nil
+}
+
+// manifestReader reads the parts of a manifest. After an error every part is
+// zero.
+type manifestReader struct {
+	r   *bufio.Reader
+	buf []byte
+	sum uint32
+	err error
+}
+
+func (d *manifestReader) ReadByte() (byte, error) {
+	b, err := d.r.ReadByte()
+	if err == nil {
+		d.sum = crc32.Update(d.sum, castagnoli, []byte{b})
+	}
+	return b, err
+}
+
+// bytes returns the next n bytes, valid until the next call.
+func (d *manifestReader) bytes(n int) []byte {
+	if cap(d.buf) < n {
+		d.buf = make([]byte, n)
+	}
+	b := d.buf[:n]
+	if d.err == nil {
+		_, d.err = io.ReadFull(d.r, b)
+	}
+	if d.err != nil {
+		clear(b)
+	}
+	d.sum = crc32.Update(d.sum, castagnoli, b)
+	return b
+}
+
+func (d *manifestReader) uint(limit uint64) uint64 {
+	if d.err != nil {
+		return 0
+	}
+	v, err := binary.ReadUvarint(d)
+	if err == nil && v > limit {
+		err = fmt.Errorf("a number is %d, at most %d is possible", v, limit)
+	}
+	if err != nil {
+		d.err = err
+		return 0
+	}
+	return v
+}
+
+func (d *manifestReader) str(limit uint64) string {
+	return string(d.bytes(int(d.uint(limit))))
+}
+
+func (d *manifestReader) entry(prev string) Entry {
+	var e Entry
+	shared := d.uint(uint64(len(prev)))
+	e.Path = prev[:shared] + d.str(maxPath)
+	e.Kind = Kind(d.uint(uint64(Symlink)))
+	e.Mode = uint32(d.uint(0o7777))
+	switch e.Kind {
+	case File:
+		e.Size = int64(d.uint(1<<63 - 1))
+	case Dir:
+	case Symlink:
+		e.Target = d.str(maxTarget)
+	default:
+		if d.err == nil {
+			d.err = errors.New("an entry has no kind")
+		}
+	}
+	e.ID.Dev = d.uint(1<<64 - 1)
+	e.ID.Ino = d.uint(1<<64 - 1)
+	e.ID.MTime = int64(d.uint(1<<64 - 1)) // may be before 1970
+	e.ID.CTime = int64(d.uint(1<<64 - 1))
+	return e
+}
+
+// sharedPrefix returns how many bytes a and b begin with in common.
+func sharedPrefix(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+var _ io.WriterTo = (*Manifest)(nil)

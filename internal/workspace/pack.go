@@ -1,0 +1,361 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// maxNotes is how many paths are named one by one, in notes and in errors.
+const maxNotes = 8
+
+// maxContent bounds the sizes of all files, holes included. What the image
+// itself may take is plan.DiskSize; holes take nothing.
+const maxContent = 1 << 44
+
+// PackOptions says how a workspace is packed.
+type PackOptions struct {
+	UID, GID int        // owner of everything in the copy: the guest's user
+	Exclude  []string   // patterns, see CheckExclude
+	Warn     func(Note) // hears what was skipped; at most a few notes, may be nil
+}
+
+// Pack copies the directory dir into out as an EROFS image of plan.DiskSize
+// (sparse), and returns what it saw.
+//
+// The image's root is dir itself. Files ignored by git are included, and so
+// are other file systems mounted in dir, except the kernel's own such as
+// /proc. Hard links stay hard links, times stay exact, setuid, setgid and
+// sticky bits are dropped; sockets, pipes and devices are skipped with a note.
+// No symbolic link is followed below dir. What may not be read is an error,
+// since a copy with holes would look to the guest as if files were deleted.
+func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Manifest, error) {
+	ex, err := parseExcludes(opts.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Root: dir, Started: time.Now().UnixNano()}
+	root, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pack workspace: %w", err)
+	}
+	defer root.Close()
+
+	w, err := erofs.NewWriter(out, erofs.Options{MaxSize: maxContent})
+	if err != nil {
+		return nil, fmt.Errorf("pack workspace: %w", err)
+	}
+	p := &packer{
+		ctx: ctx, opts: opts, exclude: ex, manifest: m,
+		root: int(root.Fd()), image: w,
+		links: make(map[[2]uint64]string),
+	}
+	err = p.all()
+	if err == nil {
+		m.ImageSize, err = finish(w, out)
+	}
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return nil, hint.Errorf("mayfly gc, or leave large directories out with --exclude", "pack workspace %s: %w", QuotePath(dir), err)
+	case err != nil:
+		return nil, fmt.Errorf("pack workspace %s: %w", QuotePath(dir), err)
+	}
+	slices.SortFunc(m.Entries, func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
+	return m, nil
+}
+
+// finish completes the image, gives the file the size of every disk and
+// returns that of the image.
+func finish(w *erofs.Writer, out *os.File) (int64, error) {
+	stats, err := w.Finish()
+	if err != nil {
+		return 0, err
+	}
+	if stats.Size > plan.DiskSize {
+		return 0, hint.Errorf("leave large directories out with --exclude",
+			"it needs %s, and a disk has %s", formatSize(stats.Size), formatSize(plan.DiskSize))
+	}
+	return stats.Size, out.Truncate(plan.DiskSize)
+}
+
+// packer is one run of Pack. Its context is that of the run.
+type packer struct {
+	ctx      context.Context
+	opts     PackOptions
+	exclude  excludes
+	manifest *Manifest
+	root     int // open directory
+	image    *erofs.Writer
+
+	links      map[[2]uint64]string // device and inode of files with several names
+	notes      int
+	unreadable []string // the first maxNotes of them
+	refused    int      // all of them
+}
+
+func (p *packer) all() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(p.root, &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if err := p.dir(".", uint64(st.Dev), 0); err != nil {
+		return err
+	}
+	if more := p.notes - maxNotes; more > 0 && p.opts.Warn != nil {
+		p.opts.Warn(Note{Text: fmt.Sprintf("%d more like these", more)})
+	}
+	if p.refused == 0 {
+		return nil
+	}
+	for i, path := range p.unreadable {
+		p.unreadable[i] = QuotePath(path)
+	}
+	list := strings.Join(p.unreadable, ", ")
+	if more := p.refused - len(p.unreadable); more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return hint.Errorf("leave them out with --exclude PATTERN", "no permission to read %s: %w", list, fs.ErrPermission)
+}
+
+func (p *packer) note(path, format string, args ...any) {
+	p.notes++
+	if p.notes <= maxNotes && p.opts.Warn != nil {
+		p.opts.Warn(Note{path, fmt.Sprintf(format, args...)})
+	}
+}
+
+// outcome sorts the error of an access to one path: refused paths are
+// collected, vanished ones are as if they had never been there.
+func (p *packer) outcome(path, what string, err error) error {
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		p.refused++
+		if len(p.unreadable) < maxNotes {
+			p.unreadable = append(p.unreadable, path)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", what, QuotePath(path), err)
+}
+
+// dir packs a directory: itself, what is in it, then what is below. One
+// directory is open at a time, so depth costs no file descriptors.
+func (p *packer) dir(path string, dev uint64, depth int) error {
+	if depth > maxDepth {
+		return hint.Errorf("leave them out with --exclude PATTERN", "%s: more than %d directories deep", QuotePath(path), maxDepth)
+	}
+	fd, err := openBeneath(p.root, path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		p.note(path, "changed while it was copied; left out")
+		return nil
+	}
+	if err != nil {
+		return p.outcome(path, "open", err)
+	}
+	d := os.NewFile(uintptr(fd), path)
+	defer d.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", QuotePath(path), err)
+	}
+	if err := p.add(path, &st, ""); err != nil {
+		return err
+	}
+	if uint64(st.Dev) != dev && kernelFS(fd) {
+		p.note(path, "a file system of the kernel is mounted there; left empty")
+		return nil
+	}
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", QuotePath(path), err)
+	}
+	slices.Sort(names)
+	var dirs []string
+	for _, name := range names {
+		if err := p.ctx.Err(); err != nil {
+			return context.Cause(p.ctx)
+		}
+		isDir, err := p.child(fd, joinPath(path, name), name)
+		if err != nil {
+			return err
+		}
+		if isDir {
+			dirs = append(dirs, name)
+		}
+	}
+	d.Close()
+	for _, name := range dirs {
+		if err := p.dir(joinPath(path, name), uint64(st.Dev), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// child packs one name of an open directory, unless it is a directory.
+func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
+	if len(path) > maxPath {
+		return false, hint.Errorf("leave it out with --exclude PATTERN", "a path of %d bytes is too long: %s...", len(path), QuotePath(path[:64]))
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false, p.outcome(path, "stat", err)
+	}
+	kind := kindOf(&st)
+	if p.exclude.match(path, kind == Dir) {
+		return false, nil
+	}
+	switch kind {
+	case Dir:
+		return true, nil
+	case File:
+		return false, p.file(dir, path, name)
+	case Symlink:
+		target, err := readlinkat(dir, name)
+		if errors.Is(err, unix.EINVAL) {
+			p.note(path, "changed while it was copied; left out")
+			return false, nil
+		}
+		if err != nil {
+			return false, p.outcome(path, "read link", err)
+		}
+		return false, p.add(path, &st, target)
+	}
+	p.note(path, "%s; left out", specialName(st.Mode))
+	return false, nil
+}
+
+// file packs a regular file. One that changes size meanwhile is tried once
+// more.
+func (p *packer) file(dir int, path, name string) error {
+	for range 2 {
+		// O_NONBLOCK: it may have become a pipe, whose opening would block.
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ELOOP) {
+			continue
+		}
+		if err != nil {
+			return p.outcome(path, "open", err)
+		}
+		f := os.NewFile(uintptr(fd), path)
+		err = p.content(f, path)
+		f.Close()
+		if !errors.Is(err, erofs.ErrChanged) {
+			return err
+		}
+	}
+	p.note(path, "keeps changing; left out")
+	return nil
+}
+
+// content adds an open regular file.
+func (p *packer) content(f *os.File, path string) error {
+	var before, after unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
+		return fmt.Errorf("stat %s: %w", QuotePath(path), err)
+	}
+	if kindOf(&before) != File {
+		return erofs.ErrChanged
+	}
+	key := [2]uint64{uint64(before.Dev), before.Ino}
+	if before.Nlink > 1 {
+		if first, ok := p.links[key]; ok {
+			p.record(path, &before, "")
+			return p.image.Add(erofs.Entry{Path: path, Link: first}, nil)
+		}
+	}
+	if p.refused > 0 {
+		return nil // there will be no image; only the list of refused files is wanted
+	}
+	if err := p.image.AddFile(p.entry(path, &before, ""), f); err != nil {
+		return err
+	}
+	if before.Nlink > 1 {
+		p.links[key] = path
+	}
+	p.record(path, &before, "")
+	// The identity from before is kept: what is on the host now may differ
+	// from the copy, and then it has another identity.
+	if err := unix.Fstat(int(f.Fd()), &after); err == nil && identity(&after) != identity(&before) {
+		p.note(path, "changed while it was copied; the copy may be half old, half new")
+	}
+	return nil
+}
+
+// add adds a directory or a symbolic link.
+func (p *packer) add(path string, st *unix.Stat_t, target string) error {
+	if err := p.image.Add(p.entry(path, st, target), nil); err != nil {
+		return err
+	}
+	if path != "." {
+		p.record(path, st, target)
+	}
+	if len(p.manifest.Entries) > maxEntries {
+		return hint.Errorf("leave large directories out with --exclude PATTERN", "more than %d files", maxEntries)
+	}
+	return nil
+}
+
+// entry returns how a host file looks in the image.
+func (p *packer) entry(path string, st *unix.Stat_t, target string) erofs.Entry {
+	e := erofs.Entry{
+		Path:   path,
+		Mode:   st.Mode&unix.S_IFMT | st.Mode&0o777,
+		UID:    uint32(p.opts.UID),
+		GID:    uint32(p.opts.GID),
+		MTime:  time.Unix(0, unix.TimespecToNsec(st.Mtim)),
+		Target: target,
+	}
+	if kindOf(st) == File {
+		e.Size = st.Size
+	}
+	return e
+}
+
+func (p *packer) record(path string, st *unix.Stat_t, target string) {
+	e := Entry{Path: path, Kind: kindOf(st), Mode: st.Mode & 0o7777, Target: target, ID: identity(st)}
+	if e.Kind == File {
+		e.Size = st.Size
+	}
+	p.manifest.Entries = append(p.manifest.Entries, e)
+}
+
+func specialName(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFIFO:
+		return "a named pipe"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	}
+	return "a special file"
+}
+
+// kernelFS reports whether an open directory is on a file system that shows
+// the kernel's state: endless to copy, and nobody's work.
+func kernelFS(fd int) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return false
+	}
+	switch uint32(fs.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.DEVPTS_SUPER_MAGIC:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,143 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of a path. The kernel's own are the same; maxDepth keeps a guest from
+// having us make a thousand directories inside each other.
+const (
+	maxPath   = 4095
+	maxName   = 255
+	maxDepth  = 512
+	maxTarget = 4095
+)
+
+var errUnsafePath = errors.New("unsafe path")
+
+// checkPath accepts the paths that name something inside the workspace and
+// have one spelling only.
+func checkPath(p string) error {
+	switch {
+	case p == "":
+		return fmt.Errorf("%w: empty", errUnsafePath)
+	case len(p) > maxPath:
+		return fmt.Errorf("%w: %d bytes long", errUnsafePath, len(p))
+	case strings.IndexByte(p, 0) >= 0:
+		return fmt.Errorf("%w: NUL byte in %s", errUnsafePath, QuotePath(p))
+	}
+	depth := 0
+	for name := range strings.SplitSeq(p, "/") {
+		depth++
+		switch {
+		case name == "", name == ".", name == "..":
+			return fmt.Errorf("%w: %s", errUnsafePath, QuotePath(p))
+		case len(name) > maxName:
+			return fmt.Errorf("%w: a name of %d bytes", errUnsafePath, len(name))
+		case depth > maxDepth:
+			return fmt.Errorf("%w: more than %d directories deep", errUnsafePath, maxDepth)
+		}
+	}
+	return nil
+}
+
+// comparePaths orders paths as a walk meets them: a directory, all that is
+// below it, then its next sibling. It differs from the order of the bytes in
+// that a slash is lower than every other byte ("a/b" before "a-b").
+func comparePaths(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		case a[i] < b[i]:
+			return -1
+		}
+		return 1
+	}
+	return len(a) - len(b)
+}
+
+// below reports whether p is inside the directory dir.
+func below(p, dir string) bool {
+	return len(p) > len(dir) && p[len(dir)] == '/' && p[:len(dir)] == dir
+}
+
+// splitPath returns the parent of p, "." for the workspace itself, and p's
+// last name.
+func splitPath(p string) (parent, name string) {
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		return p[:i], p[i+1:]
+	}
+	return ".", p
+}
+
+func joinPath(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// leavesTree reports whether a symbolic link at the path link leads out of
+// root, judged by its target alone. Where that cannot be told without
+// following further links (a ".." behind a name), the answer is yes.
+func leavesTree(root, link, target string) bool {
+	if strings.HasPrefix(target, "/") {
+		rest, ok := strings.CutPrefix(target, root)
+		if !ok || root == "" || (rest != "" && rest[0] != '/') {
+			return true
+		}
+		target = rest
+		link = "" // a name directly in root
+	}
+	depth := strings.Count(link, "/")
+	named := false
+	for name := range strings.SplitSeq(target, "/") {
+		switch name {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 || named {
+				return true
+			}
+		default:
+			named = true
+		}
+	}
+	return false
+}
+
+// QuotePath returns p for a terminal: as it is when every character is
+// printable and plain, else as a quoted Go string, so that a name can neither
+// send control sequences nor reorder the line that it is printed in.
+func QuotePath(p string) string {
+	plain := p != "" && utf8.ValidString(p) && p[0] != ' ' && p[len(p)-1] != ' ' &&
+		!strings.ContainsFunc(p, func(r rune) bool {
+			return r == '"' || r == '\\' || !unicode.IsPrint(r)
+		})
+	if plain {
+		return p
+	}
+	return strconv.Quote(p)
+}
+
+// shellQuote returns p as one word of a shell command.
+func shellQuote(p string) string {
+	plain := p != "" && !strings.ContainsFunc(p, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r))
+	})
+	if plain {
+		return p
+	}
+	return "'" + strings.ReplaceAll(p, "'", `'\''`) + "'"
+}

@@ -1,0 +1,161 @@
+package workspace
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Staging is a private directory of contents, named by their SHA-256. Staging
+// first makes applying independent of the guest: it may die, or change its
+// mind, and the host gets all of what was shown or nothing.
+type Staging struct {
+	dir string
+}
+
+// StageOptions bounds what Stage takes.
+type StageOptions struct {
+	Limit int64 // bytes of all contents together; 0 means DefaultStageLimit
+}
+
+// DefaultStageLimit is far above what people take from one machine, and far
+// below what a laptop's disk holds.
+const DefaultStageLimit = 16 << 30
+
+// Fetch gets the contents of files from the guest. It calls put once for each
+// path, in any order and one at a time, with the content as the guest has it
+// now; put reads it to its end. It returns put's error as it is.
+type Fetch func(ctx context.Context, paths []string, put func(path string, content io.Reader) error) error
+
+// Stage fetches the contents that the edits need into dir, which it makes.
+// Each content must have the size and the hash that the guest reported with
+// the change: what was shown is what is applied. Contents that are there
+// already, from a run that was interrupted, are not fetched again.
+func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts StageOptions) (*Staging, error) {
+	if opts.Limit == 0 {
+		opts.Limit = DefaultStageLimit
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("stage changes: %w", err)
+	}
+	s := &Staging{dir: dir}
+
+	wanted := make(map[string]*Edit) // by path; one path for each content
+	var paths []string
+	sizes := make(map[[32]byte]int64)
+	total := int64(0)
+	for i := range edits {
+		e := &edits[i]
+		if !e.needsContent() {
+			continue
+		}
+		if size, ok := sizes[e.SHA256]; ok {
+			if size != e.NewSize {
+				return nil, fmt.Errorf("stage changes: %s: %w", QuotePath(e.Path), errDiffers)
+			}
+			continue
+		}
+		if total += e.NewSize; e.NewSize < 0 || total > opts.Limit {
+			return nil, hint.Errorf("take single files out with mayfly cp, or raise the limit",
+				"stage changes: they are more than %s", formatSize(opts.Limit))
+		}
+		sizes[e.SHA256] = e.NewSize
+		if fi, err := os.Lstat(s.path(e.SHA256)); err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize {
+			continue
+		}
+		wanted[e.Path] = e
+		paths = append(paths, e.Path)
+	}
+	if len(paths) == 0 {
+		return s, nil
+	}
+	if err := checkFree(dir, total); err != nil {
+		return nil, err
+	}
+	err := fetch(ctx, paths, func(path string, content io.Reader) error {
+		e := wanted[path]
+		if e == nil {
+			return fmt.Errorf("the machine sent %s, which was not asked for", QuotePath(path))
+		}
+		delete(wanted, path)
+		return s.put(e, content)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stage changes: %w", err)
+	}
+	for _, path := range paths {
+		if wanted[path] != nil {
+			return nil, fmt.Errorf("stage changes: the machine did not send %s", QuotePath(path))
+		}
+	}
+	return s, nil
+}
+
+// checkFree makes sure that a file system takes n more bytes twice: once for
+// staging, once for the workspace, which is often on the same one.
+func checkFree(dir string, n int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("stage changes: free space of %s: %w", dir, err)
+	}
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free/2 < n {
+		return hint.Errorf("mayfly gc, or free some disk space", "stage changes: they need %s and %s are free: %w",
+			formatSize(2*n), formatSize(free), unix.ENOSPC)
+	}
+	return nil
+}
+
+func (s *Staging) path(sum [32]byte) string {
+	return filepath.Join(s.dir, hex.EncodeToString(sum[:]))
+}
+
+// put stores one content under its hash.
+func (s *Staging) put(e *Edit, content io.Reader) (err error) {
+	f, err := os.CreateTemp(s.dir, ".incoming-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+		f.Close()
+	}()
+	h := sha256.New()
+	// One byte more than promised is enough to know that it is too long.
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(content, e.NewSize+1))
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), err)
+	}
+	if n != e.NewSize || [32]byte(h.Sum(nil)) != e.SHA256 {
+		return hint.Wrap(fmt.Errorf("fetch %s: %w", QuotePath(e.Path), errDiffers), "look at the changes again: mayfly diff NAME")
+	}
+	return os.Rename(f.Name(), s.path(e.SHA256))
+}
+
+var errDiffers = errors.New("it is not what the machine listed")
+
+// open opens the content of an edit.
+func (s *Staging) open(e *Edit) (*os.File, error) {
+	f, err := os.Open(s.path(e.SHA256))
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || fi.Size() != e.NewSize {
+		f.Close()
+		return nil, fmt.Errorf("staged content of %s has the wrong size", QuotePath(e.Path))
+	}
+	return f, nil
+}
+
+// Remove deletes the staged contents.
+func (s *Staging) Remove() error { return os.RemoveAll(s.dir) }
