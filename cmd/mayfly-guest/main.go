@@ -1,0 +1,21 @@
+// Command mayfly-guest is PID 1 of a mayfly machine. It is started by the
+// kernel from the initramfs and never by hand.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/agent"
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "mayfly-guest: only runs as the first process of a mayfly machine")
+		os.Exit(2)
+	}
+	err := agent.Run()
+	// PID 1 must not return: the kernel's panic would hide the reason.
+	fmt.Fprintf(os.Stderr, "mayfly-guest: %v\n", err)
+	agent.PowerOff()
+}

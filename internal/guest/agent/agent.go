@@ -1,0 +1,159 @@
+// Package agent is the first process of a machine.
+//
+// It starts in two phases. Boot mounts what the kernel gives, loads modules
+// and opens the control port; nothing in it depends on the machine, so that
+// the state at its end can be saved and reused. Configure, a message from the
+// host, makes one machine of it: disks, names, user, time and entropy. After
+// that it starts programs, reaps them, tells what changed in the workspace,
+// and powers off.
+//
+// It trusts the host and nobody in the guest, but whoever works in the guest
+// may become root and replace it: the host believes nothing that it says.
+package agent
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// agent is the state of the process.
+type agent struct {
+	reaper  *reaper
+	started time.Time
+
+	modules chan struct{} // closed when all modules are loaded; modErr is set before
+	modErr  error
+
+	mu      sync.Mutex // guards machine
+	machine *machine   // nil until configured
+}
+
+// Run boots the guest and serves the host. It returns only when that is no
+// longer possible.
+func Run() error {
+	a := &agent{started: time.Now(), modules: make(chan struct{})}
+	if err := mountKernel(); err != nil {
+		return err
+	}
+	order, err := readModuleOrder()
+	if err != nil {
+		return err
+	}
+	// The control port's driver comes first: the host hears of the guest
+	// while the rest is loaded.
+	port, rest, err := openPort(order)
+	if err != nil {
+		return err
+	}
+	a.reaper = newReaper()
+	go func() {
+		a.modErr = loadModules(rest)
+		// The files are of no more use, and a guest's memory is small.
+		os.RemoveAll(moduleDir)
+		close(a.modules)
+	}()
+
+	r := bufio.NewReaderSize(port, wire.MaxFrame)
+	for {
+		session, err := wire.Accept(port, r)
+		if err != nil {
+			return err
+		}
+		for {
+			stream, err := session.Accept()
+			if err != nil {
+				break // the host begins anew
+			}
+			go a.serve(stream)
+		}
+		session.Close()
+	}
+}
+
+// serve answers one request.
+func (a *agent) serve(stream net.Conn) {
+	defer stream.Close()
+	var req wire.Request
+	if err := wire.ReadMessage(stream, &req); err != nil {
+		return
+	}
+	switch {
+	case req.Op == wire.OpHello:
+		<-a.modules
+		wire.WriteMessage(stream, hello())
+	case req.Op == wire.OpConfigure && req.Configure != nil:
+		wire.WriteMessage(stream, a.configure(req.Configure))
+	case req.Op == wire.OpExec && req.Exec != nil:
+		a.exec(stream, req.Exec)
+	case req.Op == wire.OpChanges && req.Changes != nil:
+		a.changes(stream, req.Changes)
+	case req.Op == wire.OpFetch && req.Fetch != nil:
+		a.fetch(stream, req.Fetch)
+	case req.Op == wire.OpPowerOff:
+		a.reaper.killAll()
+		unix.Sync()
+		wire.WriteMessage(stream, wire.Configured{})
+		PowerOff()
+	}
+}
+
+func hello() wire.Hello {
+	h := wire.Hello{Version: wire.Version}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		h.Kernel = unix.ByteSliceToString(uts.Release[:])
+	}
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
+		h.Uptime = now.Nano()
+	}
+	return h
+}
+
+// configured returns the machine, or an error before it is one.
+func (a *agent) configured() (*machine, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.machine == nil {
+		return nil, fmt.Errorf("the machine is not configured")
+	}
+	return a.machine, nil
+}
+
+// PowerOff ends the machine. It does not return.
+func PowerOff() {
+	for {
+		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+		time.Sleep(time.Second)
+	}
+}
+
+// openPort loads the modules of order up to the control port's driver, none
+// when the kernel has it built in, and returns the port and the modules that
+// are left.
+func openPort(order []string) (port *os.File, rest []string, err error) {
+	n := slices.IndexFunc(order, isConsoleDriver) + 1
+	if err := loadModules(order[:n]); err != nil {
+		return nil, nil, err
+	}
+	// The port appears when the host's device has answered the driver.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		path, err := findPort()
+		if err == nil {
+			port, err := os.OpenFile(path, os.O_RDWR, 0)
+			return port, order[n:], err
+		}
+		if time.Now().After(deadline) {
+			return nil, nil, fmt.Errorf("find the control port: %w", err)
+		}
+	}
+}

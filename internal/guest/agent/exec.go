@@ -1,0 +1,343 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/creack/pty"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// exec runs one program and speaks the frames of wire.OpExec.
+func (a *agent) exec(stream net.Conn, req *wire.Exec) {
+	out := &output{w: wire.NewFrameWriter(stream)}
+	m, err := a.configured()
+	if err == nil {
+		var p *process
+		if p, err = a.startProcess(m, req); err == nil {
+			p.run(stream, out)
+			return
+		}
+	}
+	out.write(wire.FrameError, []byte(err.Error()))
+}
+
+// output serialises the frames of a program's two outputs.
+type output struct {
+	mu sync.Mutex
+	w  *wire.FrameWriter
+}
+
+func (o *output) write(t wire.FrameType, p []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(t, p)
+}
+
+// process is a program that runs.
+type process struct {
+	pid    int
+	status <-chan syscall.WaitStatus
+	tty    *os.File // nil with pipes
+	stdin  *os.File // the writing end, or tty
+	outs   map[wire.FrameType]*os.File
+}
+
+// startProcess starts the program of req as m's user, in a session of its own.
+func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error) {
+	if len(req.Argv) == 0 {
+		return nil, errors.New("no command")
+	}
+	env := mergeEnv(m.env, req.Env)
+	path, err := lookPath(req.Argv[0], getenv(env, "PATH"), req.Dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{outs: make(map[wire.FrameType]*os.File)}
+	var child []*os.File // stdin, stdout, stderr
+	defer func() {
+		for _, f := range child {
+			f.Close()
+		}
+		if err != nil {
+			p.close()
+		}
+	}()
+	if req.TTY != nil {
+		tty, slave, err := pty.Open()
+		if err != nil {
+			return nil, fmt.Errorf("open a terminal: %w", err)
+		}
+		p.tty, p.stdin = tty, tty
+		p.outs[wire.FrameStdout] = tty
+		child = []*os.File{slave, slave, slave}
+		slave.Chown(m.user.UID, m.user.GID)
+		setWinsize(tty, *req.TTY)
+	} else {
+		stdin, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		child, p.stdin = append(child, stdin), w
+		for _, t := range []wire.FrameType{wire.FrameStdout, wire.FrameStderr} {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return nil, err
+			}
+			child, p.outs[t] = append(child, w), r
+		}
+	}
+	attr := &syscall.ProcAttr{
+		Dir:   req.Dir,
+		Env:   env,
+		Files: []uintptr{child[0].Fd(), child[1].Fd(), child[2].Fd()},
+		Sys: &syscall.SysProcAttr{
+			Setsid:     true,
+			Setctty:    req.TTY != nil, // Ctty 0: the child's standard input
+			Credential: m.credential(),
+		},
+	}
+	p.pid, p.status, err = a.reaper.start(func() (int, error) {
+		return syscall.ForkExec(path, req.Argv, attr)
+	})
+	if err != nil {
+		return nil, explainStart(req, path, err)
+	}
+	return p, nil
+}
+
+// explainStart tells a missing directory from a missing program: the kernel
+// gives one error for both.
+func explainStart(req *wire.Exec, path string, err error) error {
+	if _, statErr := os.Stat(req.Dir); statErr != nil {
+		return fmt.Errorf("start in %s: %w", req.Dir, statErr)
+	}
+	return fmt.Errorf("start %s: %w", path, err)
+}
+
+func (p *process) close() {
+	if p.stdin != nil {
+		p.stdin.Close()
+	}
+	for _, f := range p.outs {
+		f.Close()
+	}
+}
+
+// run moves bytes until the program has ended and its output is sent.
+func (p *process) run(stream net.Conn, out *output) {
+	defer p.close()
+	var copies sync.WaitGroup
+	for t, f := range p.outs {
+		copies.Go(func() { copyOut(out, t, f) })
+	}
+	inputDone := make(chan struct{})
+	go func() {
+		defer close(inputDone)
+		p.input(stream, out)
+	}()
+
+	var ws syscall.WaitStatus
+	select {
+	case ws = <-p.status:
+	case <-inputDone:
+		// The host is gone, as a terminal that hangs up.
+		ws = p.hangUp()
+	}
+	// A background process may hold the outputs open for ever. What the
+	// program itself wrote is in the pipes by now.
+	for _, f := range p.outs {
+		f.SetReadDeadline(time.Now())
+	}
+	copies.Wait()
+	out.write(wire.FrameExit, []byte{exitCode(ws)})
+	// The host closes the stream; the goroutine ends with it.
+	stream.SetReadDeadline(time.Now())
+	<-inputDone
+}
+
+// hangUp ends the program's process group.
+func (p *process) hangUp() syscall.WaitStatus {
+	syscall.Kill(-p.pid, syscall.SIGHUP)
+	select {
+	case ws := <-p.status:
+		return ws
+	case <-time.After(2 * time.Second):
+		syscall.Kill(-p.pid, syscall.SIGKILL)
+		return <-p.status
+	}
+}
+
+// input serves the frames of the host until the stream ends.
+func (p *process) input(stream net.Conn, out *output) {
+	fr := wire.NewFrameReader(stream)
+	feed := newFeeder(p.stdin, out)
+	defer close(feed.queue)
+	for {
+		t, payload, err := fr.Next()
+		if err != nil {
+			return
+		}
+		switch t {
+		case wire.FrameStdin:
+			feed.queue <- bytes.Clone(payload)
+		case wire.FrameStdinEOF:
+			if p.tty == nil {
+				feed.queue <- nil
+			}
+		case wire.FrameResize:
+			if ws, err := wire.ParseWinsize(payload); err == nil && p.tty != nil {
+				setWinsize(p.tty, ws)
+			}
+		case wire.FrameSignal:
+			if len(payload) == 1 {
+				syscall.Kill(-p.pid, syscall.Signal(payload[0]))
+			}
+		}
+	}
+}
+
+// copyOut sends what comes from f as frames of type t until f ends or its read
+// deadline passes, and then what is left in it.
+func copyOut(out *output, t wire.FrameType, f *os.File) {
+	buf := make([]byte, wire.MaxFrame)
+	for {
+		n, err := f.Read(buf)
+		if n > 0 && out.write(t, buf[:n]) != nil {
+			// The host is gone. Go on reading: a program must not block
+			// on a full pipe while it is being ended.
+			io.Copy(io.Discard, f)
+			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			drain(out, t, f, buf)
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// drain sends what f holds at this moment.
+func drain(out *output, t wire.FrameType, f *os.File, buf []byte) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		var n int
+		var readErr error
+		// Control, unlike Read, does not ask the deadline.
+		err := conn.Control(func(fd uintptr) {
+			n, readErr = syscall.Read(int(fd), buf)
+		})
+		if readErr == syscall.EINTR {
+			continue
+		}
+		if err != nil || readErr != nil || n <= 0 {
+			return
+		}
+		if out.write(t, buf[:n]) != nil {
+			return
+		}
+	}
+}
+
+// exitCode is the shell's: the code, or 128 and the signal.
+func exitCode(ws syscall.WaitStatus) byte {
+	if ws.Signaled() {
+		return byte(128 + int(ws.Signal()))
+	}
+	return byte(ws.ExitStatus())
+}
+
+func setWinsize(tty *os.File, ws wire.Winsize) {
+	pty.Setsize(tty, &pty.Winsize{Rows: ws.Rows, Cols: ws.Cols})
+}
+
+// lookPath finds the program name as execvp(3) does, with dir as the directory
+// that relative names start from.
+func lookPath(name, path, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return name, nil
+	}
+	for _, d := range filepath.SplitList(path) {
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(dir, d)
+		}
+		file := filepath.Join(d, name)
+		if fi, err := os.Stat(file); err == nil && !fi.IsDir() && fi.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s: command not found", name)
+}
+
+// mergeEnv returns base with over on top; the last value of a key holds.
+func mergeEnv(base, over []string) []string {
+	at := make(map[string]int)
+	var env []string
+	for _, kv := range append(append([]string(nil), base...), over...) {
+		key, _, ok := strings.Cut(kv, "=")
+		if !ok || key == "" || strings.ContainsRune(kv, 0) {
+			continue
+		}
+		if i, ok := at[key]; ok {
+			env[i] = kv
+			continue
+		}
+		at[key] = len(env)
+		env = append(env, kv)
+	}
+	return env
+}
+
+func getenv(env []string, key string) string {
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, key+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// feeder writes a program's standard input from a queue, so that a program
+// that does not read never keeps signals and window sizes from arriving. The
+// host sends at most wire.StdinWindow frames ahead of their acknowledgement,
+// so that the queue never blocks.
+type feeder struct {
+	queue chan []byte // nil closes the input
+}
+
+func newFeeder(f *os.File, out *output) feeder {
+	feed := feeder{queue: make(chan []byte, wire.StdinWindow+1)}
+	go func() {
+		var failed error
+		for p := range feed.queue {
+			if p == nil {
+				f.Close()
+				failed = os.ErrClosed
+				continue
+			}
+			if failed == nil {
+				_, failed = f.Write(p)
+			}
+			out.write(wire.FrameStdinAck, nil)
+		}
+	}()
+	return feed
+}

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reaper waits for every child of PID 1: the programs that it started, and the
+// orphans that the kernel gives it. There is one waiter for all, since a
+// wait for one process would race with the wait for any.
+type reaper struct {
+	mu      sync.Mutex // guards waiting; held while a program is started
+	waiting map[int]chan<- syscall.WaitStatus
+}
+
+func newReaper() *reaper {
+	r := &reaper{waiting: make(map[int]chan<- syscall.WaitStatus)}
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, syscall.SIGCHLD)
+	go func() {
+		for range sigs {
+			r.reap()
+		}
+	}()
+	return r
+}
+
+// start runs fork, which returns a new child's pid. The channel gets the
+// child's status when it ends.
+func (r *reaper) start(fork func() (pid int, err error)) (int, <-chan syscall.WaitStatus, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := fork()
+	if err != nil {
+		return 0, nil, err
+	}
+	status := make(chan syscall.WaitStatus, 1)
+	r.waiting[pid] = status
+	return pid, status, nil
+}
+
+func (r *reaper) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		r.mu.Lock()
+		if status, ok := r.waiting[pid]; ok {
+			status <- ws
+			delete(r.waiting, pid)
+		}
+		r.mu.Unlock()
+	}
+}
+
+// killAll kills every process but this one and the kernel's, and waits until
+// those that can die are dead.
+func (r *reaper) killAll() {
+	for range 100 {
+		if err := unix.Kill(-1, unix.SIGKILL); err != nil {
+			return // ESRCH: nobody is left
+		}
+		r.reap()
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,238 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// identify gives the machine its names and its time zone, and brings the
+// loopback interface up.
+func identify(req *wire.Configure) error {
+	if err := unix.Sethostname([]byte(req.Hostname)); err != nil {
+		return fmt.Errorf("set the host name: %w", err)
+	}
+	files := map[string]string{
+		"/etc/hostname":   req.Hostname + "\n",
+		"/etc/machine-id": req.MachineID + "\n",
+		"/etc/hosts": "127.0.0.1\tlocalhost\n127.0.1.1\t" + req.Hostname + "\n" +
+			"::1\tlocalhost ip6-localhost ip6-loopback\n",
+		// git compares inode numbers and change times with those of its
+		// index, which came from the host. Without these it would read
+		// and rewrite everything at the first status.
+		"/etc/gitconfig": "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n",
+	}
+	for name, content := range files {
+		if err := replaceFile(name, []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	if len(req.Zoneinfo) > 0 {
+		if err := replaceFile("/etc/localtime", req.Zoneinfo, 0o644); err != nil {
+			return err
+		}
+		if err := replaceFile("/etc/timezone", []byte(req.Timezone+"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, ti := range req.Terminfo {
+		if ti.Name == "" || ti.Name[0] == '.' || strings.Contains(ti.Name, "/") {
+			return fmt.Errorf("bad terminal name %q", ti.Name)
+		}
+		if err := replaceFile(filepath.Join("/etc/terminfo", ti.Name[:1], ti.Name), ti.Data, 0o644); err != nil {
+			return err
+		}
+	}
+	return loopbackUp()
+}
+
+// replaceFile writes a file of its own, whatever stands at its name.
+func replaceFile(name string, data []byte, perm os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(name, data, perm)
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	return nil
+}
+
+// defaultPath is Debian's, with the directories of the super-user: the guest's
+// user has sudo.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// setUpUser makes the account and the home directory of the guest's user and
+// returns the environment of its programs.
+func setUpUser(req *wire.Configure) ([]string, error) {
+	u := req.User
+	shell, err := lookPath(u.Shell, defaultPath, "/")
+	if err != nil {
+		shell = "/bin/sh"
+	}
+	for file, edit := range map[string]func([]byte) []byte{
+		"/etc/passwd": func(b []byte) []byte {
+			return setEntry(b, u.Name, fmt.Sprintf("%s:x:%d:%d::%s:%s", u.Name, u.UID, u.GID, u.Home, shell))
+		},
+		"/etc/shadow": func(b []byte) []byte {
+			return setEntry(b, u.Name, u.Name+":*:20000:0:99999:7:::")
+		},
+		"/etc/group": func(b []byte) []byte { return setGroups(b, u) },
+	} {
+		if err := editFile(file, edit); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := os.Stat("/etc/sudoers.d"); err == nil {
+		line := u.Name + " ALL=(ALL:ALL) NOPASSWD: ALL\n"
+		if err := replaceFile("/etc/sudoers.d/mayfly", []byte(line), 0o440); err != nil {
+			return nil, err
+		}
+	}
+	if err := makeHome(u); err != nil {
+		return nil, fmt.Errorf("make %s: %w", u.Home, err)
+	}
+	env := []string{
+		"PATH=" + defaultPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name,
+		"SHELL=" + shell, "LANG=C.UTF-8", "MAYFLY=1",
+	}
+	return mergeEnv(env, req.Env), nil
+}
+
+func editFile(name string, edit func([]byte) []byte) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	// In place: the mode and the owner stay.
+	return os.WriteFile(name, edit(data), 0o600)
+}
+
+// setEntry replaces the line of name in a file as passwd(5), or appends it.
+func setEntry(file []byte, name, line string) []byte {
+	return append(dropEntry(file, name), line+"\n"...)
+}
+
+func dropEntry(file []byte, name string) []byte {
+	var out []byte
+	for line := range bytes.Lines(file) {
+		if !bytes.HasPrefix(line, []byte(name+":")) {
+			out = append(out, bytes.TrimRight(line, "\n")...)
+			out = append(out, '\n')
+		}
+	}
+	return out
+}
+
+// setGroups adds the user to its groups in a file as group(5). A group is its
+// number; its name is only kept where it is free.
+func setGroups(file []byte, u wire.User) []byte {
+	groups := append([]wire.Group{{Name: u.Name, GID: u.GID}}, u.Groups...)
+	for _, g := range groups {
+		byGID, byName := -1, false
+		lines := strings.Split(strings.TrimRight(string(file), "\n"), "\n")
+		for i, line := range lines {
+			f := strings.SplitN(line, ":", 4)
+			if len(f) != 4 {
+				continue
+			}
+			if f[2] == strconv.Itoa(g.GID) {
+				byGID = i
+			}
+			byName = byName || f[0] == g.Name
+		}
+		switch {
+		case byGID >= 0:
+			f := strings.SplitN(lines[byGID], ":", 4)
+			members := strings.FieldsFunc(f[3], func(r rune) bool { return r == ',' })
+			if !slices.Contains(members, u.Name) {
+				f[3] = strings.Join(append(members, u.Name), ",")
+			}
+			lines[byGID] = strings.Join(f, ":")
+		case byName:
+			lines = append(lines, fmt.Sprintf("host-%d:x:%d:%s", g.GID, g.GID, u.Name))
+		default:
+			lines = append(lines, fmt.Sprintf("%s:x:%d:%s", g.Name, g.GID, u.Name))
+		}
+		file = []byte(strings.Join(lines, "\n") + "\n")
+	}
+	return file
+}
+
+// makeHome makes the user's home directory from /etc/skel, and /run/user/UID.
+func makeHome(u wire.User) error {
+	root, err := os.OpenRoot("/")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := makePath(root, u.Home, u); err != nil {
+		return err
+	}
+	if err := os.Chown(u.Home, u.UID, u.GID); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir("/etc/skel")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		dst := filepath.Join(u.Home, e.Name())
+		if _, err := os.Lstat(dst); err == nil || !e.Type().IsRegular() {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join("/etc/skel", e.Name()))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(dst, data, 0o644); err != nil {
+			return err
+		}
+		if err := os.Chown(dst, u.UID, u.GID); err != nil {
+			return err
+		}
+	}
+	// A first zsh would ask its questions where no file of the user's is.
+	zshrc := filepath.Join(u.Home, ".zshrc")
+	if _, err := os.Lstat(zshrc); errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(zshrc, nil, 0o644); err != nil {
+			return err
+		}
+		if err := os.Chown(zshrc, u.UID, u.GID); err != nil {
+			return err
+		}
+	}
+	runtime := fmt.Sprintf("/run/user/%d", u.UID)
+	if err := os.MkdirAll(runtime, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(runtime, 0o700); err != nil {
+		return err
+	}
+	return os.Chown(runtime, u.UID, u.GID)
+}

@@ -1,0 +1,168 @@
+// Package client is the host's side of the conversation with a guest.
+//
+// Each function takes a stream of its own: one of the multiplexer's in the
+// supervisor, or a connection to the supervisor that is joined to one. What
+// the guest sends is bounded by package wire and believed by nobody.
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// GuestError is an error that the guest reported. Its text is the guest's.
+type GuestError struct{ Text string }
+
+func (e *GuestError) Error() string { return Printable(e.Text) }
+
+// Hello asks the guest who it is.
+func Hello(stream io.ReadWriter) (wire.Hello, error) {
+	var h wire.Hello
+	if err := call(stream, wire.Request{Op: wire.OpHello}, &h); err != nil {
+		return h, fmt.Errorf("greet the guest's agent: %w", err)
+	}
+	if h.Version != wire.Version {
+		return h, fmt.Errorf("the guest's agent speaks version %d of the protocol, not %d", h.Version, wire.Version)
+	}
+	return h, nil
+}
+
+// Configure makes the guest a machine.
+func Configure(stream io.ReadWriter, c *wire.Configure) (wire.Configured, error) {
+	var answer wire.Configured
+	err := call(stream, wire.Request{Op: wire.OpConfigure, Configure: c}, &answer)
+	if err == nil && answer.Error != "" {
+		err = &GuestError{answer.Error}
+	}
+	if err != nil {
+		return answer, fmt.Errorf("configure the machine: %w", err)
+	}
+	return answer, nil
+}
+
+// PowerOff asks the guest to end. The machine may be off before it answers.
+func PowerOff(stream io.ReadWriter) error {
+	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})
+}
+
+func call(stream io.ReadWriter, req wire.Request, answer any) error {
+	if err := wire.WriteMessage(stream, req); err != nil {
+		return err
+	}
+	return wire.ReadMessage(stream, answer)
+}
+
+// Changes lists what was changed in the workspace. yield is called for each
+// entry; its error ends the list.
+func Changes(stream io.ReadWriter, req wire.Changes, yield func(wire.Change) error) error {
+	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpChanges, Changes: &req}); err != nil {
+		return err
+	}
+	for {
+		var c wire.Change
+		if err := wire.ReadMessage(stream, &c); err != nil {
+			return fmt.Errorf("list changes: %w", err)
+		}
+		if c.End {
+			if c.Error != "" {
+				return fmt.Errorf("list changes: %w", &GuestError{c.Error})
+			}
+			return nil
+		}
+		if err := yield(c); err != nil {
+			return err
+		}
+	}
+}
+
+// fetchBatch is the number of paths in one request. The longest path has 4096
+// bytes, which base64 makes a third longer.
+const fetchBatch = wire.MaxMessage / 8192
+
+// Fetch gets the content of the files paths, in this order. write is called
+// with each piece of a file and once with last set at its end.
+func Fetch(open func() (io.ReadWriteCloser, error), paths []string, write func(path string, piece []byte, last bool) error) error {
+	for len(paths) > 0 {
+		n := min(len(paths), fetchBatch)
+		stream, err := open()
+		if err != nil {
+			return err
+		}
+		err = fetch(stream, paths[:n], write)
+		stream.Close()
+		if err != nil {
+			return fmt.Errorf("fetch changed files: %w", err)
+		}
+		paths = paths[n:]
+	}
+	return nil
+}
+
+func fetch(stream io.ReadWriter, paths []string, write func(string, []byte, bool) error) error {
+	req := wire.Fetch{}
+	for _, p := range paths {
+		req.Paths = append(req.Paths, []byte(p))
+	}
+	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpFetch, Fetch: &req}); err != nil {
+		return err
+	}
+	frames := wire.NewFrameReader(stream)
+	for _, path := range paths {
+		t, payload, err := frames.Next()
+		if err != nil {
+			return err
+		}
+		if t == wire.FrameError {
+			return &GuestError{string(payload)}
+		}
+		if t != wire.FrameFile || string(payload) != path {
+			return errors.New("the guest sent another file than asked")
+		}
+		if err := fetchFile(frames, path, write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fetchFile(frames *wire.FrameReader, path string, write func(string, []byte, bool) error) error {
+	for {
+		t, payload, err := frames.Next()
+		if err != nil {
+			return err
+		}
+		switch t {
+		case wire.FrameStdout:
+			err = write(path, payload, false)
+		case wire.FrameEnd:
+			return write(path, nil, true)
+		case wire.FrameError:
+			err = &GuestError{string(payload)}
+		default:
+			err = fmt.Errorf("unexpected frame %d", t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Printable returns s with everything that could control a terminal made
+// visible, and not longer than a few lines.
+func Printable(s string) string {
+	const most = 1000
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	out := make([]rune, 0, len(s))
+	for _, r := range s {
+		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 || r == '\ufffd' {
+			r = '?'
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// Stdio is what an Exec is connected to.
+type Stdio struct {
+	Stdin  io.Reader // nil for none
+	Stdout io.Writer
+	Stderr io.Writer
+
+	Resize  <-chan wire.Winsize // with a terminal
+	Signals <-chan byte         // Linux signal numbers
+}
+
+// Exec runs a program in the guest and returns its exit code, or 128 and the
+// number of the signal that ended it. An error means that the program was not
+// started (*GuestError) or that the guest was lost.
+//
+// The goroutine that reads Stdin may outlive Exec, blocked in a read.
+func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
+	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpExec, Exec: req}); err != nil {
+		return 0, fmt.Errorf("start the command: %w", err)
+	}
+	x := &execution{frames: wire.NewFrameWriter(stream), done: make(chan struct{}), acks: make(chan struct{}, wire.StdinWindow)}
+	for range wire.StdinWindow {
+		x.acks <- struct{}{}
+	}
+	var controls sync.WaitGroup
+	defer controls.Wait()
+	defer close(x.done)
+	go x.sendStdin(stdio.Stdin)
+	controls.Go(func() { x.sendControls(stdio) })
+
+	frames := wire.NewFrameReader(stream)
+	for {
+		t, payload, err := frames.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, fmt.Errorf("the machine was lost while the command ran: %w", err)
+		}
+		switch t {
+		case wire.FrameStdout:
+			err = writeAll(stdio.Stdout, payload)
+		case wire.FrameStderr:
+			err = writeAll(stdio.Stderr, payload)
+		case wire.FrameStdinAck:
+			select {
+			case x.acks <- struct{}{}:
+			default: // a guest that acknowledges what was not sent
+			}
+		case wire.FrameExit:
+			if len(payload) != 1 {
+				return 0, errors.New("the guest sent no exit code")
+			}
+			return int(payload[0]), nil
+		case wire.FrameError:
+			return 0, &GuestError{string(payload)}
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// execution is the sending side of an Exec.
+type execution struct {
+	mu     sync.Mutex // serialises frames
+	frames *wire.FrameWriter
+	done   chan struct{} // closed when the program has ended
+	acks   chan struct{} // one for each FrameStdin that may be sent
+}
+
+func (x *execution) send(t wire.FrameType, p []byte) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	select {
+	case <-x.done:
+		return io.ErrClosedPipe
+	default:
+		return x.frames.Write(t, p)
+	}
+}
+
+func (x *execution) sendStdin(r io.Reader) {
+	if r != nil {
+		buf := make([]byte, wire.MaxFrame)
+		for {
+			n, err := r.Read(buf)
+			if n > 0 {
+				select {
+				case <-x.acks:
+				case <-x.done:
+					return
+				}
+				if x.send(wire.FrameStdin, buf[:n]) != nil {
+					return
+				}
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	x.send(wire.FrameStdinEOF, nil)
+}
+
+func (x *execution) sendControls(stdio Stdio) {
+	for {
+		var err error
+		select {
+		case <-x.done:
+			return
+		case ws := <-stdio.Resize:
+			err = x.send(wire.FrameResize, wire.AppendWinsize(nil, ws))
+		case sig := <-stdio.Signals:
+			err = x.send(wire.FrameSignal, []byte{sig})
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func writeAll(w io.Writer, p []byte) error {
+	if w == nil {
+		return nil
+	}
+	_, err := w.Write(p)
+	return err
+}

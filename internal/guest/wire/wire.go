@@ -1,0 +1,207 @@
+// Package wire is the protocol between the host and the agent in the guest.
+//
+// One byte stream, a virtio-serial port, connects the two. Link makes a clean
+// stream of it, a multiplexer makes many streams of that one, and every stream
+// is one Request: a message from the host, then what its operation says. The
+// guest never opens a stream.
+//
+// Everything that comes from a guest is hostile. What this package reads it
+// bounds first: a message by MaxMessage, a frame by MaxFrame. It holds no
+// policy and touches no file.
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// Version is the version of the protocol. Host and guest come from one build,
+// so that a difference means a stale image and nothing is negotiated.
+const Version = 1
+
+// PortName is the name of the virtio-serial port that carries the protocol.
+const PortName = "mayfly.control"
+
+// MaxMessage bounds one JSON message in bytes.
+const MaxMessage = 1 << 20
+
+// Op names the operation that a stream is for.
+type Op string
+
+// The operations, with what follows the Request on the stream.
+const (
+	OpHello     Op = "hello"     // Hello
+	OpConfigure Op = "configure" // Configured
+	OpExec      Op = "exec"      // frames in both directions, see Exec
+	OpChanges   Op = "changes"   // Change messages, the last with End set
+	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
+	OpPowerOff  Op = "poweroff"  // Done, then the machine is off
+)
+
+// Request is the first message on every stream, from the host.
+type Request struct {
+	Op        Op         `json:"op"`
+	Configure *Configure `json:"configure,omitempty"`
+	Exec      *Exec      `json:"exec,omitempty"`
+	Changes   *Changes   `json:"changes,omitempty"`
+	Fetch     *Fetch     `json:"fetch,omitempty"`
+}
+
+// Hello is what the agent says of itself once its modules are loaded. Nothing
+// in it depends on the machine, since a saved boot serves many.
+type Hello struct {
+	Version int    `json:"version"`
+	Kernel  string `json:"kernel"` // uname -r
+	Uptime  int64  `json:"uptime"` // ns since the kernel's start
+}
+
+// Configure makes a booted guest into one machine. It is sent once.
+type Configure struct {
+	Hostname  string     `json:"hostname"`
+	MachineID string     `json:"machine_id"` // 32 hexadecimal digits
+	Time      int64      `json:"time"`       // ns since 1970
+	Entropy   []byte     `json:"entropy"`    // at least 32 bytes from the host's random source
+	Layers    []string   `json:"layers"`     // serials of the EROFS disks, top layer first
+	Scratch   string     `json:"scratch"`    // serial of the ext4 disk
+	Workspace *Workspace `json:"workspace,omitempty"`
+	User      User       `json:"user"`
+	Timezone  string     `json:"timezone,omitempty"` // name; the data is looked up in the image, else Zoneinfo is used
+	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
+	Terminfo  []Terminfo `json:"terminfo,omitempty"`
+	Env       []string   `json:"env,omitempty"` // KEY=VALUE, for every command
+}
+
+// Workspace is the private copy of a host directory.
+type Workspace struct {
+	Serial string `json:"serial"` // of its EROFS disk
+	Path   string `json:"path"`   // absolute
+}
+
+// User is the guest's user; see plan.User.
+type User struct {
+	Name   string  `json:"name"`
+	UID    int     `json:"uid"`
+	GID    int     `json:"gid"`
+	Groups []Group `json:"groups,omitempty"`
+	Home   string  `json:"home"`
+	Shell  string  `json:"shell"`
+}
+
+// Group is a supplementary group of the user.
+type Group struct {
+	Name string `json:"name"`
+	GID  int    `json:"gid"`
+}
+
+// Terminfo is one compiled terminfo entry, term(5).
+type Terminfo struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}
+
+// Configured answers Configure.
+type Configured struct {
+	Error string `json:"error,omitempty"`
+	Nanos int64  `json:"nanos"` // time spent
+}
+
+// Exec starts a program as the guest's user. After it the host sends
+// FrameStdin, FrameStdinEOF, FrameResize and FrameSignal; the guest sends
+// FrameStdout and FrameStderr and ends with FrameExit or FrameError.
+type Exec struct {
+	Argv []string `json:"argv"`          // Argv[0] is looked up in PATH
+	Dir  string   `json:"dir"`           // absolute
+	Env  []string `json:"env,omitempty"` // on top of the machine's
+	TTY  *Winsize `json:"tty,omitempty"` // nil: three pipes
+}
+
+// Winsize is the size of a terminal in characters.
+type Winsize struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
+}
+
+// Changes asks for what differs from the workspace that was packed.
+type Changes struct {
+	// Quiesce kills every process of the guest first, so that nothing
+	// changes between the list and a later Fetch.
+	Quiesce bool `json:"quiesce"`
+}
+
+// Kind is the kind of a changed file.
+type Kind string
+
+// The kinds. A whiteout says that the name is gone.
+const (
+	KindFile     Kind = "file"
+	KindDir      Kind = "dir"
+	KindSymlink  Kind = "symlink"
+	KindWhiteout Kind = "whiteout"
+	KindOther    Kind = "other" // device, fifo, socket: never applied
+)
+
+// Change is one entry of the workspace's overlay upper. Names are bytes, not
+// text: Linux allows all but '/' and NUL.
+type Change struct {
+	Path   []byte `json:"path,omitempty"` // relative to the workspace, slash-separated
+	Kind   Kind   `json:"kind,omitempty"`
+	Mode   uint32 `json:"mode,omitempty"` // permission bits, 07777
+	Size   int64  `json:"size,omitempty"`
+	MTime  int64  `json:"mtime,omitempty"` // ns since 1970
+	Target []byte `json:"target,omitempty"`
+	Opaque bool   `json:"opaque,omitempty"` // dir: hides what the packed one held
+	SHA256 []byte `json:"sha256,omitempty"` // file: of its content, 32 bytes
+	End    bool   `json:"end,omitempty"`    // the last message; nothing else is set but Error
+	Error  string `json:"error,omitempty"`
+}
+
+// Fetch asks for the content of regular files that Changes listed.
+type Fetch struct {
+	Paths [][]byte `json:"paths"`
+}
+
+// WriteMessage writes v as one message: a length of 4 bytes, little endian,
+// and JSON.
+func WriteMessage(w io.Writer, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(body) > MaxMessage {
+		return fmt.Errorf("message of %d bytes is larger than %d", len(body), MaxMessage)
+	}
+	buf := make([]byte, 4, 4+len(body))
+	binary.LittleEndian.PutUint32(buf, uint32(len(body)))
+	_, err = w.Write(append(buf, body...))
+	return err
+}
+
+// ReadMessage reads one message into v. It reads no byte beyond it.
+func ReadMessage(r io.Reader, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n > MaxMessage {
+		return fmt.Errorf("message of %d bytes is larger than %d", n, MaxMessage)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return noEOF(err)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	return nil
+}
+
+// noEOF makes an end inside a value visible as such.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,85 @@
+// Package machine describes a virtual machine between its plan and a virtual
+// machine monitor (VMM) that runs it.
+//
+// A driver, such as package qemu, turns a Spec into a Command: pure data, what
+// to execute with which open files. Start runs it. Nothing here knows what the
+// guest does.
+package machine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// Spec is what a driver needs to know of one machine.
+type Spec struct {
+	Machine   plan.Machine
+	Kernel    string // path
+	Initramfs string // path
+
+	// Disks are the files of the slots. A slot without a path gets an
+	// empty disk.
+	Disks [plan.DiskSlots]Disk
+}
+
+// Disk is the file of one slot: raw, sparse, plan.DiskSize long.
+type Disk struct {
+	Path     string
+	Writable bool
+}
+
+// Serial returns the serial number by which the guest finds the disk of slot.
+func Serial(slot int) string {
+	return fmt.Sprintf("slot%d", slot)
+}
+
+// Command is a VMM's command line. File i is open in the VMM as descriptor
+// FirstFile+i.
+type Command struct {
+	Path  string   `json:"path"`
+	Args  []string `json:"args"`
+	Env   []string `json:"env,omitempty"` // KEY=VALUE, nothing is inherited
+	Files []File   `json:"files"`
+	// Isolate asks for user, network and IPC namespaces around the VMM.
+	Isolate bool `json:"isolate"`
+	// Readable are the only files and directories that the VMM can still
+	// open once it runs; it can write nowhere but to Files.
+	Readable []string `json:"readable"`
+}
+
+// FirstFile is the descriptor of a Command's first file.
+const FirstFile = 3
+
+// File is a file that a VMM finds open.
+type File struct {
+	// Socket names one of the connections that Start makes. It is empty
+	// for a file on disk.
+	Socket   Socket `json:"socket,omitempty"`
+	Path     string `json:"path,omitempty"`
+	Writable bool   `json:"writable,omitempty"`
+}
+
+// Socket names a connection between a VMM and us.
+type Socket string
+
+// The connections of every machine.
+const (
+	Monitor Socket = "monitor" // the VMM's own protocol
+	Control Socket = "control" // the virtio-serial port, package wire
+	Console Socket = "console" // what the kernel prints
+)
+
+// String returns the command as one could type it in a shell, but for the open
+// files.
+func (c Command) String() string {
+	var words []string
+	for _, w := range append(append([]string(nil), c.Env...), append([]string{c.Path}, c.Args...)...) {
+		if strings.ContainsAny(w, " \t\n\"'\\$`&|;<>()*?[]#~!{}") || w == "" {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, " ")
+}

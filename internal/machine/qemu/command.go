@@ -1,0 +1,139 @@
+// Package qemu is the driver for QEMU: a pure function from a machine's Spec
+// to a command line, and a client of QEMU's own protocol, QMP.
+package qemu
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// nullDisk is the file of a slot without a disk: QEMU's own driver, which
+// needs no file. It is never read but for a partition table.
+const nullDisk = "driver=null-co,node-name=%s,size=%d,read-zeroes=on"
+
+// Command returns the command line of spec's machine. The set of devices is
+// the same for every machine, in the same slots: what is saved of one fits all.
+func Command(spec machine.Spec) machine.Command {
+	m := spec.Machine
+	c := machine.Command{Path: m.QEMU.Path, Isolate: m.QEMU.Isolate}
+	if m.QEMU.ModuleDir != "" {
+		c.Env = append(c.Env, "QEMU_MODULE_DIR="+m.QEMU.ModuleDir)
+	}
+	arg := func(name string, values ...string) {
+		c.Args = append(c.Args, "-"+name)
+		if len(values) > 0 {
+			c.Args = append(c.Args, strings.Join(values, ","))
+		}
+	}
+	file := func(f machine.File) int {
+		c.Files = append(c.Files, f)
+		return machine.FirstFile + len(c.Files) - 1
+	}
+
+	for _, dir := range m.QEMU.DataDirs {
+		arg("L", dir)
+	}
+	// Nothing but what is named here: no configuration of the host's, no
+	// default devices, no display.
+	arg("no-user-config")
+	arg("nodefaults")
+	arg("display", "none")
+	// A guest that panics or reboots ends the machine.
+	arg("no-reboot")
+	// QEMU needs no new program, no other user and no other limits once it
+	// runs, qemu-seccomp.c.
+	arg("sandbox", "on", "obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny")
+
+	// q35 boots everywhere and hot-plugs; what it has of a PC that no guest
+	// of ours uses is off, which also saves the kernel's probing for it.
+	arg("machine", "q35", "usb=off", "sata=off", "smbus=off", "vmport=off", "smm=off", "graphics=off")
+	if m.Accelerator == plan.KVM {
+		arg("accel", "kvm")
+		arg("cpu", "host")
+	} else {
+		arg("accel", "tcg", "thread=multi")
+		// All that TCG has. cx16 must stay: Bun's programs, such as
+		// Claude Code, need it.
+		arg("cpu", "max")
+	}
+	arg("smp", fmt.Sprint(m.VCPUs))
+	arg("m", fmt.Sprintf("%dM", m.MemoryMiB))
+	arg("kernel", spec.Kernel)
+	arg("initrd", spec.Initramfs)
+	arg("append", kernelParameters(m))
+
+	socket := func(name machine.Socket) {
+		arg("chardev", "socket", "id="+string(name), fmt.Sprintf("fd=%d", file(machine.File{Socket: name})))
+	}
+	socket(machine.Monitor)
+	arg("mon", "chardev=monitor", "mode=control")
+	socket(machine.Console)
+	arg("serial", "chardev:console")
+	socket(machine.Control)
+	// All disks share two PCI devices as functions of it: a bridge or a
+	// device each would cost the kernel's probing time at every boot.
+	arg("device", "virtio-serial-pci", "id=serial", "addr=4.0", "multifunction=on", "max_ports=2")
+	arg("device", "virtserialport", "bus=serial.0", "nr=1", "chardev=control", "name="+wire.PortName)
+	arg("object", "rng-random", "id=rng0", "filename=/dev/urandom")
+	arg("device", "virtio-rng-pci", "rng=rng0", "addr=4.1")
+	arg("device", "virtio-balloon-pci", "addr=4.2", "free-page-reporting=on")
+
+	for slot, disk := range spec.Disks {
+		node := machine.Serial(slot)
+		if disk.Path == "" {
+			arg("blockdev", fmt.Sprintf(nullDisk, node, int64(plan.DiskSize)))
+		} else {
+			// The file is handed over open, as set number slot+1.
+			fd := file(machine.File{Path: disk.Path, Writable: disk.Writable})
+			arg("add-fd", fmt.Sprintf("fd=%d", fd), fmt.Sprintf("set=%d", slot+1))
+			readOnly := "on"
+			if disk.Writable {
+				readOnly = "off"
+			}
+			// A lock would be shared by all that have the layer
+			// open; we have our own. The page cache of the host is
+			// the point of sharing layers, and what is lost in a
+			// crash of the host was disposable.
+			arg("blockdev", "driver=raw", "node-name="+node, "read-only="+readOnly,
+				"cache.no-flush=on", "discard=unmap",
+				"file.driver=file", fmt.Sprintf("file.filename=/dev/fdset/%d", slot+1), "file.locking=off",
+				"file.aio=threads")
+		}
+		arg("device", "virtio-blk-pci", "drive="+node, "serial="+node, fmt.Sprintf("addr=5.%d", slot), "multifunction=on")
+	}
+	c.Readable = append([]string{"/dev/urandom", spec.Kernel, spec.Initramfs}, m.QEMU.DataDirs...)
+	if m.QEMU.ModuleDir != "" {
+		c.Readable = append(c.Readable, m.QEMU.ModuleDir)
+	}
+	return c
+}
+
+// kernelParameters returns the command line of the guest's kernel.
+func kernelParameters(m plan.Machine) string {
+	params := []string{
+		"console=ttyS0", "quiet",
+		// A panic ends the machine; its text is on the console.
+		"panic=-1",
+		// No initramfs but ours is ever looked at, and no disk is probed
+		// for one.
+		"rdinit=/init",
+		// The guest is thrown away as a whole: protecting its processes
+		// from leftovers in memory only costs time.
+		"init_on_alloc=0",
+		"random.trust_cpu=on",
+	}
+	if m.Accelerator == plan.TCG && m.TSCKHz > 0 {
+		// The guest sees the host's time stamp counter, but on a loaded
+		// host the kernel cannot measure its rate and may hang for ever
+		// or lose time. lpj is the rate for one tick of Debian's 250 Hz.
+		params = append(params,
+			fmt.Sprintf("tsc_early_khz=%d", m.TSCKHz),
+			fmt.Sprintf("lpj=%d", m.TSCKHz*1000/250),
+			"no_timer_check", "tsc=reliable")
+	}
+	return strings.Join(params, " ")
+}

@@ -1,0 +1,127 @@
+package qemu
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// maxLine bounds one line of QMP in bytes. QEMU is not the guest, but it may
+// be under the guest's control.
+const maxLine = 1 << 20
+
+// Monitor is a connection to a QEMU's monitor, docs/interop/qmp-spec.rst.
+type Monitor struct {
+	conn net.Conn
+
+	mu      sync.Mutex // guards what follows and the order of writes
+	nextID  int
+	pending map[int]chan<- reply
+	err     error // why the connection ended
+}
+
+type reply struct {
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Class string `json:"class"`
+		Desc  string `json:"desc"`
+	} `json:"error"`
+	ID *int `json:"id"`
+}
+
+// NewMonitor greets the QEMU at the other end of conn, which must have a
+// deadline of its own if the wait is to be bounded.
+func NewMonitor(conn net.Conn) (*Monitor, error) {
+	m := &Monitor{conn: conn, pending: make(map[int]chan<- reply)}
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(make([]byte, 4096), maxLine)
+	if !lines.Scan() {
+		return nil, fmt.Errorf("read QEMU's greeting: %w", scanErr(lines))
+	}
+	go m.read(lines)
+	if err := m.Execute("qmp_capabilities", nil, nil); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func scanErr(s *bufio.Scanner) error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// read serves replies until the connection ends. Events are of no use to us:
+// the end of the process says more.
+func (m *Monitor) read(lines *bufio.Scanner) {
+	for lines.Scan() {
+		var r reply
+		if json.Unmarshal(lines.Bytes(), &r) != nil || r.ID == nil {
+			continue
+		}
+		m.mu.Lock()
+		if ch, ok := m.pending[*r.ID]; ok {
+			delete(m.pending, *r.ID)
+			ch <- r
+		}
+		m.mu.Unlock()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = fmt.Errorf("the connection to QEMU ended: %w", scanErr(lines))
+	for id, ch := range m.pending {
+		delete(m.pending, id)
+		close(ch)
+	}
+}
+
+// Execute runs a command with arguments args, which may be nil, and decodes
+// what it returns into result unless that is nil.
+func (m *Monitor) Execute(command string, args, result any) error {
+	ch := make(chan reply, 1)
+	if err := m.send(command, args, ch); err != nil {
+		return fmt.Errorf("qmp %s: %w", command, err)
+	}
+	r, ok := <-ch
+	switch {
+	case !ok:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return fmt.Errorf("qmp %s: %w", command, m.err)
+	case r.Error != nil:
+		return fmt.Errorf("qmp %s: %w", command, errors.New(r.Error.Desc))
+	case result != nil:
+		if err := json.Unmarshal(r.Return, result); err != nil {
+			return fmt.Errorf("qmp %s: %w", command, err)
+		}
+	}
+	return nil
+}
+
+func (m *Monitor) send(command string, args any, ch chan<- reply) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	m.nextID++
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        int    `json:"id"`
+	}{command, args, m.nextID})
+	if err != nil {
+		return err
+	}
+	m.pending[m.nextID] = ch
+	if _, err := m.conn.Write(append(line, '\n')); err != nil {
+		delete(m.pending, m.nextID)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a VMM that runs.
+type Process struct {
+	PID     int
+	Sockets map[Socket]net.Conn // ours to close
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended; err is set before
+	err  error
+}
+
+// Start executes c. The VMM dies with this process, also when that is killed.
+// Its standard output and error go to log.
+func Start(c Command, log *os.File) (*Process, error) {
+	p := &Process{Sockets: make(map[Socket]net.Conn), done: make(chan struct{})}
+	cmd := exec.Command(c.Path, c.Args...)
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, c.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = sysProcAttr(c.Isolate)
+	fail := func(err error) (*Process, error) {
+		closeAll(cmd.ExtraFiles)
+		p.closeSockets()
+		return nil, err
+	}
+	for _, f := range c.Files {
+		file, err := p.open(f)
+		if err != nil {
+			return fail(err)
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	p.cmd = cmd
+
+	started := make(chan error)
+	go func() {
+		// The kernel sends the death signal when the *thread* that
+		// forked ends, prctl(2). This one lives as long as the VMM.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return fail(fmt.Errorf("start %s: %w", c.Path, err))
+	}
+	closeAll(cmd.ExtraFiles)
+	p.PID = cmd.Process.Pid
+	return p, nil
+}
+
+// open returns the VMM's end of f.
+func (p *Process) open(f File) (*os.File, error) {
+	if f.Socket == "" {
+		flag := os.O_RDONLY
+		if f.Writable {
+			flag = os.O_RDWR
+		}
+		return os.OpenFile(f.Path, flag|unix.O_NOFOLLOW, 0)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), string(f.Socket)), os.NewFile(uintptr(fds[1]), string(f.Socket))
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, err
+	}
+	p.Sockets[f.Socket] = conn
+	return theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+func (p *Process) closeSockets() {
+	for _, conn := range p.Sockets {
+		conn.Close()
+	}
+}
+
+// sysProcAttr returns how a VMM is started. In namespaces of its own it has no
+// network, whatever it is made to do.
+func sysProcAttr(isolate bool) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if isolate {
+		uid, gid := os.Geteuid(), os.Getegid()
+		attr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	}
+	return attr
+}
+
+// Done is closed when the VMM has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns why the VMM ended: nil after a clean end. It waits for the end.
+func (p *Process) Err() error {
+	<-p.done
+	return p.err
+}
+
+// Kill ends the VMM at once and waits for that.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+	p.closeSockets()
+}
+
+// Wait waits until the VMM has ended or ctx has.
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the virtual machine monitor did not end in time")
+	}
+}
