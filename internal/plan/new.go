@@ -1,0 +1,247 @@
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/host"
+)
+
+// Input is what New needs beside the configuration and the host's facts. All
+// of it is looked up or made up by the caller, which keeps New pure.
+type Input struct {
+	Name string // of the machine
+
+	// Workspace is the real path (filepath.EvalSymlinks) of WorkspacePath, so
+	// that no link leads around the checks; empty for no workspace.
+	Workspace string
+	// Home is the real path of the user's home directory.
+	Home string
+}
+
+// New decides everything about a machine. The error holds all that stands in
+// the way, each with a hint where a command or a flag helps (hint.Of).
+func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
+	b := builder{cfg: cfg, facts: facts}
+	b.plan = Plan{
+		Version: Version,
+		Name:    in.Name,
+		Network: Network{Mode: cfg.Network.Mode},
+	}
+	if err := CheckName(in.Name); err != nil {
+		b.fail(err)
+	}
+	b.machine()
+	b.guest(in.Name)
+	b.image()
+	b.workspace(in)
+	if len(b.errs) > 0 {
+		return Plan{}, errors.Join(b.errs...)
+	}
+	return b.plan, nil
+}
+
+// builder is a Plan in the making: each method fills in one part of it.
+type builder struct {
+	cfg   config.Config
+	facts host.Facts
+	plan  Plan
+	errs  []error
+}
+
+func (b *builder) fail(err error) { b.errs = append(b.errs, err) }
+
+func (b *builder) note(format string, args ...any) {
+	b.plan.Notes = append(b.plan.Notes, fmt.Sprintf(format, args...))
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// CheckName reports whether name can be a machine's. It is a host name in the
+// guest and a directory's name on the host.
+func CheckName(name string) error {
+	if namePattern.MatchString(name) {
+		return nil
+	}
+	const rule = "lower-case letters, digits and hyphens, at most 63, with no hyphen at the ends"
+	err := fmt.Errorf("machine name %.80q: must be %s", name, rule)
+	if better := suggestName(name); better != "" {
+		return hint.Wrap(err, "--name "+better)
+	}
+	return err
+}
+
+// suggestName returns a valid name that looks like name, or "".
+func suggestName(name string) string {
+	s := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		default:
+			return '-'
+		}
+	}, name)
+	s = strings.Trim(s[:min(len(s), 63)], "-")
+	if !namePattern.MatchString(s) {
+		return ""
+	}
+	return s
+}
+
+// Defaults of the virtual hardware.
+const (
+	// defaultMemoryMiB is enough for an agent and a build. Pages that a guest
+	// never touched cost the host nothing.
+	defaultMemoryMiB = 2048
+	// More virtual CPUs than these are rarely busy. Emulated ones are host
+	// threads that translate code for themselves: more of them only contend.
+	defaultVCPUsKVM = 4
+	defaultVCPUsTCG = 2
+)
+
+func (b *builder) machine() {
+	m := &b.plan.Machine
+	m.Engine = "qemu" // the only one yet, so also what "auto" chooses
+	if b.facts.Arch != "amd64" {
+		b.fail(fmt.Errorf("this version of mayfly runs machines on amd64 hosts only, not on %s", b.facts.Arch))
+		return
+	}
+	if q := b.facts.QEMU; q.Path == "" {
+		b.fail(hint.Errorf("mayfly doctor --fix", "no QEMU: %s", cmp.Or(q.Problem, "it is not installed")))
+	}
+	b.accelerator()
+	b.vcpus()
+	b.memory()
+	if m.Accelerator == TCG {
+		m.TSCKHz = b.facts.TSCKHz
+	}
+	q := b.facts.QEMU
+	m.QEMU = QEMU{
+		Path:      q.Path,
+		Version:   q.Version.String(),
+		DataDirs:  slices.Clone(q.DataDirs),
+		ModuleDir: q.ModuleDir,
+		Isolate:   b.facts.UserNamespaces,
+	}
+	if !m.QEMU.Isolate {
+		b.note("this kernel gives no user namespaces: QEMU runs with its own sandbox only")
+	}
+}
+
+// accelerator chooses KVM only when a guest has really run on it.
+func (b *builder) accelerator() {
+	m, kvm := &b.plan.Machine, b.facts.KVM
+	switch b.cfg.Machine.Accel {
+	case "kvm":
+		m.Accelerator, m.Reason = KVM, "asked for"
+		if err := kvmError(kvm); err != nil {
+			b.fail(err)
+		}
+		return
+	case "tcg":
+		m.Accelerator, m.Reason = TCG, "asked for"
+	default:
+		if kvm.Proven {
+			m.Accelerator, m.Reason = KVM, "a test guest ran on it"
+			return
+		}
+		m.Accelerator, m.Reason = TCG, "no KVM: "+cmp.Or(kvm.Reason, "not proven to work")
+		b.note("the CPU is emulated, several times slower (%s)%s", m.Reason, kvmAdvice(kvm))
+	}
+
+	q := b.facts.QEMU
+	if q.Path == "" || q.Version.TCGSafe() {
+		return
+	}
+	if b.cfg.Machine.AllowOldQEMU {
+		b.note("%s; started all the same, as asked for: results may be wrong", q.Version.TCGUnsafeReason())
+		return
+	}
+	b.fail(hint.Errorf("mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter",
+		"%s is too old: %s", q.Path, q.Version.TCGUnsafeReason()))
+}
+
+const joinKVM = "sudo usermod -aG kvm $USER"
+
+// kvmError says why KVM, asked for by name, cannot be used.
+func kvmError(kvm host.KVM) error {
+	switch {
+	case kvm.Proven:
+		return nil
+	case !kvm.Present:
+		return hint.Errorf("--accel tcg (slower)", "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm does not exist"))
+	case !kvm.Openable:
+		return hint.Errorf(joinKVM+", then log in again; or --accel tcg (slower)",
+			"no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm cannot be opened"))
+	case !kvm.Tested:
+		return hint.Errorf("mayfly doctor --refresh", "no KVM: no guest has been tried on it yet")
+	default:
+		return hint.Errorf("--accel tcg (slower), or mayfly doctor --refresh to try it again",
+			"no KVM: %s", cmp.Or(kvm.Reason, "the test guest did not run"))
+	}
+}
+
+// kvmAdvice is the end of a note: what would make the next machine faster.
+func kvmAdvice(kvm host.KVM) string {
+	if kvm.Present && !kvm.Openable {
+		return "; " + joinKVM + " and a new login may cure it"
+	}
+	return ""
+}
+
+func (b *builder) vcpus() {
+	m := &b.plan.Machine
+	m.VCPUs = b.cfg.Machine.VCPUs
+	if m.VCPUs == 0 {
+		m.VCPUs = defaultVCPUsKVM
+		if m.Accelerator == TCG {
+			m.VCPUs = defaultVCPUsTCG
+		}
+		m.VCPUs = max(1, min(m.VCPUs, b.facts.CPUs))
+	} else if b.facts.CPUs > 0 && m.VCPUs > b.facts.CPUs {
+		b.note("%d virtual CPUs share the host's %d", m.VCPUs, b.facts.CPUs)
+	}
+}
+
+func (b *builder) memory() {
+	m := &b.plan.Machine
+	m.MemoryMiB = b.cfg.Machine.MemoryMiB
+	total, available := int(b.facts.MemoryBytes>>20), int(b.facts.MemoryAvailableBytes>>20)
+	if m.MemoryMiB == 0 {
+		m.MemoryMiB = defaultMemoryMiB
+		if total > 0 && total/2 < m.MemoryMiB {
+			m.MemoryMiB = max(total/2, config.MinMemoryMiB)
+			b.note("%d MiB of memory, half of the host's", m.MemoryMiB)
+		}
+	}
+	switch {
+	case total > 0 && m.MemoryMiB > total:
+		b.fail(hint.Errorf(fmt.Sprintf("--memory %dMiB", max(total/2, config.MinMemoryMiB)),
+			"machine.memory is %d MiB, more than the host's %d MiB", m.MemoryMiB, total))
+	case available > 0 && m.MemoryMiB > available:
+		b.note("the machine may use %d MiB of memory; the host has %d MiB free now", m.MemoryMiB, available)
+	}
+}
+
+// image makes equal images of equal wishes: sorted, nothing twice.
+func (b *builder) image() {
+	packages := slices.Clone(b.cfg.Image.Packages)
+	if shell := b.plan.Guest.User.Shell; shell == "fish" { // the others are in the base
+		packages = append(packages, shell)
+	}
+	slices.Sort(packages)
+	agents := slices.Sorted(slices.Values(b.cfg.Image.Agents))
+	b.plan.Image = Image{
+		Base:     b.cfg.Image.Base,
+		Packages: slices.Compact(packages),
+		Agents:   slices.Compact(agents),
+	}
+}

@@ -1,0 +1,293 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/host"
+)
+
+var update = flag.Bool("update", false, "write the wanted plans of the golden tests")
+
+// TestGolden makes the plan of each testdata/*.txtar: the files input.json and
+// mayfly.toml against want, which is a plan or the lines of an error with its
+// hints.
+func TestGolden(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { golden(t, path) })
+	}
+}
+
+func golden(t *testing.T, path string) {
+	archive, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(name string) []byte {
+		for _, f := range archive.Files {
+			if f.Name == name {
+				return f.Data
+			}
+		}
+		return nil
+	}
+	in := struct{ Facts, Name, Workspace, Home string }{Name: "m1", Workspace: "/home/ada/src/project"}
+	decodeStrict(t, part("input.json"), &in)
+	facts := readFacts(t, in.Facts)
+	cfg, err := config.Load(config.Sources{Files: []config.File{
+		{Path: "mayfly.toml", Data: append([]byte("version = 1\n"), part("mayfly.toml")...)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	workspace := in.Workspace
+	if cfg.Workspace.Path != "" {
+		workspace = WorkspacePath(cfg, facts.User.Home, "")
+	}
+	p, err := New(cfg, facts, Input{Name: in.Name, Workspace: workspace, Home: in.Home})
+	var got []byte
+	if err != nil {
+		got = []byte(errorText(err))
+	} else if got, err = p.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		archive.Files = append(archive.Files[:0:0], archive.Files...)
+		for i, f := range archive.Files {
+			if f.Name == "want" {
+				archive.Files = append(archive.Files[:i], archive.Files[i+1:]...)
+				break
+			}
+		}
+		archive.Files = append(archive.Files, txtar.File{Name: "want", Data: got})
+		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(string(part("want")), string(got)); d != "" {
+		t.Errorf("New: (-want +got; go test -update accepts it)\n%s", d)
+	}
+}
+
+// errorText writes each error of a joined one with its hint, as the command
+// line does.
+func errorText(err error) string {
+	errs := []error{err}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = j.Unwrap()
+	}
+	var b strings.Builder
+	for _, err := range errs {
+		fmt.Fprintf(&b, "error: %v\n", err)
+		if h := hint.Of(err); h != "" {
+			fmt.Fprintf(&b, "hint: %s\n", h)
+		}
+	}
+	return b.String()
+}
+
+func readFacts(t *testing.T, name string) host.Facts {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata/facts", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f host.Facts
+	decodeStrict(t, data, &f)
+	return f
+}
+
+func decodeStrict(t *testing.T, data []byte, v any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Fatalf("%s: %v", data, err)
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	tests := []struct {
+		name string
+		ok   bool
+		hint string
+	}{
+		{"a", true, ""},
+		{"go-protobuf2", true, ""},
+		{strings.Repeat("a", 63), true, ""},
+		{strings.Repeat("a", 64), false, "--name " + strings.Repeat("a", 63)},
+		{"", false, ""},
+		{"-a", false, "--name a"},
+		{"My Project", false, "--name my-project"},
+		{"a.b", false, "--name a-b"},
+		{"..", false, ""},
+		{"../x", false, "--name x"},
+		{"a\n", false, "--name a"},
+	}
+	for _, tt := range tests {
+		err := CheckName(tt.name)
+		if (err == nil) != tt.ok || hint.Of(err) != tt.hint {
+			t.Errorf("CheckName(%q) = %v with hint %q; want ok %v, hint %q", tt.name, err, hint.Of(err), tt.ok, tt.hint)
+		}
+	}
+}
+
+func TestCheckWorkspace(t *testing.T) {
+	p := Protected{Homes: []string{"/home/u", "/var/home/u", ""}, Own: []string{"", "/data/u/mayfly"}}
+	for dir, want := range map[string]string{
+		"/home/u/src":              "",
+		"/home/u/.config/nvim":     "",
+		"/home/u/.sshd":            "",
+		"/home/u2":                 "",
+		"/work":                    "",
+		"/tmp/x":                   "",
+		"/usr/src/linux":           "",
+		"/root/project":            "",
+		"/":                        "whole file system",
+		"//":                       "whole file system",
+		"":                         "not an absolute path",
+		"src":                      "not an absolute path",
+		"/home/u":                  "your home",
+		"/home/u/":                 "your home",
+		"/home/u/src/..":           "your home",
+		"/home":                    "holds your home",
+		"/var/home/u":              "your home",
+		"/var/home/u/.ssh":         "secrets",
+		"/var":                     "holds your home",
+		"/home/u/.ssh":             "secrets",
+		"/home/u/.gnupg/x":         "secrets",
+		"/home/u/.aws":             "secrets",
+		"/home/u/.config":          "all your programs",
+		"/etc":                     "directory of the system",
+		"/etc/nginx":               "directory of the system",
+		"/proc/self/cwd":           "directory of the system",
+		"/dev/shm/x":               "directory of the system",
+		"/usr":                     "directory of the system",
+		"/root":                    "directory of the system",
+		"/tmp":                     "directory of the system",
+		"/data":                    "mayfly's own files",
+		"/data/u/mayfly":           "mayfly's own files",
+		"/tmp/a\nb":                "not printable",
+		"/tmp/\xff":                "not printable",
+		"/home/u/.ssh\x1b[2J/../x": "not printable",
+	} {
+		err := CheckWorkspace(dir, p)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || hint.Of(err) == "") {
+			t.Errorf("CheckWorkspace(%q) = %v; want %q", dir, err, want)
+		}
+		if err != nil && strings.ContainsAny(err.Error(), "\n\x1b\xff") {
+			t.Errorf("CheckWorkspace(%q) = %q; cannot be printed", dir, err)
+		}
+	}
+}
+
+func TestWorkspacePath(t *testing.T) {
+	for path, want := range map[string]string{"": "/cwd", "~": "/home/u", "~/a/../b": "/home/u/b", "/x/": "/x"} {
+		cfg := config.Config{Workspace: config.Workspace{Path: path}}
+		if got := WorkspacePath(cfg, "/home/u", "/cwd/"); got != want {
+			t.Errorf("WorkspacePath(%q) = %q; want %q", path, got, want)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	p, err := New(config.Default(), readFacts(t, "laptop"), Input{Name: "m1", Workspace: "/w", Home: "/home/ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p, got); d != "" {
+		t.Errorf("Decode(Encode): (-want +got)\n%s", d)
+	}
+	text := string(data)
+	for name, bad := range map[string]string{
+		"unknown field":  strings.Replace(text, `"image":`, `"x": 1, "image":`, 1),
+		"unknown nested": strings.Replace(text, `"base":`, `"x": 1, "base":`, 1),
+		"newer":          strings.Replace(text, `"version": 1`, `"version": 2`, 1),
+		"no version":     strings.Replace(text, `"version": 1,`, ``, 1),
+		"trailing":       text + "{}",
+		"cut":            text[:len(text)/2],
+		"empty":          "",
+		"a path as name": strings.Replace(text, `"name": "m1"`, `"name": "../m1"`, 1),
+	} {
+		if bad == text {
+			t.Fatalf("%s: the text did not change", name)
+		}
+		if p, err := Decode([]byte(bad)); err == nil {
+			t.Errorf("Decode of a plan with %s = %+v; want an error", name, p)
+		}
+	}
+}
+
+// New must not keep or change what it is given: one configuration makes many
+// plans.
+func TestNewCopies(t *testing.T) {
+	cfg := config.Default()
+	cfg.Image.Packages = append(make([]string, 0, 8), "b", "a", "b")
+	cfg.Workspace.Exclude = []string{"x"}
+	p, err := New(cfg, readFacts(t, "laptop"), Input{Name: "m1", Workspace: "/w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Workspace.Exclude[0] = "changed"
+	p.Image.Packages[0] = "changed"
+	if cfg.Workspace.Exclude[0] != "x" || cfg.Image.Packages[0] != "b" || cfg.Image.Packages[1] != "a" {
+		t.Errorf("the configuration changed: %+v", cfg)
+	}
+}
+
+func TestErrorsAreJoined(t *testing.T) {
+	cfg := config.Default()
+	cfg.Machine.Accel = "kvm"
+	_, err := New(cfg, readFacts(t, "no-qemu"), Input{Name: "A", Workspace: "/"})
+	j, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err)
+	if !ok || len(j.Unwrap()) != 4 {
+		t.Errorf("New = %v; want four errors", err)
+	}
+}
+
+// FuzzDecode: no panic, and what is accepted can be written and read again.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"version": 1, "name": "m1"}`))
+	f.Add([]byte(`{"version": 1, "name": "m1", "image": {"base": "x", "packages": [null]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Decode(data)
+		if err != nil {
+			return
+		}
+		again, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Decode(again); err != nil {
+			t.Errorf("Decode(Encode(Decode(%q))): %v", data, err)
+		}
+	})
+}

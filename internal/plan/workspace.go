@@ -1,0 +1,162 @@
+package plan
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// WorkspacePath returns the path of the workspace as the user gave it: that of
+// the configuration, else the current directory.
+func WorkspacePath(cfg config.Config, home, cwd string) string {
+	switch path := cfg.Workspace.Path; {
+	case path == "":
+		return filepath.Clean(cwd)
+	case path == "~":
+		return filepath.Clean(home)
+	case strings.HasPrefix(path, "~/"):
+		return filepath.Join(home, path[2:])
+	default:
+		return filepath.Clean(path)
+	}
+}
+
+func (b *builder) workspace(in Input) {
+	if in.Workspace == "" {
+		return
+	}
+	p := Protected{Homes: []string{b.facts.User.Home, in.Home}}
+	d := b.facts.Dirs
+	p.Own = []string{d.Config, d.Data, d.State, d.Cache}
+	if err := CheckWorkspace(in.Workspace, p); err != nil {
+		b.fail(err)
+	}
+	b.plan.Workspace = Workspace{
+		Path:    filepath.Clean(in.Workspace),
+		Mode:    b.cfg.Workspace.Mode,
+		Exclude: slices.Clone(b.cfg.Workspace.Exclude),
+	}
+}
+
+// Protected are the directories of this user that no workspace may hold. Empty
+// paths are ignored.
+type Protected struct {
+	Homes []string // the home directory, by all its names
+	Own   []string // mayfly's
+}
+
+// secretDirs are directories in a home whose whole content no agent must have,
+// not even a copy: keys, tokens, sessions, mail.
+var secretDirs = []string{
+	".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".password-store", ".mozilla", ".thunderbird",
+	".config/gcloud", ".config/gh", ".config/chromium", ".config/google-chrome", ".local/share/keyrings",
+}
+
+// CheckWorkspace reports whether the directory dir may be given to a machine:
+// never the whole system, never the user's whole home, never where secrets are
+// kept, never mayfly's own files. It judges by name, so dir is a real path.
+func CheckWorkspace(dir string, p Protected) error {
+	if why := refuse(dir, p); why != "" {
+		return hint.Errorf("cd to the project's own directory, or --workspace DIR", "workspace %s: %s", show(dir), why)
+	}
+	return nil
+}
+
+// refuse returns what is wrong with dir as a workspace, or "".
+func refuse(dir string, p Protected) string {
+	switch {
+	case !filepath.IsAbs(dir):
+		return "is not an absolute path"
+	case !printable(dir):
+		return "its path holds bytes that are not printable UTF-8"
+	}
+	if dir = filepath.Clean(dir); dir == "/" {
+		return "is the whole file system"
+	}
+	for _, home := range p.Homes {
+		if home == "" || home == "/" {
+			continue
+		}
+		if why := refuseInHome(dir, filepath.Clean(home)); why != "" {
+			return why
+		}
+	}
+	if why := systemDir(dir); why != "" {
+		return why
+	}
+	for _, own := range p.Own {
+		if own != "" && within(own, dir) {
+			return "holds mayfly's own files (" + show(own) + ")"
+		}
+	}
+	return ""
+}
+
+func refuseInHome(dir, home string) string {
+	switch {
+	case dir == home:
+		return "is your home directory, with everything in it"
+	case within(home, dir):
+		return "holds your home directory"
+	}
+	for _, secret := range secretDirs {
+		if within(dir, filepath.Join(home, secret)) {
+			return "is where secrets are kept"
+		}
+	}
+	for _, shared := range []string{".config", ".local", ".local/share", ".cache"} {
+		if dir == filepath.Join(home, shared) {
+			return "holds the files of all your programs"
+		}
+	}
+	return ""
+}
+
+// topDirs are the directories of the Filesystem Hierarchy Standard that are
+// the system's as a whole, though projects may lie in them.
+var topDirs = []string{
+	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root",
+	"/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/include", "/usr/lib", "/usr/lib64", "/usr/libexec",
+	"/usr/local", "/usr/sbin", "/usr/share", "/usr/src", "/var", "/var/cache", "/var/lib", "/var/log", "/var/tmp",
+}
+
+// deepDirs are those in which no project lies. In the guest they are its own.
+var deepDirs = []string{"/boot", "/dev", "/etc", "/proc", "/sys"}
+
+// systemDir returns what is wrong with a path as a workspace or home, or "".
+func systemDir(dir string) string {
+	if dir == "/" || slices.Contains(topDirs, dir) {
+		return "is a directory of the system"
+	}
+	for _, d := range deepDirs {
+		if within(dir, d) {
+			return "is in " + d + ", a directory of the system"
+		}
+	}
+	return ""
+}
+
+// within reports whether the clean path dir is parent or lies in it.
+func within(dir, parent string) bool {
+	rest, ok := strings.CutPrefix(dir, parent)
+	return ok && (rest == "" || rest[0] == '/' || parent == "/")
+}
+
+// printable reports whether a path survives JSON, /proc/mounts and a terminal.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// show prints a path as it is when that is safe.
+func show(path string) string {
+	if printable(path) && path != "" {
+		return path
+	}
+	return fmt.Sprintf("%q", path)
+}
