@@ -1,0 +1,47 @@
+package filelock_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/filelock"
+)
+
+func TestAcquire(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	release, err := filelock.Acquire(t.Context(), path, func() { t.Error("waited for a free lock") })
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// flock belongs to the open file, so a second one excludes even us.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	waited := false
+	if _, err := filelock.Acquire(ctx, path, func() { waited = true }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Acquire of a held lock = %v; want %v", err, context.DeadlineExceeded)
+	}
+	if !waited {
+		t.Error("Acquire of a held lock did not say that it waits")
+	}
+
+	got := make(chan error, 1)
+	go func() {
+		release, err := filelock.Acquire(t.Context(), path, nil)
+		if err == nil {
+			release()
+		}
+		got <- err
+	}()
+	release()
+	if err := <-got; err != nil {
+		t.Errorf("Acquire after release = %v; want nil", err)
+	}
+
+	if _, err := filelock.Acquire(t.Context(), filepath.Join(path, "no"), nil); err == nil {
+		t.Error("Acquire of a path that cannot be = nil; want an error")
+	}
+}
