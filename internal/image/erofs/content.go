@@ -41,57 +41,77 @@ type source struct {
 	noHoles   bool // f cannot tell
 }
 
-// next reads the next len(p) bytes.
-func (s *source) next(p []byte) error {
-	if s.f == nil {
-		if s.r == nil {
-			return errors.New("has a size and no content")
-		}
-		if _, err := io.ReadFull(s.r, p); err == io.EOF || err == io.ErrUnexpectedEOF {
-			return fmt.Errorf("content is shorter than the size says: %w", io.ErrUnexpectedEOF)
-		} else if err != nil {
-			return fmt.Errorf("read content: %w", err)
-		}
-		s.off += int64(len(p))
-		return nil
-	}
-	for len(p) > 0 {
-		n, err := unix.Pread(int(s.f.Fd()), p, s.off)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return &os.PathError{Op: "read", Path: s.f.Name(), Err: err}
-		case n == 0:
-			return fmt.Errorf("%w: it ends at %d", ErrChanged, s.off)
-		}
-		s.off += int64(n)
-		p = p[n:]
-	}
-	return nil
-}
-
-// end checks that nothing follows what has been read.
-func (s *source) end() error {
-	var b [1]byte
+// fill reads on until p is full or the content ends. Of a file, the first
+// enough bytes do: it gives all it has, so that whoever asks for one byte more
+// than that sees with one call that it has not grown.
+func (s *source) fill(p []byte, enough int) (n int, err error) {
+	defer func() { s.off += int64(n) }()
 	switch {
 	case s.f != nil:
-		fi, err := s.f.Stat()
-		if err != nil {
-			return err
+		for n < enough {
+			m, err := unix.Pread(int(s.f.Fd()), p[n:], s.off+int64(n))
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return n, &os.PathError{Op: "read", Path: s.f.Name(), Err: err}
+			}
+			if m == 0 {
+				break
+			}
+			n += m
 		}
-		if fi.Size() != s.off {
-			return fmt.Errorf("%w: it has %d bytes and had %d", ErrChanged, fi.Size(), s.off)
-		}
+		return n, nil
 	case s.r != nil:
-		switch n, err := io.ReadFull(s.r, b[:]); {
-		case n > 0:
-			return errors.New("content is longer than the size says")
-		case err != io.EOF:
-			return fmt.Errorf("read content: %w", err)
+		n, err = io.ReadFull(s.r, p)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			err = nil
+		}
+		return n, err
+	}
+	return 0, nil
+}
+
+// lengthError is the error about a content that is not as long as it was
+// announced.
+func (s *source) lengthError(size int64) error {
+	err := ErrChanged
+	if s.f == nil {
+		err = io.ErrUnexpectedEOF
+		if s.off > size {
+			err = errors.New("too much data")
 		}
 	}
-	return nil
+	return fmt.Errorf("content is not of %d bytes: %w", size, err)
+}
+
+// next reads the next len(p) bytes of a content of size bytes.
+func (s *source) next(p []byte, size int64) error {
+	n, err := s.fill(p, len(p))
+	if err == nil && n < len(p) {
+		err = s.lengthError(size)
+	}
+	return err
+}
+
+// end checks that the content ends after the size bytes that have been read.
+func (s *source) end(size int64) error {
+	if s.f != nil {
+		// Reading would not tell that a file has shrunk inside a hole.
+		var st unix.Stat_t
+		if err := unix.Fstat(int(s.f.Fd()), &st); err != nil {
+			return &os.PathError{Op: "stat", Path: s.f.Name(), Err: err}
+		}
+		if st.Size != size {
+			return s.lengthError(size)
+		}
+		return nil
+	}
+	n, err := s.fill(make([]byte, 1), 1)
+	if err == nil && n > 0 {
+		err = s.lengthError(size)
+	}
+	return err
 }
 
 // skipHole skips the next n bytes and returns true when they are a hole.
@@ -134,45 +154,43 @@ func (w *Writer) writeInode(in *diskInode, xattrs []byte, src source) (int64, er
 	} else {
 		more, err = w.writeLarge(in, &src)
 	}
-	if err == nil {
-		err = src.end()
-	}
 	if err != nil {
 		return 0, errors.Join(err, w.rollBack(start))
 	}
 	if in.layout == layoutChunks {
 		w.chunks = true
 	}
-	meta := make([]byte, inodeSize, inodeSize+len(xattrs)+len(more))
+	meta := append(w.scratch[:0], make([]byte, inodeSize)...)
 	in.encode(meta)
 	meta = append(meta, xattrs...)
 	meta = append(meta, more...)
+	w.scratch = meta
 	return w.writeMeta(meta)
 }
 
 // writeSmall writes the content of a small file. It returns the tail that is
-// to follow the inode, if any.
+// to follow the inode, if any; the next use of the buffer overwrites it.
 func (w *Writer) writeSmall(in *diskInode, src *source) ([]byte, error) {
-	if in.size == 0 {
-		return nil, nil
-	}
-	p, err := w.room(int(in.size))
+	size := int(in.size)
+	p, err := w.room(size + 1) // one more, to see the end
 	if err != nil {
 		return nil, err
 	}
-	if err := src.next(p); err != nil {
+	n, err := src.fill(p, max(1, size))
+	if err == nil && n != size {
+		err = src.lengthError(in.size)
+	}
+	if err != nil || size == 0 {
 		return nil, err
 	}
-	body := len(p) &^ (blockSize - 1)
-	tail := len(p) - body
 	in.data = uint32(w.end() / blockSize)
+	tail := size % blockSize
 	meta := inodeSize + in.xattrs + tail
 	if tail == 0 || meta > blockSize || tail > largeTail && !w.run.fits(meta) {
-		return nil, w.extend(len(p))
+		return nil, w.extend(size)
 	}
 	in.layout = layoutInline
-	w.inline = append(w.inline[:0], p[body:]...)
-	return w.inline, w.extend(body)
+	return p[size-tail : size], w.extend(size - tail)
 }
 
 // writeLarge writes the content of a large file. It returns the chunk table
@@ -198,7 +216,7 @@ func (w *Writer) writeLarge(in *diskInode, src *source) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := src.next(p); err != nil {
+			if err := src.next(p, in.size); err != nil {
 				return nil, err
 			}
 			if hole = isZero(p); !hole {
@@ -212,6 +230,9 @@ func (w *Writer) writeLarge(in *diskInode, src *source) ([]byte, error) {
 			holes = true
 		}
 		table = append(table, byte(block), byte(block>>8), byte(block>>16), byte(block>>24))
+	}
+	if err := src.end(in.size); err != nil {
+		return nil, err
 	}
 	if !holes {
 		in.data = first
@@ -249,8 +270,11 @@ func (w *Writer) copyFile(size int64, src *source) (bool, error) {
 		case err != nil:
 			return false, fmt.Errorf("copy into the image: %w", err)
 		case n == 0:
-			return false, fmt.Errorf("%w: it ends at %d", ErrChanged, src.off)
+			return false, src.lengthError(size)
 		}
+	}
+	if err := src.end(size); err != nil {
+		return false, err
 	}
 	w.pos = alignUp(to, blockSize)
 	return true, w.checkSize()

@@ -39,9 +39,9 @@ type Entry struct {
 	Path     string
 	Mode     uint32 // as in Linux: type (unix.S_IFMT) and permissions (07777)
 	UID, GID uint32
-	MTime    time.Time
-	Size     int64  // of a regular file
-	Target   string // of a symbolic link
+	MTime    time.Time // zero: Options.BuildTime
+	Size     int64     // of a regular file
+	Target   string    // of a symbolic link
 
 	// Link makes the entry a hard link to the file at this path, which must be
 	// in the image already and no directory. All else but Path is ignored.

@@ -231,4 +231,3 @@ func fsck(t testing.TB, f *os.File) {
 		t.Errorf("fsck.erofs: %v\n%s", err, out)
 	}
 }
-

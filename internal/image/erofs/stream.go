@@ -95,8 +95,8 @@ func (w *Writer) rollBack(off int64) error {
 // fills best, and the whole run when nothing fits any more.
 type metaRun struct {
 	off  int64
-	buf  []byte
-	used []int // bytes of each block
+	buf  []byte // of the blocks, with room for maxRun
+	used []int  // bytes of each block
 }
 
 // maxRun is a run's length in blocks. A run is as long as a host reads at once,
@@ -132,7 +132,9 @@ func (w *Writer) writeMeta(b []byte) (int64, error) {
 			return 0, err
 		}
 		n := min(maxRun, 1+w.pos/(maxRun*blockSize))
-		w.run = metaRun{off: w.pos, buf: make([]byte, n*blockSize), used: make([]int, n)}
+		w.run = metaRun{off: w.pos, buf: w.run.buf[:n*blockSize], used: w.run.used[:n]}
+		clear(w.run.buf)
+		clear(w.run.used)
 		w.pos += n * blockSize
 		i = 0
 	}
@@ -145,6 +147,6 @@ func (w *Writer) writeMeta(b []byte) (int64, error) {
 // retireRun writes the run.
 func (w *Writer) retireRun() error {
 	err := w.writeAt(w.run.buf, w.run.off)
-	w.run = metaRun{}
+	w.run.buf, w.run.used = w.run.buf[:0], w.run.used[:0]
 	return err
 }

@@ -2,7 +2,6 @@ package erofs
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,24 +17,20 @@ const (
 	typeSymlink = 7
 )
 
-// inode is what the writer remembers of an inode.
+// inode is what the writer remembers of a file: where its inode is. It is in
+// the tree once for every name.
 type inode struct {
 	off    int64  // in the image
 	target string // of a symbolic link
+	dir    *dir   // when it is a directory
 	nlink  uint32
 	ftype  byte
-}
-
-// node is a name in the tree: a file, or a directory when dir is set.
-type node struct {
-	ino *inode
-	dir *dir
 }
 
 // dir is a directory, which is written at the end.
 type dir struct {
 	attrs
-	children map[string]*node
+	children map[string]*inode
 }
 
 // attrs are the attributes of a directory.
@@ -45,18 +40,18 @@ type attrs struct {
 	xattrs         map[string][]byte
 }
 
-func (w *Writer) newDir() *node {
-	return &node{
-		ino: &inode{ftype: typeDir},
+func (w *Writer) newDir() *inode {
+	return &inode{
+		ftype: typeDir,
 		dir: &dir{
 			attrs:    attrs{mode: unix.S_IFDIR | 0o755, mtime: w.opts.BuildTime},
-			children: make(map[string]*node),
+			children: make(map[string]*inode),
 		},
 	}
 }
 
-// lookup returns the node at a clean path, or nil.
-func (w *Writer) lookup(path string) *node {
+// lookup returns the file at a clean path, or nil.
+func (w *Writer) lookup(path string) *inode {
 	n := w.root
 	if path == "" {
 		return n
@@ -116,34 +111,28 @@ func (w *Writer) dir(path string) (*dir, error) {
 		return old.dir, nil
 	}
 	n := w.newDir()
-	w.putNode(path, n)
+	w.put(path, n)
 	return n.dir, nil
 }
 
-// put gives an inode a name; it replaces what has the name.
-func (w *Writer) put(path string, ino *inode) {
-	w.putNode(path, &node{ino: ino})
-}
-
-func (w *Writer) putNode(path string, n *node) {
+// put gives a file a name, and drops the one that has the name.
+func (w *Writer) put(path string, n *inode) {
 	parent, name := "", path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		parent, name = path[:i], path[i+1:]
 	}
-	// A name of its own: the path's memory need not stay.
-	name = strings.Clone(name)
 	d := w.makeDirs(parent)
 	if old := d.children[name]; old != nil {
 		w.drop(old)
 	}
-	d.children[name] = n
+	d.children[strings.Clone(name)] = n // the whole path need not stay in memory
 }
 
-// drop forgets a node and all below it.
-func (w *Writer) drop(n *node) {
+// drop takes a name from a file, and from all below it.
+func (w *Writer) drop(n *inode) {
 	if n.dir == nil {
-		n.ino.nlink--
-		w.linked = append(w.linked, n.ino)
+		n.nlink--
+		w.linked = append(w.linked, n)
 		return
 	}
 	for _, child := range n.dir.children {
@@ -157,45 +146,55 @@ const maxSymlinks = 40
 // resolve follows the symbolic links above the last name of path, inside the
 // image, so that "lib/x" ends up in "usr/lib/x" where lib is such a link.
 func (w *Writer) resolve(path string) (string, error) {
-	links := 0
+	if !w.hasLinks(path) {
+		return path, nil
+	}
+	var names []string        // the result
+	files := []*inode{w.root} // the root and the file of each name, nil where there is none
 	rest := strings.Split(path, "/")
-	var done []string
-	n := w.root
-	nodes := []*node{n} // of done, behind the root
-	for len(rest) > 0 {
+	for links := 0; len(rest) > 0; {
 		name := rest[0]
 		rest = rest[1:]
-		switch name {
+		switch name { // only the targets of links have these
 		case "", ".":
 			continue
-		case "..": // only out of a link's target
-			if len(done) > 0 {
-				done = done[:len(done)-1]
-				nodes = nodes[:len(nodes)-1]
+		case "..":
+			if len(names) > 0 {
+				names, files = names[:len(names)-1], files[:len(files)-1]
 			}
-			n = nodes[len(nodes)-1]
 			continue
 		}
-		var child *node
-		if n != nil && n.dir != nil {
+		var child *inode
+		if n := files[len(files)-1]; n != nil && n.dir != nil {
 			child = n.dir.children[name]
 		}
-		if child != nil && child.ino.ftype == typeSymlink && len(rest) > 0 {
-			if links++; links > maxSymlinks {
-				return "", errors.New("too many levels of symbolic links")
-			}
-			target := child.ino.target
-			if strings.HasPrefix(target, "/") {
-				done, nodes, n = nil, nodes[:1], w.root
-			}
-			rest = append(strings.Split(target, "/"), rest...)
+		if child == nil || child.ftype != typeSymlink || len(rest) == 0 {
+			names, files = append(names, name), append(files, child)
 			continue
 		}
-		done = append(done, name)
-		nodes = append(nodes, child)
-		n = child
+		if links++; links > maxSymlinks {
+			return "", errors.New("too many levels of symbolic links")
+		}
+		if strings.HasPrefix(child.target, "/") {
+			names, files = nil, files[:1]
+		}
+		rest = append(strings.Split(child.target, "/"), rest...)
 	}
-	return strings.Join(done, "/"), nil
+	return strings.Join(names, "/"), nil
+}
+
+// hasLinks says whether there is a symbolic link above the last name of path.
+func (w *Writer) hasLinks(path string) bool {
+	n := w.root
+	for name := range strings.SplitSeq(path, "/") {
+		if n.dir == nil {
+			return n.ftype == typeSymlink
+		}
+		if n = n.dir.children[name]; n == nil {
+			return false
+		}
+	}
+	return false
 }
 
 // dirent is an entry of a directory.
@@ -216,39 +215,36 @@ type dirList struct {
 func (w *Writer) collect() ([]dirList, Stats) {
 	var dirs []dirList
 	var s Stats
-	seen := make(map[*inode]bool) // with several names
-	var visit func(n, parent *node)
-	visit = func(n, parent *node) {
+	linked := make(map[*inode]bool) // files with several names that were counted
+	var visit func(n, parent *inode)
+	visit = func(n, parent *inode) {
 		s.Dirs++
-		n.ino.nlink = 2
+		n.nlink = 2
 		entries := make([]dirent, 0, len(n.dir.children)+2)
-		entries = append(entries, dirent{".", n.ino}, dirent{"..", parent.ino})
+		entries = append(entries, dirent{".", n}, dirent{"..", parent})
 		for name, child := range n.dir.children {
-			entries = append(entries, dirent{name, child.ino})
+			entries = append(entries, dirent{name, child})
 		}
 		slices.SortFunc(entries, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
-		dirs = append(dirs, dirList{dir: n.dir, ino: n.ino, entries: entries})
-		for _, name := range slices.Sorted(maps.Keys(n.dir.children)) {
-			child := n.dir.children[name]
-			if child.dir != nil {
-				n.ino.nlink++
+		dirs = append(dirs, dirList{dir: n.dir, ino: n, entries: entries})
+		for _, e := range entries {
+			child := e.ino
+			switch {
+			case e.name == "." || e.name == "..":
+			case child.dir != nil:
+				n.nlink++
 				visit(child, n)
-				continue
-			}
-			if child.ino.nlink > 1 {
-				if seen[child.ino] {
-					s.Links++
-					continue
-				}
-				seen[child.ino] = true
-			}
-			switch child.ino.ftype {
-			case typeRegular:
+			case linked[child]:
+				s.Links++
+			case child.ftype == typeRegular:
 				s.Files++
-			case typeSymlink:
+			case child.ftype == typeSymlink:
 				s.Symlinks++
 			default:
 				s.Others++
+			}
+			if child.dir == nil && child.nlink > 1 {
+				linked[child] = true
 			}
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type Options struct {
 	VolumeName string    // at most 15 bytes
 	UUID       [16]byte  // of the file system
-	BuildTime  time.Time // the time of directories that nobody described; zero: 1970
+	BuildTime  time.Time // of what has no other time; zero: 1970
 
 	// MaxSize bounds the sizes of all files together, holes included, so that
 	// a hostile archive cannot fill the disk. Zero means 256 GiB.
@@ -41,12 +41,12 @@ type Stats struct {
 type Writer struct {
 	f    *os.File
 	opts Options
-	root *node
+	root *inode
 
-	pos    int64   // where buf goes
-	buf    []byte  // contents not yet written
-	run    metaRun // inodes not yet written
-	inline []byte  // scratch
+	pos     int64   // where buf goes
+	buf     []byte  // contents not yet written
+	run     metaRun // inodes not yet written
+	scratch []byte  // for an inode
 
 	linked  []*inode // whose link count may be no longer the stored one
 	entries int
@@ -76,6 +76,7 @@ func NewWriter(f *os.File, o Options) (*Writer, error) {
 		opts: o,
 		pos:  blockSize, // the superblock and the root directory come last
 		buf:  make([]byte, 0, bufferSize),
+		run:  metaRun{buf: make([]byte, 0, maxRun*blockSize), used: make([]int, 0, maxRun)},
 	}
 	w.root = w.newDir()
 	return w, nil
@@ -130,6 +131,9 @@ func (w *Writer) addEntry(e *Entry, src source) error {
 	ftype, ok := fileType(e.Mode)
 	if !ok || e.Mode > 0xffff {
 		return fmt.Errorf("mode %#o has no known type", e.Mode)
+	}
+	if e.MTime.IsZero() {
+		e.MTime = w.opts.BuildTime
 	}
 	xattrs, err := encodeXattrs(e.Xattrs)
 	if err != nil {
@@ -204,13 +208,12 @@ func (w *Writer) addLink(path, target string) error {
 	if err := w.checkParents(path); err != nil {
 		return err
 	}
-	ino := old.ino
 	if w.lookup(path) == old {
 		return nil
 	}
-	ino.nlink++
-	w.linked = append(w.linked, ino)
-	w.put(path, ino)
+	old.nlink++
+	w.linked = append(w.linked, old)
+	w.put(path, old)
 	return nil
 }
 
