@@ -156,7 +156,7 @@ func TestCheckWorkspace(t *testing.T) {
 		"/home/u/.config/nvim":     "",
 		"/home/u/.sshd":            "",
 		"/home/u2":                 "",
-		"/work":                    "",
+		"/projects":                "",
 		"/tmp/x":                   "",
 		"/usr/src/linux":           "",
 		"/root/project":            "",

@@ -91,7 +91,8 @@ func supplementary(groups []host.Group, u User) []Group {
 	names, ids := map[string]bool{u.Name: true}, map[int]bool{u.GID: true}
 	for _, g := range groups {
 		id, static := debianGroups[g.Name]
-		if static = static && id == g.GID; !static && !ordinaryID(g.GID) || ids[g.GID] {
+		static = static && id == g.GID && id != 0 && g.Name != "nogroup"
+		if !static && !ordinaryID(g.GID) || ids[g.GID] {
 			continue
 		}
 		name := g.Name
