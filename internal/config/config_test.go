@@ -189,6 +189,7 @@ D = "$PATH:/x"
 			`f.toml:3: image.packages: must be a list of strings; element 2 is the integer 3`,
 			`f.toml:4: image.agents: no agent "cluade"; there is "claude", "codex" or "opencode" (did you mean "claude"?)`,
 			`f.toml:6: workspace.exclude: must be a list of strings, not the string "x"`}},
+		{"patterns", "version = 1\nworkspace = {\n exclude = [\"!x\"] }", []string{`f.toml:3: workspace.exclude: "!x" is not a pattern for file names: "!" is not supported`}},
 		{"a package that is an option", "version = 1\nimage.packages = [\"--hook-dir=/x\"]", []string{`f.toml:2: image.packages: "--hook-dir=/x" is not a Debian package's name`}},
 		{"a package in capitals", "version = 1\nimage.packages = [\"Git\"]", []string{`f.toml:2: image.packages: "Git" is not a Debian package's name (did you mean "git"?)`}},
 		{"shell", "version = 1\nhome.shell = \"/bin/zsh\"", []string{`f.toml:2: home.shell: must be a program's name without a directory (did you mean "zsh"?)`}},

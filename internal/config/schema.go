@@ -3,10 +3,12 @@ package config
 import (
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // field is one key of the file format: what it is called, and how its value is
@@ -255,27 +257,41 @@ func checkAgent(name string) (msg, suggestion string) {
 	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(Agents())), nearest(name, Agents())
 }
 
+// checkPattern catches early, with a line, what package workspace would refuse.
 func checkPattern(pattern string) (msg, suggestion string) {
-	if pattern == "" || len(pattern) > 4096 || strings.ContainsFunc(pattern, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return fmt.Sprintf("%s is not a pattern for file names", shortQuote(pattern)), ""
+	bad := func(why string) (string, string) {
+		return fmt.Sprintf("%s is not a pattern for file names: %s", shortQuote(pattern), why), ""
+	}
+	switch {
+	case strings.Trim(pattern, "/") == "":
+		return bad("it matches nothing")
+	case len(pattern) > 4096:
+		return bad("it is too long")
+	case strings.HasPrefix(pattern, "!"):
+		return bad(`"!" is not supported`)
+	case strings.ContainsFunc(pattern, unicode.IsControl):
+		return bad("it holds control characters")
+	}
+	if _, err := path.Match(pattern, ""); err != nil {
+		return bad("a [ or \\ has no end")
 	}
 	return "", ""
 }
 
 func asPath(s setting, dst *string) *Error {
-	var path string
-	if err := asString(s, &path); err != nil {
+	var v string
+	if err := asString(s, &v); err != nil {
 		return err
 	}
 	switch {
-	case path == "":
+	case v == "":
 		return s.errorf("is empty; leave it out for the current directory")
-	case strings.ContainsRune(path, 0) || len(path) > 4096:
+	case strings.ContainsRune(v, 0) || len(v) > 4096:
 		return s.errorf("is not a path")
-	case path != "~" && !strings.HasPrefix(path, "~/") && !strings.HasPrefix(path, "/"):
-		return s.errorf("is %s; must be absolute or begin with ~/", shortQuote(path))
+	case v != "~" && !strings.HasPrefix(v, "~/") && !strings.HasPrefix(v, "/"):
+		return s.errorf("is %s; must be absolute or begin with ~/", shortQuote(v))
 	}
-	*dst = path
+	*dst = v
 	return nil
 }
 
@@ -283,9 +299,9 @@ func asPath(s setting, dst *string) *Error {
 func Shells() []string { return []string{"bash", "dash", "fish", "sh", "zsh"} }
 
 func asShell(s setting, dst *string) *Error {
-	if path, ok := s.value.(string); ok && strings.ContainsRune(path, '/') {
+	if v, ok := s.value.(string); ok && strings.ContainsRune(v, '/') {
 		e := s.errorf("must be a program's name without a directory")
-		e.Suggestion = nearest(path[strings.LastIndexByte(path, '/')+1:], Shells())
+		e.Suggestion = nearest(path.Base(v), Shells())
 		return e
 	}
 	return asOneOf(s, dst, Shells()...)
