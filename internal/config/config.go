@@ -161,18 +161,6 @@ func Load(s Sources) (Config, error) {
 	return m.cfg, nil
 }
 
-// Check reports what is wrong with one file, without its profiles.
-func Check(f File) error {
-	settings, errs := parse(f)
-	cfg := Default()
-	for _, s := range settings {
-		if err := apply(&cfg, s); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return join(errs)
-}
-
 // merger is a configuration in the making.
 type merger struct {
 	cfg  Config
