@@ -28,6 +28,7 @@ const FactsVersion = 1
 type Facts struct {
 	Version  int    `json:"version"`
 	Kernel   string `json:"kernel"`    // uname -r
+	BootID   string `json:"boot_id"`   // changes when the host starts
 	Arch     string `json:"arch"`      // as Go names it: amd64, arm64
 	CPUModel string `json:"cpu_model"` // "model name" of /proc/cpuinfo
 	CPUs     int    `json:"cpus"`      // those this process may use
@@ -44,11 +45,20 @@ type Facts struct {
 	KVM  KVM  `json:"kvm"`
 	QEMU QEMU `json:"qemu"`
 
+	// Virtualization is the CPU's flag, vmx or svm; empty when it has neither.
+	Virtualization string `json:"virtualization"`
+
+	// UserNamespaces says that a program of this user may make a user namespace
+	// and has privileges in it. With AppArmorUserNS only programs that have an
+	// AppArmor profile for it may (Ubuntu since 24.04; mmdebstrap has one).
+	UserNamespaces bool `json:"user_namespaces"`
+	AppArmorUserNS bool `json:"apparmor_user_namespaces"`
+
 	// Images are built by mmdebstrap: as root, or in a user namespace with a
 	// range of subordinate ids that newuidmap maps.
-	UserNamespaces bool `json:"user_namespaces"`
-	SubUID         bool `json:"subuid"` // the user has 65536 subordinate uids and gids
-	UIDMap         bool `json:"uidmap"` // newuidmap and newgidmap are installed
+	SubUID    bool `json:"subuid"`      // the user has 65536 subordinate uids and gids
+	SubIDNext int  `json:"sub_id_next"` // the first id that no range contains
+	UIDMap    bool `json:"uidmap"`      // newuidmap and newgidmap are installed
 
 	Mmdebstrap    Tool `json:"mmdebstrap"`
 	MkfsExt4      Tool `json:"mkfs_ext4"`
@@ -147,6 +157,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	f := Facts{
 		Version:  FactsVersion,
 		Kernel:   strings.TrimSpace(o.read("/proc/sys/kernel/osrelease")),
+		BootID:   strings.TrimSpace(o.read("/proc/sys/kernel/random/boot_id")),
 		Arch:     runtime.GOARCH,
 		OS:       parseOSRelease(o.read("/etc/os-release")),
 		Dirs:     o.Dirs,
@@ -158,14 +169,16 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	qemu.Go(func() { f.QEMU = findQEMU(ctx, o) })
 
 	cpu := parseCPUInfo(o.read("/proc/cpuinfo"))
-	f.CPUModel, f.TSCKHz = cpu.model, cpu.tscKHz
+	f.CPUModel, f.TSCKHz, f.Virtualization = cpu.model, cpu.tscKHz, cpu.virtualization
 	f.CPUs = runtime.NumCPU() // honours the affinity mask, as /proc/cpuinfo does not
 	mem := parseMemInfo(o.read("/proc/meminfo"))
 	f.MemoryBytes, f.MemoryAvailableBytes = mem["MemTotal"], mem["MemAvailable"]
 
 	f.User = probeUser(o)
-	f.UserNamespaces = userNamespaces(o)
-	f.SubUID = hasSubIDs(o.read("/etc/subuid"), f.User) && hasSubIDs(o.read("/etc/subgid"), f.User)
+	f.UserNamespaces, f.AppArmorUserNS = userNamespaces(o, f.User)
+	subuid, subgid := o.read("/etc/subuid"), o.read("/etc/subgid")
+	f.SubUID = hasSubIDs(subuid, f.User) && hasSubIDs(subgid, f.User)
+	f.SubIDNext = max(nextSubID(subuid), nextSubID(subgid))
 	f.UIDMap = findTool(o, "newuidmap").Path != "" && findTool(o, "newgidmap").Path != ""
 
 	f.Mmdebstrap = findTool(o, "mmdebstrap")
@@ -183,8 +196,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	}
 
 	qemu.Wait()
-	f.KVM = probeKVM(o)
-	if f.KVM.Openable {
+	if f.KVM = probeKVM(o); f.KVM.Openable {
 		f.KVM = cachedProof(f)
 	}
 	if err := ctx.Err(); err != nil {

@@ -15,8 +15,9 @@ import (
 
 // cpuInfo is what matters of /proc/cpuinfo.
 type cpuInfo struct {
-	model  string
-	tscKHz int
+	model          string
+	tscKHz         int
+	virtualization string
 }
 
 // parseCPUInfo reads the first CPU of /proc/cpuinfo.
@@ -50,6 +51,11 @@ func parseCPUInfo(text string) cpuInfo {
 	khz := math.Round(bogomips * 500)
 	if khz > 0 && khz < maxKHz && slices.Contains(flags, "constant_tsc") && slices.Contains(flags, "nonstop_tsc") {
 		c.tscKHz = int(khz)
+	}
+	for _, flag := range []string{"vmx", "svm"} {
+		if slices.Contains(flags, flag) {
+			c.virtualization = flag
+		}
 	}
 	return c
 }
@@ -117,16 +123,21 @@ var zonePattern = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
 // validZone keeps paths that are no zone's name out of the guest.
 func validZone(name string) bool { return len(name) < 100 && zonePattern.MatchString(name) }
 
-// userNamespaces reports whether a normal user may make a user namespace, as
-// far as the kernel's settings tell.
-func userNamespaces(o Options) bool {
+// userNamespaces tells from the kernel's settings whether u may make a user
+// namespace, and whether AppArmor restricts that to programs with a profile.
+func userNamespaces(o Options, u User) (usable, appArmor bool) {
 	limit, err := strconv.Atoi(strings.TrimSpace(o.read("/proc/sys/user/max_user_namespaces")))
 	if err != nil || limit == 0 {
-		return false
+		return false, false
 	}
-	// Debian's own switch, gone from newer kernels. (Ubuntu's AppArmor
-	// restriction is no obstacle: mmdebstrap has a profile that lifts it.)
-	return strings.TrimSpace(o.read("/proc/sys/kernel/unprivileged_userns_clone")) != "0"
+	if u.UID == 0 {
+		return true, false
+	}
+	if strings.TrimSpace(o.read("/proc/sys/kernel/unprivileged_userns_clone")) == "0" {
+		return false, false // Debian's own switch, gone from newer kernels
+	}
+	appArmor = strings.TrimSpace(o.read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")) == "1"
+	return !appArmor, appArmor
 }
 
 // subIDCount is how many subordinate ids a Debian root file system needs.
@@ -145,6 +156,24 @@ func hasSubIDs(text string, u User) bool {
 		}
 	}
 	return false
+}
+
+// nextSubID returns the first id behind all ranges of subuid(5) or subgid(5)
+// text; useradd starts at 100000.
+func nextSubID(text string) int {
+	next := 100000
+	for line := range strings.Lines(text) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		if len(fields) != 3 {
+			continue
+		}
+		start, err1 := strconv.ParseUint(fields[1], 10, 32)
+		count, err2 := strconv.ParseUint(fields[2], 10, 32)
+		if err1 == nil && err2 == nil {
+			next = max(next, int(start+count))
+		}
+	}
+	return next
 }
 
 // freeBytes returns the space free for this user on the file system that holds

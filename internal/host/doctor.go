@@ -1,0 +1,240 @@
+package host
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+)
+
+// Status is the outcome of a check.
+type Status string
+
+// A warning is for what works, but worse than it could; a failure for what
+// does not work.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn"
+	Fail Status = "fail"
+)
+
+// Check is one line of `mayfly doctor`.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // the command that closes the gap, if there is one
+}
+
+// Healthy reports whether no check failed.
+func Healthy(checks []Check) bool {
+	for _, c := range checks {
+		if c.Status == Fail {
+			return false
+		}
+	}
+	return true
+}
+
+// Doctor says what the facts mean for mayfly. It only judges; f.KVM should be
+// the answer of ProveKVM.
+func Doctor(f Facts) []Check {
+	checks := []Check{
+		checkArch(f),
+		checkQEMU(f),
+		checkKVM(f),
+		checkMemory(f),
+		checkDisk("disk (data)", f.Dirs.Data, f.Disk.DataFree, 4<<30),
+		checkDisk("disk (state)", f.Dirs.State, f.Disk.StateFree, 2<<30),
+		checkDisk("disk (cache)", f.Dirs.Cache, f.Disk.CacheFree, 1<<30),
+		checkTool(f, "mmdebstrap", f.Mmdebstrap, Fail, "builds images"),
+		checkKeyring(f),
+		checkTool(f, "mkfs.ext4", f.MkfsExt4, Fail, "makes machines' disks"),
+		checkTool(f, "npm", f.Npm, Warn, "fetches coding agents; images without one need it not"),
+	}
+	if f.User.UID != 0 { // root needs none of these
+		checks = append(checks, checkNamespaces(f), checkUIDMap(f), checkSubIDs(f))
+	}
+	return checks
+}
+
+func checkArch(f Facts) Check {
+	c := Check{Name: "host", Status: OK}
+	c.Detail = fmt.Sprintf("%s, Linux %s, %d × %s", cmp.Or(f.OS.Name, "unknown distribution"), f.Kernel, f.CPUs, cmp.Or(f.CPUModel, f.Arch))
+	if f.Arch != "amd64" {
+		c.Status = Fail
+		c.Detail += "; machines run on amd64 only"
+	}
+	return c
+}
+
+func checkQEMU(f Facts) Check {
+	q := f.QEMU
+	c := Check{Name: "qemu", Status: OK}
+	c.Detail = fmt.Sprintf("%v, %s", q.Version, q.Path)
+	switch {
+	case q.Path == "":
+		c.Status, c.Detail = Fail, q.Problem
+	case f.NeedsQEMU():
+		c.Status = Fail
+		c.Detail += ": " + q.Version.TCGUnsafeReason()
+	case !q.Version.AtLeast(7, 2, 0):
+		c.Status = Warn
+		c.Detail += ": older than 7.2.0, which the network of machines needs (-netdev stream)"
+	case q.Problem != "":
+		c.Status = Warn
+		c.Detail += "; passed over: " + q.Problem
+	case !q.Version.TCGSafe():
+		c.Detail += " (good enough with KVM only)"
+	}
+	switch {
+	case c.Status == OK:
+	case q.Path == "":
+		// Also where a newer one must follow: this brings the libraries.
+		c.Fix = f.OS.install("qemu")
+	case f.NeedsQEMU() && f.CanInstallQEMU():
+		c.Fix = "mayfly doctor --fix"
+	case !q.Version.AtLeast(7, 2, 0) || f.NeedsQEMU():
+		c.Detail += "; set " + QEMUVariable + " to the qemu-system-x86_64 of a newer one"
+	}
+	return c
+}
+
+func checkKVM(f Facts) Check {
+	k := f.KVM
+	c := Check{Name: "kvm", Status: OK, Detail: "a test guest ran on it"}
+	if k.Proven {
+		return c
+	}
+	c.Status = Warn
+	c.Detail = cmp.Or(k.Reason, "not proven to work") + "; machines run emulated, several times slower"
+	switch {
+	case k.Present && !k.Openable:
+		c.Fix = "sudo usermod -aG kvm " + f.User.Name + " # then log in again"
+	case k.Openable && !k.Tested && f.Arch == "amd64" && f.QEMU.Path != "":
+		c.Fix = "mayfly doctor --refresh"
+	case !k.Present && f.Virtualization == "vmx":
+		c.Fix = "sudo modprobe kvm_intel # or switch it on in the firmware's set-up"
+	case !k.Present && f.Virtualization == "svm":
+		c.Fix = "sudo modprobe kvm_amd # or switch it on in the firmware's set-up"
+	case !k.Present:
+		c.Detail += "; the CPU, or the virtual machine that this is, does not offer virtualization"
+	}
+	return c
+}
+
+func checkMemory(f Facts) Check {
+	c := Check{Name: "memory", Status: OK}
+	c.Detail = fmt.Sprintf("%s available of %s", size(f.MemoryAvailableBytes), size(f.MemoryBytes))
+	if f.MemoryAvailableBytes < 2<<30 {
+		c.Status = Warn
+		c.Detail += "; a machine with its 2 GiB may not fit"
+	}
+	return c
+}
+
+// checkDisk warns below enough and fails below an eighth of it.
+func checkDisk(name, dir string, free, enough int64) Check {
+	c := Check{Name: name, Status: OK, Detail: fmt.Sprintf("%s free for %s", size(free), dir)}
+	switch {
+	case free < enough/8:
+		c.Status = Fail
+	case free < enough:
+		c.Status = Warn
+	}
+	if c.Status != OK {
+		c.Detail += fmt.Sprintf("; %s are wanted", size(enough))
+		c.Fix = "mayfly gc"
+	}
+	return c
+}
+
+func checkTool(f Facts, name string, t Tool, missing Status, purpose string) Check {
+	if t.Path == "" {
+		return Check{Name: name, Status: missing, Detail: "not installed; " + purpose, Fix: f.OS.install(name)}
+	}
+	return Check{Name: name, Status: OK, Detail: strings.TrimSpace(t.Version + " " + t.Path)}
+}
+
+func checkKeyring(f Facts) Check {
+	c := Check{Name: "debian keys", Status: OK, Detail: "installed"}
+	if !f.DebianKeyring {
+		c.Status = Fail
+		c.Detail = "the Debian archive's keys are not installed; they verify what images are built of"
+		c.Fix = f.OS.install("debian keys")
+	}
+	return c
+}
+
+func checkNamespaces(f Facts) Check {
+	c := Check{Name: "user namespaces", Status: OK, Detail: "allowed"}
+	switch {
+	case f.AppArmorUserNS:
+		c.Status = Warn
+		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU is confined by its own sandbox only"
+	case !f.UserNamespaces:
+		c.Status = Fail
+		c.Detail = "not allowed by the kernel's settings; building images as a normal user needs them"
+		c.Fix = "sudo sysctl -e -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1"
+	}
+	return c
+}
+
+func checkUIDMap(f Facts) Check {
+	c := Check{Name: "newuidmap", Status: OK, Detail: "installed"}
+	if !f.UIDMap {
+		c.Status = Fail
+		c.Detail = "newuidmap and newgidmap are not installed; building images as a normal user needs them"
+		c.Fix = f.OS.install("newuidmap")
+	}
+	return c
+}
+
+func checkSubIDs(f Facts) Check {
+	c := Check{Name: "subordinate ids", Status: OK, Detail: "the user has a range"}
+	if !f.SubUID {
+		first, last := f.SubIDNext, f.SubIDNext+subIDCount-1
+		c.Status = Fail
+		c.Detail = fmt.Sprintf("/etc/subuid and /etc/subgid give %s no range of %d; building images as a normal user needs one", f.User.Name, subIDCount)
+		c.Fix = fmt.Sprintf("sudo usermod --add-subuids %d-%d --add-subgids %[1]d-%[2]d %[3]s", first, last, f.User.Name)
+	}
+	return c
+}
+
+// packages are the distributions' names for what mayfly needs.
+var packages = []struct {
+	os      string
+	command string
+	names   map[string]string
+}{
+	{"debian", "sudo apt-get install --no-install-recommends", map[string]string{
+		"qemu": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm",
+		"debian keys": "debian-archive-keyring", "newuidmap": "uidmap"}},
+	{"fedora", "sudo dnf install", map[string]string{
+		"qemu": "qemu-system-x86-core", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "nodejs-npm",
+		"debian keys": "debian-keyring", "newuidmap": "shadow-utils"}},
+	{"arch", "sudo pacman -S", map[string]string{
+		"qemu": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm",
+		"debian keys": "debian-archive-keyring", "newuidmap": "shadow"}},
+	{"suse", "sudo zypper install", map[string]string{
+		"qemu": "qemu-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm-default",
+		"debian keys": "debian-keyring", "newuidmap": "shadow"}},
+}
+
+// install returns the distribution's command that installs what is called name
+// in packages; empty for a distribution that is not known.
+func (o OS) install(name string) string {
+	for _, p := range packages {
+		if o.Is(p.os) {
+			return p.command + " " + p.names[name]
+		}
+	}
+	return ""
+}
+
+// size prints bytes as people read them.
+func size(n int64) string {
+	if n >= 1<<30 {
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
