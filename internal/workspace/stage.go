@@ -146,6 +146,9 @@ var errDiffers = errors.New("it is not what the machine listed")
 
 // open opens the content of an edit.
 func (s *Staging) open(e *Edit) (*os.File, error) {
+	if s == nil {
+		return nil, fmt.Errorf("content of %s was not staged", QuotePath(e.Path))
+	}
 	f, err := os.Open(s.path(e.SHA256))
 	if err != nil {
 		return nil, err

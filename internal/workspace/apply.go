@@ -1,0 +1,316 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Application is all that Apply needs.
+type Application struct {
+	Dir      string    // the workspace on the host
+	Manifest *Manifest // what was packed of it
+	Base     Base      // the packed contents
+	Edits    []Edit    // from Diff, or some of them
+	Staging  *Staging  // the contents of these edits
+	Journal  string    // where the journal is to be; outside the workspace
+}
+
+// Result is what Apply did.
+type Result struct {
+	Applied   int // edits that are now on the host; implied ones not counted
+	Conflicts []Conflict
+}
+
+// Conflict is an edit that was not applied, because the host's file is not
+// what it was when the workspace was packed, or may not be touched.
+type Conflict struct {
+	Path string
+	Why  string
+}
+
+func (c Conflict) String() string { return QuotePath(c.Path) + ": " + c.Why }
+
+// conflictError is the reason of a conflict.
+type conflictError string
+
+func (c conflictError) Error() string { return string(c) }
+
+const (
+	conflictChanged  = conflictError("changed on the host since it was copied")
+	conflictDeleted  = conflictError("deleted on the host since it was copied")
+	conflictAdded    = conflictError("something else of that name was made on the host meanwhile")
+	conflictNotEmpty = conflictError("the directory still holds files that are not being deleted")
+	conflictParent   = conflictError("the directory that it belongs in is not there")
+	conflictSymlink  = conflictError("a symbolic link has taken the place of a directory above it")
+)
+
+// Apply carries out edits in a workspace.
+//
+// Each path changes in one step, from what was there to what the guest made,
+// however Apply may be interrupted. A path that is not what was packed stays
+// as it is and becomes a Conflict, unless it already is what the edit makes of
+// it; so an Apply that was interrupted can be repeated. Nothing is followed
+// through a symbolic link, no special file is made, and no setuid, setgid or
+// sticky bit is set. Extended attributes of a replaced file are not kept.
+//
+// Run by root, Apply keeps the owner of what it replaces and gives new files
+// the owner of their directory.
+//
+// The error is about what stops everything, such as a full disk; the Result is
+// valid with it.
+func Apply(ctx context.Context, app Application) (Result, error) {
+	a := &applier{
+		Application: app,
+		ctx:         ctx,
+		manifest:    app.Manifest,
+		base:        app.Base,
+		staging:     app.Staging,
+		asRoot:      os.Geteuid() == 0,
+	}
+	err := a.run()
+	slices.SortFunc(a.result.Conflicts, func(x, y Conflict) int { return comparePaths(x.Path, y.Path) })
+	if err != nil {
+		return a.result, fmt.Errorf("apply changes to %s: %w", QuotePath(app.Dir), err)
+	}
+	return a.result, nil
+}
+
+// applier is one run of Apply. Its context is that of the run.
+type applier struct {
+	Application
+	ctx      context.Context
+	manifest *Manifest
+	base     Base
+	staging  *Staging
+
+	root        int // the workspace, open with O_PATH
+	journal     *journal
+	asRoot      bool
+	plainRename bool // act as on a file system without renameat2's flags
+	unfinished  []unfinished
+	result      Result
+}
+
+func (a *applier) run() (err error) {
+	dir, err := filepath.Abs(a.Dir)
+	if err != nil {
+		return err
+	}
+	edits, parents, err := prepare(a.Edits)
+	if err != nil || len(edits) == 0 {
+		return err
+	}
+	a.root, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(a.root)
+	a.journal, err = startJournal(a.Journal, dir, parents)
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, a.journal.end()) }()
+	defer a.finishDirs()
+
+	if err := a.settleDirModes(edits); err != nil {
+		return err
+	}
+	// Deletions from the leaves up, then the rest from the root down.
+	for i, e := range slices.Backward(edits) {
+		if e.Op == Delete {
+			if err := a.settle(e, a.edit(e, i)); err != nil {
+				return err
+			}
+		}
+	}
+	for i, e := range edits {
+		if e.Op != Delete && !e.changesDirMode() {
+			if err := a.settle(e, a.edit(e, i)); err != nil {
+				return err
+			}
+		}
+	}
+	a.finishDirs()
+	return a.syncDirs(parents)
+}
+
+// prepare checks the edits once more, since what follows depends on it, and
+// returns those to apply in order, and the directories that they change.
+func prepare(all []Edit) (edits []*Edit, parents []string, err error) {
+	for i := range all {
+		e := &all[i]
+		if err := checkPath(e.Path); err != nil {
+			return nil, nil, err
+		}
+		if e.Skipped == "" {
+			edits = append(edits, e)
+		}
+	}
+	slices.SortFunc(edits, func(x, y *Edit) int { return comparePaths(x.Path, y.Path) })
+	for i, e := range edits {
+		if i > 0 && e.Path == edits[i-1].Path {
+			return nil, nil, fmt.Errorf("two edits of %s", QuotePath(e.Path))
+		}
+		parent, _ := splitPath(e.Path)
+		parents = append(parents, parent)
+	}
+	slices.Sort(parents)
+	return edits, slices.Compact(parents), nil
+}
+
+// settle books the outcome of an edit. It returns the errors that end all.
+func (a *applier) settle(e *Edit, err error) error {
+	var why conflictError
+	switch {
+	case err == nil:
+		if !e.Implied {
+			a.result.Applied++
+		}
+		return nil
+	case errors.As(err, &why):
+		a.conflict(e, err.Error())
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		a.conflict(e, "no permission to change it")
+		return nil
+	case errors.Is(err, unix.EBUSY):
+		a.conflict(e, "it is in use on the host, perhaps as a mount point")
+		return nil
+	}
+	return fmt.Errorf("%s: %w", QuotePath(e.Path), err)
+}
+
+func (a *applier) conflict(e *Edit, why string) {
+	a.result.Conflicts = append(a.result.Conflicts, Conflict{e.Path, why})
+}
+
+// parent opens the directory of a path.
+func (a *applier) parent(path string) (dir int, name string, err error) {
+	parent, name := splitPath(path)
+	dir, err = openBeneath(a.root, parent, unix.O_PATH|unix.O_DIRECTORY)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		err = conflictParent
+	case errors.Is(err, unix.ELOOP):
+		err = conflictSymlink
+	case err == nil:
+		if err = a.unlock(dir, parent); err != nil {
+			unix.Close(dir)
+		}
+	}
+	return dir, name, err
+}
+
+// edit carries out one edit, if the host's file allows it.
+func (a *applier) edit(e *Edit, n int) error {
+	if err := context.Cause(a.ctx); err != nil {
+		return err
+	}
+	dir, name, err := a.parent(e.Path)
+	if e.Op == Delete && (err == conflictParent || err == conflictSymlink) {
+		return nil // gone with its directory; the edit of that reports what is there now
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	now, err := look(dir, name)
+	if err != nil {
+		return err
+	}
+	var old *Entry
+	if e.Op != Add {
+		if old = a.manifest.Find(e.Path); old == nil {
+			return fmt.Errorf("an edit of what was not packed")
+		}
+	}
+	switch done, err := a.check(dir, name, now, old, e); {
+	case err != nil:
+		return err
+	case done:
+		a.mayFinish(e, now)
+		return nil
+	}
+	temp := a.journal.temp(n)
+	switch {
+	case e.Op == Delete:
+		return a.remove(dir, temp, name, now)
+	case e.ModeOnly && now.links == 1:
+		return a.chmod(dir, name, now, e)
+	}
+	// A file with several names gets its new mode as a new file: the other
+	// names may be outside of the workspace.
+	if err := a.create(dir, temp, e, now); err != nil {
+		return err
+	}
+	if now.kind == None {
+		err = a.placeNew(dir, temp, name, e.NewKind)
+	} else {
+		err = a.placeOver(dir, temp, name, e, now)
+	}
+	if err != nil || e.NewKind != Dir {
+		return err
+	}
+	now, err = look(dir, name)
+	a.mayFinish(e, now)
+	return err
+}
+
+// mayFinish notes a new directory whose mode is not final yet, made by this
+// Apply or by one that was interrupted.
+func (a *applier) mayFinish(e *Edit, now hostFile) {
+	if open := e.NewMode | 0o700; e.NewKind == Dir && now.kind == Dir && open != e.NewMode && now.mode&0o777 == open {
+		a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})
+	}
+}
+
+// check says whether e is done already. If not, and now is not what was
+// packed (old, nil for nothing), the error is a conflict.
+func (a *applier) check(dir int, name string, now hostFile, old *Entry, e *Edit) (done bool, err error) {
+	if old == nil && now.kind == None {
+		return false, nil
+	}
+	if old != nil && now.kind != None && now.kind != Dir && now.id == old.ID && a.manifest.trusts(old) {
+		return false, nil // by far the most frequent case, and needs no reading
+	}
+	if done, err := a.isNew(dir, name, now, e); done || err != nil {
+		return done, err
+	}
+	switch {
+	case now.kind == None:
+		return false, conflictDeleted
+	case old == nil:
+		return false, conflictAdded
+	case now.kind == Dir && old.Kind == Dir:
+		return false, nil // its mode does not matter, only whether it is empty
+	}
+	same, err := a.isOld(dir, name, now, old)
+	if err == nil && !same {
+		err = conflictChanged
+	}
+	return false, err
+}
+
+// chmod gives the file that is now on the host the mode of e.
+func (a *applier) chmod(dir int, name string, now hostFile, e *Edit) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Ino != now.id.Ino || uint64(st.Dev) != now.id.Dev || kindOf(&st) != now.kind {
+		return conflictChanged
+	}
+	return chmodFD(fd, e.NewMode&0o777)
+}

@@ -1,0 +1,124 @@
+package workspace
+
+import (
+	"errors"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// unfinished is a directory that has more permissions than it shall have, for
+// as long as we work in it.
+type unfinished struct {
+	path string
+	mode uint32
+	id   Identity
+}
+
+// settleDirModes carries out the edits that only change a directory's mode, as
+// far as they give permissions. They come first, since the others may need
+// these; what must be taken away is left to finishDirs.
+func (a *applier) settleDirModes(edits []*Edit) error {
+	for _, e := range edits {
+		if e.changesDirMode() {
+			if err := a.settle(e, a.dirMode(e)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unlock lets us work in an open directory of our own without write permission:
+// Go's module cache, for one, is full of them.
+func (a *applier) unlock(dir int, path string) error {
+	if a.asRoot {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	if st.Mode&0o300 == 0o300 || int(st.Uid) != os.Geteuid() {
+		return nil
+	}
+	a.unfinished = append(a.unfinished, unfinished{path, st.Mode & 0o777, identity(&st)})
+	return chmodDir(dir, st.Mode|0o300)
+}
+
+func (e *Edit) changesDirMode() bool {
+	return e.Op == Modify && e.OldKind == Dir && e.NewKind == Dir
+}
+
+// dirMode carries out an edit of a directory's mode.
+func (a *applier) dirMode(e *Edit) error {
+	return a.changeDir(e.Path, func(now hostFile) (uint32, error) {
+		switch open := e.NewMode | 0o700; now.mode & 0o777 {
+		case e.OldMode, e.NewMode, open: // the last is what an interrupted Apply leaves
+			if open != e.NewMode {
+				a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})
+			}
+			return open, nil
+		}
+		return 0, conflictChanged
+	})
+}
+
+// changeDir gives a directory the mode that decide returns.
+func (a *applier) changeDir(path string, decide func(now hostFile) (uint32, error)) error {
+	fd, err := openBeneath(a.root, path, unix.O_PATH|unix.O_DIRECTORY)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return conflictDeleted
+	case errors.Is(err, unix.ENOTDIR):
+		return conflictChanged
+	case errors.Is(err, unix.ELOOP):
+		return conflictSymlink
+	case err != nil:
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	mode, err := decide(asHostFile(&st))
+	if err != nil || mode&0o777 == st.Mode&0o777 {
+		return err
+	}
+	return chmodDir(fd, mode)
+}
+
+// finishDirs gives the directories that were opened for our work their final
+// modes, the inner ones first.
+func (a *applier) finishDirs() {
+	for _, u := range slices.Backward(a.unfinished) {
+		err := a.changeDir(u.path, func(now hostFile) (uint32, error) {
+			if now.id.Dev != u.id.Dev || now.id.Ino != u.id.Ino {
+				return now.mode, nil // another one by now
+			}
+			return u.mode, nil
+		})
+		if err != nil && err != conflictDeleted && err != conflictChanged && err != conflictSymlink {
+			a.result.Conflicts = append(a.result.Conflicts, Conflict{u.path, "its mode could not be set: " + err.Error()})
+		}
+	}
+	a.unfinished = nil
+}
+
+// syncDirs makes all renames and deletions in the directories durable.
+func (a *applier) syncDirs(dirs []string) error {
+	for _, dir := range dirs {
+		fd, err := openBeneath(a.root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			continue // deleted, or one that we may write but not read
+		}
+		err = unix.Fsync(fd)
+		unix.Close(fd)
+		if err != nil && err != unix.EINVAL { // EINVAL: this file system has no such thing
+			return err
+		}
+	}
+	return nil
+}

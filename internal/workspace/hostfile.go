@@ -1,0 +1,145 @@
+package workspace
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostFile is what a name on the host is right now.
+type hostFile struct {
+	kind     Kind // None when there is nothing
+	mode     uint32
+	size     int64
+	links    uint64
+	uid, gid int
+	id       Identity
+}
+
+// look returns what name in the open directory dir is.
+func look(dir int, name string) (hostFile, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return hostFile{}, nil
+	}
+	if err != nil {
+		return hostFile{}, err
+	}
+	return asHostFile(&st), nil
+}
+
+func asHostFile(st *unix.Stat_t) hostFile {
+	return hostFile{
+		kind: kindOf(st), mode: st.Mode & 0o7777, size: st.Size, links: uint64(st.Nlink),
+		uid: int(st.Uid), gid: int(st.Gid), id: identity(st),
+	}
+}
+
+// same reports whether f, looked at later and maybe under another name, is
+// still g. A rename moves the change time on, so that is not compared; what
+// is in a directory is not part of it.
+func (f hostFile) same(g hostFile) bool {
+	if f.kind != g.kind || f.id.Dev != g.id.Dev || f.id.Ino != g.id.Ino {
+		return false
+	}
+	return f.kind == Dir || f.size == g.size && f.id.MTime == g.id.MTime
+}
+
+// equals reports whether the regular file name has the content want.
+func equals(dir int, name string, want io.Reader) (bool, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return false, err
+	}
+	return sameBytes(f, want)
+}
+
+func sameBytes(a, b io.Reader) (bool, error) {
+	var bufA, bufB [32 << 10]byte
+	for {
+		n, errA := io.ReadFull(a, bufA[:])
+		m, errB := io.ReadFull(b, bufB[:])
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			return false, nil
+		}
+		for _, err := range []error{errA, errB} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return false, err
+			}
+		}
+		if errA != nil || errB != nil {
+			return errA != nil && errB != nil, nil
+		}
+	}
+}
+
+// isOld reports whether a name is as it was packed.
+func (a *applier) isOld(dir int, name string, now hostFile, old *Entry) (bool, error) {
+	if now.kind != old.Kind || now.mode != old.Mode && now.kind != Symlink {
+		return false, nil
+	}
+	switch {
+	case now.kind == Dir:
+		return true, nil
+	case now.id == old.ID && a.manifest.trusts(old):
+		return true, nil
+	case now.kind == Symlink:
+		target, err := readlinkat(dir, name)
+		return target == old.Target, err
+	case now.size != old.Size:
+		return false, nil
+	}
+	want, err := a.base.Open(old.Path)
+	if err != nil {
+		return false, err
+	}
+	return equals(dir, name, want)
+}
+
+// isNew reports whether a name is already what e makes of it.
+func (a *applier) isNew(dir int, name string, now hostFile, e *Edit) (bool, error) {
+	if now.kind != e.NewKind {
+		return false, nil
+	}
+	switch {
+	case now.kind == None:
+		return true, nil
+	case now.kind == Dir:
+		// A directory that both sides made is one directory. The mode with
+		// all rights for the owner is what an interrupted Apply leaves.
+		mode := now.mode & 0o777
+		return e.Op == Add || mode == e.NewMode || mode == e.NewMode|0o700, nil
+	case now.kind == Symlink:
+		target, err := readlinkat(dir, name)
+		return target == e.NewTarget, err
+	case now.mode != e.NewMode || now.size != e.NewSize:
+		return false, nil
+	}
+	want, err := a.content(e)
+	if err != nil {
+		return false, err
+	}
+	defer want.Close()
+	return equals(dir, name, want)
+}
+
+// content opens what the file of e is to hold.
+func (a *applier) content(e *Edit) (io.ReadCloser, error) {
+	if e.ModeOnly {
+		r, err := a.base.Open(e.Path)
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(r), nil
+	}
+	return a.staging.open(e)
+}
