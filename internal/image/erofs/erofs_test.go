@@ -133,13 +133,18 @@ func nasty() []item {
 	}
 	xattrs := map[string][]byte{
 		"user.empty":          {},
-		"user." + long:        []byte("long name"),
+		"user." + long[5:]:    []byte("long name"),
 		"trusted.t":           []byte("v\x00v"),
 		"security.capability": {1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
 		"user.large":          []byte(random(5000)),
 		"user.larger":         []byte(random(30000)),
 	}
+	acl := reg("acl", "x") // u::rw-, u:1000:r--, g::r--, m::r--, o::r--
+	acl.Xattrs = map[string][]byte{"system.posix_acl_access": []byte(
+		"\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\xe8\x03\x00\x00" +
+			"\x04\x00\x04\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff")}
 	items = append(items,
+		acl,
 		reg(deep+"/file", "deep"),
 		item{Entry{Path: "dev-block", Mode: unix.S_IFBLK | 0o660, GID: 6, MTime: time.Unix(1, 2), Rdev: unix.Mkdev(259, 1<<20-1)}, ""},
 		item{Entry{Path: "dev-null", Mode: unix.S_IFCHR | 0o666, MTime: time.Unix(1, 2), Rdev: unix.Mkdev(1, 3)}, ""},
@@ -218,15 +223,26 @@ func compare(t *testing.T, got, want []item) {
 	}
 }
 
-// fsck lets erofs-utils check the image.
+// fsck lets erofs-utils check the image and all content.
 func fsck(t testing.TB, f *os.File) {
+	t.Helper()
+	runFsck(t, f, "--extract")
+}
+
+// fsckQuick does not read holes.
+func fsckQuick(t testing.TB, f *os.File) {
+	t.Helper()
+	runFsck(t, f)
+}
+
+func runFsck(t testing.TB, f *os.File, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("fsck.erofs")
 	if err != nil {
 		t.Log("fsck.erofs is not installed; `make test` installs it. Going on without")
 		return
 	}
-	out, err := exec.Command(path, "--extract", "-d1", f.Name()).CombinedOutput()
+	out, err := exec.Command(path, append(args, "-d1", f.Name())...).CombinedOutput()
 	if err != nil || bytes.Contains(out, []byte("<E>")) {
 		t.Errorf("fsck.erofs: %v\n%s", err, out)
 	}

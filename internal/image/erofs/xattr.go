@@ -64,7 +64,7 @@ func encodeXattrs(xattrs map[string][]byte) ([]byte, error) {
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("xattr %q is in no name space that erofs knows", name)
-		case len(rest) > maxName || strings.Contains(rest, "\x00"):
+		case len(name) > maxName || strings.Contains(rest, "\x00"):
 			return nil, fmt.Errorf("xattr %q: bad name", name)
 		case len(value) > 1<<16-1:
 			return nil, fmt.Errorf("xattr %q has %d bytes, at most %d are possible", name, len(value), 1<<16-1)
