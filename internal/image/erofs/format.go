@@ -53,6 +53,9 @@ const (
 	maxPath     = 4095    // bounds the depth as well
 	maxEntries  = 8 << 20 // bounds the memory that a hostile archive can cost
 	maxFileSize = 1 << 44 // 32-bit block numbers end here
+
+	// defaultMaxSize bounds the content of an image where the caller does not.
+	defaultMaxSize = 256 << 30
 )
 
 // rootNID is the root directory's inode number.

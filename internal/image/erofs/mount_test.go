@@ -1,7 +1,6 @@
 package erofs
 
 import (
-	"archive/tar"
 	"bytes"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -231,12 +229,4 @@ func TestOverlay(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "opaque", "hidden"), []byte("3"), 0o644); err != nil {
 		t.Error(err)
 	}
-}
-
-func tarReg(name, content string) tarItem {
-	return tarItem{tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: 0o644, ModTime: time.Unix(1, 0)}, content}
-}
-
-func tarDir(name string) tarItem {
-	return tarItem{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: time.Unix(1, 0)}, ""}
 }

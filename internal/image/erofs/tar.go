@@ -2,6 +2,7 @@ package erofs
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,10 @@ type TarOptions struct {
 	// directories, which overlayfs keeps as devices and xattrs, are files named
 	// ".wh.NAME" and ".wh..wh..opq" in it.
 	OCI bool
+
+	// MaxSize bounds what ToTar writes: the sizes of all files together, holes
+	// included. Zero means 256 GiB. FromTar has the writer's bound.
+	MaxSize int64
 }
 
 // Names of the OCI image specification, layer.md.
@@ -65,7 +71,11 @@ func FromTar(w *Writer, r io.Reader, o TarOptions) error {
 			case strings.HasPrefix(name, whiteoutMeta): // of aufs
 				continue
 			case strings.HasPrefix(name, whiteoutPrefix):
-				hidden = append(hidden, dir+strings.TrimPrefix(name, whiteoutPrefix))
+				name := strings.TrimPrefix(name, whiteoutPrefix)
+				if err := checkName(name); err != nil {
+					return fmt.Errorf("read tar: whiteout %q: %w", h.Name, err)
+				}
+				hidden = append(hidden, dir+name)
 				continue
 			}
 			if len(hidden)+len(opaque) > maxEntries {
@@ -84,9 +94,6 @@ func FromTar(w *Writer, r io.Reader, o TarOptions) error {
 // both hidden and there replaces the one below.
 func addWhiteouts(w *Writer, hidden, opaque []string) error {
 	for _, p := range hidden {
-		if err := checkName(path.Base(p)); err != nil {
-			return fmt.Errorf("read tar: whiteout %q: %w", p, err)
-		}
 		switch n := w.lookup(p); {
 		case n == nil:
 			e := Entry{Path: p, Mode: unix.S_IFCHR, MTime: w.opts.BuildTime}
@@ -101,6 +108,9 @@ func addWhiteouts(w *Writer, hidden, opaque []string) error {
 		p, err := checkPath(p)
 		if err != nil {
 			return fmt.Errorf("read tar: opaque directory: %w", err)
+		}
+		if n := w.lookup(p); n != nil && n.dir == nil {
+			return fmt.Errorf("read tar: opaque directory %q: %w", p, syscall.ENOTDIR)
 		}
 		d, err := w.dir(p)
 		if err != nil {
@@ -202,9 +212,16 @@ func tarPath(w *Writer, name string) (string, error) {
 // the same image gives the same bytes. Sockets are left out, as tar has none.
 func ToTar(im *Image, out io.Writer, o TarOptions) error {
 	tw := tar.NewWriter(out)
+	left := cmp.Or(o.MaxSize, defaultMaxSize)
 	err := im.Walk(func(e Entry, open func() *io.SectionReader) error {
 		if e.Mode&unix.S_IFMT == unix.S_IFSOCK {
 			return nil
+		}
+		if e.Link == "" {
+			left -= e.Size
+		}
+		if left < 0 {
+			return fmt.Errorf("write tar: %q: the image holds more than %d bytes", e.Path, cmp.Or(o.MaxSize, defaultMaxSize))
 		}
 		if err := writeTar(tw, &e, open, o); err != nil {
 			return fmt.Errorf("write tar: %q: %w", e.Path, err)

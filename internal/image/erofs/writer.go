@@ -70,7 +70,7 @@ func NewWriter(f *os.File, o Options) (*Writer, error) {
 	if o.BuildTime.IsZero() {
 		o.BuildTime = time.Unix(0, 0)
 	}
-	o.MaxSize = cmp.Or(o.MaxSize, 256<<30)
+	o.MaxSize = cmp.Or(o.MaxSize, defaultMaxSize)
 	w := &Writer{
 		f:    f,
 		opts: o,
