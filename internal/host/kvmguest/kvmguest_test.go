@@ -126,6 +126,16 @@ func TestResult(t *testing.T) {
 	}
 }
 
+func FuzzResult(f *testing.F) {
+	f.Add([]byte("SeaBIOS\nplcifhts\n"))
+	f.Add([]byte("plc!"))
+	f.Fuzz(func(t *testing.T, serial []byte) {
+		if ok, at := Result(serial); ok && (at != "" || !bytes.HasSuffix(bytes.TrimSuffix(serial, []byte("\n")), []byte("plcifhts"))) {
+			t.Errorf("Result(%q) = %v, %q", serial, ok, at)
+		}
+	})
+}
+
 // TestSteps checks that the steps here are those that guest.S writes.
 func TestSteps(t *testing.T) {
 	source, err := os.ReadFile("guest.S")
