@@ -178,7 +178,7 @@ func TestChanged(t *testing.T) {
 	fsck(t, f)
 }
 
-func readFile(t *testing.T, f *os.File) string {
+func readFile(t testing.TB, f *os.File) string {
 	t.Helper()
 	b, err := os.ReadFile(f.Name())
 	if err != nil {

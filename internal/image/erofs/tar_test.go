@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -340,18 +341,8 @@ func FuzzFromTar(f *testing.F) {
 	x := tarReg("x", random(5000))
 	x.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "b"}
 	f.Add(makeTar(f, x, tarItem{tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 5, Devminor: 1}, ""}).Bytes(), false)
-	samples, err := filepath.Glob(filepath.Join("testdata", "*.tar"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, name := range samples {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, true)
-	}
 	f.Fuzz(func(t *testing.T, archive []byte, oci bool) {
+		archive = fixChecksums(archive)
 		first := fuzzTar(t, archive, TarOptions{OCI: oci})
 		if first == nil {
 			return
@@ -361,6 +352,29 @@ func FuzzFromTar(f *testing.F) {
 			t.Error("the image's archive gives another image")
 		}
 	})
+}
+
+// fixChecksums makes the headers of a mutated archive valid again, for most
+// mutations would get no further than that.
+func fixChecksums(archive []byte) []byte {
+	b := slices.Clone(archive)
+	for off := 0; off+512 <= len(b); off += 512 {
+		h := b[off : off+512]
+		if isZero(h) {
+			continue
+		}
+		copy(h[148:156], "        ")
+		sum := 0
+		for _, c := range h {
+			sum += int(c)
+		}
+		copy(h[148:156], fmt.Sprintf("%06o\x00 ", sum))
+		size, err := strconv.ParseInt(strings.Trim(string(h[124:136]), " \x00"), 8, 32)
+		if err == nil && size > 0 {
+			off += int(alignUp(size, 512))
+		}
+	}
+	return b
 }
 
 // fuzzTar makes an image of an archive and an archive of the image.

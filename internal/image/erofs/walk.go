@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -133,7 +134,7 @@ func (im *Image) Lookup(path string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return f.entry(path)
+	return f.entry(cmp.Or(path, "."))
 }
 
 // Open returns the content of the regular file at a path.
