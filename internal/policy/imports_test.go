@@ -26,7 +26,8 @@ plan:               config host
 
 image:              plan image/* guest/binary
 image/agents:
-image/debian:       plan
+image/debian:
+image/diff:
 network:            plan
 workspace:          plan
 share:              plan

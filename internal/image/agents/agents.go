@@ -1,0 +1,160 @@
+// Package agents makes an image layer out of coding agents.
+//
+// A lock file says which agents there are, and pins each to one npm package
+// with a native program: its version and the hash of its archive. The package
+// fetches the archives through the host's npm, and so from wherever the host
+// gets its packages, checks the hashes itself, and writes what is needed of
+// them as a tar stream. It runs nothing of them, and no machine needs npm.
+package agents
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+//go:embed agents.lock.json
+var builtin []byte
+
+// Lock is the contents of a lock file.
+type Lock struct {
+	Version int              `json:"version"` // 1
+	Agents  map[string]Agent `json:"agents"`  // by the name of their command
+}
+
+// Agent is one pinned agent.
+type Agent struct {
+	Title   string `json:"title"`   // "Claude Code"
+	Version string `json:"version"` // "2.1.330", for people
+	NPM     string `json:"npm"`     // NAME@VERSION of the package with the native program
+
+	// Integrity is the hash of the package's archive, as npm view NAME@VERSION
+	// dist.integrity prints it: "sha512-" and base64.
+	Integrity string   `json:"integrity"`
+	Size      int64    `json:"size"`  // unpacked, for the check of the free space
+	Files     []string `json:"files"` // what is taken out of the package: files and directories
+	Bin       string   `json:"bin"`   // the file among them that is the command
+}
+
+// Load returns the built-in lock file with the entries of the one at override
+// in it, which need not exist.
+func Load(override string) (Lock, error) {
+	lock, err := parse(builtin)
+	if err != nil {
+		return Lock{}, fmt.Errorf("built-in agents lock file: %w", err)
+	}
+	if override == "" {
+		return lock, nil
+	}
+	data, err := os.ReadFile(override)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lock, nil
+	}
+	if err != nil {
+		return Lock{}, fmt.Errorf("agents lock file: %w", err)
+	}
+	own, err := parse(data)
+	if err != nil {
+		return Lock{}, hint.Errorf("correct or remove "+override, "%s: %w", override, err)
+	}
+	maps.Copy(lock.Agents, own.Agents)
+	return lock, nil
+}
+
+func parse(data []byte) (Lock, error) {
+	var lock Lock
+	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&lock); err != nil {
+		return Lock{}, err
+	}
+	if lock.Version != 1 {
+		return Lock{}, fmt.Errorf("version %d; want 1", lock.Version)
+	}
+	for name, a := range lock.Agents {
+		if err := a.check(name); err != nil {
+			return Lock{}, fmt.Errorf("agent %q: %w", name, err)
+		}
+	}
+	return lock, nil
+}
+
+func (a Agent) check(name string) error {
+	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name[0] == '-' {
+		return errors.New("names consist of lower-case letters, digits and hyphens")
+	}
+	if _, err := a.sum(); err != nil {
+		return err
+	}
+	// npm also takes URLs, directories and git repositories, none of which the
+	// word package covers.
+	at := strings.LastIndexByte(a.NPM, '@')
+	if at < 1 || at == len(a.NPM)-1 || strings.ContainsAny(a.NPM, ": \t\n\\") || a.NPM[0] == '-' || a.NPM[0] == '.' || a.NPM[0] == '/' {
+		return fmt.Errorf("npm = %q; want NAME@VERSION", a.NPM)
+	}
+	if !a.wants(a.Bin) {
+		return fmt.Errorf("bin = %q is not among the files", a.Bin)
+	}
+	for _, f := range append(slices.Clone(a.Files), a.Bin) {
+		if !fs.ValidPath(f) || f == "." {
+			return fmt.Errorf("file %q is not a relative path", f)
+		}
+	}
+	if a.Version == "" {
+		return errors.New("no version")
+	}
+	return nil
+}
+
+// sum returns the SHA-512 that the archive must have.
+func (a Agent) sum() ([]byte, error) {
+	text, ok := strings.CutPrefix(a.Integrity, "sha512-")
+	sum, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(sum) != 64 {
+		return nil, fmt.Errorf("integrity = %q; want sha512- and base64", a.Integrity)
+	}
+	return sum, nil
+}
+
+// wants reports whether a file of the package goes into the layer.
+func (a Agent) wants(name string) bool {
+	for name != "." && name != "" && name != "/" {
+		if slices.Contains(a.Files, name) {
+			return true
+		}
+		name = path.Dir(name)
+	}
+	return false
+}
+
+// Named is an agent and its name.
+type Named struct {
+	Name string `json:"name"`
+	Agent
+}
+
+func (n Named) String() string { return fmt.Sprintf("%s %s (locked)", n.Name, n.Version) }
+
+// Select returns the agents of these names, sorted.
+func (l Lock) Select(names []string) ([]Named, error) {
+	var out []Named
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		a, ok := l.Agents[name]
+		if !ok {
+			return nil, hint.Errorf("one of: "+strings.Join(slices.Sorted(maps.Keys(l.Agents)), ", "),
+				"no agent is called %q", name)
+		}
+		out = append(out, Named{name, a})
+	}
+	return out, nil
+}

@@ -1,0 +1,288 @@
+// Package debian makes root file systems out of Debian packages, as streams of
+// uncompressed tar.
+//
+// It drives mmdebstrap, which works as root and, given subordinate user ids,
+// as a normal user. The same packages give the same bytes whenever, wherever
+// and by whoever they are built. What is done with the streams is the caller's
+// matter; a tree on disk exists only while a build runs.
+package debian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/tool"
+)
+
+// Builder builds root file systems of one suite.
+type Builder struct {
+	Suite string // "trixie"
+
+	// Mirrors are what mmdebstrap takes as such: addresses, lines of a
+	// sources.list, paths of sources files. None means mmdebstrap's own choice.
+	Mirrors []string
+
+	// AptOptions are lines of apt.conf for the build and for the guest.
+	AptOptions []string
+
+	// Dir is an empty directory in which the tree is unpacked. Others must be
+	// able to pass through it if a normal user builds. Remove removes it.
+	Dir string
+
+	// Text, if not nil, gets a line now and then about what is done.
+	Text func(string)
+}
+
+// epoch becomes the time of everything that a build makes or touches: the day
+// of Debian 13's release. What is older in a package keeps its time.
+const epoch = 1754697600
+
+// UnknownPackageError says that the archive has no package of a name.
+type UnknownPackageError struct{ Names []string }
+
+func (e *UnknownPackageError) Error() string {
+	return "no Debian package is called " + strings.Join(e.Names, ", ")
+}
+
+// UnknownPackages returns the error about packages that a suite does not have.
+func UnknownPackages(suite string, names []string) error {
+	return hint.Errorf("look for the right name with: apt-cache search "+names[0],
+		"debian %s: %w", suite, &UnknownPackageError{names})
+}
+
+// Base writes a root file system with the packages given, and with apt and all
+// that is essential.
+func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error {
+	if err := CheckNames(packages); err != nil {
+		return err
+	}
+	args := []string{
+		"--variant=apt",
+		"--include=" + strings.Join(packages, ","),
+		"--customize-hook=" + clean,
+	}
+	for _, o := range append(aptOptions(), b.AptOptions...) {
+		args = append(args, "--aptopt="+o)
+	}
+	for _, o := range dpkgOptions() {
+		args = append(args, "--dpkgopt="+o)
+	}
+	return b.run(ctx, args, w)
+}
+
+// Install writes a root file system that is a base with more packages. The
+// base comes from a function that writes it as a tar stream.
+func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packages []string, w io.Writer) error {
+	if err := CheckNames(packages); err != nil {
+		return err
+	}
+	// mmdebstrap gets the base through a FIFO, which costs no disk and, unlike
+	// an inherited descriptor, is there in all of its processes.
+	fifo := filepath.Join(b.Dir, "base.tar")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		return fmt.Errorf("make FIFO %s: %w", fifo, err)
+	}
+	// Opened for both, it opens at once, and a write does not end in EPIPE
+	// before there is a reader.
+	pipe, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		err := base(pipe)
+		if err != nil && !errors.Is(err, os.ErrClosed) {
+			cancel(fmt.Errorf("unpack the base: %w", err))
+		}
+		pipe.Close()
+	})
+	defer feeding.Wait()
+	defer pipe.Close()
+
+	err = b.run(ctx, []string{
+		"--variant=custom",
+		// The base has its own sources, keys and options.
+		"--skip=setup,update,cleanup/mmdebstrap",
+		"--setup-hook=" + unpack,
+		// The host's resolver is the one that reaches the host's mirrors.
+		`--customize-hook=cat /etc/resolv.conf > "$1/etc/resolv.conf"`,
+		`--customize-hook=chroot "$1" apt-get -q update`,
+		`--customize-hook=DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get -q -y --no-install-recommends install ` +
+			strings.Join(packages, " "),
+		"--customize-hook=" + clean,
+	}, w)
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return cause
+	}
+	return err
+}
+
+// unpack is what mmdebstrap's own setup does, with a base: where devices can be
+// made it expects them, and where not it puts them there itself.
+const unpack = `tar -C "$1" -x --numeric-owner --xattrs --xattrs-include='*' --exclude='dev/*' < base.tar && cd "$1/dev" && ` +
+	`mkdir -p pts shm && if mknod -m 666 null c 1 3 2> /dev/null; then ` +
+	`mknod -m 666 zero c 1 5 && mknod -m 666 full c 1 7 && mknod -m 666 random c 1 8 && ` +
+	`mknod -m 666 urandom c 1 9 && mknod -m 666 tty c 5 0 && mknod -m 666 ptmx c 5 2 && ` +
+	`mknod -m 600 console c 5 1 && ln -s /proc/self/fd fd && ln -s fd/0 stdin && ln -s fd/1 stdout && ln -s fd/2 stderr; fi`
+
+// clean takes out what belongs to the building host or to one installation:
+// each machine gets its own.
+const clean = `cd "$1" && rm -rf etc/hostname etc/resolv.conf etc/ssh/ssh_host_* etc/.pwd.lock` +
+	` $(find var/lib/apt/lists var/cache/apt -type f ! -name lock)` +
+	` var/lib/dpkg/*-old var/cache/debconf/*-old var/lib/systemd/random-seed root/.bash_history` +
+	` && if [ -e etc/machine-id ]; then : > etc/machine-id; fi`
+
+// aptOptions and dpkgOptions stay in the root: apt works in a machine as it
+// did when the image was made.
+func aptOptions() []string {
+	return []string{`APT::Install-Recommends "false"`, `Acquire::Languages "none"`}
+}
+
+func dpkgOptions() []string {
+	return []string{
+		// A tree that is thrown away after a crash needs no fsync per file.
+		"force-unsafe-io",
+		"path-exclude=/usr/share/man/*",
+		"path-exclude=/usr/share/info/*",
+		"path-exclude=/usr/share/locale/*",
+		"path-exclude=/usr/share/lintian/*",
+		"path-exclude=/usr/share/doc/*",
+		// Redistribution needs the licences, and they are small.
+		"path-include=/usr/share/doc/*/copyright",
+	}
+}
+
+// run runs mmdebstrap.
+func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
+	mode, err := mode()
+	if err != nil {
+		return err
+	}
+	args = append([]string{"--mode=" + mode, "--format=tar"}, args...)
+	args = append(args, b.Suite, "-")
+	args = append(args, b.Mirrors...)
+
+	var mu sync.Mutex
+	var unknown []string
+	line := func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if m := unknownPackage.FindStringSubmatch(s); m != nil && !slices.Contains(unknown, m[1]) {
+			unknown = append(unknown, m[1])
+		}
+		if text, ok := strings.CutPrefix(s, "I: "); ok && b.Text != nil && stage.MatchString(text) {
+			b.Text(strings.TrimSuffix(text, "..."))
+		}
+	}
+	err = tool.Run(ctx, tool.Cmd{
+		Name:   "mmdebstrap",
+		Args:   args,
+		Dir:    b.Dir,
+		Env:    []string{"TMPDIR=" + b.Dir, "SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch)},
+		Stdout: w,
+		Line:   line,
+	})
+	switch {
+	case len(unknown) > 0:
+		return UnknownPackages(b.Suite, unknown)
+	case errors.Is(err, exec.ErrNotFound):
+		return hint.Errorf("sudo apt install mmdebstrap", "build a Debian root: %w", err)
+	}
+	return err
+}
+
+// stage matches those of mmdebstrap's messages that tell a user something.
+var stage = regexp.MustCompile(`^(running apt-get|downloading|extracting|installing|creating tarball)`)
+
+var unknownPackage = regexp.MustCompile(
+	`^E: (?:Unable to locate package |Couldn't find any package by (?:glob|regex) '|Package ')([^' ]+)(?:' has no installation candidate|')?$`)
+
+// packageName is Debian's rule (policy, 5.6.1) and an optional version. A
+// trailing hyphen would make apt remove the package.
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[A-Za-z0-9.+:~-]+)?$`)
+
+// CheckNames returns an error about the names that cannot be packages. They
+// end up in a shell's command line.
+func CheckNames(names []string) error {
+	var bad []string
+	for _, n := range names {
+		if !packageName.MatchString(n) {
+			bad = append(bad, strconv.Quote(n))
+		}
+	}
+	if len(bad) > 0 {
+		return hint.Wrap(&UnknownPackageError{bad}, "package names consist of lower-case letters, digits and + - .")
+	}
+	return nil
+}
+
+// mode returns the way in which mmdebstrap gets to be root.
+func mode() (string, error) {
+	if os.Geteuid() == 0 {
+		return "root", nil
+	}
+	if _, err := tool.Find("newuidmap"); err != nil {
+		return "", hint.Errorf("sudo apt install uidmap", "build a Debian root as a normal user: %w", err)
+	}
+	u, err := user.Current()
+	if err != nil {
+		return "", err
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		if err := hasSubordinates(file, u); err != nil {
+			return "", hint.Errorf("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "+u.Username,
+				"build a Debian root as a normal user: %w", err)
+		}
+	}
+	return "unshare", nil
+}
+
+func hasSubordinates(file string, u *user.User) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 3 && (f[0] == u.Username || f[0] == u.Uid) {
+			if n, err := strconv.Atoi(f[2]); err == nil && n >= 65536 {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s gives %s no 65536 subordinate ids", file, u.Username)
+}
+
+// Remove removes a build's directory, also what a killed build left in it.
+func Remove(ctx context.Context, dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil || os.Geteuid() == 0 {
+		return err
+	}
+	// The tree belongs to subordinate users, whom only a user namespace can
+	// speak for. Its top directory itself is in ours, and stays.
+	trees, globErr := filepath.Glob(filepath.Join(dir, "*"))
+	if globErr != nil {
+		return globErr
+	}
+	err = tool.Run(ctx, tool.Cmd{
+		Name: "mmdebstrap",
+		Args: append([]string{"--unshare-helper", "sh", "-c", `for d; do find "$d" -mindepth 1 -delete; done`, "sh"}, trees...),
+	})
+	return errors.Join(err, os.RemoveAll(dir))
+}

@@ -1,0 +1,201 @@
+package image
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/agents"
+	"github.com/mayfly-vm/mayfly/internal/image/debian"
+	"github.com/mayfly-vm/mayfly/internal/image/kernel"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// The roles of layers.
+const (
+	RoleBase     = "base"
+	RolePackages = "packages"
+	RoleAgents   = "agents"
+)
+
+// baseSuite returns what Debian calls a plan.Image.Base.
+func baseSuite(base string) (string, error) {
+	suite, ok := strings.CutPrefix(base, "debian:")
+	if !ok || suite != "trixie" {
+		return "", hint.Errorf(`base = "debian:trixie"`, "no image base is called %q", base)
+	}
+	return suite, nil
+}
+
+// basePackages are what every machine has, beside apt and the essential
+// packages: a shell to work in, the compiler and the tools that agents call
+// without asking. Each further one costs every image its time and space.
+func basePackages() []string {
+	return []string{
+		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "less", "libc6-dev", "make",
+		"ncurses-base", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
+	}
+}
+
+// kernelPackage follows Debian's newest kernel for virtual machines.
+const kernelPackage = "linux-image-cloud-amd64"
+
+// A recipe is all that decides what a build gives, as far as we decide it: the
+// archive's own state is not in it, so an image stays as it is until it is
+// built anew. Its hash is the artifact's name in dirRecipes.
+type recipe struct {
+	Format   int            `json:"format"`
+	Role     string         `json:"role"`
+	Suite    string         `json:"suite,omitempty"`
+	Parent   string         `json:"parent,omitempty"` // diff_id of the layer below
+	Packages []string       `json:"packages,omitempty"`
+	Agents   []agents.Named `json:"agents,omitempty"`
+	Modules  []string       `json:"modules,omitempty"`
+}
+
+func baseRecipe(suite string) recipe {
+	return recipe{Format: formatVersion, Role: RoleBase, Suite: suite, Packages: basePackages()}
+}
+
+func packagesRecipe(suite, parent string, packages []string) recipe {
+	return recipe{Format: formatVersion, Role: RolePackages, Suite: suite, Parent: parent, Packages: packages}
+}
+
+func agentsRecipe(list []agents.Named) recipe {
+	return recipe{Format: formatVersion, Role: RoleAgents, Agents: list}
+}
+
+func kernelRecipe(suite string) recipe {
+	return recipe{Format: formatVersion, Role: roleKernel, Suite: suite, Packages: []string{kernelPackage}, Modules: kernel.Wanted()}
+}
+
+const roleKernel = "kernel"
+
+// key returns the hash of any of our JSON values.
+func key(v any) (string, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// wanted is a plan.Image with everything that it implies.
+type wanted struct {
+	key    string
+	suite  string
+	image  plan.Image // sorted, without duplicates
+	agents []agents.Named
+}
+
+// resolve checks what needs no network and finds the image's key.
+func (s *Store) resolve(pi plan.Image) (wanted, error) {
+	suite, err := baseSuite(pi.Base)
+	if err != nil {
+		return wanted{}, err
+	}
+	if err := debian.CheckNames(pi.Packages); err != nil {
+		return wanted{}, err
+	}
+	list, err := s.lock.Select(pi.Agents)
+	if err != nil {
+		return wanted{}, err
+	}
+	w := wanted{
+		suite:  suite,
+		agents: list,
+		image: plan.Image{
+			Base:     pi.Base,
+			Packages: slices.Compact(slices.Sorted(slices.Values(pi.Packages))),
+		},
+	}
+	for _, a := range list {
+		w.image.Agents = append(w.image.Agents, a.Name)
+	}
+	w.key, err = key(struct {
+		Base     recipe
+		Kernel   recipe
+		Packages []string
+		Agents   recipe
+	}{baseRecipe(suite), kernelRecipe(suite), w.image.Packages, agentsRecipe(list)})
+	return w, err
+}
+
+// result is what a recipe gave: the file at dirRecipes.
+type result struct {
+	Recipe  recipe    `json:"recipe"`
+	ID      string    `json:"id"` // diff_id of a layer, or id of a kernel
+	Created time.Time `json:"created"`
+}
+
+// known returns the result of a recipe if it was made before and is still
+// there.
+func (s *Store) known(r recipe) (id, recipeKey string, err error) {
+	recipeKey, err = key(r)
+	if err != nil {
+		return "", "", err
+	}
+	var res result
+	err = readJSON(s.path(dirRecipes, recipeKey+".json"), &res)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", recipeKey, nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	there := s.sidecarPath(res.ID)
+	if r.Role == roleKernel {
+		there = s.path(dirKernels, res.ID, kernelFile)
+	}
+	if _, err := os.Stat(there); err != nil {
+		return "", recipeKey, nil
+	}
+	return res.ID, recipeKey, nil
+}
+
+func (s *Store) remember(recipeKey string, r recipe, id string) error {
+	return s.writeJSON(s.path(dirRecipes, recipeKey+".json"), result{r, id, now()})
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return hint.Errorf("mayfly image check --repair", "%s: %w", path, err)
+	}
+	return nil
+}
+
+// writeJSON publishes a small file.
+func (s *Store) writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	dir, release, err := s.temp()
+	if err != nil {
+		return err
+	}
+	defer release()
+	temp := dir + "/json"
+	if err := os.WriteFile(temp, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := publish(temp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/mayfly-vm/mayfly/internal/apt"
+	"github.com/mayfly-vm/mayfly/internal/image/agents"
+)
+
+// formatVersion is part of every recipe. It goes up when the same recipe starts
+// to give other files; what an older version built is then not found any more
+// and goes at the next prune.
+const formatVersion = 1
+
+// The directories of a store.
+const (
+	dirLayers   = "layers/sha256" // DIFF_ID.erofs and DIFF_ID.json
+	dirKernels  = "kernels"       // ID/{kernel.json,vmlinux,modules/*.ko}
+	dirBoot     = "boot"          // KEY/initramfs.cpio
+	dirScratch  = "scratch"       // KEY.ext4
+	dirRecipes  = "recipes"       // KEY.json: what a recipe gave
+	dirImages   = "images"        // KEY.json: manifests
+	dirLocks    = "locks"
+	dirTemp     = "tmp" // RANDOM/, each locked by the process that fills it
+	kernelFile  = "kernel.json"
+	initramfs   = "initramfs.cpio"
+	modulesDir  = "modules"
+	layerSuffix = ".erofs"
+)
+
+// Options of a store.
+type Options struct {
+	// Dir is the store, such as ~/.local/share/mayfly/store.
+	Dir string
+
+	// BuildDir is where root file systems are unpacked while they are built,
+	// such as /var/tmp. A normal user's builds run under other user ids, which
+	// must be able to reach it: a directory inside of a private home is no use.
+	BuildDir string
+
+	// CacheDir keeps downloads and package lists, such as ~/.cache/mayfly.
+	CacheDir string
+
+	// Mirrors of Debian; the zero value means the host's own.
+	Mirrors apt.Mirrors
+
+	// Agent is the program that becomes a machine's process 1.
+	Agent []byte
+
+	// AgentsLock is a lock file of the user's, whose entries take the place of
+	// the built-in ones. It need not exist.
+	AgentsLock string
+}
+
+// Store is a directory of images and of what they share. Any number of
+// processes may use one at the same time.
+type Store struct {
+	opts Options
+	lock agents.Lock
+}
+
+// Open opens a store and makes it if it does not exist.
+func Open(o Options) (*Store, error) {
+	lock, err := agents.Load(o.AgentsLock)
+	if err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	s := &Store{opts: o, lock: lock}
+	for _, dir := range []string{dirLayers, dirKernels, dirBoot, dirScratch, dirRecipes, dirImages, dirLocks, dirTemp} {
+		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
+			return nil, fmt.Errorf("open image store: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.opts.Dir}, elem...)...)
+}
+
+func (s *Store) layerPath(diffID string) string   { return s.path(dirLayers, diffID+layerSuffix) }
+func (s *Store) sidecarPath(diffID string) string { return s.path(dirLayers, diffID+".json") }
+
+// temp makes a directory for one build. It is locked until release, which
+// removes it: a directory that can be locked belongs to nobody any more.
+func (s *Store) temp() (dir string, release func(), err error) {
+	for range 10 {
+		dir, err = os.MkdirTemp(s.path(dirTemp), "")
+		if err != nil {
+			return "", nil, err
+		}
+		f, err := tryLock(dir, true)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLocked) {
+			continue // a prune saw it before it was locked
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		return dir, func() {
+			os.RemoveAll(dir)
+			f.Close()
+		}, nil
+	}
+	return "", nil, errors.New("make temporary directory: it is removed again and again")
+}
+
+// publish gives a finished file or directory its name. Before it, nobody sees
+// the artifact; after it, the artifact survives a power cut.
+func publish(from, to string) error {
+	if err := syncPath(from); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(to))
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
