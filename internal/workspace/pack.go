@@ -40,6 +40,9 @@ type PackOptions struct {
 // sticky bits are dropped; sockets, pipes and devices are skipped with a note.
 // No symbolic link is followed below dir. What may not be read is an error,
 // since a copy with holes would look to the guest as if files were deleted.
+//
+// out is empty, or one hole of plan.DiskSize: a machine that boots meanwhile
+// may have it open already.
 func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Manifest, error) {
 	ex, err := parseExcludes(opts.Exclude)
 	if err != nil {
@@ -52,7 +55,11 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 	}
 	defer root.Close()
 
-	w, err := erofs.NewWriter(out, erofs.Options{MaxSize: maxContent})
+	fi, err := out.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("pack workspace: %w", err)
+	}
+	w, err := erofs.NewWriter(out, erofs.Options{MaxSize: maxContent, FileSize: fi.Size()})
 	if err != nil {
 		return nil, fmt.Errorf("pack workspace: %w", err)
 	}

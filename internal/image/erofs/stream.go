@@ -84,10 +84,18 @@ func (w *Writer) rollBack(off int64) error {
 	}
 	w.pos, w.buf = off, w.buf[:0]
 	// What is not written must read as zeros, see copyFile.
-	if err := w.f.Truncate(off); err != nil {
+	if err := w.truncate(off); err != nil {
 		w.err = fmt.Errorf("write erofs image: %w", err)
 	}
 	return w.err
+}
+
+// truncate makes everything in the file from off on a hole, or nothing.
+func (w *Writer) truncate(off int64) error {
+	if err := w.f.Truncate(off); err != nil || w.opts.FileSize == 0 {
+		return err
+	}
+	return w.f.Truncate(max(off, w.opts.FileSize))
 }
 
 // metaRun is a run of blocks for inodes. Nothing in it crosses a block, as

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,11 @@ type Options struct {
 	// MaxSize bounds the sizes of all files together, holes included, so that
 	// a hostile archive cannot fill the disk. Zero means 256 GiB.
 	MaxSize int64
+
+	// FileSize is the size that the file has and keeps. The file holds
+	// nothing yet: it is one hole, in which a running machine may already
+	// have its disk. Zero means an empty file, which gets the image's size.
+	FileSize int64
 }
 
 // Stats describes a finished image.
@@ -56,13 +62,14 @@ type Writer struct {
 	err     error // the first failed write; nothing works after it
 }
 
-// NewWriter starts an image in f, which must be an empty regular file; it must
-// stay so but for the writer, and remains the caller's to sync and close.
+// NewWriter starts an image in f, which must be a regular file of
+// Options.FileSize without any data; it must stay so but for the writer, and
+// remains the caller's to sync and close.
 func NewWriter(f *os.File, o Options) (*Writer, error) {
 	switch fi, err := f.Stat(); {
 	case err != nil:
 		return nil, fmt.Errorf("start erofs image: %w", err)
-	case !fi.Mode().IsRegular() || fi.Size() != 0:
+	case !fi.Mode().IsRegular() || fi.Size() != o.FileSize || fi.Sys().(*syscall.Stat_t).Blocks != 0:
 		return nil, fmt.Errorf("start erofs image: %s is not an empty regular file", f.Name())
 	case len(o.VolumeName) > 15:
 		return nil, fmt.Errorf("start erofs image: volume name %q is longer than 15 bytes", o.VolumeName)
@@ -264,8 +271,11 @@ func (w *Writer) finish() (Stats, error) {
 		}
 	}
 	// The last block may end in a hole.
-	if err := w.f.Truncate(w.pos); err != nil {
+	if err := w.truncate(w.pos); err != nil {
 		return Stats{}, err
+	}
+	if o := w.opts; o.FileSize != 0 && w.pos > o.FileSize {
+		return Stats{}, fmt.Errorf("the image of %d bytes is larger than its disk of %d", w.pos, o.FileSize)
 	}
 	stats.Size = w.pos
 	return stats, nil
