@@ -43,7 +43,8 @@ type Machine struct {
 	Reason      string      `json:"reason"` // why this accelerator
 	VCPUs       int         `json:"vcpus"`
 	MemoryMiB   int         `json:"memory_mib"`
-	TSCKHz      int         `json:"tsc_khz,omitempty"` // TCG only: the host's TSC rate, 0 when unknown
+	TSCKHz      int         `json:"tsc_khz,omitempty"`      // TCG only: the host's TSC rate, 0 when unknown
+	BootSeconds int         `json:"boot_seconds,omitempty"` // the guest must answer by then; 0 for a bound fit for the accelerator
 
 	QEMU QEMU `json:"qemu"`
 }

@@ -73,6 +73,11 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 			p.close()
 		}
 	}()
+	if req.Terminfo != nil {
+		if err := addTerminfo(req.Terminfo); err != nil {
+			return nil, err
+		}
+	}
 	if req.TTY != nil {
 		tty, slave, err := pty.Open()
 		if err != nil {

@@ -44,15 +44,20 @@ func identify(req *wire.Configure) error {
 			return err
 		}
 	}
-	for _, ti := range req.Terminfo {
-		if ti.Name == "" || ti.Name[0] == '.' || strings.Contains(ti.Name, "/") {
-			return fmt.Errorf("bad terminal name %q", ti.Name)
-		}
-		if err := replaceFile(filepath.Join("/etc/terminfo", ti.Name[:1], ti.Name), ti.Data, 0o644); err != nil {
-			return err
+	return loopbackUp()
+}
+
+// addTerminfo makes a terminal known that the image does not know.
+func addTerminfo(ti *wire.Terminfo) error {
+	if ti.Name == "" || ti.Name[0] == '.' || strings.Contains(ti.Name, "/") {
+		return fmt.Errorf("bad terminal name %q", ti.Name)
+	}
+	for _, dir := range []string{"/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"} {
+		if _, err := os.Stat(filepath.Join(dir, ti.Name[:1], ti.Name)); err == nil {
+			return nil
 		}
 	}
-	return loopbackUp()
+	return replaceFile(filepath.Join("/etc/terminfo", ti.Name[:1], ti.Name), ti.Data, 0o644)
 }
 
 // replaceFile writes a file of its own, whatever stands at its name.
@@ -126,10 +131,10 @@ func setUpUser(req *wire.Configure) ([]string, error) {
 
 func editFile(name string, edit func([]byte) []byte) error {
 	data, err := os.ReadFile(name)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// In place: the mode and the owner stay.
+	// In place: the mode and the owner stay. A minimal image has no shadow(5).
 	return os.WriteFile(name, edit(data), 0o600)
 }
 

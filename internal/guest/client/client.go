@@ -82,72 +82,85 @@ func Changes(stream io.ReadWriter, req wire.Changes, yield func(wire.Change) err
 // bytes, which base64 makes a third longer.
 const fetchBatch = wire.MaxMessage / 8192
 
-// Fetch gets the content of the files paths, in this order. write is called
-// with each piece of a file and once with last set at its end.
-func Fetch(open func() (io.ReadWriteCloser, error), paths []string, write func(path string, piece []byte, last bool) error) error {
+// Fetch gets the content of the files paths, in this order. put is called for
+// each, and reads its content to the end; its error is returned as it is.
+func Fetch(open func() (io.ReadWriteCloser, error), paths []string, put func(path string, content io.Reader) error) error {
 	for len(paths) > 0 {
 		n := min(len(paths), fetchBatch)
 		stream, err := open()
 		if err != nil {
 			return err
 		}
-		err = fetch(stream, paths[:n], write)
+		err = fetch(stream, paths[:n], put)
 		stream.Close()
 		if err != nil {
-			return fmt.Errorf("fetch changed files: %w", err)
+			return err
 		}
 		paths = paths[n:]
 	}
 	return nil
 }
 
-func fetch(stream io.ReadWriter, paths []string, write func(string, []byte, bool) error) error {
+func fetch(stream io.ReadWriter, paths []string, put func(string, io.Reader) error) error {
 	req := wire.Fetch{}
 	for _, p := range paths {
 		req.Paths = append(req.Paths, []byte(p))
 	}
 	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpFetch, Fetch: &req}); err != nil {
-		return err
+		return fmt.Errorf("fetch changed files: %w", err)
 	}
 	frames := wire.NewFrameReader(stream)
 	for _, path := range paths {
 		t, payload, err := frames.Next()
+		if err == nil && t == wire.FrameError {
+			err = &GuestError{string(payload)}
+		}
+		if err == nil && (t != wire.FrameFile || string(payload) != path) {
+			err = errors.New("the guest sent another file than asked")
+		}
 		if err != nil {
+			return fmt.Errorf("fetch changed files: %w", err)
+		}
+		f := &file{frames: frames}
+		if err := put(path, f); err != nil {
 			return err
 		}
-		if t == wire.FrameError {
-			return &GuestError{string(payload)}
-		}
-		if t != wire.FrameFile || string(payload) != path {
-			return errors.New("the guest sent another file than asked")
-		}
-		if err := fetchFile(frames, path, write); err != nil {
-			return err
+		if _, err := io.Copy(io.Discard, f); err != nil {
+			return fmt.Errorf("fetch changed files: %w", err)
 		}
 	}
 	return nil
 }
 
-func fetchFile(frames *wire.FrameReader, path string, write func(string, []byte, bool) error) error {
-	for {
-		t, payload, err := frames.Next()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case wire.FrameStdout:
-			err = write(path, payload, false)
-		case wire.FrameEnd:
-			return write(path, nil, true)
-		case wire.FrameError:
-			err = &GuestError{string(payload)}
+// file is the content of one file as it comes.
+type file struct {
+	frames *wire.FrameReader
+	rest   []byte // of the last frame
+	err    error
+}
+
+func (f *file) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 && f.err == nil {
+		t, payload, err := f.frames.Next()
+		switch {
+		case err != nil:
+			f.err = fmt.Errorf("the guest was lost: %w", err)
+		case t == wire.FrameStdout:
+			f.rest = payload
+		case t == wire.FrameEnd:
+			f.err = io.EOF
+		case t == wire.FrameError:
+			f.err = &GuestError{string(payload)}
 		default:
-			err = fmt.Errorf("unexpected frame %d", t)
-		}
-		if err != nil {
-			return err
+			f.err = fmt.Errorf("unexpected frame %d", t)
 		}
 	}
+	if f.err != nil {
+		return 0, f.err
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
 }
 
 // Printable returns s with everything that could control a terminal made

@@ -87,51 +87,54 @@ func readMark(r *bufio.Reader) (kind byte, nonce [nonceLen]byte, err error) {
 type link struct {
 	io.Writer
 	io.Closer
-	r *bufio.Reader
+	io.Reader
 }
 
-func (l link) Read(p []byte) (int, error) { return l.r.Read(p) }
-
 // Dial is the host's side of the handshake on port. It returns when the guest
-// has answered; ctx bounds the wait, and its end closes port.
+// has answered; ctx bounds the wait. Unless it returns a session, whose end
+// closes port, it closes port itself.
 func Dial(ctx context.Context, port net.Conn) (*yamux.Session, error) {
 	stop := context.AfterFunc(ctx, func() { port.Close() })
-	defer stop()
+	r := bufio.NewReaderSize(port, MaxFrame)
+	err := greet(port, r)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		port.Close()
+		return nil, fmt.Errorf("greet the guest: %w", err)
+	}
+	return newClient(port, r)
+}
 
+func newClient(port io.WriteCloser, r io.Reader) (*yamux.Session, error) {
+	return yamux.Client(link{port, port, &guard{r: r}}, muxConfig())
+}
+
+func greet(port net.Conn, r *bufio.Reader) error {
 	var nonce [nonceLen]byte
 	rand.Read(nonce[:])
 	acked := make(chan struct{})
 	sent := make(chan error, 1)
-	go func() {
-		sent <- sendSyns(port, nonce, acked)
-	}()
+	go func() { sent <- sendMarks(port, nonce, acked) }()
 
-	r := bufio.NewReaderSize(port, MaxFrame)
+	// What follows never waits for the writer without reading: the guest may
+	// have to get rid of its acks before it reads on.
 	err := await(r, markAck, nonce)
-	close(acked)
-	if sendErr := <-sent; err == nil {
-		err = sendErr
-	}
 	if err == nil {
-		_, err = port.Write(appendMark(nil, markGo, nonce))
-	}
-	if err == nil {
+		close(acked)
 		err = await(r, markOK, nonce)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("greet the guest: %w", err)
+		port.Close() // ends the writer
+		<-sent
+		return err
 	}
-	if !stop() {
-		return nil, fmt.Errorf("greet the guest: %w", context.Cause(ctx))
-	}
-	return yamux.Client(link{port, port, r}, muxConfig())
+	return <-sent
 }
 
-// sendSyns writes syns until acked is closed, and then none.
-func sendSyns(w io.Writer, nonce [nonceLen]byte, acked <-chan struct{}) error {
+// sendMarks writes syns until acked is closed, and then a go.
+func sendMarks(w io.Writer, nonce [nonceLen]byte, acked <-chan struct{}) error {
 	t := time.NewTicker(synInterval)
 	defer t.Stop()
 	for {
@@ -140,7 +143,8 @@ func sendSyns(w io.Writer, nonce [nonceLen]byte, acked <-chan struct{}) error {
 		}
 		select {
 		case <-acked:
-			return nil
+			_, err := w.Write(appendMark(nil, markGo, nonce))
+			return err
 		case <-t.C:
 		}
 	}
@@ -190,6 +194,9 @@ type keepOpen struct{}
 
 func (keepOpen) Close() error { return nil }
 
+// maxWindow is the number of bytes that may be under way on one stream.
+const maxWindow = 1 << 20
+
 // muxConfig is the multiplexer's configuration, for both sides. The time-outs
 // are long since a guest on a loaded host, or one that was paused, is slow and
 // not dead; who waits for a guest has a deadline of its own.
@@ -199,7 +206,7 @@ func muxConfig() *yamux.Config {
 	c.ConnectionWriteTimeout = 10 * time.Minute
 	c.StreamOpenTimeout = 0
 	c.StreamCloseTimeout = time.Minute
-	c.MaxStreamWindowSize = 1 << 20
+	c.MaxStreamWindowSize = maxWindow
 	c.LogOutput = io.Discard
 	return c
 }

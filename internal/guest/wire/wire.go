@@ -69,8 +69,7 @@ type Configure struct {
 	User      User       `json:"user"`
 	Timezone  string     `json:"timezone,omitempty"` // name; the data is looked up in the image, else Zoneinfo is used
 	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
-	Terminfo  []Terminfo `json:"terminfo,omitempty"`
-	Env       []string   `json:"env,omitempty"` // KEY=VALUE, for every command
+	Env       []string   `json:"env,omitempty"`      // KEY=VALUE, for every command
 }
 
 // Workspace is the private copy of a host directory.
@@ -115,6 +114,8 @@ type Exec struct {
 	Dir  string   `json:"dir"`           // absolute
 	Env  []string `json:"env,omitempty"` // on top of the machine's
 	TTY  *Winsize `json:"tty,omitempty"` // nil: three pipes
+	// Terminfo describes the terminal if the image may not know it.
+	Terminfo *Terminfo `json:"terminfo,omitempty"`
 }
 
 // Winsize is the size of a terminal in characters.

@@ -1,0 +1,47 @@
+# make run    set this machine up, build, and run a command in a machine
+# make build  build bin/mayfly
+# make test   install what the tests need and run all of them
+# make bench  measure, print a table, write bench.json
+# make check  gofmt, go vet, staticcheck
+
+GO ?= go
+AGENT := internal/guest/binary/build/mayfly-guest
+SOURCES := $(shell find cmd internal -name '*.go') go.mod go.sum
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: all build run test bench check fuzz man clean
+
+all: build
+
+build: bin/mayfly
+
+# Static, since it runs in an initramfs without any library.
+$(AGENT): $(SOURCES)
+	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/mayfly-guest
+
+bin/mayfly: $(AGENT) $(SOURCES) $(wildcard internal/image/*/*.json internal/image/*.json)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-X main.version=$(VERSION)' -o $@ ./cmd/mayfly
+
+run:
+	scripts/setup.sh run
+	$(MAKE) --no-print-directory build
+	scripts/first-run.sh
+
+test:
+	scripts/setup.sh test
+	$(MAKE) --no-print-directory build
+	scripts/test.sh
+
+bench: build
+	$(GO) run ./internal/bench
+
+check: $(AGENT)
+	@test -z "$$(gofmt -l cmd internal)" || { gofmt -l cmd internal; exit 1; }
+	$(GO) vet ./...
+	cd tools && $(GO) tool staticcheck -C .. ./...
+
+man: build
+	bin/mayfly man man
+
+clean:
+	rm -rf bin bench.json $(AGENT)

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/binary"
+	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// app is what all commands share.
+type app struct {
+	Streams
+	version string
+	getenv  func(string) string
+	signals *signals
+
+	verbose bool
+	json    bool // the command was asked for JSON
+}
+
+func (a *app) dirs() (host.Dirs, error) { return host.XDGDirs(a.getenv) }
+
+// note prints one line for the user.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.Err, "mayfly: "+format+"\n", args...)
+}
+
+// debug prints one line for the user who asked for more.
+func (a *app) debug(format string, args ...any) {
+	if a.verbose {
+		a.note(format, args...)
+	}
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// facts probes the host, and proves KVM unless that is not wanted.
+func (a *app) facts(ctx context.Context, proveKVM bool) (host.Facts, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return host.Facts{}, err
+	}
+	facts, err := host.Probe(ctx, host.Options{Dirs: dirs, Getenv: a.getenv})
+	if err != nil {
+		return facts, err
+	}
+	if proveKVM && facts.KVM.Openable && facts.QEMU.Path != "" {
+		if facts.KVM, err = host.ProveKVM(ctx, facts, host.ProveOptions{}); err != nil {
+			return facts, err
+		}
+	}
+	return facts, nil
+}
+
+// machines opens the store of machines.
+func (a *app) machines() (state.Store, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return state.Store{}, err
+	}
+	return state.Open(dirs.State)
+}
+
+// images opens the store of images.
+func (a *app) images() (*image.Store, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := binary.Agent()
+	if err != nil {
+		return nil, err
+	}
+	return image.Open(image.Options{
+		Dir:        filepath.Join(dirs.Data, "store"),
+		BuildDir:   "/var/tmp",
+		Agent:      agent,
+		AgentsLock: filepath.Join(dirs.Config, "agents.lock.json"),
+	})
+}
+
+// newName returns a name for a machine that its user did not name.
+func newName() string {
+	var b [3]byte
+	rand.Read(b[:])
+	return "run-" + hex.EncodeToString(b[:])
+}
+
+// inUse returns the files of images that machines have open.
+func inUse(machines state.Store) ([]string, error) {
+	all, err := machines.List()
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, m := range all {
+		var img image.Image
+		err := state.ReadJSON(m.File(state.ImageFile), &img)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, img.Files()...)
+	}
+	return files, nil
+}
+
+// workspacePath returns the real path of the workspace.
+func workspacePath(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("find the workspace: %w", err)
+	}
+	return filepath.Abs(real)
+}

@@ -1,0 +1,245 @@
+// Package cli is the command line: it turns arguments into calls of the other
+// packages and is the only one that prints.
+//
+// What was asked for goes to standard output, the rest to standard error.
+// Errors end with a hint, the next command to type. There is one file for each
+// command.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+)
+
+// Exit codes. Beside them, run and exec exit with the code of the guest's
+// command, or 128 and the number of the signal that ended it.
+const (
+	exitOK      = 0
+	exitError   = 1   // the command did not do what was asked
+	exitUsage   = 2   // the arguments, or a configuration file, are wrong
+	exitMayfly  = 125 // mayfly failed while it ran the guest's command
+	exitCannot  = 126 // the guest's command could not be started
+	exitMissing = 127 // the guest's command was not found
+)
+
+// Streams are the standard streams of the process.
+type Streams struct {
+	In  *os.File
+	Out *os.File
+	Err *os.File
+}
+
+// exitCode is an error that only sets the exit code: all has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// usageError is an error in what the user typed or wrote.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// runError is an error of mayfly's own while it ran a command of the guest's.
+type runError struct {
+	error
+	code int
+}
+
+func (e runError) Unwrap() error { return e.error }
+
+// Main runs the command line args and returns the exit code.
+func Main(version string, args []string, streams Streams) int {
+	a := &app{Streams: streams, version: version, getenv: os.Getenv}
+	a.signals = newSignals()
+	defer a.signals.stop()
+
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	cmd, err := root.ExecuteContextC(a.signals.ctx)
+	if err == nil {
+		return exitOK
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	a.printError(err, a.json)
+	if usage, ok := errors.AsType[usageError](err); ok {
+		if hint.Of(usage) == "" && cmd != nil {
+			fmt.Fprintf(a.Err, "mayfly: hint: %s --help\n", cmd.CommandPath())
+		}
+		return exitUsage
+	}
+	if run, ok := errors.AsType[runError](err); ok {
+		return run.code
+	}
+	return exitError
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mayfly",
+		Short: "Run coding agents in disposable micro-VMs",
+		Long: `mayfly runs coding agents, and anything else that you do not want to trust, in
+disposable micro-VMs. A machine works on a private copy of a directory; what it
+changed comes back only when you say so. Then it is thrown away.`,
+		Example: `  mayfly run -- claude --dangerously-skip-permissions
+  mayfly run -- sh -c 'make && make test'
+  mayfly doctor`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say what is done and how long it takes")
+	root.AddGroup(
+		&cobra.Group{ID: "machines", Title: "Machines:"},
+		&cobra.Group{ID: "host", Title: "This computer:"},
+	)
+	for _, c := range []*cobra.Command{
+		a.runCommand(), a.execCommand(), a.shellCommand(), a.diffCommand(), a.applyCommand(),
+		a.lsCommand(), a.logsCommand(), a.rmCommand(),
+	} {
+		c.GroupID = "machines"
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{a.imageCommand(), a.gcCommand(), a.doctorCommand(), a.versionCommand()} {
+		c.GroupID = "host"
+		root.AddCommand(c)
+	}
+	root.SetHelpCommandGroupID("host")
+	root.SetCompletionCommandGroupID("host")
+	root.AddCommand(a.superviseCommand(), a.manCommand())
+	return root
+}
+
+// usageArgs makes the errors of check usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// printError prints err, each joined one on lines of its own, with its hint.
+func (a *app) printError(err error, asJSON bool) {
+	if asJSON {
+		a.printJSON(a.Err, map[string]string{"error": err.Error(), "hint": hint.Of(err)})
+		return
+	}
+	var hints []string
+	for _, e := range flatten(err) {
+		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(e.Error(), "\n", "\nmayfly: "))
+		if reported, ok := errors.AsType[*supervisor.Error](e); ok && reported.Event.Console != "" {
+			fmt.Fprintln(a.Err, "mayfly: the console of the machine ended so:")
+			for line := range strings.SplitSeq(reported.Event.Console, "\n") {
+				fmt.Fprintln(a.Err, "  | "+line)
+			}
+		}
+		if h := hint.Of(e); h != "" && !slices.Contains(hints, h) {
+			hints = append(hints, h)
+		}
+	}
+	for _, h := range hints {
+		fmt.Fprintf(a.Err, "mayfly: hint: %s\n", h)
+	}
+}
+
+// flatten returns the errors that err joins. A wrapper around joined errors
+// that only marks them gives way to them.
+func flatten(err error) []error {
+	switch e := err.(type) {
+	case usageError:
+		return flatten(e.error)
+	case runError:
+		return flatten(e.error)
+	case interface{ Unwrap() []error }:
+		if _, formatted := err.(interface{ Is(error) bool }); !formatted && strings.Contains(err.Error(), "\n") {
+			var all []error
+			for _, inner := range e.Unwrap() {
+				all = append(all, flatten(inner)...)
+			}
+			return all
+		}
+	}
+	return []error{err}
+}
+
+func (a *app) printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// signals turns the process's signals into the end of a context, or hands them
+// to whoever forwards them to a guest's command. After the first that ended
+// the context, the next one kills.
+type signals struct {
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	ch      chan os.Signal
+	forward chan chan<- os.Signal
+	done    chan struct{}
+}
+
+var errInterrupted = errors.New("interrupted")
+
+func newSignals() *signals {
+	s := &signals{ch: make(chan os.Signal, 8), forward: make(chan chan<- os.Signal), done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go s.run()
+	return s
+}
+
+func (s *signals) run() {
+	var to chan<- os.Signal
+	for {
+		select {
+		case to = <-s.forward:
+		case sig := <-s.ch:
+			if to != nil {
+				select {
+				case to <- sig:
+				default:
+				}
+				continue
+			}
+			s.cancel(errInterrupted)
+			signal.Stop(s.ch)
+		case <-s.done:
+			return
+		}
+	}
+}
+
+// forwardTo hands signals to ch until it is called with nil.
+func (s *signals) forwardTo(ch chan<- os.Signal) { s.forward <- ch }
+
+func (s *signals) stop() {
+	signal.Stop(s.ch)
+	close(s.done)
+	s.cancel(nil)
+}

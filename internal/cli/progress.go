@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+)
+
+// progress shows what takes time: on a terminal one line that changes, with a
+// clock; elsewhere a plain line for each step. What is quick shows nothing.
+type progress struct {
+	w       io.Writer
+	tty     bool
+	verbose bool
+
+	mu      sync.Mutex // guards what follows
+	text    string
+	began   time.Time
+	shown   bool // the line stands on the terminal
+	stopped bool
+	ticker  chan struct{} // closed to end the clock
+}
+
+// quick is the time below which a step is not shown on a terminal.
+const quick = 700 * time.Millisecond
+
+func (a *app) newProgress() *progress {
+	p := &progress{w: a.Err, tty: isTerminal(a.Err), verbose: a.verbose, ticker: make(chan struct{})}
+	if p.tty {
+		go p.clock()
+	}
+	return p
+}
+
+func (p *progress) clock() {
+	t := time.NewTicker(200 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.ticker:
+			return
+		case <-t.C:
+			p.mu.Lock()
+			if took := time.Since(p.began); p.text != "" && took > quick {
+				fmt.Fprintf(p.w, "\r\x1b[Kmayfly: %s %.0fs", p.text, took.Seconds())
+				p.shown = true
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// step begins a step; an empty text only ends the one before.
+func (p *progress) step(text string, plain bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLocked()
+	if p.stopped {
+		return
+	}
+	p.text, p.began = text, time.Now()
+	if text != "" && (!p.tty && plain || p.verbose) {
+		fmt.Fprintf(p.w, "mayfly: %s\n", text)
+	}
+}
+
+func (p *progress) endLocked() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.shown = false
+	}
+	if p.text != "" && p.verbose {
+		fmt.Fprintf(p.w, "mayfly: %s: %.2fs\n", p.text, time.Since(p.began).Seconds())
+	}
+	p.text = ""
+}
+
+// stop ends the display. It may be called more than once.
+func (p *progress) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLocked()
+	if !p.stopped {
+		p.stopped = true
+		close(p.ticker)
+	}
+}
+
+// image shows the steps of building an image.
+func (p *progress) image(e image.Event) {
+	if e.Phase == image.PhaseDone {
+		p.step("", false)
+		return
+	}
+	p.step(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text), true)
+}
+
+// machine shows the steps of a start, and its notes.
+func (p *progress) machine(e supervisor.Event) {
+	switch {
+	case e.Note != "":
+		p.step("", false)
+		fmt.Fprintf(p.w, "mayfly: %s\n", client.Printable(e.Note))
+	case e.Phase != "":
+		p.step(e.Phase, false)
+	}
+}

@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// runOptions are the flags of mayfly run.
+type runOptions struct {
+	settings
+	name    string
+	dryRun  bool
+	noTTY   bool
+	apply   bool
+	discard bool
+	keep    bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [flags] [-- COMMAND [ARGUMENT…]]",
+		Short: "Run one command in a new machine on a copy of this directory",
+		Long: `Run one command in a new machine on a private copy of this directory, at the
+same path. Without a command it is a shell.
+
+When the command ends, mayfly lists what it changed and asks whether to apply
+that to your directory. Then the machine is thrown away, or kept if you like.
+Without a terminal nothing is applied unless --apply says so.
+
+The exit code is the command's, or 128 and the number of the signal that ended
+it; 125 if mayfly itself failed, 126 if the command could not be started, 127 if
+it was not found.`,
+		Example: `  mayfly run -- claude --dangerously-skip-permissions
+  mayfly run --apply -- make generate
+  mayfly run --profile python --package jq -- ./script.py
+  mayfly run --dry-run`,
+		Args: usageArgs(cobra.ArbitraryArgs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd.Context(), &o, args, cmd.Flags().Changed)
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	o.settings.register(f)
+	f.StringVar(&o.name, "name", "", "`name` of the machine (default: made up)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and the exact command line of the VMM as JSON, and stop")
+	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "give the command no terminal")
+	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
+	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
+	f.BoolVar(&o.keep, "keep", false, "keep the machine running when the command has ended")
+	cmd.MarkFlagsMutuallyExclusive("apply", "discard")
+	cmd.MarkFlagsMutuallyExclusive("discard", "keep")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) error {
+	p, err := a.plan(ctx, o, argv, changed)
+	if err != nil {
+		return err
+	}
+	store, err := a.images()
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return a.printPlan(p, store)
+	}
+	if p.Workspace.Path != "" {
+		if err := workspace.Check(p.Workspace.Path); err != nil {
+			return err
+		}
+	}
+	for _, note := range p.Notes {
+		a.note("%s", note)
+	}
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	// A name that is taken is found out before a long build, too.
+	if _, err := machines.Get(p.Name); err == nil {
+		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
+	}
+	progress := a.newProgress()
+	defer progress.stop()
+	img, err := store.Ensure(ctx, p.Image, progress.image)
+	if err != nil {
+		return a.interrupted(err)
+	}
+	for _, agent := range img.Agents {
+		a.note("agent %s", agent)
+	}
+	owner, err := a.start(machines, p, img)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	if err := owner.Ready(ctx, progress.machine); err != nil {
+		return a.interrupted(err)
+	}
+	progress.stop()
+
+	code, err := a.execIn(owner.Machine, p, argv, o.noTTY)
+	if err != nil {
+		if errors.Is(err, errLost) {
+			err = runError{owner.Lost(), exitMayfly}
+		}
+		return err
+	}
+	if err := a.finish(ctx, o, owner, p); err != nil {
+		if code != 0 {
+			a.printError(err, false)
+			return exitCode(code)
+		}
+		return err
+	}
+	return exitCode(code)
+}
+
+// interrupted says in few words that the user ended it.
+func (a *app) interrupted(err error) error {
+	if a.signals.ctx.Err() != nil {
+		return runError{errInterrupted, 130}
+	}
+	return err
+}
+
+// plan makes the plan of a machine.
+func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) (plan.Plan, error) {
+	cfg, err := a.load(&o.settings, argv, changed)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	facts, err := a.facts(ctx, cfg.Machine.Accel != string(plan.TCG))
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	in := plan.Input{Name: o.name}
+	if in.Name == "" {
+		in.Name = newName()
+	}
+	if in.Home, err = workspacePath(facts.User.Home); err != nil {
+		in.Home = ""
+	}
+	if !o.noWorkspace {
+		cwd, err := os.Getwd()
+		if err != nil {
+			return plan.Plan{}, fmt.Errorf("find the current directory: %w", err)
+		}
+		if in.Workspace, err = workspacePath(plan.WorkspacePath(cfg, facts.User.Home, cwd)); err != nil {
+			return plan.Plan{}, usageError{hint.Wrap(err, "cd to a project's directory, or --workspace DIR")}
+		}
+	}
+	p, err := plan.New(cfg, facts, in)
+	if err != nil {
+		return p, usageError{err}
+	}
+	return p, checkDisk(facts)
+}
+
+// start makes the machine and its supervisor.
+func (a *app) start(machines state.Store, p plan.Plan, img image.Image) (*supervisor.Owner, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	m, lock, err := machines.Create(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := state.WriteJSON(m.File(state.ImageFile), img); err != nil {
+		lock.Release()
+		return nil, errors.Join(err, m.Remove())
+	}
+	owner, err := supervisor.Spawn(exe, m, lock)
+	if err != nil {
+		return nil, errors.Join(err, m.Remove())
+	}
+	return owner, nil
+}
+
+// minDisk is the space in bytes without which a machine is not started: its
+// guest would find out in the middle of its work.
+const minDisk = 512 << 20
+
+func checkDisk(facts host.Facts) error {
+	if free := facts.Disk.StateFree; free < minDisk {
+		return hint.Errorf("mayfly gc and mayfly image prune make room",
+			"the disk of %s has %d MiB free; a machine needs %d", facts.Dirs.State, free>>20, minDisk>>20)
+	}
+	return nil
+}
+
+// dryRun is what --dry-run prints.
+type dryRun struct {
+	Plan    plan.Plan       `json:"plan"`
+	Command machine.Command `json:"command"`
+	Shell   string          `json:"shell"` // the command as one line
+}
+
+func (a *app) printPlan(p plan.Plan, store *image.Store) error {
+	img, err := store.Lookup(p.Image)
+	if errors.Is(err, image.ErrNotBuilt) {
+		a.note("the image is not built yet: the paths of its files are made up")
+		img = image.Image{Kernel: image.Kernel{Path: "KERNEL"}, Initramfs: "INITRAMFS", Layers: []image.Layer{{Path: "LAYER"}}}
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	c := qemu.Command(supervisor.NewSpec(machines.At(p.Name), p, img))
+	return a.printJSON(a.Out, dryRun{p, c, c.String()})
+}
+
+// finish lists the changes and does with them, and with the machine, what the
+// user wants.
+func (a *app) finish(ctx context.Context, o *runOptions, owner *supervisor.Owner, p plan.Plan) error {
+	keep := o.keep
+	if p.Workspace.Path != "" && !o.discard {
+		answer, err := a.review(ctx, owner.Machine, reviewOptions{apply: o.apply, keep: o.keep, quiesce: !o.keep})
+		if err != nil {
+			return err
+		}
+		keep = keep || answer == answerKeep
+		if answer == answerConflict {
+			a.note("nothing is lost: the machine is kept with what was not applied")
+			return errors.Join(a.keep(owner), exitCode(exitError))
+		}
+	}
+	if keep {
+		return a.keep(owner)
+	}
+	return nil
+}
+
+func (a *app) keep(owner *supervisor.Owner) error {
+	if err := owner.Keep(); err != nil {
+		return err
+	}
+	name := owner.Machine.Name
+	a.note("machine %s is kept: mayfly shell %s, mayfly apply %s, mayfly rm %s", name, name, name, name)
+	return nil
+}

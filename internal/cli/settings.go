@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// projectFile is the configuration that a repository may carry.
+const projectFile = "mayfly.toml"
+
+// settings are the flags that say what a machine is like.
+type settings struct {
+	configFile string
+	profiles   []string
+	packages   []string
+	noDetect   bool
+	trust      bool
+
+	workspace   string
+	noWorkspace bool
+	exclude     []string
+
+	vcpus        string
+	memory       string
+	accel        string
+	bootTimeout  string
+	allowOldQEMU bool
+
+	env []string
+}
+
+func (s *settings) register(f *pflag.FlagSet) {
+	f.StringVar(&s.configFile, "config", "", "configuration `file` in place of the user's config.toml")
+	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, emacs, claude, codex, opencode, … (repeatable)")
+	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
+	f.BoolVar(&s.noDetect, "no-detect", false, "choose no profiles by the project's files and the command")
+	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml as it is now, from now on")
+	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
+	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no directory at all")
+	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `pattern`, such as node_modules or *.log (repeatable)")
+	f.StringVar(&s.vcpus, "vcpus", "", "`number` of virtual CPUs")
+	f.StringVarP(&s.memory, "memory", "m", "", "memory `size`, such as 4GiB")
+	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
+	f.StringVar(&s.bootTimeout, "boot-timeout", "", "the guest must answer within this `time`, such as 90s")
+	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "start even a QEMU that is known to corrupt its guests")
+	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
+}
+
+// list returns the flags that were given as settings of the configuration.
+func (s *settings) list(getenv func(string) string, changed func(string) bool) ([]config.Setting, error) {
+	var out []config.Setting
+	add := func(flag, key string, value any) {
+		if changed(flag) {
+			out = append(out, config.Setting{From: "--" + flag, Key: key, Value: value})
+		}
+	}
+	add("profile", "profiles", s.profiles)
+	add("package", "image.packages", s.packages)
+	add("exclude", "workspace.exclude", s.exclude)
+	add("vcpus", "machine.vcpus", s.vcpus)
+	add("memory", "machine.memory", s.memory)
+	add("accel", "machine.accel", s.accel)
+	add("boot-timeout", "machine.boot_timeout", s.bootTimeout)
+	add("allow-old-qemu", "machine.allow_old_qemu", s.allowOldQEMU)
+	if s.workspace != "" {
+		path, err := filepath.Abs(s.workspace)
+		if err != nil {
+			return nil, err
+		}
+		add("workspace", "workspace.path", path)
+	}
+	for _, kv := range s.env {
+		key, value, ok := strings.Cut(kv, "=")
+		if !ok {
+			value = getenv(key)
+		}
+		// What was typed is meant as it is.
+		value = strings.ReplaceAll(value, "$", "$$")
+		out = append(out, config.Setting{From: "--env " + key, Key: "env." + key, Value: value})
+	}
+	return out, nil
+}
+
+// load reads and merges the configuration for a machine that is to run argv.
+// It returns the notes for the user, too.
+func (a *app) load(s *settings, argv []string, changed func(string) bool) (config.Config, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return config.Config{}, err
+	}
+	list, err := s.list(a.getenv, changed)
+	if err != nil {
+		return config.Config{}, err
+	}
+	src := config.Sources{Settings: list, ProfileDir: filepath.Join(dirs.Config, "profiles")}
+	user := s.configFile
+	if user == "" {
+		user = filepath.Join(dirs.Config, "config.toml")
+	}
+	file, err := config.ReadFile(user)
+	switch {
+	case err == nil:
+		src.Files = append(src.Files, file)
+	case s.configFile != "" || !errors.Is(err, fs.ErrNotExist):
+		return config.Config{}, usageError{err}
+	}
+	// The project's directory may itself come from the user's file or flags.
+	first, err := config.Load(src)
+	if err != nil {
+		return config.Config{}, usageError{err}
+	}
+	if s.noWorkspace {
+		return a.loadDetected(src, s, nil, argv)
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return config.Config{}, fmt.Errorf("find the current directory: %w", err)
+	}
+	project, err := os.OpenRoot(plan.WorkspacePath(first, a.getenv("HOME"), cwd))
+	if err != nil {
+		// Refused with better words when the workspace is checked.
+		return a.loadDetected(src, s, nil, argv)
+	}
+	defer project.Close()
+	if file, ok, err := a.projectConfig(project.Name(), s.trust, dirs.State); err != nil {
+		return config.Config{}, usageError{err}
+	} else if ok {
+		src.Files = append(src.Files, file)
+	}
+	return a.loadDetected(src, s, project.FS(), argv)
+}
+
+// loadDetected adds the profiles that the project and the command ask for.
+func (a *app) loadDetected(src config.Sources, s *settings, project fs.FS, argv []string) (config.Config, error) {
+	var found []config.Detection
+	if !s.noDetect {
+		if project != nil {
+			found = config.Detect(project)
+		}
+		if d, ok := config.DetectCommand(argv); ok {
+			found = append(found, d)
+		}
+	}
+	var because []string
+	for _, d := range found {
+		src.Detected = append(src.Detected, d.Profile)
+		because = append(because, fmt.Sprintf("%s (%s)", d.Profile, workspaceName(d.Because)))
+	}
+	cfg, err := config.Load(src)
+	if err != nil {
+		return cfg, usageError{err}
+	}
+	if len(because) > 0 {
+		a.note("profiles: %s; --no-detect for none", strings.Join(because, ", "))
+	}
+	return cfg, nil
+}
+
+// workspaceName makes a file's name from a repository safe to print.
+func workspaceName(s string) string { return client.Printable(s) }
+
+// projectConfig reads the project's own configuration if its user trusts it. A
+// repository can come from anyone: its file is used only after its user saw
+// these very bytes and agreed.
+func (a *app) projectConfig(dir string, trust bool, stateDir string) (config.File, bool, error) {
+	file, err := config.ReadFile(filepath.Join(dir, projectFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, false, nil
+	}
+	if err != nil {
+		return file, false, err
+	}
+	book := filepath.Join(stateDir, "trusted.json")
+	var trusted map[string]string // path → SHA-256 of the content
+	if err := state.ReadJSON(book, &trusted); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return file, false, hint.Errorf("rm "+book, "read what is trusted: %w", err)
+	}
+	sum := sha256.Sum256(file.Data)
+	digest := hex.EncodeToString(sum[:])
+	if trusted[file.Path] == digest {
+		return file, true, nil
+	}
+	if !trust && isTerminal(a.In) && isTerminal(a.Err) {
+		a.note("%s is new or has changed. It says:", file.Path)
+		for line := range strings.Lines(client.Printable(string(file.Data))) {
+			fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
+		}
+		answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})
+		if err != nil {
+			return file, false, err
+		}
+		trust = answer == "yes"
+	}
+	if !trust {
+		a.note("%s is not used, since you did not trust it yet; --trust if you do", file.Path)
+		return file, false, nil
+	}
+	if trusted == nil {
+		trusted = make(map[string]string)
+	}
+	trusted[file.Path] = digest
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return file, false, err
+	}
+	return file, true, state.WriteJSON(book, trusted)
+}
+
+// ask asks a question on the terminal until one of the words, or the beginning
+// of one, is the answer.
+func (a *app) ask(question string, words []string) (string, error) {
+	for {
+		fmt.Fprintf(a.Err, "%s [%s] ", question, strings.Join(words, "/"))
+		line, err := a.readLine()
+		if err != nil {
+			return "", err
+		}
+		line = strings.ToLower(strings.TrimSpace(line))
+		i := slices.IndexFunc(words, func(w string) bool { return line != "" && strings.HasPrefix(w, line) })
+		if i >= 0 {
+			return words[i], nil
+		}
+	}
+}
+
+// readLine reads a line from standard input, byte by byte: what follows may be
+// for somebody else. It ends with the process's context.
+func (a *app) readLine() (string, error) {
+	type result struct {
+		line string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var line []byte
+		var b [1]byte
+		for {
+			n, err := a.In.Read(b[:])
+			if n == 1 && b[0] != '\n' {
+				line = append(line, b[0])
+				continue
+			}
+			if n == 1 {
+				err = nil
+			}
+			done <- result{string(line), err}
+			return
+		}
+	}()
+	select {
+	case r := <-done:
+		return r.line, r.err
+	case <-a.signals.ctx.Done():
+		fmt.Fprintln(a.Err)
+		return "", errInterrupted
+	}
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+)
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.Out, "mayfly %s %s/%s %s\n", a.version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			return err
+		},
+	}
+}
+
+// superviseCommand is the process behind each machine, started by run alone.
+func (a *app) superviseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    supervisor.Command + " DIRECTORY",
+		Hidden: true,
+		Args:   usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if fi, err := os.NewFile(supervisor.FirstFile, "").Stat(); err != nil || !fi.Mode().IsRegular() {
+				return usageError{fmt.Errorf("%s is for mayfly itself", supervisor.Command)}
+			}
+			log := slog.New(slog.NewTextHandler(io.Writer(a.Err), &slog.HandlerOptions{Level: slog.LevelDebug}))
+			if supervisor.Main(cmd.Context(), args[0], log) != nil {
+				return exitCode(exitError) // the owner was told
+			}
+			return nil
+		},
+	}
+}
+
+// manCommand writes the man pages, which come from the same table as the help.
+func (a *app) manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "man DIRECTORY",
+		Short:  "Write the man pages into a directory",
+		Hidden: true,
+		Args:   usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			// A fixed date: the same source gives the same pages.
+			date := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			root := cmd.Root()
+			root.DisableAutoGenTag = true
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "mayfly", Manual: "mayfly", Date: &date}, args[0])
+		},
+	}
+}

@@ -1,0 +1,269 @@
+// Package state is the directory of each machine: what its files are called,
+// who may touch it, and whether the machine lives.
+//
+// A machine is a directory with a lock in it. The supervisor holds the lock as
+// long as it lives, so the lock is the proof of life: no process number is ever
+// taken for one. Whoever gets the lock of a machine may clean it away.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// The files of a machine's directory.
+const (
+	lockFile = "lock" // locked by the supervisor while it lives
+
+	PlanFile      = "plan.json"          // plan.Plan
+	ImageFile     = "image.json"         // image.Image, as resolved at the start
+	StatusFile    = "status.json"        // Status
+	SocketFile    = "control.sock"       // the supervisor's
+	LogFile       = "supervisor.log"     // the supervisor's, for its developers
+	VMMLogFile    = "vmm.log"            // what the VMM printed
+	ConsoleFile   = "console.log"        // what the guest's kernel printed, bounded
+	ScratchFile   = "scratch.img"        // ext4, all that the guest writes
+	WorkspaceFile = "workspace.img"      // EROFS, the private copy
+	ManifestFile  = "workspace.manifest" // what was packed
+	JournalFile   = "apply.journal"      // temporary names of an apply under way
+	StagingDir    = "staging"            // contents of an apply under way
+)
+
+// newPrefix begins the names of directories that are being made or removed.
+// No machine's name begins so.
+const newPrefix = "."
+
+// ErrNotFound is wrapped by the error for a machine that does not exist.
+var ErrNotFound = errors.New("no such machine")
+
+// ErrAlive is wrapped by the error for a machine whose supervisor lives.
+var ErrAlive = errors.New("the machine is running")
+
+// Store is the directory of all machines.
+type Store struct{ Dir string }
+
+// Open returns the store below the user's state directory, and makes it.
+func Open(stateDir string) (Store, error) {
+	s := Store{filepath.Join(stateDir, "machines")}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return s, fmt.Errorf("make the directory of machines: %w", err)
+	}
+	return s, nil
+}
+
+// Machine is one machine's directory.
+type Machine struct {
+	Name string
+	Dir  string
+}
+
+// File returns the path of one of the machine's files.
+func (m Machine) File(name string) string { return filepath.Join(m.Dir, name) }
+
+// Lock is the lock of a machine, held.
+type Lock struct{ f *os.File }
+
+// File is the open file of the lock. A process that inherits it holds the lock
+// too.
+func (l *Lock) File() *os.File { return l.f }
+
+// Release gives the lock up, unless another process holds it too.
+func (l *Lock) Release() { l.f.Close() }
+
+// InheritLock takes over the lock from the process that started this one.
+func InheritLock(f *os.File) *Lock { return &Lock{f} }
+
+// Create makes the directory of a new machine and returns it locked. Nobody
+// ever sees the directory without its lock held and its plan in it.
+func (s Store) Create(p plan.Plan) (Machine, *Lock, error) {
+	m := s.At(p.Name)
+	tmp, err := os.MkdirTemp(s.Dir, newPrefix+p.Name+"-")
+	if err != nil {
+		return m, nil, fmt.Errorf("make machine %s: %w", p.Name, err)
+	}
+	lock, err := s.fill(tmp, p)
+	if err == nil {
+		// Fails when a directory with anything in it has the name.
+		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, m.Dir, unix.RENAME_NOREPLACE)
+		if errors.Is(err, fs.ErrExist) {
+			err = hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
+		}
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+		if lock != nil {
+			lock.Release()
+		}
+		return m, nil, err
+	}
+	return m, lock, nil
+}
+
+func (s Store) fill(dir string, p plan.Plan) (*Lock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make machine %s: %w", p.Name, err)
+	}
+	lock := &Lock{f}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return lock, fmt.Errorf("lock machine %s: %w", p.Name, err)
+	}
+	return lock, WriteJSON(filepath.Join(dir, PlanFile), p)
+}
+
+// At returns the place of a machine, whether there is one or not.
+func (s Store) At(name string) Machine {
+	return Machine{Name: name, Dir: filepath.Join(s.Dir, name)}
+}
+
+// Get returns the machine name.
+func (s Store) Get(name string) (Machine, error) {
+	m := s.At(name)
+	if plan.CheckName(name) == nil {
+		if fi, err := os.Lstat(m.Dir); err == nil && fi.IsDir() {
+			return m, nil
+		}
+	}
+	return m, hint.Errorf("mayfly ls", "%w: %s", ErrNotFound, name)
+}
+
+// List returns all machines, sorted by name.
+func (s Store) List() ([]Machine, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	var ms []Machine
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), newPrefix) {
+			ms = append(ms, Machine{e.Name(), filepath.Join(s.Dir, e.Name())})
+		}
+	}
+	return ms, nil
+}
+
+// Leftovers returns directories that somebody began to make or to remove. Each
+// is to be locked as a machine is.
+func (s Store) Leftovers() ([]Machine, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	var ms []Machine
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), newPrefix) {
+			ms = append(ms, Machine{e.Name(), filepath.Join(s.Dir, e.Name())})
+		}
+	}
+	return ms, nil
+}
+
+// Alive reports whether somebody holds the machine's lock.
+func (m Machine) Alive() bool {
+	f, err := os.Open(m.File(lockFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	// Shared, so that two who ask do not take each other for a supervisor.
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// TryLock takes the machine's lock. The error wraps ErrAlive when somebody else
+// holds it for longer than a question by Alive takes.
+func (m Machine) TryLock() (*Lock, error) {
+	f, err := os.OpenFile(m.File(lockFile), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody was killed while making or removing the directory.
+		// Only a new one can be taken for such by mistake.
+		if fi, statErr := os.Stat(m.Dir); statErr == nil && time.Since(fi.ModTime()) < 10*time.Second {
+			return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrAlive)
+		}
+		f, err = os.OpenFile(m.File(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock machine %s: %w", m.Name, err)
+	}
+	for range 20 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return &Lock{f}, nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	f.Close()
+	return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrAlive)
+}
+
+// Remove deletes the machine's directory. The caller holds its lock. The name
+// is free at once, and what a kill leaves is a leftover.
+func (m Machine) Remove() error {
+	dead := filepath.Join(filepath.Dir(m.Dir), newPrefix+"dead-"+strings.TrimPrefix(m.Name, newPrefix)+fmt.Sprintf("-%d", time.Now().UnixNano()))
+	if err := os.Rename(m.Dir, dead); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("remove machine %s: %w", m.Name, err)
+	}
+	if err := os.RemoveAll(dead); err != nil {
+		return fmt.Errorf("remove machine %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// Plan reads the machine's plan.
+func (m Machine) Plan() (plan.Plan, error) {
+	data, err := os.ReadFile(m.File(PlanFile))
+	if err != nil {
+		return plan.Plan{}, fmt.Errorf("read the plan of %s: %w", m.Name, err)
+	}
+	p, err := plan.Decode(data)
+	if err != nil {
+		return p, fmt.Errorf("read the plan of %s: %w", m.Name, err)
+	}
+	return p, nil
+}
+
+// ReadJSON reads the file name into v.
+func ReadJSON(name string, v any) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("read %s: %w", filepath.Base(name), err)
+	}
+	return nil
+}
+
+// WriteJSON writes v to the file name, all or nothing.
+func WriteJSON(name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(name), err)
+	}
+	tmp := name + ".new"
+	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+// FromDir returns the machine whose directory is dir.
+func FromDir(dir string) (Machine, error) {
+	name := filepath.Base(dir)
+	if err := plan.CheckName(name); err != nil {
+		return Machine{}, err
+	}
+	return Machine{Name: name, Dir: dir}, nil
+}

@@ -1,0 +1,69 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Event is one line of JSON that a supervisor writes for who started it.
+// Fields are only added.
+type Event struct {
+	// Nanos is the time since the supervisor began.
+	Nanos int64 `json:"nanos"`
+	// Phase is what begins now: "boot", "pack" or "configure".
+	Phase string `json:"phase,omitempty"`
+	// Note is a remark for the user.
+	Note string `json:"note,omitempty"`
+	// Ready says that the machine can be used.
+	Ready bool `json:"ready,omitempty"`
+	// Error says that the machine ended, or never came to be; Hint and
+	// Console, the end of what the kernel printed, belong to it.
+	Error   string `json:"error,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Console string `json:"console,omitempty"`
+}
+
+// Err returns the event's error, or nil.
+func (e Event) Err() error {
+	if e.Error == "" {
+		return nil
+	}
+	return &Error{e}
+}
+
+// Error is an error that a supervisor reported.
+type Error struct{ Event Event }
+
+func (e *Error) Error() string { return e.Event.Error }
+
+// Unwrap lets package hint find the event's hint.
+func (e *Error) Unwrap() error {
+	if e.Event.Hint == "" {
+		return nil
+	}
+	return hint.Errorf(e.Event.Hint, "%s", e.Event.Error)
+}
+
+// events writes events. Who reads them may be gone.
+type events struct {
+	start time.Time
+	mu    sync.Mutex
+	w     io.Writer
+}
+
+func (ev *events) send(e Event) {
+	e.Nanos = time.Since(ev.start).Nanoseconds()
+	line, err := json.Marshal(e)
+	if err != nil {
+		return
+	}
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.w.Write(append(line, '\n'))
+}
+
+func (ev *events) phase(name string) { ev.send(Event{Phase: name}) }

@@ -1,0 +1,180 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// What a connection to a supervisor is for.
+const (
+	opGuest = "guest" // becomes a stream to the guest's agent
+	opStop  = "stop"  // ends the machine, the polite way first
+)
+
+type request struct {
+	Op string `json:"op"`
+}
+
+type response struct {
+	Error string `json:"error,omitempty"`
+}
+
+// listen makes the machine's socket. The directory's descriptor stands in for
+// its path, which may be longer than the 108 bytes of sockaddr_un.
+func listen(m state.Machine) (*net.UnixListener, error) {
+	dir, err := os.Open(m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(dir)})
+	if err != nil {
+		return nil, fmt.Errorf("listen for commands: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // the name is gone by then; the directory's end is the socket's
+	return l, nil
+}
+
+func socketPath(dir *os.File) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), state.SocketFile)
+}
+
+func dial(m state.Machine, op string) (net.Conn, error) {
+	dir, err := os.Open(m.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("reach machine %s: %w", m.Name, err)
+	}
+	defer dir.Close()
+	conn, err := net.Dial("unix", socketPath(dir))
+	if err != nil {
+		return nil, hint.Errorf("mayfly ls", "reach machine %s: it does not run", m.Name)
+	}
+	var answer response
+	if err = wire.WriteMessage(conn, request{op}); err == nil {
+		err = wire.ReadMessage(conn, &answer)
+	}
+	if err == nil && answer.Error != "" {
+		err = errors.New(answer.Error)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("reach machine %s: %w", m.Name, err)
+	}
+	return conn, nil
+}
+
+// OpenGuest returns a stream to the agent in the running machine m.
+func OpenGuest(m state.Machine) (net.Conn, error) { return dial(m, opGuest) }
+
+// Stop ends the running machine m and waits until it has.
+func Stop(m state.Machine) error {
+	conn, err := dial(m, opStop)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	// The end of the connection is the end of the supervisor.
+	io.Copy(io.Discard, conn)
+	for range 200 {
+		if !m.Alive() {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return hint.Errorf("mayfly rm --force "+m.Name, "machine %s does not end", m.Name)
+}
+
+// server answers connections until its listener is closed.
+type server struct {
+	guest func() (net.Conn, error)
+	stop  func()
+	wg    sync.WaitGroup
+}
+
+func (s *server) serve(l *net.UnixListener) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			break
+		}
+		s.wg.Go(func() { s.answer(conn) })
+	}
+}
+
+func (s *server) answer(conn *net.UnixConn) {
+	defer conn.Close()
+	if err := checkPeer(conn); err != nil {
+		return
+	}
+	var req request
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := wire.ReadMessage(conn, &req); err != nil {
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	switch req.Op {
+	case opGuest:
+		stream, err := s.guest()
+		if err != nil {
+			wire.WriteMessage(conn, response{err.Error()})
+			return
+		}
+		if wire.WriteMessage(conn, response{}) == nil {
+			join(conn, stream)
+		}
+		stream.Close()
+	case opStop:
+		wire.WriteMessage(conn, response{})
+		s.stop()
+		// Held open until the process ends.
+		io.Copy(io.Discard, conn)
+	default:
+		wire.WriteMessage(conn, response{fmt.Sprintf("unknown request %q", req.Op)})
+	}
+}
+
+// join copies in both directions until one ends, and closes both.
+func join(a, b net.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		io.Copy(a, b)
+		a.Close()
+	})
+	io.Copy(b, a)
+	b.Close()
+	wg.Wait()
+}
+
+// checkPeer refuses other users. The directory's mode does already; a mode is
+// easily changed by mistake.
+func checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
+	}
+	if int(cred.Uid) != os.Geteuid() && cred.Uid != 0 {
+		return fmt.Errorf("user %d may not control this machine", cred.Uid)
+	}
+	return nil
+}

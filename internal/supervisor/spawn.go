@@ -1,0 +1,157 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// Command is the hidden word of the command line that runs a supervisor.
+const Command = "supervise"
+
+// FirstFile is the first descriptor that a supervisor is started with.
+const FirstFile = fdLock
+
+// The descriptors that a supervisor is started with.
+const (
+	fdLock   = 3 // the machine's lock, held
+	fdEvents = 4 // pipe, written: Events
+	fdOwner  = 5 // pipe, read: its end ends the machine, unless "k" came before
+)
+
+// keepByte on the owner's pipe lets the machine outlive its owner.
+const keepByte = 'k'
+
+// Owner is who started a machine's supervisor. The machine ends when its owner
+// does, however that ends, unless it was kept.
+type Owner struct {
+	Machine state.Machine
+	Events  <-chan Event // closed at the supervisor's end
+
+	cmd   *exec.Cmd
+	owner *os.File
+	once  sync.Once
+	last  Event // the last one with an error; to be read once Events is closed
+}
+
+// Spawn starts the supervisor of m, which takes lock over, as a process of its
+// own: exe with the arguments Command and the machine's directory.
+func Spawn(exe string, m state.Machine, lock *state.Lock) (*Owner, error) {
+	defer lock.Release()
+	eventsR, eventsW, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the supervisor: %w", err)
+	}
+	defer eventsW.Close()
+	ownerR, ownerW, err := os.Pipe()
+	if err != nil {
+		eventsR.Close()
+		return nil, fmt.Errorf("start the supervisor: %w", err)
+	}
+	defer ownerR.Close()
+	log, err := os.OpenFile(m.File(state.LogFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err == nil {
+		defer log.Close()
+		cmd := exec.Command(exe, Command, m.Dir)
+		// Nothing of the caller's environment is the machine's business.
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+		cmd.Dir = "/"
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.ExtraFiles = []*os.File{lock.File(), eventsW, ownerR}
+		// Away from the terminal: its signals are for the command line.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err = cmd.Start(); err == nil {
+			ch := make(chan Event, 16)
+			o := &Owner{Machine: m, Events: ch, cmd: cmd, owner: ownerW}
+			go o.read(eventsR, ch)
+			return o, nil
+		}
+	}
+	eventsR.Close()
+	ownerW.Close()
+	return nil, fmt.Errorf("start the supervisor: %w", err)
+}
+
+func (o *Owner) read(r io.ReadCloser, ch chan<- Event) {
+	defer close(ch)
+	defer r.Close()
+	dec := json.NewDecoder(bufio.NewReader(r))
+	for {
+		var e Event
+		if err := dec.Decode(&e); err != nil {
+			return
+		}
+		if e.Error != "" {
+			o.last = e
+		}
+		ch <- e
+	}
+}
+
+// Ready waits until the machine can be used, and calls seen for every event on
+// the way.
+func (o *Owner) Ready(ctx context.Context, seen func(Event)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case e, ok := <-o.Events:
+			if !ok {
+				return o.lost()
+			}
+			seen(e)
+			if err := e.Err(); err != nil {
+				return err
+			}
+			if e.Ready {
+				return nil
+			}
+		}
+	}
+}
+
+// Lost waits for the supervisor's end and returns why the machine was lost.
+func (o *Owner) Lost() error {
+	for range o.Events {
+	}
+	return o.lost()
+}
+
+func (o *Owner) lost() error {
+	if err := o.last.Err(); err != nil {
+		return err
+	}
+	return errors.New("the machine's supervisor ended unexpectedly")
+}
+
+// Keep lets the machine outlive its owner.
+func (o *Owner) Keep() error {
+	if _, err := o.owner.Write([]byte{keepByte}); err != nil {
+		return fmt.Errorf("keep machine %s: %w", o.Machine.Name, err)
+	}
+	return o.owner.Close()
+}
+
+// Close ends the machine and waits until nothing of it is left. It may be
+// called more than once, and does nothing to a machine that was kept.
+func (o *Owner) Close() {
+	o.once.Do(func() {
+		if o.owner.Close() != nil {
+			return // kept
+		}
+		for range o.Events {
+		}
+		o.cmd.Wait()
+		// A supervisor that was killed could not clean up.
+		Remove(o.Machine)
+	})
+}
