@@ -66,14 +66,7 @@ const (
 // The error is about what stops everything, such as a full disk; the Result is
 // valid with it.
 func Apply(ctx context.Context, app Application) (Result, error) {
-	a := &applier{
-		Application: app,
-		ctx:         ctx,
-		manifest:    app.Manifest,
-		base:        app.Base,
-		staging:     app.Staging,
-		asRoot:      os.Geteuid() == 0,
-	}
+	a := newApplier(ctx, app)
 	err := a.run()
 	slices.SortFunc(a.result.Conflicts, func(x, y Conflict) int { return comparePaths(x.Path, y.Path) })
 	if err != nil {
@@ -96,6 +89,17 @@ type applier struct {
 	plainRename bool // act as on a file system without renameat2's flags
 	unfinished  []unfinished
 	result      Result
+}
+
+func newApplier(ctx context.Context, app Application) *applier {
+	return &applier{
+		Application: app,
+		ctx:         ctx,
+		manifest:    app.Manifest,
+		base:        app.Base,
+		staging:     app.Staging,
+		asRoot:      os.Geteuid() == 0,
+	}
 }
 
 func (a *applier) run() (err error) {
