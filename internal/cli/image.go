@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -117,4 +116,3 @@ func (a *app) imageInspectCommand() *cobra.Command {
 		},
 	}
 }
-
