@@ -55,9 +55,17 @@ func (a *app) facts(ctx context.Context, proveKVM bool) (host.Facts, error) {
 		return facts, err
 	}
 	if proveKVM && facts.KVM.Openable && facts.QEMU.Path != "" {
-		if facts.KVM, err = host.ProveKVM(ctx, facts, host.ProveOptions{}); err != nil {
-			return facts, err
+		tried := facts.KVM.Tested
+		kvm, err := host.ProveKVM(ctx, facts, host.ProveOptions{})
+		if err != nil {
+			// Emulation does without.
+			a.note("KVM was not tested: %v", err)
+			return facts, ctx.Err()
 		}
+		if !tried && !kvm.Proven {
+			a.note("KVM does not work here, so machines run emulated, several times slower (%s)", kvm.Reason)
+		}
+		facts.KVM = kvm
 	}
 	return facts, nil
 }

@@ -85,6 +85,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 			return err
 		}
 	}
+	a.debug("accelerator %s: %s", p.Machine.Accelerator, p.Machine.Reason)
 	for _, note := range p.Notes {
 		a.note("%s", note)
 	}

@@ -154,7 +154,10 @@ func (b *builder) accelerator() {
 			return
 		}
 		m.Accelerator, m.Reason = TCG, "no KVM: "+cmp.Or(kvm.Reason, "not proven to work")
-		b.note("the CPU is emulated, several times slower (%s)%s", m.Reason, kvmAdvice(kvm))
+		// A line at every start is only for what the user can change.
+		if kvm.Present && !kvm.Openable {
+			b.note("the CPU is emulated, several times slower (%s); %s and a new login may cure it", m.Reason, joinKVM)
+		}
 	}
 
 	q := b.facts.QEMU
@@ -187,14 +190,6 @@ func kvmError(kvm host.KVM) error {
 		return hint.Errorf("--accel tcg (slower), or mayfly doctor --refresh to try it again",
 			"no KVM: %s", cmp.Or(kvm.Reason, "the test guest did not run"))
 	}
-}
-
-// kvmAdvice is the end of a note: what would make the next machine faster.
-func kvmAdvice(kvm host.KVM) string {
-	if kvm.Present && !kvm.Openable {
-		return "; " + joinKVM + " and a new login may cure it"
-	}
-	return ""
 }
 
 func (b *builder) vcpus() {
