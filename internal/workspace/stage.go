@@ -64,10 +64,11 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 			}
 			continue
 		}
-		if total += e.NewSize; e.NewSize < 0 || total > opts.Limit {
+		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
 			return nil, hint.Errorf("take single files out with mayfly cp, or raise the limit",
 				"stage changes: they are more than %s", formatSize(opts.Limit))
 		}
+		total += e.NewSize
 		sizes[e.SHA256] = e.NewSize
 		if fi, err := os.Lstat(s.path(e.SHA256)); err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize {
 			continue

@@ -1,0 +1,87 @@
+package workspace
+
+import (
+	"bytes"
+	"errors"
+	"hash/crc32"
+	"reflect"
+	"testing"
+)
+
+func sampleManifest() *Manifest {
+	return &Manifest{
+		Root:      "/home/u/ws",
+		Started:   1700000000123456789,
+		ImageSize: 40960,
+		Entries: []Entry{
+			{Path: "a", Kind: Dir, Mode: 0o2755, ID: Identity{1, 2, 3, 4}},
+			{Path: "a/b", Kind: File, Mode: 0o644, Size: 1 << 40, ID: Identity{1 << 63, 1<<64 - 1, -5, 1 << 62}},
+			{Path: "a/b-c", Kind: Symlink, Mode: 0o777, Target: "../\xff", ID: Identity{1, 7, 8, 9}},
+			{Path: "\xff", Kind: File, ID: Identity{}},
+		},
+	}
+}
+
+func TestManifest(t *testing.T) {
+	m := sampleManifest()
+	var b bytes.Buffer
+	n, err := m.WriteTo(&b)
+	if err != nil || n != int64(b.Len()) {
+		t.Fatalf("WriteTo = %d, %v; want %d", n, err, b.Len())
+	}
+	got, err := ReadManifest(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, m) {
+		t.Errorf("read back: %+v; want %+v", got, m)
+	}
+	for i := range b.Len() {
+		if _, err := ReadManifest(bytes.NewReader(b.Bytes()[:i])); !errors.Is(err, errManifest) {
+			t.Errorf("the first %d bytes: %v; want an error", i, err)
+		}
+		flipped := bytes.Clone(b.Bytes())
+		flipped[i] ^= 0x10
+		if _, err := ReadManifest(bytes.NewReader(flipped)); !errors.Is(err, errManifest) {
+			t.Errorf("byte %d flipped: %v; want an error", i, err)
+		}
+	}
+}
+
+func TestManifestFind(t *testing.T) {
+	m := sampleManifest()
+	for i := range m.Entries {
+		if got := m.Find(m.Entries[i].Path); got != &m.Entries[i] {
+			t.Errorf("Find(%q) = %v; want the entry", m.Entries[i].Path, got)
+		}
+	}
+	if got := m.Find("a/x"); got != nil {
+		t.Errorf("Find(a/x) = %v; want nil", got)
+	}
+}
+
+func FuzzManifest(f *testing.F) {
+	var b bytes.Buffer
+	if _, err := sampleManifest().WriteTo(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes()[:b.Len()-4])
+	f.Add([]byte(manifestMagic))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// With a right checksum, so that the rest is reached.
+		sum := crc32.Checksum(data, castagnoli)
+		data = append(bytes.Clone(data), byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24))
+		m, err := ReadManifest(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		var out bytes.Buffer
+		if _, err := m.WriteTo(&out); err != nil {
+			t.Fatal(err)
+		}
+		again, err := ReadManifest(&out)
+		if err != nil || !reflect.DeepEqual(again, m) {
+			t.Errorf("written and read again: %+v, %v; want %+v", again, err, m)
+		}
+	})
+}

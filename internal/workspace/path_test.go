@@ -1,0 +1,156 @@
+package workspace
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestCheckPath(t *testing.T) {
+	good := []string{"a", "a/b", ".git/config", "...", "a..b/..c", "-rf", "a b", "\xff\xfe", "a\nb", strings.Repeat("n", 255)}
+	bad := []string{
+		"", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "./a", "a/.", "a\x00b",
+		strings.Repeat("n", 256), strings.Repeat("a/", 600) + "a", strings.Repeat("aaaaaaaaa/", 450) + "a",
+	}
+	for _, p := range good {
+		if err := checkPath(p); err != nil {
+			t.Errorf("checkPath(%.40q) = %v; want nil", p, err)
+		}
+	}
+	for _, p := range bad {
+		if err := checkPath(p); !errors.Is(err, errUnsafePath) {
+			t.Errorf("checkPath(%.40q) = %v; want an error", p, err)
+		}
+	}
+}
+
+func FuzzCheckPath(f *testing.F) {
+	for _, p := range []string{"a/b", "../x", "a//b", "a/./b", "\x00"} {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		if checkPath(p) == nil && (!filepath.IsLocal(p) || filepath.Clean(p) != p || p == ".") {
+			t.Errorf("checkPath accepts %q", p)
+		}
+	})
+}
+
+func TestComparePaths(t *testing.T) {
+	want := []string{"a", "a/b", "a/b/c", "a/b-c", "a-b", "a.b", "aa", "b"}
+	got := slices.Clone(want)
+	slices.Reverse(got)
+	slices.SortFunc(got, comparePaths)
+	if !slices.Equal(got, want) {
+		t.Errorf("sorted = %q; want %q", got, want)
+	}
+}
+
+func TestLeavesTree(t *testing.T) {
+	tests := []struct {
+		link, target string
+		want         bool
+	}{
+		{"l", "a", false},
+		{"l", "a/b", false},
+		{"l", "./a", false},
+		{"l", "..", true},
+		{"l", "../ws/a", true},
+		{"a/l", "..", false},
+		{"a/l", "../b", false},
+		{"a/l", "../../b", true},
+		{"a/b/l", "../../c", false},
+		{"l", "a/../../b", true},
+		{"a/l", "x/..", true}, // x may be a link itself
+		{"l", "/etc/passwd", true},
+		{"l", "/home/u/ws", false},
+		{"l", "/home/u/ws/a", false},
+		{"l", "/home/u/ws2", true},
+		{"l", "/home/u/ws/../x", true},
+		{"a/l", "/home/u/ws/..", true},
+	}
+	for _, tt := range tests {
+		if got := leavesTree("/home/u/ws", tt.link, tt.target); got != tt.want {
+			t.Errorf("leavesTree(%q -> %q) = %v; want %v", tt.link, tt.target, got, tt.want)
+		}
+	}
+}
+
+func TestQuotePath(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"a/b c.go", "a/b c.go"},
+		{"é/日本", "é/日本"},
+		{"", `""`},
+		{" a", `" a"`},
+		{"a\x1b[31m", `"a\x1b[31m"`},
+		{"a\nb", `"a\nb"`},
+		{"a\xffb", `"a\xffb"`},
+		{"exe.\u202egpj", `"exe.\u202egpj"`},
+		{`a"b`, `"a\"b"`},
+		{`a\b`, `"a\\b"`},
+		{"a\u00a0b", `"a\u00a0b"`},
+	}
+	for _, tt := range tests {
+		if got := QuotePath(tt.in); got != tt.want {
+			t.Errorf("QuotePath(%q) = %s; want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"/a/b-c", "/a/b-c"},
+		{"/a b", "'/a b'"},
+		{"it's", `'it'\''s'`},
+	}
+	for _, tt := range tests {
+		if got := shellQuote(tt.in); got != tt.want {
+			t.Errorf("shellQuote(%q) = %s; want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestExclude(t *testing.T) {
+	tests := []struct {
+		pattern, path string
+		dir, want     bool
+	}{
+		{"node_modules", "node_modules", true, true},
+		{"node_modules", "a/b/node_modules", true, true},
+		{"node_modules", "node_modules2", true, false},
+		{"*.iso", "a/x.iso", false, true},
+		{"*.iso", "a/x.isos", false, false},
+		{"build/", "a/build", true, true},
+		{"build/", "a/build", false, false},
+		{"/dist", "dist", false, true},
+		{"/dist", "a/dist", false, false},
+		{"a/b", "a/b", false, true},
+		{"a/b", "x/a/b", false, false},
+		{"src/**/*.o", "src/x.o", false, true},
+		{"src/**/*.o", "src/a/b/x.o", false, true},
+		{"src/**/*.o", "x.o", false, false},
+		{"**/tmp", "a/b/tmp", false, true},
+		{"a/**", "a", true, false},
+		{"a/**", "a/b", false, true},
+		{"a/**", "a/b/c", false, true},
+		{"**", "a", false, true},
+		{"[ab]?", "bx", false, true},
+		{"[ab]?", "cx", false, false},
+	}
+	for _, tt := range tests {
+		es, err := parseExcludes([]string{tt.pattern})
+		if err != nil {
+			t.Errorf("%q: %v", tt.pattern, err)
+			continue
+		}
+		if got := es.match(tt.path, tt.dir); got != tt.want {
+			t.Errorf("%q matches %q = %v; want %v", tt.pattern, tt.path, got, tt.want)
+		}
+	}
+	for _, p := range []string{"", "/", "!a", "a//b", "../a", "a/./b", "[", "a/["} {
+		if err := CheckExclude(p); err == nil {
+			t.Errorf("CheckExclude(%q) = nil; want an error", p)
+		}
+	}
+}
