@@ -114,7 +114,7 @@ func newClient(port io.WriteCloser, r io.Reader) (*yamux.Session, error) {
 func greet(port net.Conn, r *bufio.Reader) error {
 	var nonce [nonceLen]byte
 	rand.Read(nonce[:])
-	acked := make(chan struct{})
+	acked := make(chan bool, 1)
 	sent := make(chan error, 1)
 	go func() { sent <- sendMarks(port, nonce, acked) }()
 
@@ -122,19 +122,21 @@ func greet(port net.Conn, r *bufio.Reader) error {
 	// have to get rid of its acks before it reads on.
 	err := await(r, markAck, nonce)
 	if err == nil {
-		close(acked)
+		acked <- true
 		err = await(r, markOK, nonce)
 	}
 	if err != nil {
-		port.Close() // ends the writer
+		port.Close() // a write under way ends
+		close(acked)
 		<-sent
 		return err
 	}
 	return <-sent
 }
 
-// sendMarks writes syns until acked is closed, and then a go.
-func sendMarks(w io.Writer, nonce [nonceLen]byte, acked <-chan struct{}) error {
+// sendMarks writes syns until something comes from acked, and then a go; none
+// when acked is closed.
+func sendMarks(w io.Writer, nonce [nonceLen]byte, acked <-chan bool) error {
 	t := time.NewTicker(synInterval)
 	defer t.Stop()
 	for {
@@ -142,7 +144,10 @@ func sendMarks(w io.Writer, nonce [nonceLen]byte, acked <-chan struct{}) error {
 			return err
 		}
 		select {
-		case <-acked:
+		case ok := <-acked:
+			if !ok {
+				return nil
+			}
 			_, err := w.Write(appendMark(nil, markGo, nonce))
 			return err
 		case <-t.C:
