@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -104,6 +105,34 @@ func BenchmarkTree(b *testing.B) {
 	user = userTime(b) - user
 	b.ReportMetric(user.Seconds()*(1<<30)/float64(size)/float64(b.N), "user-s/GiB")
 	b.ReportMetric(float64(s.Size)/float64(size), "size-ratio")
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(ru.Maxrss)/1024, "peak-MiB")
+}
+
+// BenchmarkMkfs packs the same tree with mkfs.erofs, to compare with.
+func BenchmarkMkfs(b *testing.B) {
+	mkfs, err := exec.LookPath("mkfs.erofs")
+	if err != nil {
+		b.Skip("mkfs.erofs is not installed; make test installs it")
+	}
+	dir, size := goSource(b)
+	image := filepath.Join(b.TempDir(), "image.erofs")
+	b.SetBytes(size)
+	var user time.Duration
+	for b.Loop() {
+		if err := os.Remove(image); err != nil && !os.IsNotExist(err) {
+			b.Fatal(err)
+		}
+		cmd := exec.Command(mkfs, "--quiet", image, dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("mkfs.erofs: %v\n%s", err, out)
+		}
+		user += cmd.ProcessState.UserTime()
+	}
+	b.ReportMetric(user.Seconds()*(1<<30)/float64(size)/float64(b.N), "user-s/GiB")
 }
 
 // BenchmarkTar packs it from an archive, as an image is imported.

@@ -143,7 +143,7 @@ func (s *source) skipHole(n int64) bool {
 
 // writeInode writes a file's content and inode and returns where the inode is.
 func (w *Writer) writeInode(in *diskInode, xattrs []byte, src source) (int64, error) {
-	if in.size < 0 || in.size > w.opts.MaxSize-w.content {
+	if in.size < 0 || in.size > min(maxFileSize, w.opts.MaxSize-w.content) {
 		return 0, fmt.Errorf("size %d: the image may hold %d bytes", in.size, w.opts.MaxSize)
 	}
 	start := w.end()

@@ -51,8 +51,15 @@ const (
 const (
 	maxName     = 255
 	maxPath     = 4095    // bounds the depth as well
-	maxEntries  = 8 << 20 // bounds the memory that a hostile archive can cost
 	maxFileSize = 1 << 44 // 32-bit block numbers end here
+
+	// maxTree bounds the memory for the names in an image, which a hostile
+	// archive can make many with few bytes. It is enough for some five million.
+	maxTree = 1 << 30
+
+	// treeEntry is about what an entry costs on top of its strings, and a
+	// directory even more.
+	treeEntry = 160
 
 	// defaultMaxSize bounds the content of an image where the caller does not.
 	defaultMaxSize = 256 << 30

@@ -2,6 +2,9 @@ package erofs
 
 import (
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // end is the offset at which the next content goes, always a whole block.
@@ -90,12 +93,22 @@ func (w *Writer) rollBack(off int64) error {
 	return w.err
 }
 
-// truncate makes everything in the file from off on a hole, or nothing.
+// truncate makes everything in the file from off on a hole, or nothing. A file
+// of fixed size may be the disk of a running machine already: it must not get
+// shorter, even for a moment.
 func (w *Writer) truncate(off int64) error {
-	if err := w.f.Truncate(off); err != nil || w.opts.FileSize == 0 {
-		return err
+	size := w.opts.FileSize
+	if size == 0 {
+		return w.f.Truncate(off)
 	}
-	return w.f.Truncate(max(off, w.opts.FileSize))
+	if off >= size {
+		return nil
+	}
+	err := unix.Fallocate(int(w.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size-off)
+	if err != nil {
+		return &os.PathError{Op: "punch a hole into", Path: w.f.Name(), Err: err}
+	}
+	return nil
 }
 
 // metaRun is a run of blocks for inodes. Nothing in it crosses a block, as

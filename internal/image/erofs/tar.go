@@ -63,6 +63,9 @@ func FromTar(w *Writer, r io.Reader, o TarOptions) error {
 			return fmt.Errorf("read tar: %q: %w", h.Name, err)
 		}
 		if o.OCI {
+			if err := w.charge(len(e.Path)); err != nil { // the lists grow, too
+				return fmt.Errorf("read tar: %w", err)
+			}
 			dir, name := path.Split(e.Path)
 			switch {
 			case name == whiteoutOpaque:
@@ -77,9 +80,6 @@ func FromTar(w *Writer, r io.Reader, o TarOptions) error {
 				}
 				hidden = append(hidden, dir+name)
 				continue
-			}
-			if len(hidden)+len(opaque) > maxEntries {
-				return fmt.Errorf("read tar: more than %d whiteouts", maxEntries)
 			}
 		}
 		if err := w.Add(e, tr); err != nil {

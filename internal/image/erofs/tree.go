@@ -2,6 +2,7 @@ package erofs
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,7 +41,16 @@ type attrs struct {
 	xattrs         map[string][]byte
 }
 
+// charge accounts for an entry with strings of n bytes.
+func (w *Writer) charge(n int) error {
+	if w.tree += int64(treeEntry + n); w.tree > maxTree {
+		return fmt.Errorf("the names in the image take more than %d bytes", int64(maxTree))
+	}
+	return nil
+}
+
 func (w *Writer) newDir() *inode {
+	w.tree += 2 * treeEntry // seen by the next charge
 	return &inode{
 		ftype: typeDir,
 		dir: &dir{

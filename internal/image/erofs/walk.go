@@ -164,11 +164,26 @@ func (im *Image) Walk(fn WalkFunc) error {
 	if err != nil {
 		return fmt.Errorf("read erofs image: %w", err)
 	}
-	w := walker{im: im, fn: fn, seen: make(map[uint64]string)}
-	if err := w.visit(root, "."); err != nil && err != fs.SkipAll {
+	w := walker{im: im, fn: fn, seen: make(map[uint64]*place)}
+	if err := w.visit(root, &place{name: "."}); err != nil && err != fs.SkipAll {
 		return err
 	}
 	return nil
+}
+
+// place is where a file was seen first. Paths would take too much memory when
+// an image is hostile.
+type place struct {
+	parent *place
+	name   string
+}
+
+// path returns the path of a place.
+func (p *place) path() string {
+	if p.parent == nil || p.parent.parent == nil {
+		return p.name
+	}
+	return p.parent.path() + "/" + p.name
 }
 
 // walker is a walk under way. Its counters keep an image whose directories or
@@ -176,11 +191,13 @@ func (im *Image) Walk(fn WalkFunc) error {
 type walker struct {
 	im      *Image
 	fn      WalkFunc
-	seen    map[uint64]string // paths by inode; of directories too, against loops
+	seen    map[uint64]*place // by inode; directories too, against loops
+	tree    int64             // about the memory that it takes
 	content int64
 }
 
-func (w *walker) visit(f *file, path string) error {
+func (w *walker) visit(f *file, at *place) error {
+	path := at.path()
 	bad := func(err error) error { return fmt.Errorf("read erofs image: %q: %w", path, err) }
 	if len(path) > maxPath {
 		return bad(fmt.Errorf("%w: path too long", ErrCorrupt))
@@ -189,22 +206,19 @@ func (w *walker) visit(f *file, path string) error {
 	if err != nil {
 		return bad(err)
 	}
-	first, again := w.seen[f.nid]
-	switch {
-	case again && (f.isDir() || f.nlink == 1):
-		return bad(fmt.Errorf("%w: it is %q as well", ErrCorrupt, first))
-	case again:
-		e.Link = first
-	case len(w.seen) >= maxEntries:
-		return bad(fmt.Errorf("%w: more than %d files", ErrCorrupt, maxEntries))
-	default:
-		w.seen[f.nid] = path
+	if first := w.seen[f.nid]; first == nil {
+		w.seen[f.nid] = at
+		w.tree += int64(treeEntry + len(at.name))
 		if f.layout != layoutChunks {
 			w.content += f.size
 		}
-		if w.content > w.im.size {
-			return bad(fmt.Errorf("%w: contents overlap", ErrCorrupt))
-		}
+	} else if f.isDir() || f.nlink == 1 {
+		return bad(fmt.Errorf("%w: it is %q as well", ErrCorrupt, first.path()))
+	} else {
+		e.Link = first.path()
+	}
+	if w.tree > maxTree || w.content > w.im.size {
+		return bad(fmt.Errorf("%w: too many files, or contents that overlap", ErrCorrupt))
 	}
 	var open func() *io.SectionReader
 	if f.mode&unix.S_IFMT == unix.S_IFREG {
@@ -236,11 +250,7 @@ func (w *walker) visit(f *file, path string) error {
 			if err != nil {
 				return bad(err)
 			}
-			below := e.name
-			if path != "." {
-				below = path + "/" + e.name
-			}
-			if err := w.visit(child, below); err != nil {
+			if err := w.visit(child, &place{at, e.name}); err != nil {
 				return err
 			}
 		}

@@ -55,8 +55,8 @@ type Writer struct {
 	scratch []byte  // for an inode
 
 	linked  []*inode // whose link count may be no longer the stored one
-	entries int
-	content int64 // sizes of all files
+	tree    int64    // about the memory that the tree takes
+	content int64    // sizes of all files
 	inodes  uint32
 	chunks  bool  // some file has a chunk table
 	err     error // the first failed write; nothing works after it
@@ -129,8 +129,8 @@ func (w *Writer) addEntry(e *Entry, src source) error {
 	if err != nil {
 		return err
 	}
-	if w.entries++; w.entries > maxEntries {
-		return fmt.Errorf("more than %d entries", maxEntries)
+	if err := w.charge(len(path) + len(e.Target)); err != nil {
+		return err
 	}
 	if e.Link != "" {
 		return w.addLink(path, e.Link)
@@ -153,6 +153,9 @@ func (w *Writer) addEntry(e *Entry, src source) error {
 		}
 		if d == w.root.dir && inodeSize+len(xattrs) > blockSize-rootOffset {
 			return errors.New("xattrs of the root do not fit in the first block")
+		}
+		if err := w.charge(len(xattrs)); err != nil {
+			return err
 		}
 		d.attrs = attrs{mode: e.Mode, uid: e.UID, gid: e.GID, mtime: e.MTime, xattrs: e.Xattrs}
 		return nil
