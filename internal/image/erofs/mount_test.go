@@ -16,6 +16,13 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/testenv"
 )
 
+// needMount skips t where images cannot be mounted.
+func needMount(t *testing.T) {
+	t.Helper()
+	testenv.NeedVM(t)
+	testenv.NeedRoot(t)
+}
+
 // mount mounts something until the test ends.
 func mount(t *testing.T, args ...string) string {
 	t.Helper()
@@ -34,13 +41,12 @@ func mount(t *testing.T, args ...string) string {
 // mountImage mounts an image; the kernel frees the loop device with it.
 func mountImage(t *testing.T, f *os.File) string {
 	t.Helper()
-	testenv.NeedVM(t)
-	testenv.NeedRoot(t)
 	return mount(t, "-t", "erofs", "-o", "loop,ro", f.Name())
 }
 
 // TestKernel compares what Linux sees with what went in.
 func TestKernel(t *testing.T) {
+	needMount(t)
 	items := nasty()
 	dir := mountImage(t, build(t, items))
 	links := make(map[string]uint64)
@@ -157,6 +163,7 @@ func compareHost(t *testing.T, path string, it item, nlink uint64) {
 
 // TestKernelSparse lets the kernel read a file that is larger than 4 GiB.
 func TestKernelSparse(t *testing.T) {
+	needMount(t)
 	f := hugeImage(t)
 	dir := mountImage(t, f)
 	huge, err := os.Open(filepath.Join(dir, "huge"))
@@ -175,6 +182,7 @@ func TestKernelSparse(t *testing.T) {
 // TestOverlay checks that overlayfs understands what FromTar makes of an OCI
 // layer's whiteouts.
 func TestOverlay(t *testing.T) {
+	needMount(t)
 	lower := build(t, []item{
 		directory("gone"), reg("gone/file", "1"),
 		directory("kept"), reg("kept/gone", "1"), reg("kept/stays", "1"),

@@ -15,8 +15,12 @@ import (
 )
 
 func TestLookup(t *testing.T) {
-	im := open(t, build(t, nasty()))
-	for _, it := range nasty() {
+	items := nasty()
+	im := open(t, build(t, items))
+	for i, it := range items {
+		if strings.HasPrefix(it.Path, "big/") && i%10 != 0 {
+			continue
+		}
 		e, err := im.Lookup(it.Path)
 		it.Link = "" // a lookup does not know of other names
 		if err != nil || e.Path == "" || e.Mode != it.Mode || e.Size != it.Size || e.Target != it.Target {
@@ -148,13 +152,13 @@ func TestCorrupt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries, err := f.block(0)
+		d, err := f.block(0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, e := range entries {
-			if e.name == name {
-				return f.after + int64(i)*direntSize
+		for j := range d.n {
+			if string(d.name(j)) == name {
+				return f.after + int64(j)*direntSize
 			}
 		}
 		t.Fatalf("no entry %q", name)

@@ -1,11 +1,13 @@
 package erofs
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,73 +20,83 @@ type diskDirent struct {
 	ftype byte
 }
 
-// block reads the entries in block i of a directory.
-func (f *file) block(i int64) ([]diskDirent, error) {
+// dirBlock is a block of a directory: fixed-size records, then their names.
+type dirBlock struct {
+	b []byte
+	n int // entries, at least one
+}
+
+// block reads block i of a directory.
+func (f *file) block(i int64) (dirBlock, error) {
 	b := make([]byte, min(blockSize, f.size-i*blockSize))
 	if _, err := f.ReadAt(b, i*blockSize); err != nil {
-		return nil, err
+		return dirBlock{}, err
 	}
-	bad := func() error { return fmt.Errorf("%w: block %d of directory %d", ErrCorrupt, i, f.nid) }
-	if len(b) < direntSize {
-		return nil, bad()
+	if len(b) >= direntSize {
+		// The first name begins where the records end.
+		start := int(binary.LittleEndian.Uint16(b[8:]))
+		if start > 0 && start%direntSize == 0 && start <= len(b) {
+			return dirBlock{b, start / direntSize}, nil
+		}
 	}
+	return dirBlock{}, fmt.Errorf("%w: block %d of directory %d", ErrCorrupt, i, f.nid)
+}
+
+// name returns the name of entry j, unchecked; nil when it is not in the block.
+func (d dirBlock) name(j int) []byte {
 	le := binary.LittleEndian
-	start := int(le.Uint16(b[8:]))
-	if start == 0 || start%direntSize != 0 || start > len(b) {
-		return nil, bad()
+	from, to := int(le.Uint16(d.b[j*direntSize+8:])), len(d.b)
+	last := j+1 == d.n
+	if !last {
+		to = int(le.Uint16(d.b[(j+1)*direntSize+8:]))
 	}
-	entries := make([]diskDirent, start/direntSize)
-	for j := range entries {
-		record := b[j*direntSize:]
-		from, to := int(le.Uint16(record[8:])), len(b)
-		last := j+1 == len(entries)
-		if !last {
-			to = int(le.Uint16(record[direntSize+8:]))
-		}
-		if from < start || from > to || to > len(b) {
-			return nil, bad()
-		}
-		name := string(b[from:to])
-		if last {
-			name, _, _ = strings.Cut(name, "\x00")
-		}
-		if name != "." && name != ".." && checkName(name) != nil {
-			return nil, bad()
-		}
-		if j > 0 && name <= entries[j-1].name {
-			return nil, bad()
-		}
-		entries[j] = diskDirent{name, le.Uint64(record), record[10]}
+	if from < d.n*direntSize || from > to || to > len(d.b) {
+		return nil
 	}
-	return entries, nil
+	name := d.b[from:to]
+	if last {
+		name, _, _ = bytes.Cut(name, []byte{0})
+	}
+	return name
+}
+
+// entry returns entry j.
+func (d dirBlock) entry(j int) (diskDirent, error) {
+	name := string(d.name(j))
+	if name != "." && name != ".." {
+		if err := checkName(name); err != nil {
+			return diskDirent{}, fmt.Errorf("%w: directory entry: %w", ErrCorrupt, err)
+		}
+	}
+	record := d.b[j*direntSize:]
+	return diskDirent{name, binary.LittleEndian.Uint64(record), record[10]}, nil
 }
 
 // blocks is the number of a directory's blocks.
 func (f *file) blocks() int64 { return (f.size + blockSize - 1) / blockSize }
 
 // find returns the entry of a directory with a name.
-func (f *file) find(name string) (diskDirent, bool, error) {
-	// The last block whose first name is not behind the name.
-	low, high := int64(0), f.blocks()
-	var found []diskDirent
-	for low < high {
+func (f *file) find(name string) (e diskDirent, ok bool, err error) {
+	// It is in the last block whose first name is not behind it.
+	var in dirBlock
+	for low, high := int64(0), f.blocks(); low < high; {
 		mid := low + (high-low)/2
-		entries, err := f.block(mid)
+		d, err := f.block(mid)
 		if err != nil {
 			return diskDirent{}, false, err
 		}
-		if entries[0].name <= name {
-			low, found = mid+1, entries
+		if string(d.name(0)) <= name {
+			low, in = mid+1, d
 		} else {
 			high = mid
 		}
 	}
-	for _, e := range found {
-		if e.name == name {
-			return e, true, nil
-		}
+	j, ok := sort.Find(in.n, func(j int) int { return strings.Compare(name, string(in.name(j))) })
+	if !ok {
+		return diskDirent{}, false, nil
 	}
-	return diskDirent{}, false, nil
+	e, err = in.entry(j)
+	return e, err == nil, err
 }
 
 // child reads the inode of an entry.
@@ -234,15 +246,19 @@ func (w *walker) visit(f *file, at *place) error {
 	}
 	prev := ""
 	for i := range f.blocks() {
-		entries, err := f.block(i)
+		d, err := f.block(i)
 		if err != nil {
 			return bad(err)
 		}
-		if entries[0].name <= prev {
-			return bad(fmt.Errorf("%w: directory is not sorted", ErrCorrupt))
-		}
-		prev = entries[len(entries)-1].name
-		for _, e := range entries {
+		for j := range d.n {
+			e, err := d.entry(j)
+			if err != nil {
+				return bad(err)
+			}
+			if e.name <= prev {
+				return bad(fmt.Errorf("%w: directory is not sorted", ErrCorrupt))
+			}
+			prev = e.name
 			if e.name == "." || e.name == ".." {
 				continue
 			}
