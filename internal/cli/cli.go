@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -62,6 +64,9 @@ func (e runError) Unwrap() error { return e.error }
 
 // Main runs the command line args and returns the exit code.
 func Main(version string, args []string, streams Streams) int {
+	// What the caller left open, a pipe of its own say, is not for machines:
+	// they would hold it open as long as they live.
+	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
 	a.signals = newSignals()
 	defer a.signals.stop()

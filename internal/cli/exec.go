@@ -32,7 +32,11 @@ command's, as with mayfly run.`,
 		Args:              usageArgs(cobra.MinimumNArgs(2)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.execNamed(cmd.Context(), args[0], args[1:], noTTY)
+			argv := args[1:]
+			if argv[0] == "--" {
+				argv = argv[1:]
+			}
+			return a.execNamed(cmd.Context(), args[0], argv, noTTY)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)

@@ -54,7 +54,12 @@ func removeMachine(machines state.Store, name string, force bool) error {
 		}
 	}
 	for range 100 {
-		if err = supervisor.Remove(m); !errors.Is(err, state.ErrAlive) {
+		// A supervisor that ends in order removes its machine itself.
+		err = supervisor.Remove(m)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil
+		}
+		if !errors.Is(err, state.ErrAlive) {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond) // it is ending

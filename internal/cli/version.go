@@ -33,7 +33,7 @@ func (a *app) superviseCommand() *cobra.Command {
 		Hidden: true,
 		Args:   usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if fi, err := os.NewFile(supervisor.FirstFile, "").Stat(); err != nil || !fi.Mode().IsRegular() {
+			if !supervisor.Spawned() {
 				return usageError{fmt.Errorf("%s is for mayfly itself", supervisor.Command)}
 			}
 			log := slog.New(slog.NewTextHandler(io.Writer(a.Err), &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -44,9 +44,10 @@ type Command struct {
 	Files []File   `json:"files"`
 	// Isolate asks for user, network and IPC namespaces around the VMM.
 	Isolate bool `json:"isolate"`
-	// Readable are the only files and directories that the VMM can still
-	// open once it runs; it can write nowhere but to Files.
+	// Readable and Writable, beside the system's libraries, are the only
+	// files and directories that the VMM can open once it runs.
 	Readable []string `json:"readable"`
+	Writable []string `json:"writable,omitempty"`
 }
 
 // FirstFile is the descriptor of a Command's first file.

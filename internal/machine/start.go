@@ -23,13 +23,19 @@ type Process struct {
 	err  error
 }
 
-// Start executes c. The VMM dies with this process, also when that is killed.
-// Its standard output and error go to log.
+// Start executes c, confined. The VMM dies with this process, also when that is
+// killed. Its standard output and error go to log.
 func Start(c Command, log *os.File) (*Process, error) {
+	// Opened here: the thread that starts the VMM can open nothing else.
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
 	p := &Process{Sockets: make(map[Socket]net.Conn), done: make(chan struct{})}
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, c.Env...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
 	cmd.SysProcAttr = sysProcAttr(c.Isolate)
 	fail := func(err error) (*Process, error) {
 		closeAll(cmd.ExtraFiles)
@@ -50,7 +56,10 @@ func Start(c Command, log *os.File) (*Process, error) {
 		// The kernel sends the death signal when the *thread* that
 		// forked ends, prctl(2). This one lives as long as the VMM.
 		runtime.LockOSThread()
-		err := cmd.Start()
+		err := confineThread(c)
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
@@ -106,8 +115,12 @@ func (p *Process) closeSockets() {
 func sysProcAttr(isolate bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if isolate {
+		attr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 		uid, gid := os.Geteuid(), os.Getegid()
-		attr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if uid == 0 {
+			return attr // needs no user namespace to make the others
+		}
+		attr.Cloneflags |= unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
 	}

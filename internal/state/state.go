@@ -181,7 +181,8 @@ func (m Machine) Alive() bool {
 }
 
 // TryLock takes the machine's lock. The error wraps ErrAlive when somebody else
-// holds it for longer than a question by Alive takes.
+// holds it for longer than a question by Alive takes, and ErrNotFound when the
+// machine is gone.
 func (m Machine) TryLock() (*Lock, error) {
 	f, err := os.OpenFile(m.File(lockFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -191,6 +192,9 @@ func (m Machine) TryLock() (*Lock, error) {
 			return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrAlive)
 		}
 		f, err = os.OpenFile(m.File(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock machine %s: %w", m.Name, err)

@@ -26,7 +26,7 @@ func Clean(m state.Machine) error {
 }
 
 // Remove removes the dead machine m. The error wraps state.ErrAlive when it
-// lives.
+// lives, and state.ErrNotFound when it is gone already.
 func Remove(m state.Machine) error {
 	lock, err := m.TryLock()
 	if err != nil {
@@ -56,7 +56,7 @@ func Collect(store state.Store) (removed []string, err error) {
 	var errs []error
 	for _, m := range append(machines, leftovers...) {
 		switch err := Remove(m); {
-		case errors.Is(err, state.ErrAlive):
+		case errors.Is(err, state.ErrAlive), errors.Is(err, state.ErrNotFound):
 		case err != nil:
 			errs = append(errs, err)
 		default:

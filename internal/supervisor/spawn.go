@@ -12,14 +12,13 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // Command is the hidden word of the command line that runs a supervisor.
 const Command = "supervise"
-
-// FirstFile is the first descriptor that a supervisor is started with.
-const FirstFile = fdLock
 
 // The descriptors that a supervisor is started with.
 const (
@@ -27,6 +26,17 @@ const (
 	fdEvents = 4 // pipe, written: Events
 	fdOwner  = 5 // pipe, read: its end ends the machine, unless "k" came before
 )
+
+// Spawned reports whether this process was started by Spawn.
+func Spawned() bool {
+	for fd, kind := range map[int]uint32{fdLock: unix.S_IFREG, fdEvents: unix.S_IFIFO, fdOwner: unix.S_IFIFO} {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != kind {
+			return false
+		}
+	}
+	return true
+}
 
 // keepByte on the owner's pipe lets the machine outlive its owner.
 const keepByte = 'k'

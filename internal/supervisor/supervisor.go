@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -72,8 +73,13 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 		return err
 	}
 	eventsPipe := os.NewFile(fdEvents, "events")
-	for _, fd := range []int{fdLock, fdEvents, fdOwner} {
-		unix.CloseOnExec(fd)
+	// The VMM gets the files that are its own and nothing of ours.
+	if err := unix.CloseRange(fdLock, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close files on exec: %w", err)
+	}
+	// The guest's memory, with all that is in it, is in the VMM's.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
 	}
 	s := &supervisor{
 		machine: m,

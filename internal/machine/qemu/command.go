@@ -105,7 +105,10 @@ func Command(spec machine.Spec) machine.Command {
 		}
 		arg("device", "virtio-blk-pci", "drive="+node, "serial="+node, fmt.Sprintf("addr=5.%d", slot), "multifunction=on")
 	}
-	c.Readable = append([]string{"/dev/urandom", spec.Kernel, spec.Initramfs}, m.QEMU.DataDirs...)
+	if m.Accelerator == plan.KVM {
+		c.Writable = []string{"/dev/kvm"}
+	}
+	c.Readable = append([]string{"/dev/urandom", m.QEMU.Path, spec.Kernel, spec.Initramfs}, m.QEMU.DataDirs...)
 	if m.QEMU.ModuleDir != "" {
 		c.Readable = append(c.Readable, m.QEMU.ModuleDir)
 	}

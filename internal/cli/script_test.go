@@ -1,0 +1,110 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mayfly-vm/mayfly/internal/cli"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// The test binary is mayfly, too: the supervisor that it starts is again
+// itself, with the race detector in it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"mayfly": func() {
+			os.Exit(cli.Main("test", os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+		},
+	})
+}
+
+// What needs no machine, as users type it.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Setup: fence,
+	})
+}
+
+// fence gives a script a home of its own, and an emulator that only has a
+// version.
+func fence(env *testscript.Env) error {
+	for name, dir := range map[string]string{
+		"HOME": "home", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache",
+	} {
+		env.Setenv(name, filepath.Join(env.WorkDir, dir))
+		if err := os.MkdirAll(filepath.Join(env.WorkDir, dir, "mayfly"), 0o755); err != nil {
+			return err
+		}
+	}
+	env.Setenv("USER", "alice")
+	project := filepath.Join(env.WorkDir, "home/project")
+	env.Cd = project
+	qemu := filepath.Join(env.WorkDir, "qemu")
+	env.Setenv("MAYFLY_QEMU", qemu)
+	return errors.Join(
+		os.MkdirAll(project, 0o755),
+		os.WriteFile(qemu, []byte("#!/bin/sh\n[ \"$1\" = --version ] || exit 1\necho 'QEMU emulator version '${FAKE_VERSION:-10.0.2}\n"), 0o755),
+	)
+}
+
+// exits CODE COMMAND… runs the command, which is to exit with that code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		ts.Fatalf("exits: %v", err)
+	}
+	code := 0
+	err = ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d; want %d", code, want)
+	}
+}
+
+// What needs machines. A script gets the host's images and QEMU, and a home of
+// its own.
+func TestMachineScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/vm/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			vmtest.Lock(t)
+			h := vmtest.New(t)
+			testscript.Run(t, testscript.Params{
+				Files:    []string{file},
+				Cmds:     map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+				Deadline: time.Now().Add(3 * vmtest.Timeout),
+				Setup: func(env *testscript.Env) error {
+					for _, kv := range h.Env {
+						name, value, _ := strings.Cut(kv, "=")
+						if name != "PATH" { // testscript's has mayfly in it
+							env.Setenv(name, value)
+						}
+					}
+					env.Setenv("STATE", h.State)
+					env.Cd = filepath.Join(env.WorkDir, "project")
+					return os.MkdirAll(env.Cd, 0o755)
+				},
+			})
+		})
+	}
+}
