@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/image"
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -16,7 +20,8 @@ func (a *app) imageCommand() *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageBuildCommand(), a.imageLsCommand(), a.imageInspectCommand())
+	cmd.AddCommand(a.imageBuildCommand(), a.imageLsCommand(), a.imageInspectCommand(),
+		a.imageCheckCommand(), a.imageRmCommand(), a.imagePruneCommand())
 	return cmd
 }
 
@@ -115,4 +120,125 @@ func (a *app) imageInspectCommand() *cobra.Command {
 			return a.printJSON(a.Out, d)
 		},
 	}
+}
+
+func (a *app) imageCheckCommand() *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Compare everything in the store with its hashes",
+		Long: `Compare everything in the store with its hashes. The exit code is 1 when
+something is damaged. With --repair, what is damaged is removed, and built again
+when it is next needed.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := a.images()
+			if err != nil {
+				return err
+			}
+			progress := a.newProgress()
+			defer progress.stop()
+			problems, err := store.Check(cmd.Context(), progress.image)
+			if err != nil {
+				return a.interrupted(err)
+			}
+			progress.stop()
+			if a.json {
+				if problems == nil {
+					problems = []image.Problem{}
+				}
+				if err := a.printJSON(a.Out, problems); err != nil {
+					return err
+				}
+			} else {
+				for _, p := range problems {
+					fmt.Fprintln(a.Out, p)
+				}
+			}
+			switch {
+			case len(problems) == 0:
+				a.note("the store is as it was written")
+				return nil
+			case repair:
+				if err := store.Repair(cmd.Context(), problems); err != nil {
+					return err
+				}
+				a.note("removed what was damaged; mayfly image build builds it again")
+				return nil
+			}
+			a.note("hint: mayfly image check --repair")
+			return exitCode(exitError)
+		},
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) imageRmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm KEY…",
+		Short: "Remove images",
+		Long: `Remove images by their keys, or the beginnings of them. The space that no other
+image and no running machine needs is given back.`,
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := a.images()
+			if err != nil {
+				return err
+			}
+			for _, key := range args {
+				m, err := store.Remove(cmd.Context(), key)
+				if err != nil {
+					return err
+				}
+				a.note("removed image %.12s", m.Key)
+			}
+			return a.prune(cmd.Context(), false)
+		},
+	}
+}
+
+func (a *app) imagePruneCommand() *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove what no image needs any more",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context(), dry) },
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// prune removes parts that belong to no image and no machine.
+func (a *app) prune(ctx context.Context, dry bool) error {
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	files, err := inUse(machines)
+	if err != nil {
+		return err
+	}
+	store, err := a.images()
+	if err != nil {
+		return err
+	}
+	removed, err := store.Prune(ctx, files, dry)
+	verb := "removed"
+	if dry {
+		verb = "would remove"
+	}
+	for _, item := range removed.Items {
+		fmt.Fprintln(a.Out, verb+" "+item)
+	}
+	if len(removed.Items) > 0 {
+		a.note("%s %.1f MiB", verb, float64(removed.Bytes)/(1<<20))
+	}
+	if errors.Is(err, image.ErrBusy) {
+		a.note("%v", err)
+		return nil
+	}
+	return err
 }

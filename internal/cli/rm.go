@@ -72,8 +72,9 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what crashed or killed processes left behind",
 		Long: `Remove what crashed or killed processes left behind: dead machines, temporary
-files of interrupted applies and builds. Running machines and complete images
-are not touched; mayfly image prune removes images.`,
+files of interrupted applies and builds, and parts of images that no image has
+any more. Running machines and images are not touched; mayfly image rm removes
+an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			machines, err := a.machines()
@@ -84,7 +85,7 @@ are not touched; mayfly image prune removes images.`,
 			for _, name := range removed {
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}
-			return err
+			return errors.Join(err, a.prune(cmd.Context(), false))
 		},
 	}
 }
