@@ -87,6 +87,8 @@ type applier struct {
 	journal     *journal
 	asRoot      bool
 	plainRename bool // act as on a file system without renameat2's flags
+	batch       []pending
+	batchSize   int64 // bytes of its files
 	unfinished  []unfinished
 	result      Result
 }
@@ -122,6 +124,7 @@ func (a *applier) run() (err error) {
 	}
 	defer func() { err = errors.Join(err, a.journal.end()) }()
 	defer a.finishDirs()
+	defer a.dropBatch()
 
 	if err := a.settleDirModes(edits); err != nil {
 		return err
@@ -129,17 +132,20 @@ func (a *applier) run() (err error) {
 	// Deletions from the leaves up, then the rest from the root down.
 	for i, e := range slices.Backward(edits) {
 		if e.Op == Delete {
-			if err := a.settle(e, a.edit(e, i)); err != nil {
+			if err := a.edit(e, i); err != nil {
 				return err
 			}
 		}
 	}
 	for i, e := range edits {
 		if e.Op != Delete && !e.changesDirMode() {
-			if err := a.settle(e, a.edit(e, i)); err != nil {
+			if err := a.edit(e, i); err != nil {
 				return err
 			}
 		}
+	}
+	if err := a.flush(); err != nil {
+		return err
 	}
 	a.finishDirs()
 	return a.syncDirs(parents)
@@ -187,6 +193,9 @@ func (a *applier) settle(e *Edit, err error) error {
 	case errors.Is(err, unix.EBUSY):
 		a.conflict(e, "it is in use on the host, perhaps as a mount point")
 		return nil
+	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EILSEQ), errors.Is(err, unix.EINVAL):
+		a.conflict(e, "the host's file system does not take it: "+err.Error())
+		return nil
 	}
 	return fmt.Errorf("%s: %w", QuotePath(e.Path), err)
 }
@@ -212,59 +221,81 @@ func (a *applier) parent(path string) (dir int, name string, err error) {
 	return dir, name, err
 }
 
-// edit carries out one edit, if the host's file allows it.
+// edit carries out one edit, if the host's file allows it, or leaves it to the
+// batch. n makes the name of its temporary file.
 func (a *applier) edit(e *Edit, n int) error {
 	if err := context.Cause(a.ctx); err != nil {
 		return err
 	}
 	dir, name, err := a.parent(e.Path)
 	if e.Op == Delete && (err == conflictParent || err == conflictSymlink) {
-		return nil // gone with its directory; the edit of that reports what is there now
+		// Gone with its directory; the edit of that reports what is there now.
+		return a.settle(e, nil)
 	}
 	if err != nil {
-		return err
+		return a.settle(e, err)
 	}
-	defer unix.Close(dir)
+	deferred, err := a.editIn(dir, name, a.journal.temp(n), e)
+	if deferred {
+		if a.batchFull() {
+			return a.flush()
+		}
+		return nil
+	}
+	unix.Close(dir)
+	return a.settle(e, err)
+}
+
+// editIn is edit in an open directory. If it returns true, the batch has taken
+// over the edit and the directory.
+func (a *applier) editIn(dir int, name, temp string, e *Edit) (deferred bool, err error) {
 	now, err := look(dir, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var old *Entry
 	if e.Op != Add {
 		if old = a.manifest.Find(e.Path); old == nil {
-			return fmt.Errorf("an edit of what was not packed")
+			return false, errors.New("an edit of what was not packed")
 		}
 	}
 	switch done, err := a.check(dir, name, now, old, e); {
 	case err != nil:
-		return err
+		return false, err
 	case done:
 		a.mayFinish(e, now)
-		return nil
-	}
-	temp := a.journal.temp(n)
-	switch {
+		return false, nil
 	case e.Op == Delete:
-		return a.remove(dir, temp, name, now)
+		return false, a.remove(dir, temp, name, now)
 	case e.ModeOnly && now.links == 1:
-		return a.chmod(dir, name, now, e)
+		return false, a.chmod(dir, name, now, e)
+	case e.NewKind == File:
+		// A new mode for a file with several names makes a new file as well:
+		// the other names may be outside of the workspace.
+		f, err := a.createFile(dir, temp, e, now)
+		if err != nil {
+			return false, err
+		}
+		a.enqueue(pending{e, f, dir, name, temp, now})
+		return true, nil
 	}
-	// A file with several names gets its new mode as a new file: the other
-	// names may be outside of the workspace.
 	if err := a.create(dir, temp, e, now); err != nil {
-		return err
+		return false, err
 	}
-	if now.kind == None {
-		err = a.placeNew(dir, temp, name, e.NewKind)
-	} else {
-		err = a.placeOver(dir, temp, name, e, now)
-	}
-	if err != nil || e.NewKind != Dir {
-		return err
+	if err := a.place(dir, temp, name, e, now); err != nil || e.NewKind != Dir {
+		return false, err
 	}
 	now, err = look(dir, name)
 	a.mayFinish(e, now)
-	return err
+	return false, err
+}
+
+// place gives a temporary file its name; now is what it replaces.
+func (a *applier) place(dir int, temp, name string, e *Edit, now hostFile) error {
+	if now.kind == None {
+		return a.placeNew(dir, temp, name, e.NewKind)
+	}
+	return a.placeOver(dir, temp, name, e, now)
 }
 
 // mayFinish notes a new directory whose mode is not final yet, made by this

@@ -123,7 +123,7 @@ func TestApplyKilled(t *testing.T) {
 		for alive := false; !alive; { // until an Apply comes to its end
 			rounds++
 			// Sooner or later it is given all the time that it needs.
-			after := time.Duration(r.IntN(2000*(rounds%10+1))) * time.Microsecond
+			after := time.Duration(r.IntN(3000*rounds)) * time.Microsecond
 			alive = applyAndKill(t, home, after)
 			checkOldOrNew(t, s.dir, from, to, true)
 			if err := CleanJournal(s.app.Journal); err != nil {

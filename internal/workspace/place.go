@@ -10,12 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// create makes the new file, directory or symbolic link of e under a
-// temporary name, complete and on the disk. now is what it will replace.
+// create makes the new directory or symbolic link of e under a temporary name.
+// now is what it will replace.
 func (a *applier) create(dir int, temp string, e *Edit, now hostFile) (err error) {
 	switch e.NewKind {
-	case File:
-		err = a.createFile(dir, temp, e, now)
 	case Symlink:
 		err = unix.Symlinkat(e.NewTarget, dir, temp)
 		if err == nil && a.asRoot {
@@ -25,7 +23,7 @@ func (a *applier) create(dir int, temp string, e *Edit, now hostFile) (err error
 	case Dir:
 		err = a.createDir(dir, temp, e, now)
 	default:
-		return fmt.Errorf("%s cannot be made", e.NewKind)
+		return fmt.Errorf("a %v cannot be made", e.NewKind)
 	}
 	if err != nil {
 		removeAt(dir, temp)
@@ -44,39 +42,46 @@ func owner(dir int, now hostFile) (uid, gid int, err error) {
 	return int(st.Uid), int(st.Gid), err
 }
 
-func (a *applier) createFile(dir int, temp string, e *Edit, now hostFile) error {
+// createFile writes the new file of e under a temporary name.
+func (a *applier) createFile(dir int, temp string, e *Edit, now hostFile) (_ *os.File, err error) {
 	content, err := a.content(e)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer content.Close()
 	fd, err := unix.Openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), temp)
-	defer f.Close()
-	if _, err := io.Copy(f, content); err != nil {
-		return err
-	}
-	switch uid, gid, err := owner(dir, now); {
-	case err != nil:
-		return err
-	case a.asRoot:
-		if err := f.Chown(uid, gid); err != nil {
-			return err
+	defer func() {
+		if err != nil {
+			f.Close()
+			removeAt(dir, temp)
 		}
-	case now.kind != None:
-		f.Chown(-1, gid) // keeps the group where the user is a member; else the user's own is right
+	}()
+	if _, err := io.Copy(f, content); err != nil {
+		return nil, err
+	}
+	uid, gid, err := owner(dir, now)
+	if err != nil {
+		return nil, err
+	}
+	if a.asRoot {
+		if err := f.Chown(uid, gid); err != nil {
+			return nil, err
+		}
+	} else if now.kind != None {
+		f.Chown(-1, gid) // where the user is not a member of that group, the own one is right
 	}
 	if err := unix.Fchmod(fd, e.NewMode&0o777); err != nil {
-		return err
+		return nil, err
 	}
 	when := unix.NsecToTimespec(modTime(e, now, time.Now().UnixNano()))
 	if err := unix.UtimesNanoAt(dir, temp, []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+		return nil, err
 	}
-	return f.Sync()
+	return f, nil
 }
 
 // modTime returns the guest's modification time for a file, unless it lies in

@@ -65,7 +65,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 			continue
 		}
 		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
-			return nil, hint.Errorf("take single files out with mayfly cp, or raise the limit",
+			return nil, hint.Errorf("delete in the machine what is not wanted, and try again",
 				"stage changes: they are more than %s", formatSize(opts.Limit))
 		}
 		total += e.NewSize
@@ -138,12 +138,12 @@ func (s *Staging) put(e *Edit, content io.Reader) (err error) {
 		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), err)
 	}
 	if n != e.NewSize || [32]byte(h.Sum(nil)) != e.SHA256 {
-		return hint.Wrap(fmt.Errorf("fetch %s: %w", QuotePath(e.Path), errDiffers), "look at the changes again: mayfly diff NAME")
+		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), errDiffers)
 	}
 	return os.Rename(f.Name(), s.path(e.SHA256))
 }
 
-var errDiffers = errors.New("it is not what the machine listed")
+var errDiffers = errors.New("it is not what the machine listed; it changed since, or the machine lies")
 
 // open opens the content of an edit.
 func (s *Staging) open(e *Edit) (*os.File, error) {
