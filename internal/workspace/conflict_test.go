@@ -17,8 +17,6 @@ type host func(t *testing.T, dir string)
 
 func hostWrites(path, content string) host {
 	return func(t *testing.T, dir string) {
-		// As an editor does, and as it looks when the clock's tick is too
-		// coarse to tell: the packed times come back.
 		full := filepath.Join(dir, path)
 		if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
 			t.Fatal(err)

@@ -118,7 +118,7 @@ func compare(t testing.TB, what string, got, want tree) {
 	}
 }
 
-// below returns the paths below dir, dir itself included.
+// under returns the paths below dir, dir itself included.
 func (tr tree) under(dir string) []string {
 	var ps []string
 	for p := range tr {
@@ -130,12 +130,14 @@ func (tr tree) under(dir string) []string {
 	return ps
 }
 
+// remove deletes a path and all below it.
 func (tr tree) remove(p string) {
 	for _, q := range tr.under(p) {
 		delete(tr, q)
 	}
 }
 
+// pick returns a random path of one of the kinds.
 func (tr tree) pick(r *rand.Rand, kinds ...Kind) (string, bool) {
 	var ps []string
 	for p, n := range tr {
@@ -242,12 +244,8 @@ func changes(r *rand.Rand, from, to tree) []Change {
 	for p, n := range to {
 		old, ok := from[p]
 		c := n.change(p)
-		switch {
-		case ok && old == n:
-			if r.IntN(10) > 0 {
-				continue // never written to; else copied up all the same
-			}
-		case n.kind == Dir && ok && old.kind == Dir && r.IntN(4) == 0:
+		if ok && old == n && r.IntN(10) > 0 {
+			continue // never written to; else copied up all the same
 		}
 		up[p] = c
 	}
@@ -300,7 +298,7 @@ func sequence(cs []Change) iter.Seq2[Change, error] {
 	}
 }
 
-// fetchFrom is a guest that has the tree.
+// fetch is the Fetch of a guest that has the tree.
 func (tr tree) fetch(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
 	for _, p := range paths {
 		if err := put(p, strings.NewReader(tr[p].data)); err != nil {
