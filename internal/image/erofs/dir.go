@@ -2,7 +2,11 @@ package erofs
 
 import (
 	"encoding/binary"
+	"errors"
 )
+
+// errRootXattrs is about a root that is larger than its place.
+var errRootXattrs = errors.New("xattrs of the root do not fit in the first block")
 
 // dirPlan is where a directory goes.
 type dirPlan struct {
@@ -88,6 +92,9 @@ func (w *Writer) writeDirs(dirs []dirList, block0 []byte) error {
 		}
 		plans[i] = p
 		if i == 0 {
+			if meta > room {
+				return errRootXattrs
+			}
 			dirs[i].ino.off = rootOffset
 			continue
 		}

@@ -233,7 +233,17 @@ func TestFromTarErrors(t *testing.T) {
 			t.Errorf("%s: FromTar() = %v; want an error with %q", tc.name, err, tc.want)
 		}
 	}
+	// The root's xattrs fit, and the mark comes on top.
+	root := tarDir("./")
+	root.PAXRecords = map[string]string{"SCHILY.xattr.user.large": random(2850)}
 	_, w := create(t, Options{})
+	if err := FromTar(w, makeTar(t, root, tarReg(".wh..wh..opq", "")), TarOptions{OCI: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Finish(); err == nil {
+		t.Error("Finish with too many xattrs of the root: got no error")
+	}
+	_, w = create(t, Options{})
 	whole := makeTar(t, tarReg("a", random(5000))).Bytes()
 	if err := FromTar(w, bytes.NewReader(whole[:3000]), TarOptions{}); err == nil {
 		t.Error("FromTar of a truncated archive: got no error")

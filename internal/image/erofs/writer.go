@@ -152,7 +152,7 @@ func (w *Writer) addEntry(e *Entry, src source) error {
 			return err
 		}
 		if d == w.root.dir && inodeSize+len(xattrs) > blockSize-rootOffset {
-			return errors.New("xattrs of the root do not fit in the first block")
+			return errRootXattrs
 		}
 		if err := w.charge(len(xattrs)); err != nil {
 			return err
