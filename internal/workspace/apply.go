@@ -78,10 +78,7 @@ func Apply(ctx context.Context, app Application) (Result, error) {
 // applier is one run of Apply. Its context is that of the run.
 type applier struct {
 	Application
-	ctx      context.Context
-	manifest *Manifest
-	base     Base
-	staging  *Staging
+	ctx context.Context
 
 	root        int // the workspace, open with O_PATH
 	journal     *journal
@@ -94,14 +91,7 @@ type applier struct {
 }
 
 func newApplier(ctx context.Context, app Application) *applier {
-	return &applier{
-		Application: app,
-		ctx:         ctx,
-		manifest:    app.Manifest,
-		base:        app.Base,
-		staging:     app.Staging,
-		asRoot:      os.Geteuid() == 0,
-	}
+	return &applier{Application: app, ctx: ctx, asRoot: os.Geteuid() == 0}
 }
 
 func (a *applier) run() (err error) {
@@ -255,7 +245,7 @@ func (a *applier) editIn(dir int, name, temp string, e *Edit) (deferred bool, er
 	}
 	var old *Entry
 	if e.Op != Add {
-		if old = a.manifest.Find(e.Path); old == nil {
+		if old = a.Manifest.Find(e.Path); old == nil {
 			return false, errors.New("an edit of what was not packed")
 		}
 	}
@@ -312,7 +302,7 @@ func (a *applier) check(dir int, name string, now hostFile, old *Entry, e *Edit)
 	if old == nil && now.kind == None {
 		return false, nil
 	}
-	if old != nil && now.kind != None && now.kind != Dir && now.id == old.ID && a.manifest.trusts(old) {
+	if old != nil && now.kind != None && now.kind != Dir && now.id == old.ID && a.Manifest.trusts(old) {
 		return false, nil // by far the most frequent case, and needs no reading
 	}
 	if done, err := a.isNew(dir, name, now, e); done || err != nil {

@@ -198,7 +198,7 @@ func TestApplyHostWritesMeanwhile(t *testing.T) {
 	} {
 		s := newSession(t, from)
 		s.take(t, to, changes(rand.New(rand.NewPCG(1, 1)), from, to))
-		for i := range 60 {
+		for i := range 40 {
 			os.RemoveAll(s.dir + "/f")
 			write(t, s.dir+"/f", "old", 0o644)
 			write(t, filepath.Dir(s.dir)+"/mine", "mine", 0o644)
@@ -206,7 +206,7 @@ func TestApplyHostWritesMeanwhile(t *testing.T) {
 			done := make(chan error)
 			go func() {
 				<-start
-				time.Sleep(time.Duration(i) * 15 * time.Microsecond)
+				time.Sleep(time.Duration(i) * 25 * time.Microsecond)
 				done <- os.Rename(filepath.Dir(s.dir)+"/mine", s.dir+"/f")
 			}()
 			close(start)

@@ -90,7 +90,7 @@ func (a *applier) isOld(dir int, name string, now hostFile, old *Entry) (bool, e
 	switch {
 	case now.kind == Dir:
 		return true, nil
-	case now.id == old.ID && a.manifest.trusts(old):
+	case now.id == old.ID && a.Manifest.trusts(old):
 		return true, nil
 	case now.kind == Symlink:
 		target, err := readlinkat(dir, name)
@@ -98,7 +98,7 @@ func (a *applier) isOld(dir int, name string, now hostFile, old *Entry) (bool, e
 	case now.size != old.Size:
 		return false, nil
 	}
-	want, err := a.base.Open(old.Path)
+	want, err := a.Base.Open(old.Path)
 	if err != nil {
 		return false, err
 	}
@@ -135,11 +135,11 @@ func (a *applier) isNew(dir int, name string, now hostFile, e *Edit) (bool, erro
 // content opens what the file of e is to hold.
 func (a *applier) content(e *Edit) (io.ReadCloser, error) {
 	if e.ModeOnly {
-		r, err := a.base.Open(e.Path)
+		r, err := a.Base.Open(e.Path)
 		if err != nil {
 			return nil, err
 		}
 		return io.NopCloser(r), nil
 	}
-	return a.staging.open(e)
+	return a.Staging.open(e)
 }

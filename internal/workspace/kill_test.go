@@ -116,7 +116,7 @@ func TestApplyKilled(t *testing.T) {
 		}
 	}
 	killed, rounds := 0, 0
-	const enough = 12
+	const enough = 8
 	for killed < enough && rounds < 5*enough {
 		home := t.TempDir()
 		s := newKillSession(t, home, from, to)
