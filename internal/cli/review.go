@@ -32,6 +32,7 @@ const (
 
 type reviewOptions struct {
 	apply   bool
+	discard bool
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
 }
@@ -135,8 +136,8 @@ func (a *app) review(ctx context.Context, m state.Machine, o reviewOptions) (ans
 	interactive := isTerminal(a.In) && isTerminal(a.Err)
 	for !o.apply {
 		switch {
-		case o.keep:
-			return answerDiscard, nil // and the machine lives on with them
+		case o.discard || o.keep: // kept, the machine lives on with them
+			return answerDiscard, nil
 		case !interactive:
 			a.note("nothing was applied; --apply does that, --keep keeps the machine")
 			return answerDiscard, nil

@@ -236,8 +236,10 @@ func (a *app) printPlan(p plan.Plan, store *image.Store) error {
 // user wants.
 func (a *app) finish(ctx context.Context, o *runOptions, owner *supervisor.Owner, p plan.Plan) error {
 	keep := o.keep
-	if p.Workspace.Path != "" && !o.discard {
-		answer, err := a.review(ctx, owner.Machine, reviewOptions{apply: o.apply, keep: o.keep, quiesce: !o.keep})
+	if p.Workspace.Path != "" {
+		answer, err := a.review(ctx, owner.Machine, reviewOptions{
+			apply: o.apply, discard: o.discard, keep: o.keep, quiesce: !o.keep,
+		})
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,8 @@ import (
 type Event struct {
 	// Nanos is the time since the supervisor began.
 	Nanos int64 `json:"nanos"`
-	// Phase is what begins now: "boot", "pack" or "configure".
+	// Phase is what begins now: "boot", with packing at the same time, or
+	// "configure".
 	Phase string `json:"phase,omitempty"`
 	// Note is a remark for the user.
 	Note string `json:"note,omitempty"`

@@ -441,7 +441,6 @@ func (s *supervisor) packWorkspace(ctx context.Context) error {
 	if ws.Path == "" {
 		return nil
 	}
-	s.events.phase("pack")
 	f, err := os.OpenFile(s.machine.File(state.WorkspaceFile), os.O_RDWR, 0)
 	if err != nil {
 		return err
