@@ -21,7 +21,6 @@ import (
 const (
 	typeDir     = 0o040000
 	typeChar    = 0o020000
-	typeBlock   = 0o060000
 	typeRegular = 0o100000
 	typeSymlink = 0o120000
 )
@@ -64,11 +63,6 @@ func (w *Writer) Symlink(name, target string) error {
 // Mknod adds a character device.
 func (w *Writer) Mknod(name string, perm, major, minor uint32) error {
 	return w.write(header{name: name, mode: typeChar | perm&0o7777, major: major, minor: minor, nlink: 1}, nil)
-}
-
-// MknodBlock adds a block device.
-func (w *Writer) MknodBlock(name string, perm, major, minor uint32) error {
-	return w.write(header{name: name, mode: typeBlock | perm&0o7777, major: major, minor: minor, nlink: 1}, nil)
 }
 
 // Close ends the archive; it does not close the underlying writer.

@@ -31,14 +31,15 @@ func directory(path string) item {
 	return item{Entry{Path: path, Mode: unix.S_IFDIR | 0o755, MTime: time.Unix(1, 2)}, ""}
 }
 
-// random returns n bytes that are the same every time and never a hole.
+// random returns n bytes that are the same every time and never a hole. They
+// repeat, but with no block's or chunk's length.
 func random(n int) string {
 	r := rand.New(rand.NewPCG(uint64(n), 1))
-	b := make([]byte, n)
+	b := make([]byte, 10007)
 	for i := range b {
 		b[i] = byte(1 + r.IntN(255))
 	}
-	return string(b)
+	return strings.Repeat(string(b), n/len(b)+1)[:n]
 }
 
 // build writes an image of items and returns its file.
