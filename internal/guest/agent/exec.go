@@ -101,6 +101,12 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 			}
 			child, p.outs[t] = append(child, w), r
 		}
+		for _, f := range child {
+			// For who opens them by name, as /dev/stderr.
+			if err := f.Chown(m.user.UID, m.user.GID); err != nil {
+				return nil, fmt.Errorf("make pipes: %w", err)
+			}
+		}
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   req.Dir,
