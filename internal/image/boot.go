@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -212,7 +213,15 @@ func (s *Store) ensureBoot(ctx context.Context, kernelID string, report *reporte
 	if err := os.Mkdir(temp, 0o755); err != nil {
 		return err
 	}
-	if err := s.writeInitramfs(filepath.Join(temp, initramfs), info); err != nil {
+	f, err := os.OpenFile(filepath.Join(temp, initramfs), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return err
+	}
+	err = s.writeInitramfs(f, info)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return s.explainSpace(err, space{store: 64 << 20})
 	}
 	if err := publish(temp, filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -224,13 +233,8 @@ func (s *Store) ensureBoot(ctx context.Context, kernelID string, report *reporte
 
 // writeInitramfs writes the guest's first root file system: our program as
 // /init, and the modules that it loads in the order of /lib/modules/order.
-func (s *Store) writeInitramfs(path string, k KernelInfo) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	buf := bufio.NewWriterSize(f, 1<<20)
+func (s *Store) writeInitramfs(out io.Writer, k KernelInfo) error {
+	buf := bufio.NewWriterSize(out, 1<<20)
 	w := cpio.NewWriter(buf)
 	for _, dir := range []string{"dev", "proc", "sys", "lib", "lib/modules"} {
 		if err := w.Mkdir(dir, 0o755); err != nil {
@@ -262,8 +266,5 @@ func (s *Store) writeInitramfs(path string, k KernelInfo) (err error) {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	if err := buf.Flush(); err != nil {
-		return err
-	}
-	return f.Sync()
+	return buf.Flush()
 }

@@ -156,3 +156,23 @@ func nextData(f *os.File, off int64) (start, end int64, err error) {
 	}
 	return start, end, nil
 }
+
+// checkScratch finds a scratch disk that was cut short or overwritten.
+func checkScratch(f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() != plan.DiskSize {
+		return fmt.Errorf("the scratch disk has %d bytes; want %d", fi.Size(), int64(plan.DiskSize))
+	}
+	const magicAt = 1024 + 0x38 // in ext4's superblock
+	var magic [2]byte
+	if _, err := f.ReadAt(magic[:], magicAt); err != nil {
+		return err
+	}
+	if magic != [2]byte{0x53, 0xef} {
+		return errors.New("the scratch disk is not an ext4 file system")
+	}
+	return nil
+}

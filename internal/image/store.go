@@ -43,6 +43,7 @@ type Options struct {
 	BuildDir string
 
 	// CacheDir keeps downloads and package lists, such as ~/.cache/mayfly.
+	// Empty means a directory in the store.
 	CacheDir string
 
 	// Mirrors of Debian; the zero value means the host's own.
@@ -68,6 +69,9 @@ func Open(o Options) (*Store, error) {
 	lock, err := agents.Load(o.AgentsLock)
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	if o.CacheDir == "" {
+		o.CacheDir = filepath.Join(o.Dir, "cache")
 	}
 	s := &Store{opts: o, lock: lock}
 	for _, dir := range []string{dirLayers, dirKernels, dirBoot, dirScratch, dirRecipes, dirImages, dirLocks, dirTemp} {

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -96,26 +97,17 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 	if err := unix.Mkfifo(fifo, 0o644); err != nil {
 		return fmt.Errorf("make FIFO %s: %w", fifo, err)
 	}
-	// Opened for both, it opens at once, and a write does not end in EPIPE
-	// before there is a reader.
-	pipe, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var feeding sync.WaitGroup
+	defer feeding.Wait()
+	defer cancel(nil)
 	feeding.Go(func() {
-		err := base(pipe)
-		if err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := feed(ctx, fifo, base); err != nil {
 			cancel(fmt.Errorf("unpack the base: %w", err))
 		}
-		pipe.Close()
 	})
-	defer feeding.Wait()
-	defer pipe.Close()
 
-	err = b.run(ctx, []string{
+	err := b.run(ctx, []string{
 		"--variant=custom",
 		// The base has its own sources, keys and options.
 		"--skip=setup,update,cleanup/mmdebstrap",
@@ -129,6 +121,38 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 	}, w)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
+	}
+	return err
+}
+
+// feed writes the base to whoever opens the FIFO for reading.
+func feed(ctx context.Context, fifo string, base func(io.Writer) error) error {
+	var w *os.File
+	for {
+		var err error
+		// Without a reader, opening fails at once instead of waiting for one:
+		// there may never be one.
+		w, err = os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.ENXIO) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	err := base(w)
+	if stop() {
+		err = errors.Join(err, w.Close())
+	}
+	// A reader that went away has a better reason than this.
+	if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EPIPE) {
+		return nil
 	}
 	return err
 }

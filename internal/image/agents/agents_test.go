@@ -1,0 +1,238 @@
+package agents_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/agents"
+)
+
+func TestBuiltinLock(t *testing.T) {
+	lock, err := agents.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := lock.Select([]string{"opencode", "claude", "codex", "claude"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, a := range list {
+		names = append(names, a.Name)
+		if want := a.Name + " " + a.Version + " (locked)"; a.String() != want {
+			t.Errorf("String() = %q; want %q", a, want)
+		}
+	}
+	if diff := cmp.Diff([]string{"claude", "codex", "opencode"}, names); diff != "" {
+		t.Errorf("Select() (-want +got):\n%s", diff)
+	}
+	if _, err := lock.Select([]string{"clippy"}); err == nil || !strings.Contains(hint.Of(err), "claude") {
+		t.Errorf("Select(clippy) = %v, hint %q; want an error with the names that there are", err, hint.Of(err))
+	}
+}
+
+func lockFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agents.lock.json")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// entry is an agent's entry in a lock file.
+func entry(version, npm, integrity string) string {
+	return fmt.Sprintf(`{"version": 1, "agents": {"claude": {"title": "T", "version": %q, "npm": %q,
+		"integrity": %q, "size": 1, "files": ["bin", "LICENSE"], "bin": "bin/tool"}}}`, version, npm, integrity)
+}
+
+func integrity(data []byte) string {
+	sum := sha512.Sum512(data)
+	return "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func TestLoadOverride(t *testing.T) {
+	good := integrity(nil)
+	lock, err := agents.Load(lockFile(t, entry("9.9", "@x/tool@9.9", good)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lock.Agents["claude"].Version; got != "9.9" {
+		t.Errorf("version of claude = %q; want the override's", got)
+	}
+	if _, ok := lock.Agents["codex"]; !ok {
+		t.Error("an override of one agent removes the others")
+	}
+	if _, err := agents.Load(filepath.Join(t.TempDir(), "missing")); err != nil {
+		t.Errorf("Load(missing) = %v", err)
+	}
+	for _, bad := range []string{
+		"",
+		`{"version": 2, "agents": {}}`,
+		`{"version": 1, "agents": {}, "more": 1}`,
+		entry("", "tool@1", good),
+		entry("1", "tool", good),
+		entry("1", "--registry=x@1", good),
+		entry("1", "git+ssh://x@1", good),
+		entry("1", "../dir@1", good),
+		entry("1", "tool@1", "sha1-abc"),
+		entry("1", "tool@1", "sha512-abc"),
+		strings.Replace(entry("1", "tool@1", good), `"bin/tool"`, `"other"`, 1),
+		strings.Replace(entry("1", "tool@1", good), `"LICENSE"`, `"../../etc"`, 1),
+		strings.Replace(entry("1", "tool@1", good), `"claude"`, `"../claude"`, 1),
+	} {
+		if _, err := agents.Load(lockFile(t, bad)); err == nil {
+			t.Errorf("Load(%s) succeeded", bad)
+		}
+	}
+}
+
+// npmArchive is what npm pack makes, with some things that it should not.
+func npmArchive(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(gz)
+	for _, name := range []string{"package/bin/tool", "package/bin/../../../evil", "package/LICENSE", "package/README", "package/bin/link"} {
+		content, ok := files[name]
+		if !ok {
+			continue
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o6777, Uid: 1000, Size: int64(len(content))}
+		if name == "package/bin/link" {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, content, 0
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			io.WriteString(tw, content)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := gz.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// fakeNPM puts a program called npm first in PATH that packs an archive.
+func fakeNPM(t *testing.T, archive []byte) {
+	t.Helper()
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "archive"), archive, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\n" +
+		`[ "$*" = "pack --json --ignore-scripts --pack-destination $PWD @x/tool@9.9" ] || { echo "called with $*" >&2; exit 1; }` + "\n" +
+		"cp " + bin + `/archive x-tool-9.9.tgz; echo '[{"id": "@x/tool@9.9", "filename": "@x/tool-9.9.tgz"}]'` + "\n"
+	if err := os.WriteFile(filepath.Join(bin, "npm"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+func TestLayer(t *testing.T) {
+	archive := npmArchive(t, map[string]string{
+		"package/bin/tool":          "#!tool",
+		"package/bin/../../../evil": "evil",
+		"package/LICENSE":           "free",
+		"package/README":            "not needed",
+		"package/bin/link":          "/etc/passwd",
+	})
+	fakeNPM(t, archive)
+	list := selectClaude(t, integrity(archive))
+	files, err := agents.Fetch(t.Context(), list, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layer bytes.Buffer
+	if err := agents.WriteLayer(t.Context(), list, files, &layer); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	tr := tar.NewReader(&layer)
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Uid != 0 || h.Gid != 0 {
+			t.Errorf("%s belongs to %d:%d; want root", h.Name, h.Uid, h.Gid)
+		}
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%o %s %s", h.Mode, h.Name, h.Linkname)))
+	}
+	want := []string{
+		"755 opt/", "755 opt/mayfly/", "755 opt/mayfly/agents/", "755 opt/mayfly/agents/claude/", "755 opt/mayfly/agents/claude/bin/",
+		"755 opt/mayfly/agents/claude/bin/tool",
+		"755 opt/mayfly/agents/claude/LICENSE",
+		"755 usr/", "755 usr/local/", "755 usr/local/bin/",
+		"777 usr/local/bin/claude /opt/mayfly/agents/claude/bin/tool",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("layer (-want +got):\n%s", diff)
+	}
+}
+
+func selectClaude(t *testing.T, integrity string) []agents.Named {
+	t.Helper()
+	lock, err := agents.Load(lockFile(t, entry("9.9", "@x/tool@9.9", integrity)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := lock.Select([]string{"claude"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestFetchWrongArchive(t *testing.T) {
+	archive := npmArchive(t, map[string]string{"package/bin/tool": "#!evil"})
+	fakeNPM(t, archive)
+	_, err := agents.Fetch(t.Context(), selectClaude(t, integrity([]byte("another"))), t.TempDir())
+	if err == nil || hint.Of(err) == "" {
+		t.Errorf("Fetch(wrong hash) = %v, hint %q; want both", err, hint.Of(err))
+	}
+}
+
+func TestFetchWithoutNPM(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := os.Stat("/usr/sbin/npm"); err == nil {
+		t.Skip("npm is in a directory that is always searched")
+	}
+	_, err := agents.Fetch(t.Context(), selectClaude(t, integrity(nil)), t.TempDir())
+	if err == nil || !strings.Contains(hint.Of(err), "npm") {
+		t.Errorf("Fetch() = %v, hint %q; want one about npm", err, hint.Of(err))
+	}
+}
+
+func TestWriteLayerIncomplete(t *testing.T) {
+	archive := npmArchive(t, map[string]string{"package/LICENSE": "free"})
+	path := filepath.Join(t.TempDir(), "x.tgz")
+	for name, data := range map[string][]byte{"no program": archive, "no archive": []byte("html"), "cut short": archive[:len(archive)/2]} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := agents.WriteLayer(t.Context(), selectClaude(t, integrity(nil)), []string{path}, io.Discard); err == nil {
+			t.Errorf("WriteLayer(%s) succeeded", name)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package debian_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/debian"
+	"github.com/mayfly-vm/mayfly/internal/testenv"
+)
+
+func TestCheckNames(t *testing.T) {
+	if err := debian.CheckNames([]string{"g++", "libc6-dev", "python3.13", "make=4.4.1-2", "libstdc++6"}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "Make", "x", "vim-", "--yes", "a b", "a;b", "$(x)", "a`b`", "a'b", "../x", "make=$(x)", "make/sid", "a\nb"} {
+		err := debian.CheckNames([]string{"make", name})
+		unknown, ok := errors.AsType[*debian.UnknownPackageError](err)
+		if !ok || len(unknown.Names) != 1 || hint.Of(err) == "" {
+			t.Errorf("CheckNames(%q) = %v; want an error that names it, with a hint", name, err)
+		}
+	}
+}
+
+// fake puts a program called mmdebstrap first in PATH. Root is needed because
+// a normal user's builds want more than that.
+func fake(t *testing.T, script string) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+func TestBase(t *testing.T) {
+	fake(t, `echo "$SOURCE_DATE_EPOCH $TMPDIR $*"; echo "I: installing essential packages..." >&2; echo "I: main() noise" >&2`)
+	var text []string
+	b := debian.Builder{
+		Suite:   "trixie",
+		Mirrors: []string{"deb MIRROR trixie main"},
+		Dir:     t.TempDir(),
+		Text:    func(s string) { text = append(text, s) },
+	}
+	var out strings.Builder
+	if err := b.Base(t.Context(), []string{"make", "gcc"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", " --include=make,gcc ", " trixie - deb MIRROR trixie main"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("mmdebstrap was called with %q; want %q in it", out.String(), want)
+		}
+	}
+	if len(text) != 1 || text[0] != "installing essential packages" {
+		t.Errorf("text = %q; want one stage", text)
+	}
+}
+
+func TestInstall(t *testing.T) {
+	fake(t, `cat base.tar; echo " and more"`)
+	b := debian.Builder{Suite: "trixie", Dir: t.TempDir()}
+	base := func(w io.Writer) error {
+		_, err := io.WriteString(w, strings.Repeat("base", 100000))
+		return err
+	}
+	var out strings.Builder
+	if err := b.Install(t.Context(), base, []string{"make"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Repeat("base", 100000) + " and more\n"; out.String() != want {
+		t.Errorf("Install() wrote %d bytes; want the base and more, %d bytes", out.Len(), len(want))
+	}
+}
+
+func TestInstallErrors(t *testing.T) {
+	fake(t, `cat base.tar > /dev/null; echo "E: Unable to locate package frobnicate" >&2; echo "E: Unable to locate package xyzzy" >&2; exit 100`)
+	base := func(w io.Writer) error { return nil }
+	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), base, []string{"make"}, io.Discard)
+	unknown, ok := errors.AsType[*debian.UnknownPackageError](err)
+	if !ok || strings.Join(unknown.Names, " ") != "frobnicate xyzzy" {
+		t.Errorf("Install() = %v; want an error about two packages", err)
+	}
+
+	broken := errors.New("broken base")
+	err = debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), func(io.Writer) error { return broken }, nil, io.Discard)
+	if !errors.Is(err, broken) {
+		t.Errorf("Install(broken base) = %v; want %v", err, broken)
+	}
+}
+
+// Nobody reads the FIFO when mmdebstrap fails at once, or is stopped.
+func TestInstallWithoutReader(t *testing.T) {
+	base := func(w io.Writer) error {
+		_, err := io.Copy(w, zeros{})
+		return err
+	}
+	fake(t, "exit 1")
+	if err := (debian.Builder{Suite: "trixie", Dir: t.TempDir()}).Install(t.Context(), base, nil, io.Discard); err == nil {
+		t.Error("Install() succeeded")
+	}
+	fake(t, "exec sleep 60")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(ctx, base, nil, io.Discard)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Install(cancelled) = %v; want context.DeadlineExceeded", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestRemove(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "build")
+	if err := os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := debian.Remove(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("Stat(removed) = %v; want not exist", err)
+	}
+}
