@@ -115,9 +115,11 @@ func restrictFiles(c Command) error {
 	}
 	if os.Geteuid() != 0 {
 		// To write the maps of the VMM's user namespace, which is done
-		// from this thread. An ordinary user can change nothing there,
-		// and Landlock keeps other processes' memory closed.
-		if err := allow(int(ruleset), "/proc", unix.LANDLOCK_ACCESS_FS_WRITE_FILE, attr); err != nil {
+		// from this thread; package syscall opens them for both. An
+		// ordinary user can change nothing there, and Landlock keeps
+		// other processes' memory and environment closed.
+		const both = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
+		if err := allow(int(ruleset), "/proc", both, attr); err != nil {
 			return err
 		}
 	}
