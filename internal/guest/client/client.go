@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
@@ -163,8 +164,8 @@ func (f *file) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Printable returns s with everything that could control a terminal made
-// visible, and not longer than a few lines.
+// Printable returns s with everything that could control a terminal, or deceive
+// who reads it, made visible, and not longer than a few lines.
 func Printable(s string) string {
 	const most = 1000
 	if len(s) > most {
@@ -172,7 +173,9 @@ func Printable(s string) string {
 	}
 	out := make([]rune, 0, len(s))
 	for _, r := range s {
-		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 || r == '\ufffd' {
+		// Not graphic are also the characters that turn the direction of
+		// writing, which can make a name look like another.
+		if !unicode.IsGraphic(r) && r != '\n' || r == '\ufffd' {
 			r = '?'
 		}
 		out = append(out, r)

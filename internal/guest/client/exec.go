@@ -21,10 +21,11 @@ type Stdio struct {
 
 // Exec runs a program in the guest and returns its exit code, or 128 and the
 // number of the signal that ended it. An error means that the program was not
-// started (*GuestError) or that the guest was lost.
+// started (*GuestError) or that the guest was lost. Exec closes stream.
 //
 // The goroutine that reads Stdin may outlive Exec, blocked in a read.
 func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
+	defer stream.Close()
 	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpExec, Exec: req}); err != nil {
 		return 0, fmt.Errorf("start the command: %w", err)
 	}
@@ -33,8 +34,11 @@ func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
 		x.acks <- struct{}{}
 	}
 	var controls sync.WaitGroup
-	defer controls.Wait()
-	defer close(x.done)
+	defer func() {
+		close(x.done)
+		stream.Close() // ends a write that the guest does not take
+		controls.Wait()
+	}()
 	go x.sendStdin(stdio.Stdin)
 	controls.Go(func() { x.sendControls(stdio) })
 
@@ -119,9 +123,17 @@ func (x *execution) sendControls(stdio Stdio) {
 		select {
 		case <-x.done:
 			return
-		case ws := <-stdio.Resize:
+		case ws, ok := <-stdio.Resize:
+			if !ok {
+				stdio.Resize = nil
+				continue
+			}
 			err = x.send(wire.FrameResize, wire.AppendWinsize(nil, ws))
-		case sig := <-stdio.Signals:
+		case sig, ok := <-stdio.Signals:
+			if !ok {
+				stdio.Signals = nil
+				continue
+			}
 			err = x.send(wire.FrameSignal, []byte{sig})
 		}
 		if err != nil {

@@ -1,0 +1,306 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// fakeGuest returns a stream whose other end guest serves once it has read the
+// request. The real agent is tested against this package in its own; a fake
+// says what that never would.
+func fakeGuest(t testing.TB, guest func(req wire.Request, conn net.Conn)) net.Conn {
+	t.Helper()
+	host, theirs := net.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer theirs.Close()
+		var req wire.Request
+		if err := wire.ReadMessage(theirs, &req); err != nil {
+			t.Errorf("the guest read no request: %v", err)
+			return
+		}
+		guest(req, theirs)
+	})
+	t.Cleanup(func() {
+		host.Close()
+		wg.Wait()
+	})
+	return host
+}
+
+// say answers every request with the messages msgs.
+func say(msgs ...any) func(wire.Request, net.Conn) {
+	return func(_ wire.Request, conn net.Conn) {
+		for _, m := range msgs {
+			if wire.WriteMessage(conn, m) != nil {
+				return
+			}
+		}
+	}
+}
+
+func TestHello(t *testing.T) {
+	want := wire.Hello{Version: wire.Version, Kernel: "6.12", Uptime: 5}
+	if got, err := Hello(fakeGuest(t, say(want))); err != nil || got != want {
+		t.Errorf("Hello() = %v, %v; want %v, nil", got, err, want)
+	}
+	want.Version++
+	if _, err := Hello(fakeGuest(t, say(want))); err == nil {
+		t.Error("Hello() of another version = nil; want an error")
+	}
+	if _, err := Hello(fakeGuest(t, say())); !errors.Is(err, io.EOF) {
+		t.Errorf("Hello() of a guest that hangs up = %v; want %v", err, io.EOF)
+	}
+	if _, err := Hello(fakeGuest(t, say("no object"))); err == nil {
+		t.Error("Hello() of a string = nil; want an error")
+	}
+}
+
+func TestConfigure(t *testing.T) {
+	if _, err := Configure(fakeGuest(t, say(wire.Configured{Nanos: 1})), &wire.Configure{}); err != nil {
+		t.Errorf("Configure() = %v; want nil", err)
+	}
+	_, err := Configure(fakeGuest(t, say(wire.Configured{Error: "no \x1b[2Jdisk"})), &wire.Configure{})
+	var guestErr *GuestError
+	if !errors.As(err, &guestErr) || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("Configure() = %q; want a GuestError without control characters", err)
+	}
+}
+
+func TestPowerOff(t *testing.T) {
+	var op wire.Op
+	stream := fakeGuest(t, func(req wire.Request, _ net.Conn) { op = req.Op })
+	if err := PowerOff(stream); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, stream)
+	if op != wire.OpPowerOff {
+		t.Errorf("the guest was asked for %q; want %q", op, wire.OpPowerOff)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	a, b := wire.Change{Path: []byte("a")}, wire.Change{Path: []byte("b")}
+	stopped := errors.New("stopped")
+	for _, tt := range []struct {
+		name string
+		msgs []any
+		fail error // of yield
+		want int   // changes
+		err  string
+	}{
+		{"none", []any{wire.Change{End: true}}, nil, 0, ""},
+		{"two", []any{a, b, wire.Change{End: true}}, nil, 2, ""},
+		{"no end", []any{a, b}, nil, 2, "EOF"},
+		{"error", []any{a, wire.Change{End: true, Error: "disk\x07"}}, nil, 1, "disk?"},
+		{"an error without an end is none", []any{wire.Change{Error: "x"}, wire.Change{End: true}}, nil, 1, ""},
+		{"too long", []any{message(wire.MaxMessage + 1)}, nil, 0, "larger"},
+		{"stopped", []any{a, b, wire.Change{End: true}}, stopped, 1, "stopped"},
+	} {
+		got := 0
+		stream := fakeGuest(t, func(_ wire.Request, conn net.Conn) {
+			for _, m := range tt.msgs {
+				if raw, ok := m.(message); ok {
+					conn.Write([]byte{byte(raw), byte(raw >> 8), byte(raw >> 16), byte(raw >> 24)})
+				} else if wire.WriteMessage(conn, m) != nil {
+					return
+				}
+			}
+		})
+		err := Changes(stream, wire.Changes{}, func(wire.Change) error { got++; return tt.fail })
+		stream.Close()
+		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: Changes() gave %d, %v; want %d, %q", tt.name, got, err, tt.want, tt.err)
+		}
+	}
+}
+
+// message is the length of a message without a body.
+type message uint32
+
+// frame is one frame of a fake guest.
+type frame struct {
+	t       wire.FrameType
+	payload string
+}
+
+func writeFrames(conn net.Conn, frames ...frame) error {
+	fw := wire.NewFrameWriter(conn)
+	for _, f := range frames {
+		if err := fw.Write(f.t, []byte(f.payload)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestFetch(t *testing.T) {
+	start := func(path string) frame { return frame{wire.FrameFile, path} }
+	data := func(s string) frame { return frame{wire.FrameStdout, s} }
+	end := frame{wire.FrameEnd, ""}
+	for _, tt := range []struct {
+		name   string
+		frames []frame
+		err    string
+	}{
+		{"good", []frame{start("a"), data("1"), data(""), data("23"), end, start("b"), end}, ""},
+		{"another order", []frame{start("b"), end, start("a"), end}, "another file"},
+		{"the same twice", []frame{start("a"), data("123"), end, start("a"), end}, "another file"},
+		{"content first", []frame{data("123"), end}, "another file"},
+		{"one missing", []frame{start("a"), data("123"), end}, "EOF"},
+		{"cut", []frame{start("a"), data("1")}, "EOF"},
+		{"error before", []frame{{wire.FrameError, "gone"}}, "gone"},
+		{"error within", []frame{start("a"), data("1"), {wire.FrameError, "I/O"}}, "I/O"},
+		{"a frame of another kind", []frame{start("a"), {wire.FrameExit, "\x00"}}, "unexpected"},
+		{"a file within", []frame{start("a"), start("b")}, "unexpected"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := make(map[string]string)
+			open := func() (io.ReadWriteCloser, error) {
+				return fakeGuest(t, func(_ wire.Request, conn net.Conn) { writeFrames(conn, tt.frames...) }), nil
+			}
+			err := Fetch(open, []string{"a", "b"}, func(path string, content io.Reader) error {
+				b, err := io.ReadAll(content)
+				got[path] = string(b)
+				return err
+			})
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("Fetch() = %v; want %q", err, tt.err)
+			}
+			if err == nil && (got["a"] != "123" || got["b"] != "") {
+				t.Errorf("Fetch() gave %q; want a: 123, b: nothing", got)
+			}
+		})
+	}
+}
+
+// put may stop where it likes: too early, its error counts; with no error, the
+// rest is skipped.
+func TestFetchPutStops(t *testing.T) {
+	tooBig := errors.New("too big")
+	endless := func(_ wire.Request, conn net.Conn) {
+		writeFrames(conn, frame{wire.FrameFile, "a"})
+		for writeFrames(conn, frame{wire.FrameStdout, strings.Repeat("x", wire.MaxFrame)}) == nil {
+		}
+	}
+	open := func() (io.ReadWriteCloser, error) { return fakeGuest(t, endless), nil }
+	err := Fetch(open, []string{"a"}, func(_ string, content io.Reader) error {
+		if n, err := io.Copy(io.Discard, io.LimitReader(content, 1<<20)); n != 1<<20 {
+			t.Errorf("read %d bytes, %v; want %d", n, err, 1<<20)
+		}
+		return tooBig
+	})
+	if err != tooBig {
+		t.Errorf("Fetch() = %v; want %v", err, tooBig)
+	}
+
+	open = func() (io.ReadWriteCloser, error) {
+		return fakeGuest(t, func(_ wire.Request, conn net.Conn) {
+			writeFrames(conn, frame{wire.FrameFile, "a"}, frame{wire.FrameStdout, "rest"}, frame{wire.FrameEnd, ""},
+				frame{wire.FrameFile, "b"}, frame{wire.FrameEnd, ""})
+		}), nil
+	}
+	var paths []string
+	err = Fetch(open, []string{"a", "b"}, func(path string, _ io.Reader) error {
+		paths = append(paths, path)
+		return nil
+	})
+	if err != nil || len(paths) != 2 {
+		t.Errorf("Fetch() = %q, %v; want two files, nil", paths, err)
+	}
+}
+
+// Many paths, and long ones, go in several requests, each within MaxMessage.
+func TestFetchBatches(t *testing.T) {
+	var want, got []string
+	for i := range 3*fetchBatch + 1 {
+		want = append(want, fmt.Sprintf("%04d", i)+strings.Repeat("\xff", 4091))
+	}
+	requests := 0
+	open := func() (io.ReadWriteCloser, error) {
+		requests++
+		return fakeGuest(t, func(req wire.Request, conn net.Conn) {
+			for _, p := range req.Fetch.Paths {
+				writeFrames(conn, frame{wire.FrameFile, string(p)}, frame{wire.FrameEnd, ""})
+			}
+		}), nil
+	}
+	err := Fetch(open, want, func(path string, _ io.Reader) error {
+		got = append(got, path)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, want) || requests != 4 {
+		t.Errorf("Fetch() gave %d files in %d requests, %v; want %d in 4, nil", len(got), requests, err, len(want))
+	}
+}
+
+func TestFetchNoStream(t *testing.T) {
+	gone := errors.New("gone")
+	err := Fetch(func() (io.ReadWriteCloser, error) { return nil, gone }, []string{"a"}, nil)
+	if !errors.Is(err, gone) {
+		t.Errorf("Fetch() = %v; want %v", err, gone)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                               "",
+		"plain, ünïcode, 漢字\nnext":       "plain, ünïcode, 漢字\nnext",
+		"\x1b[31mred\x07\r\b\t":          "?[31mred????",
+		"\u009b2J\u0085\x7f":             "?2J??",
+		"bad \xff\xfe utf-8":             "bad ?? utf-8",
+		"\u202egnp.exe":                  "?gnp.exe",
+		"\u200bzero\u2028line\ufeffmark": "?zero?line?mark",
+	} {
+		if got := Printable(in); got != want {
+			t.Errorf("Printable(%q) = %q; want %q", in, got, want)
+		}
+	}
+	long := Printable(strings.Repeat("é\x1b", 10_000))
+	if len(long) > 1100 || strings.Contains(long, "\x1b") || !strings.HasSuffix(long, "…") {
+		t.Errorf("Printable() of 30000 bytes has %d; want about 1000, with an ellipsis", len(long))
+	}
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add("a\x1b[0m")
+	f.Add(strings.Repeat("ä", 600))
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range Printable(s) {
+			if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
+				t.Errorf("Printable(%q) holds %U", s, r)
+			}
+		}
+	})
+}
+
+// FuzzFetch plays a guest that answers a fetch with anything.
+func FuzzFetch(f *testing.F) {
+	var b bytes.Buffer
+	fw := wire.NewFrameWriter(&b)
+	fw.Write(wire.FrameFile, []byte("a"))
+	fw.Write(wire.FrameStdout, []byte("x"))
+	fw.Write(wire.FrameEnd, nil)
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		stream := struct {
+			io.Reader
+			io.Writer
+		}{bytes.NewReader(in), io.Discard}
+		fetch(stream, []string{"a", "b"}, func(_ string, content io.Reader) error {
+			if n, _ := io.Copy(io.Discard, content); n > int64(len(in)) {
+				t.Errorf("a file of %d bytes from %d", n, len(in))
+			}
+			return nil
+		})
+	})
+}
