@@ -81,7 +81,7 @@ func Main(version string, args []string, streams Streams) int {
 		return exitOK
 	}
 	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
+		return int(code) // all has been said
 	}
 	a.printError(err, a.json)
 	if usage, ok := errors.AsType[usageError](err); ok {
@@ -157,7 +157,7 @@ func (a *app) printError(err error, asJSON bool) {
 	for _, e := range flatten(err) {
 		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(e.Error(), "\n", "\nmayfly: "))
 		if reported, ok := errors.AsType[*supervisor.Error](e); ok && reported.Event.Console != "" {
-			fmt.Fprintln(a.Err, "mayfly: the console of the machine ended so:")
+			fmt.Fprintln(a.Err, "mayfly: the last words on the console of the machine:")
 			for line := range strings.SplitSeq(reported.Event.Console, "\n") {
 				fmt.Fprintln(a.Err, "  | "+line)
 			}

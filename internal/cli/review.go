@@ -90,7 +90,7 @@ func guestChanges(stream net.Conn, quiesce bool) iter.Seq2[workspace.Change, err
 			}
 			return nil
 		})
-		if err != nil && err != stopped {
+		if err != nil && !errors.Is(err, stopped) {
 			yield(workspace.Change{}, err)
 		}
 	}
@@ -211,15 +211,27 @@ func (a *app) applyChanges(ctx context.Context, m state.Machine, c *changes) (an
 		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
 		Edits: c.edits, Staging: staging, Journal: m.File(state.JournalFile),
 	})
-	if err != nil {
-		return "", err
-	}
-	a.note("applied %d of %d changes to %s", result.Applied, len(visible(c.edits)), workspace.QuotePath(c.manifest.Root))
+	// Also after an error: what was done is done.
+	a.note("applied %d of %d changes to %s", result.Applied, applicable(c.edits), workspace.QuotePath(c.manifest.Root))
 	for _, conflict := range result.Conflicts {
 		a.note("not applied: %s", conflict)
 	}
-	if len(result.Conflicts) > 0 {
+	switch {
+	case err != nil:
+		return "", err
+	case len(result.Conflicts) > 0:
 		return answerConflict, nil
 	}
 	return answerApply, nil
+}
+
+// applicable counts the edits that can be applied at all.
+func applicable(edits []workspace.Edit) int {
+	n := 0
+	for _, e := range visible(edits) {
+		if e.Skipped == "" {
+			n++
+		}
+	}
+	return n
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -119,23 +120,27 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	code, err := a.execIn(owner.Machine, p, argv, o.noTTY)
 	if err != nil {
 		if errors.Is(err, errLost) {
-			err = runError{owner.Lost(), exitMayfly}
+			err = runError{owner.Lost(lostTimeout), exitMayfly}
 		}
 		return err
 	}
-	if err := a.finish(ctx, o, owner, p); err != nil {
-		if code != 0 {
-			a.printError(err, false)
-			return exitCode(code)
-		}
-		return err
+	err = a.finish(ctx, o, owner, p)
+	if code == 0 {
+		return a.interrupted(err)
+	}
+	// The command's own failure is what scripts want to know.
+	if _, silent := errors.AsType[exitCode](err); err != nil && !silent {
+		a.printError(err, false)
 	}
 	return exitCode(code)
 }
 
+// lostTimeout bounds the wait for a supervisor to say why its machine was lost.
+const lostTimeout = 10 * time.Second
+
 // interrupted says in few words that the user ended it.
 func (a *app) interrupted(err error) error {
-	if a.signals.ctx.Err() != nil {
+	if err != nil && a.signals.ctx.Err() != nil {
 		return runError{errInterrupted, 130}
 	}
 	return err

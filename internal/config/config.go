@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
@@ -42,11 +43,12 @@ type Config struct {
 
 // Machine is the section [machine].
 type Machine struct {
-	VCPUs        int    // 8; 0: chosen for the host
-	MemoryMiB    int    // memory = "4GiB"; 0: chosen for the host
-	Engine       string // "auto" or "qemu"
-	Accel        string // "auto", "kvm" or "tcg"
-	AllowOldQEMU bool   // start even a QEMU whose emulation is known to be broken
+	VCPUs        int           // 8; 0: chosen for the host
+	MemoryMiB    int           // memory = "4GiB"; 0: chosen for the host
+	Engine       string        // "auto" or "qemu"
+	Accel        string        // "auto", "kvm" or "tcg"
+	BootTimeout  time.Duration // boot_timeout = "90s", whole seconds; 0: a bound fit for the accelerator
+	AllowOldQEMU bool          // start even a QEMU whose emulation is known to be broken
 }
 
 // Image is the section [image].

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,6 +28,7 @@ memory = "4GiB"
 engine = "qemu"
 accel = "tcg"
 allow_old_qemu = true
+boot_timeout = "90s"
 
 [image]
 base = "debian:trixie"
@@ -55,7 +57,7 @@ func TestLoadEverything(t *testing.T) {
 	}
 	want := Config{
 		Profiles: []string{"go-protobuf", "claude"},
-		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", AllowOldQEMU: true},
+		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true},
 		Image: Image{
 			Base: "debian:trixie",
 			Packages: []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep",

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -23,6 +24,7 @@ var fields = []field{
 	{"machine.memory", func(c *Config, s setting) *Error { return asMemory(s, &c.Machine.MemoryMiB) }},
 	{"machine.engine", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Engine, "auto", "qemu") }},
 	{"machine.accel", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Accel, "auto", "kvm", "tcg") }},
+	{"machine.boot_timeout", func(c *Config, s setting) *Error { return asDuration(s, &c.Machine.BootTimeout) }},
 	{"machine.allow_old_qemu", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.AllowOldQEMU) }},
 	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
 	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
@@ -341,5 +343,24 @@ func asMemory(s setting, dst *int) *Error {
 		return s.errorf("is %s; must be between %dMiB and %dGiB", shortQuote(v), MinMemoryMiB, maxMemoryMiB>>10)
 	}
 	*dst = n
+	return nil
+}
+
+const maxBootTimeout = time.Hour
+
+// asDuration reads "90s" or "2m".
+func asDuration(s setting, dst *time.Duration) *Error {
+	v, ok := s.value.(string)
+	if !ok {
+		return s.errorf("must be a string such as \"90s\", not %s", describe(s.value))
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return s.errorf("is %s; must be a time such as \"90s\" or \"2m\"", shortQuote(v))
+	}
+	if d < time.Second || d > maxBootTimeout {
+		return s.errorf("is %s; must be between 1s and %v", shortQuote(v), maxBootTimeout)
+	}
+	*dst = d
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
@@ -109,6 +110,7 @@ const (
 
 func (b *builder) machine() {
 	m := &b.plan.Machine
+	m.BootSeconds = int(b.cfg.Machine.BootTimeout / time.Second)
 	m.Engine = "qemu" // the only one yet, so also what "auto" chooses
 	if b.facts.Arch != "amd64" {
 		b.fail(fmt.Errorf("this version of mayfly runs machines on amd64 hosts only, not on %s", b.facts.Arch))
@@ -132,7 +134,7 @@ func (b *builder) machine() {
 		Isolate:   b.facts.UserNamespaces,
 	}
 	if !m.QEMU.Isolate {
-		b.note("this kernel gives no user namespaces: QEMU runs with its own sandbox only")
+		b.note("this kernel gives no user namespaces: QEMU runs without namespaces of its own")
 	}
 }
 

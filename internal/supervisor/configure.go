@@ -23,6 +23,7 @@ func (s *supervisor) configure() error {
 		return fmt.Errorf("configure the machine: %w", err)
 	}
 	defer stream.Close()
+	stream.SetDeadline(time.Now().Add(bootTimeout(s.plan.Machine)))
 	answer, err := client.Configure(stream, newConfigure(s.plan, len(s.image.Layers)))
 	if err != nil {
 		return err

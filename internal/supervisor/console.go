@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,7 +27,7 @@ type console struct {
 	tail []byte // the last lines
 }
 
-const tailBytes = 4 << 10
+const tailBytes = 16 << 10
 
 func newConsole(path string) (*console, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -80,13 +82,19 @@ func (c *console) close() {
 	c.file.Close()
 }
 
-// end returns the last lines, safe to print.
+// failure matches the first line of what a kernel says when it dies.
+var failure = regexp.MustCompile(`Kernel panic|Oops|BUG:|double fault|Unable to mount`)
+
+// end returns the last lines, or the first lines of the kernel's last words if
+// there are such, safe to print.
 func (c *console) end(lines int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	text := strings.ReplaceAll(string(c.tail), "\r", "")
 	all := strings.Split(strings.TrimSpace(text), "\n")
-	if len(all) > lines {
+	if i := slices.IndexFunc(all, failure.MatchString); i >= 0 {
+		all = all[i:min(i+lines, len(all))]
+	} else if len(all) > lines {
 		all = all[len(all)-lines:]
 	}
 	for i, line := range all {

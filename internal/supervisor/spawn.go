@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -129,11 +130,21 @@ func (o *Owner) Ready(ctx context.Context, seen func(Event)) error {
 	}
 }
 
-// Lost waits for the supervisor's end and returns why the machine was lost.
-func (o *Owner) Lost() error {
-	for range o.Events {
+// Lost waits for the supervisor's end, but not for longer than timeout, and
+// returns why the machine was lost. A hostile guest can break off a
+// conversation and live on.
+func (o *Owner) Lost(timeout time.Duration) error {
+	expired := time.After(timeout)
+	for {
+		select {
+		case _, ok := <-o.Events:
+			if !ok {
+				return o.lost()
+			}
+		case <-expired:
+			return errors.New("the guest broke off the conversation")
+		}
 	}
-	return o.lost()
 }
 
 func (o *Owner) lost() error {

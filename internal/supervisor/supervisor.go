@@ -47,7 +47,6 @@ type supervisor struct {
 
 	console *console
 	vmm     *machine.Process
-	monitor *qemu.Monitor
 	session guestSession
 
 	kept    chan struct{} // closed when the owner lets the machine live on
@@ -343,7 +342,7 @@ type consoleError struct {
 
 func (e *consoleError) Unwrap() error { return e.error }
 
-const consoleLines = 25
+const consoleLines = 12
 
 func (s *supervisor) withConsole(err error) error {
 	return &consoleError{err, s.console.end(consoleLines)}
@@ -403,6 +402,7 @@ func (s *supervisor) endVMM() {
 	s.vmm.Kill()
 }
 
+// powerOff asks the guest and then the VMM to end, each for stopTimeout.
 func (s *supervisor) powerOff() {
 	if s.session == nil || s.ended() {
 		return
@@ -416,6 +416,17 @@ func (s *supervisor) powerOff() {
 		}
 	}
 	s.log.Warn("the guest did not power off in time")
+	conn := s.vmm.Sockets[machine.Monitor]
+	conn.SetDeadline(time.Now().Add(stopTimeout))
+	monitor, err := qemu.NewMonitor(conn)
+	if err == nil {
+		err = monitor.Execute("quit", nil, nil)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err != nil || s.vmm.Wait(ctx) != nil {
+		s.log.Warn("QEMU did not quit in time", "err", err)
+	}
 }
 
 func (s *supervisor) writeStatus(phase state.Phase) error {
