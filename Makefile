@@ -33,7 +33,7 @@ test:
 	scripts/test.sh
 
 bench: build
-	$(GO) run ./internal/bench
+	$(GO) run ./cmd/mayfly-bench $(BENCHFLAGS)
 
 check: $(AGENT)
 	@test -z "$$(gofmt -l cmd internal)" || { gofmt -l cmd internal; exit 1; }

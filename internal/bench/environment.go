@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Environment is where the numbers are from. Without it they mean nothing.
+type Environment struct {
+	Time        time.Time `json:"time"`
+	Mayfly      string    `json:"mayfly"`
+	Go          string    `json:"go"`
+	CPU         string    `json:"cpu"`
+	Cores       int       `json:"cores"`
+	Kernel      string    `json:"kernel"`
+	Accelerator string    `json:"accelerator"`
+	QEMU        string    `json:"qemu"`
+	GuestKernel string    `json:"guest_kernel"`
+	LoadBefore  float64   `json:"load_before"` // average of one minute
+	LoadAfter   float64   `json:"load_after"`  // ours among it
+	// Busy is the share of all CPUs that other programs used when a part
+	// began, at worst.
+	Busy float64 `json:"busy"`
+}
+
+func environment(ctx context.Context, mayfly string) Environment {
+	e := Environment{
+		Time: time.Now().UTC().Truncate(time.Second), Go: runtime.Version(),
+		CPU: cpuModel(), Cores: runtime.NumCPU(), LoadBefore: loadAverage(),
+	}
+	if out, err := exec.CommandContext(ctx, mayfly, "version").Output(); err == nil {
+		first, _, _ := strings.Cut(string(out), "\n")
+		e.Mayfly = first
+	}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		e.Kernel = unix.ByteSliceToString(uts.Release[:])
+	}
+	// What a machine would be like. A part that needs one finds out why
+	// there is none.
+	if d, err := dryRun(ctx, mayfly, os.TempDir(), "--no-workspace"); err == nil {
+		e.Accelerator = string(d.Plan.Machine.Accelerator)
+		e.QEMU = d.Plan.Machine.QEMU.Version
+	}
+	return e
+}
+
+func (e *Environment) print(w io.Writer) {
+	fmt.Fprintf(w, "%s, %s, %d cores, Linux %s, %s\n", e.Mayfly, e.CPU, e.Cores, e.Kernel, e.Go)
+	fmt.Fprintf(w, "guests: %s, QEMU %s, Linux %s\n", e.Accelerator, e.QEMU, e.GuestKernel)
+	fmt.Fprintf(w, "load average %.2f before, %.2f after; others used at most %.0f %% of the CPUs when a part began\n", e.LoadBefore, e.LoadAfter, e.Busy*100)
+	if e.LoadBefore > 1 || e.Busy > quiet {
+		fmt.Fprintln(w, "NOT QUIET: only the ratios, and the CPU times, mean something")
+	}
+}
+
+func cpuModel() string {
+	data, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	for line := range strings.Lines(string(data)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func loadAverage() float64 {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(data), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
+}
+
+// quiet is the share of the CPUs that others may use while we measure.
+const quiet = 0.05
+
+// awaitQuiet waits until other programs use next to nothing, but no longer
+// than most. It returns the share that they used in the end. The load average
+// would not do: it remembers a minute.
+func awaitQuiet(ctx context.Context, most time.Duration, log io.Writer) (float64, error) {
+	deadline := time.Now().Add(most)
+	for said := false; ; {
+		busy, err := busyShare(ctx, time.Second)
+		if err != nil || busy <= quiet || time.Now().After(deadline) {
+			return busy, err
+		}
+		if !said {
+			fmt.Fprintf(log, "waiting at most %v for other programs to rest\n", most)
+			said = true
+		}
+	}
+}
+
+func busyShare(ctx context.Context, over time.Duration) (float64, error) {
+	idle0, all0, err := cpuTicks()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-time.After(over):
+	}
+	idle1, all1, err := cpuTicks()
+	if err != nil || all1 == all0 {
+		return 0, err
+	}
+	return 1 - float64(idle1-idle0)/float64(all1-all0), nil
+}
+
+// cpuTicks returns the idle and all times of all CPUs, proc_stat(5).
+func cpuTicks() (idle, all uint64, err error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	for i, field := range strings.Fields(string(line))[1:] {
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		const idleField, iowait, guest = 3, 4, 8
+		if i == idleField || i == iowait {
+			idle += n
+		}
+		if i < guest { // what follows is counted as user time already
+			all += n
+		}
+	}
+	return idle, all, nil
+}
+
+// statusMiB returns a field of /proc/PID/status or smaps_rollup, in MiB.
+func statusMiB(file, field string) (float64, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("%s has no %s", file, field)
+}

@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/machine"
+)
+
+func TestRow(t *testing.T) {
+	r := newRow("x", "s", []float64{3, 1, 2}, []float64{4, 2}, "").ratioAtMost(0.7)
+	if r.Ours != 2 || r.OursMin != 1 || *r.Baseline != 3 || *r.BaselineMin != 2 || *r.Ratio != 2.0/3 || !*r.Met {
+		t.Errorf("newRow = %+v; want medians 2 and 3, least 1 and 2, met", r)
+	}
+	if r := newRow("x", "s", []float64{3}, nil, "").atMost(2.9); *r.Met || r.Ratio != nil || r.Target != "≤ 2.9 s" {
+		t.Errorf("newRow = %+v; want a target that is missed, and no ratio", r)
+	}
+}
+
+func TestBare(t *testing.T) {
+	c := machine.Command{Path: "qemu", Args: []string{
+		"-L", "dir", "-nodefaults", "-sandbox", "on", "-m", "1M", "-kernel", "k", "-append", "a=-1 b", "-device", "disk",
+	}}
+	got, err := bare(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"-L", "dir", "-nodefaults", "-m", "1M", "-kernel", "k", "-append", "a=-1 b"}
+	if d := cmp.Diff(want, got.Args[:len(want)]); d != "" {
+		t.Errorf("bare(…).Args differs (-want +got):\n%s", d)
+	}
+	if _, err := bare(machine.Command{}); err == nil {
+		t.Error("bare of an empty command: no error")
+	}
+}
