@@ -44,7 +44,7 @@ func Run() error {
 	if err := mountKernel(); err != nil {
 		return err
 	}
-	order, err := readModuleOrder()
+	order, err := readModuleOrder(moduleDir)
 	if err != nil {
 		return err
 	}

@@ -49,8 +49,8 @@ func mountKernel() error {
 	return nil
 }
 
-func readModuleOrder() ([]string, error) {
-	data, err := os.ReadFile(filepath.Join(moduleDir, "order"))
+func readModuleOrder(dir string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "order"))
 	if err != nil {
 		return nil, fmt.Errorf("read the list of modules: %w", err)
 	}

@@ -48,13 +48,16 @@ func (ws *workspace) walk(emit func(wire.Change) error) error {
 
 func (ws *workspace) walkDir(dir string, emit func(wire.Change) error) error {
 	f, err := ws.upper.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed meanwhile
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	for {
 		entries, err := f.ReadDir(1000)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
@@ -115,7 +118,7 @@ func (ws *workspace) entry(name string) (wire.Change, error) {
 }
 
 func (ws *workspace) hash(name string) (size int64, sum []byte, err error) {
-	f, err := ws.upper.Open(name)
+	f, err := ws.openFile(name)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -123,6 +126,21 @@ func (ws *workspace) hash(name string) (size int64, sum []byte, err error) {
 	h := sha256.New()
 	size, err = io.Copy(h, f)
 	return size, h.Sum(nil), err
+}
+
+// openFile opens a regular file. What has taken its name meanwhile, such as a
+// fifo that nobody writes to, must not hold us up. A link is followed within
+// upper; the host knows what content it wants.
+func (ws *workspace) openFile(name string) (*os.File, error) {
+	f, err := ws.upper.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	return f, nil
 }
 
 func (ws *workspace) isOpaque(name string) (bool, error) {
@@ -169,14 +187,11 @@ func (a *agent) fetch(stream net.Conn, req *wire.Fetch) {
 }
 
 func (ws *workspace) send(out *wire.FrameWriter, name string, buf []byte) error {
-	f, err := ws.upper.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := ws.openFile(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", name)
-	}
 	for {
 		n, err := f.Read(buf)
 		if n > 0 {

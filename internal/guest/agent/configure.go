@@ -17,14 +17,15 @@ import (
 
 // machine is what a guest has become by wire.Configure.
 type machine struct {
-	user      wire.User
-	env       []string
-	workspace *workspace // nil for none
+	user       wire.User
+	credential *syscall.Credential // the user's
+	env        []string
+	workspace  *workspace // nil for none
 }
 
-func (m *machine) credential() *syscall.Credential {
-	c := &syscall.Credential{Uid: uint32(m.user.UID), Gid: uint32(m.user.GID)}
-	for _, g := range m.user.Groups {
+func credential(u wire.User) *syscall.Credential {
+	c := &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}
+	for _, g := range u.Groups {
 		c.Groups = append(c.Groups, uint32(g.GID))
 	}
 	return c
@@ -75,7 +76,7 @@ func (a *agent) configureLocked(req *wire.Configure) (*machine, error) {
 	if err := mountRoot(req); err != nil {
 		return nil, err
 	}
-	m := &machine{user: req.User}
+	m := &machine{user: req.User, credential: credential(req.User)}
 	var err error
 	if req.Workspace != nil {
 		if m.workspace, err = mountWorkspace(req); err != nil {

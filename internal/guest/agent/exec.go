@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/creack/pty"
-
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -79,9 +77,9 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 		}
 	}
 	if req.TTY != nil {
-		tty, slave, err := pty.Open()
+		tty, slave, err := openTerminal()
 		if err != nil {
-			return nil, fmt.Errorf("open a terminal: %w", err)
+			return nil, err
 		}
 		p.tty, p.stdin = tty, tty
 		p.outs[wire.FrameStdout] = tty
@@ -115,7 +113,7 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 		Sys: &syscall.SysProcAttr{
 			Setsid:     true,
 			Setctty:    req.TTY != nil, // Ctty 0: the child's standard input
-			Credential: m.credential(),
+			Credential: m.credential,
 		},
 	}
 	p.pid, p.status, err = a.reaper.start(func() (int, error) {
@@ -162,7 +160,9 @@ func (p *process) run(stream net.Conn, out *output) {
 	select {
 	case ws = <-p.status:
 	case <-inputDone:
-		// The host is gone, as a terminal that hangs up.
+		// The host is gone, as a terminal that hangs up. Who writes to it
+		// must not wait for it.
+		stream.Close()
 		ws = p.hangUp()
 	}
 	// A background process may hold the outputs open for ever. What the
@@ -240,13 +240,17 @@ func copyOut(out *output, t wire.FrameType, f *os.File) {
 	}
 }
 
-// drain sends what f holds at this moment.
+// drainLimit is more than a pipe or a terminal holds.
+const drainLimit = 1 << 20
+
+// drain sends what f holds at this moment. A background process may fill it
+// again and again, so that it need not become empty.
 func drain(out *output, t wire.FrameType, f *os.File, buf []byte) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return
 	}
-	for {
+	for sent := 0; sent < drainLimit; {
 		var n int
 		var readErr error
 		// Control, unlike Read, does not ask the deadline.
@@ -262,6 +266,7 @@ func drain(out *output, t wire.FrameType, f *os.File, buf []byte) {
 		if out.write(t, buf[:n]) != nil {
 			return
 		}
+		sent += n
 	}
 }
 
@@ -271,10 +276,6 @@ func exitCode(ws syscall.WaitStatus) byte {
 		return byte(128 + int(ws.Signal()))
 	}
 	return byte(ws.ExitStatus())
-}
-
-func setWinsize(tty *os.File, ws wire.Winsize) {
-	pty.Setsize(tty, &pty.Winsize{Rows: ws.Rows, Cols: ws.Cols})
 }
 
 // lookPath finds the program name as execvp(3) does, with dir as the directory
