@@ -168,7 +168,7 @@ const unpack = `tar -C "$1" -x --numeric-owner --xattrs --xattrs-include='*' --e
 // clean takes out what belongs to the building host or to one installation:
 // each machine gets its own.
 const clean = `cd "$1" && rm -rf etc/hostname etc/resolv.conf etc/ssh/ssh_host_* etc/.pwd.lock` +
-	` $(find var/lib/apt/lists var/cache/apt -type f ! -name lock)` +
+	` var/lib/apt/lists/* var/cache/apt/*.bin var/cache/apt/archives/*` +
 	` var/lib/dpkg/*-old var/cache/debconf/*-old var/lib/systemd/random-seed root/.bash_history` +
 	` && if [ -e etc/machine-id ]; then : > etc/machine-id; fi`
 
@@ -198,7 +198,10 @@ func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	args = append([]string{"--mode=" + mode, "--format=tar"}, args...)
+	// clean does what mmdebstrap's own clean-up of apt would do: that leaves
+	// directories whose owner depends on the mode, and without mmdebstrap's
+	// setup it would clean up the host's apt.
+	args = append([]string{"--mode=" + mode, "--format=tar", "--skip=cleanup/apt"}, args...)
 	args = append(args, b.Suite, "-")
 	args = append(args, b.Mirrors...)
 
@@ -221,6 +224,8 @@ func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
 		Env:    []string{"TMPDIR=" + b.Dir, "SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch)},
 		Stdout: w,
 		Line:   line,
+		// Its other mode has namespaces anyway.
+		OwnMounts: mode == "root",
 	})
 	switch {
 	case len(unknown) > 0:
@@ -294,7 +299,16 @@ func hasSubordinates(file string, u *user.User) error {
 
 // Remove removes a build's directory, also what a killed build left in it.
 func Remove(ctx context.Context, dir string) error {
-	err := os.RemoveAll(dir)
+	// A build mounts nothing that others see, but what a mistake would cost is
+	// the host's /dev/shm.
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(mounts), " "+dir+"/") {
+		return hint.Errorf("sudo umount --recursive "+dir, "remove %s: something is mounted in it", dir)
+	}
+	err = os.RemoveAll(dir)
 	if err == nil || os.Geteuid() == 0 {
 		return err
 	}

@@ -34,8 +34,13 @@ type Cmd struct {
 	Dir    string    // working directory; empty for this process's own
 	Env    []string  // "NAME=value", added to this process's environment
 	Stdout io.Writer // nil discards it
-	Line   func(string)
+
 	// Line, if not nil, gets every line of standard error as it comes.
+	Line func(string)
+
+	// OwnMounts hides from the rest of the system what the program mounts, and
+	// ends those mounts with it, however it ends. It needs root.
+	OwnMounts bool
 }
 
 // Error is a program that did not succeed.
@@ -85,6 +90,9 @@ func Run(ctx context.Context, c Cmd) error {
 	// Pdeathsig reaches the program alone and not its group, hence SIGTERM: it
 	// gets to stop its own children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if c.OwnMounts {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes them private, too
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	// Without WaitDelay a grandchild that keeps a pipe open would hold Wait.
 	cmd.WaitDelay = Grace
