@@ -76,11 +76,21 @@ const (
 // files.
 func (c Command) String() string {
 	var words []string
-	for _, w := range append(append([]string(nil), c.Env...), append([]string{c.Path}, c.Args...)...) {
-		if strings.ContainsAny(w, " \t\n\"'\\$`&|;<>()*?[]#~!{}") || w == "" {
-			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-		words = append(words, w)
+	for _, kv := range c.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		words = append(words, key+"="+quote(value))
+	}
+	words = append(words, quote(c.Path))
+	for _, arg := range c.Args {
+		words = append(words, quote(arg))
 	}
 	return strings.Join(words, " ")
+}
+
+// quote returns word as a shell takes it.
+func quote(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\n\"'\\$`&|;<>()*?[]#~!{}") {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -50,6 +51,9 @@ func Start(c Command, log *os.File) (*Process, error) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
 	p.cmd = cmd
+	// What we were started with ourselves, by a shell perhaps, is none of the
+	// VMM's business. Our own files are never inherited.
+	unix.CloseRange(FirstFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 
 	started := make(chan error)
 	go func() {

@@ -42,6 +42,12 @@ func NewMonitor(conn net.Conn) (*Monitor, error) {
 	if !lines.Scan() {
 		return nil, fmt.Errorf("read QEMU's greeting: %w", scanErr(lines))
 	}
+	var greeting struct {
+		QMP json.RawMessage `json:"QMP"`
+	}
+	if json.Unmarshal(lines.Bytes(), &greeting) != nil || greeting.QMP == nil {
+		return nil, errors.New("read QEMU's greeting: it is none of QMP")
+	}
 	go m.read(lines)
 	if err := m.Execute("qmp_capabilities", nil, nil); err != nil {
 		return nil, err

@@ -1,0 +1,180 @@
+package qemu
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// specs are machines of all kinds, by the name of their golden file.
+func specs() map[string]machine.Spec {
+	base := machine.Spec{
+		Machine: plan.Machine{
+			Engine: "qemu", Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 2048, TSCKHz: 2100000,
+			QEMU: plan.QEMU{Path: "/usr/bin/qemu-system-x86_64", Version: "10.0.2", Isolate: true},
+		},
+		Kernel:    "/store/kernel/vmlinux",
+		Initramfs: "/store/initramfs/0123.cpio",
+	}
+	base.Disks[plan.SlotScratch] = machine.Disk{Path: "/machines/m/scratch.img", Writable: true}
+	base.Disks[plan.SlotFirstLayer] = machine.Disk{Path: "/store/layers/base"}
+
+	noTSC := base
+	noTSC.Machine.TSCKHz = 0
+	kvm := base
+	kvm.Machine.Accelerator = plan.KVM
+	kvm.Machine.VCPUs, kvm.Machine.MemoryMiB = 8, 4096
+	full := base
+	for i := range plan.MaxLayers {
+		full.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: fmt.Sprintf("/store/layers/%d", i)}
+	}
+	full.Disks[plan.SlotWorkspace] = machine.Disk{Path: "/machines/m/work,space.img"}
+	private := base
+	private.Machine.QEMU = plan.QEMU{
+		Path: "/data/qemu/usr/bin/qemu-system-x86_64", DataDirs: []string{"/data/qemu/usr/share/qemu", "/data/qemu/usr/share/seabios"},
+		ModuleDir: "/data/qemu/usr/lib/qemu",
+	}
+	bare := base
+	bare.Disks = [plan.DiskSlots]machine.Disk{}
+	return map[string]machine.Spec{
+		"tcg": base, "tcg-unknown-tsc": noTSC, "kvm": kvm, "full": full, "private-qemu": private, "bare": bare,
+	}
+}
+
+// format prints a command so that a difference reads well.
+func format(c machine.Command) string {
+	var b strings.Builder
+	for _, kv := range c.Env {
+		fmt.Fprintln(&b, kv)
+	}
+	fmt.Fprintln(&b, c.Path)
+	for _, arg := range c.Args {
+		if strings.HasPrefix(arg, "-") {
+			fmt.Fprintf(&b, "\n%s", arg)
+		} else {
+			fmt.Fprintf(&b, " %s", arg)
+		}
+	}
+	b.WriteString("\n\n")
+	for i, f := range c.Files {
+		mode := "read"
+		if f.Writable {
+			mode = "write"
+		}
+		if f.Socket != "" {
+			mode = "socket"
+		}
+		fmt.Fprintf(&b, "descriptor %d: %s %s%s\n", machine.FirstFile+i, mode, f.Path, f.Socket)
+	}
+	fmt.Fprintf(&b, "isolate: %v\nreadable: %s\nwritable: %s\n", c.Isolate, c.Readable, c.Writable)
+	return b.String()
+}
+
+func TestCommand(t *testing.T) {
+	for name, spec := range specs() {
+		golden := filepath.Join("testdata", name+".txt")
+		got := format(Command(spec))
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(want), got); d != "" {
+			t.Errorf("%s differs (-want +got; go test -update writes it):\n%s", golden, d)
+		}
+	}
+}
+
+// The VMM gets its disks open: it needs no path of them, and could not open one.
+func TestCommandNamesNoDisk(t *testing.T) {
+	for name, spec := range specs() {
+		c := Command(spec)
+		words := slices.Concat(c.Args, c.Env, c.Readable, c.Writable)
+		for slot, disk := range spec.Disks {
+			if disk.Path == "" {
+				continue
+			}
+			for _, w := range words {
+				if strings.Contains(w, disk.Path) || strings.Contains(w, filepath.Dir(disk.Path)+"/") {
+					t.Errorf("%s: %q names the disk of slot %d", name, w, slot)
+				}
+			}
+			i := slices.IndexFunc(c.Files, func(f machine.File) bool { return f.Path == disk.Path })
+			if i < 0 || c.Files[i].Writable != disk.Writable {
+				t.Errorf("%s: the disk of slot %d is not among the open files, as it is to be opened", name, slot)
+			}
+		}
+	}
+}
+
+// Only the scratch disk is writable, for the file and for the device.
+func TestCommandReadOnly(t *testing.T) {
+	for name, spec := range specs() {
+		c := Command(spec)
+		writable := 0
+		for _, f := range c.Files {
+			if f.Writable {
+				writable++
+			}
+		}
+		for _, arg := range c.Args {
+			if strings.Contains(arg, "read-only=off") {
+				writable--
+			}
+			if strings.Contains(arg, "read-only=off") && !strings.Contains(arg, "node-name=slot0,") {
+				t.Errorf("%s: %q is writable; want slot 0 only", name, arg)
+			}
+		}
+		if writable != 0 {
+			t.Errorf("%s: files and devices differ in what is writable", name)
+		}
+	}
+}
+
+// What is saved of one machine fits all of them: the devices never differ.
+func TestCommandDevicesAreFixed(t *testing.T) {
+	devices := func(c machine.Command) (devs []string) {
+		for i, arg := range c.Args {
+			if arg == "-device" || arg == "-chardev" && strings.HasPrefix(c.Args[i+1], "socket") {
+				devs = append(devs, c.Args[i+1])
+			}
+		}
+		return devs
+	}
+	want := devices(Command(specs()["bare"]))
+	if n := len(want); n != 3+4+plan.DiskSlots {
+		t.Errorf("%d devices and sockets; want 3 sockets, 4 devices and %d disks", n, plan.DiskSlots)
+	}
+	for name, spec := range specs() {
+		if d := cmp.Diff(want, devices(Command(spec))); d != "" {
+			t.Errorf("%s: other devices than a bare machine (-bare +%s):\n%s", name, name, d)
+		}
+	}
+}
+
+func TestKernelParameters(t *testing.T) {
+	m := plan.Machine{Accelerator: plan.TCG, TSCKHz: 2100000}
+	if got := kernelParameters(m); !strings.Contains(got, "tsc_early_khz=2100000 lpj=8400000 ") {
+		t.Errorf("kernelParameters(%+v) = %q; want the rate of the time stamp counter", m, got)
+	}
+	m.Accelerator = plan.KVM
+	if got := kernelParameters(m); strings.Contains(got, "tsc") {
+		t.Errorf("kernelParameters(%+v) = %q; want nothing of a time stamp counter", m, got)
+	}
+}
