@@ -111,13 +111,19 @@ func (s Store) Create(p plan.Plan) (Machine, *Lock, error) {
 }
 
 func (s Store) fill(dir string, p plan.Plan) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	// Locked before it has its name: who clears leftovers away must not get
+	// in between.
+	name := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make machine %s: %w", p.Name, err)
 	}
 	lock := &Lock{f}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return lock, fmt.Errorf("lock machine %s: %w", p.Name, err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return lock, fmt.Errorf("make machine %s: %w", p.Name, err)
 	}
 	return lock, WriteJSON(filepath.Join(dir, PlanFile), p)
 }
@@ -201,6 +207,12 @@ func (m Machine) TryLock() (*Lock, error) {
 	}
 	for range 20 {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			if !m.isLock(f) {
+				// The machine was removed while we waited, and
+				// another may have its name.
+				f.Close()
+				return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrNotFound)
+			}
 			return &Lock{f}, nil
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -209,15 +221,28 @@ func (m Machine) TryLock() (*Lock, error) {
 	return nil, fmt.Errorf("lock machine %s: %w", m.Name, ErrAlive)
 }
 
+// isLock reports whether f is the machine's lock still.
+func (m Machine) isLock(f *os.File) bool {
+	ours, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(m.File(lockFile))
+	return err == nil && os.SameFile(ours, now)
+}
+
 // Remove deletes the machine's directory. The caller holds its lock. The name
 // is free at once, and what a kill leaves is a leftover.
 func (m Machine) Remove() error {
-	dead := filepath.Join(filepath.Dir(m.Dir), newPrefix+"dead-"+strings.TrimPrefix(m.Name, newPrefix)+fmt.Sprintf("-%d", time.Now().UnixNano()))
-	if err := os.Rename(m.Dir, dead); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	dead := m.Dir
+	if !strings.HasPrefix(m.Name, newPrefix) {
+		dead = filepath.Join(filepath.Dir(m.Dir), fmt.Sprintf("%sdead-%s-%d", newPrefix, m.Name, time.Now().UnixNano()))
+		if err := os.Rename(m.Dir, dead); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return fmt.Errorf("remove machine %s: %w", m.Name, err)
 		}
-		return fmt.Errorf("remove machine %s: %w", m.Name, err)
 	}
 	if err := os.RemoveAll(dead); err != nil {
 		return fmt.Errorf("remove machine %s: %w", m.Name, err)
