@@ -49,7 +49,7 @@ func (r Root) configure(ctx context.Context) error {
 	for _, f := range []struct{ name, text string }{
 		{"status", ""}, // dpkg's list of installed packages: none
 		{filepath.Join("sources", sourcesFile), r.sources(keyring)},
-		{configFile, r.config(hostSettings(ctx))},
+		{configFile, r.config(HostSettings(ctx))},
 	} {
 		if err := replace(filepath.Join(r.Dir, f.name), f.text); err != nil {
 			return err
@@ -123,8 +123,8 @@ func (r Root) config(settings string) string {
 // that does not check dates does so because its mirror is a snapshot.
 var hostSetting = regexp.MustCompile(`^Acquire::(?:(?i:https?|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date))(?:::[A-Za-z0-9:._/-]+)? "[^"\\]*";$`)
 
-// hostSettings returns the host's own settings of that kind, in apt's syntax.
-func hostSettings(ctx context.Context) string {
+// HostSettings returns the host's own settings of that kind, in apt's syntax.
+func HostSettings(ctx context.Context) string {
 	out, err := output(exec.CommandContext(ctx, "apt-config", "dump"))
 	if err != nil {
 		return "" // then there is no apt either; update will say so

@@ -268,8 +268,9 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 			"deb " + archive + " " + b.want.suite + " main",
 			"deb " + archive + " " + b.want.suite + "-updates main",
 		},
-		Dir:  dir,
-		Text: func(text string) { b.report.event(PhaseBuild, artifact, text) },
+		AptConfig: apt.HostSettings(ctx),
+		Dir:       dir,
+		Text:      func(text string) { b.report.event(PhaseBuild, artifact, text) },
 	}
 	if b.mirrors.Security != "" {
 		d.Mirrors = append(d.Mirrors, "deb "+b.mirrors.Security+" "+b.want.suite+"-security main")

@@ -170,12 +170,11 @@ func (a account) options() Options {
 }
 
 // run runs a child, tells on about its events, and returns how it ended.
-func (a account) run(t *testing.T, c child, on func(Event, *os.Process)) (child, error) {
-	t.Helper()
+func (a account) run(c child, on func(Event, *os.Process)) (child, error) {
 	c.Options = a.options()
 	text, err := json.Marshal(c)
 	if err != nil {
-		t.Fatal(err)
+		return child{}, err
 	}
 	cmd := exec.Command(filepath.Join(a.dir, "child"))
 	cmd.Env = append(slices.Clone(a.env), childVariable+"="+string(text))
@@ -184,10 +183,10 @@ func (a account) run(t *testing.T, c child, on func(Event, *os.Process)) (child,
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return child{}, err
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return child{}, err
 	}
 	var last string
 	lines := bufio.NewScanner(out)
@@ -199,15 +198,16 @@ func (a account) run(t *testing.T, c child, on func(Event, *os.Process)) (child,
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		return c, err
+		return child{}, err
 	}
-	if err := json.Unmarshal([]byte(last), &c); err != nil {
-		t.Fatalf("child said %q: %v", last, err)
+	var done child
+	if err := json.Unmarshal([]byte(last), &done); err != nil {
+		return child{}, fmt.Errorf("child said %q: %w", last, err)
 	}
-	if c.Error != "" {
-		return c, errors.New(c.Error)
+	if done.Error != "" {
+		return done, errors.New(done.Error)
 	}
-	return c, nil
+	return done, nil
 }
 
 func diffIDs(im Image) []string {
@@ -232,7 +232,7 @@ func TestBuild(t *testing.T) {
 	for i := range results {
 		wg.Go(func() {
 			started := make(map[string]bool)
-			c, err := root.run(t, child{Do: "ensure", Image: pi}, func(e Event, _ *os.Process) {
+			c, err := root.run(child{Do: "ensure", Image: pi}, func(e Event, _ *os.Process) {
 				if e.Phase == PhaseBuild {
 					started[e.Artifact] = true
 				}
@@ -268,7 +268,7 @@ func TestBuild(t *testing.T) {
 
 	t.Run("user", func(t *testing.T) {
 		a := userAccount(t)
-		c, err := a.run(t, child{Do: "ensure", Image: pi}, nil)
+		c, err := a.run(child{Do: "ensure", Image: pi}, nil)
 		if err != nil {
 			t.Fatalf("Ensure() = %v", err)
 		}
@@ -404,7 +404,7 @@ func TestBuildInterrupted(t *testing.T) {
 				a = userAccount(t)
 			}
 			signalled := false
-			_, err := a.run(t, child{Do: "ensure", Image: trixie}, func(e Event, p *os.Process) {
+			_, err := a.run(child{Do: "ensure", Image: trixie}, func(e Event, p *os.Process) {
 				if !signalled && e.Artifact == RoleBase && e.Text == tt.at {
 					signalled = true
 					time.Sleep(100 * time.Millisecond) // into the middle of it
@@ -421,7 +421,7 @@ func TestBuildInterrupted(t *testing.T) {
 				checkEmpty(t, filepath.Join(a.options().Dir, dirTemp))
 			}
 			waitForProcesses(t, build)
-			if _, err := a.run(t, child{Do: "prune"}, nil); err != nil {
+			if _, err := a.run(child{Do: "prune"}, nil); err != nil {
 				t.Errorf("Prune() = %v", err)
 			}
 			checkEmpty(t, build)
@@ -475,4 +475,42 @@ func waitForProcesses(t *testing.T, dir string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Errorf("still running after 20 s: %s", left)
+}
+
+// A disk that fills up during a build is reported as one that was too full
+// before it, and nothing of the build is left.
+func TestBuildDiskFull(t *testing.T) {
+	testenv.NeedVM(t)
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("mounts a small file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := Open(Options{Dir: dir, BuildDir: t.TempDir(), Agent: []byte("guest program")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &builder{Store: s, report: newReporter(nil)}
+	r := recipe{Role: RoleBase}
+	build := func() error {
+		_, err := b.once(t.Context(), r, space{store: 1 << 20}, func() (string, error) {
+			return s.addLayer(t.Context(), r, writeTar(strings.Repeat("x", 16<<20)))
+		})
+		return err
+	}
+	err = build()
+	if full, ok := errors.AsType[*NoSpaceError](err); !ok || full.Dir != dir || hint.Of(err) == "" {
+		t.Errorf("build on a small disk = %v, hint %q; want a *NoSpaceError and a hint", err, hint.Of(err))
+	}
+	checkFiles(t, s, nil)
+	// And before, when it is known to be too much.
+	_, err = s.Ensure(t.Context(), trixie, nil)
+	if _, ok := errors.AsType[*NoSpaceError](err); !ok {
+		t.Errorf("Ensure() on a small disk = %v; want a *NoSpaceError", err)
+	}
 }

@@ -189,12 +189,21 @@ func (d *differ) header(h *tar.Header) error {
 		return nil
 	}
 	d.written[h.Name] = true
-	out := *h
-	out.Format = tar.FormatPAX // of what it was, and reproducible
-	out.Uname, out.Gname = "", ""
-	out.AccessTime, out.ChangeTime = out.ModTime, out.ModTime
-	out.PAXRecords = xattrs(h)
-	out.Xattrs = nil //lint:ignore SA1019 replaced by PAXRecords
+	// Nothing that is not compared: no names of users, no further times.
+	out := tar.Header{
+		Format:     tar.FormatPAX,
+		Typeflag:   h.Typeflag,
+		Name:       h.Name,
+		Linkname:   h.Linkname,
+		Size:       h.Size,
+		Mode:       h.Mode,
+		Uid:        h.Uid,
+		Gid:        h.Gid,
+		ModTime:    h.ModTime,
+		Devmajor:   h.Devmajor,
+		Devminor:   h.Devminor,
+		PAXRecords: xattrs(h),
+	}
 	if h.Typeflag == tar.TypeDir {
 		out.Name += "/"
 	}
