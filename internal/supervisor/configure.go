@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -83,17 +82,4 @@ func readSmall(name string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, limit))
-}
-
-// lastLine returns ": " and the last line of a log, or nothing.
-func lastLine(name string) string {
-	data, err := readSmall(name, 64<<10)
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	if last := lines[len(lines)-1]; last != "" {
-		return ": " + client.Printable(last)
-	}
-	return ""
 }

@@ -45,7 +45,9 @@ type supervisor struct {
 	log     *slog.Logger
 	events  *events
 
-	console *console
+	console *output
+	vmmLog  *output
+	outputs sync.WaitGroup // the goroutines that fill both
 	vmm     *machine.Process
 	session guestSession
 
@@ -258,20 +260,29 @@ func (s *supervisor) startVMM() error {
 	if n := len(s.image.Layers); n == 0 || n > plan.MaxLayers {
 		return fmt.Errorf("the image has %d layers; a machine takes 1 to %d", n, plan.MaxLayers)
 	}
-	log, err := os.OpenFile(s.machine.File(state.VMMLogFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	var err error
+	if s.console, err = newOutput(s.machine.File(state.ConsoleFile)); err != nil {
+		return err
+	}
+	if s.vmmLog, err = newOutput(s.machine.File(state.VMMLogFile)); err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	if s.console, err = newConsole(s.machine.File(state.ConsoleFile)); err != nil {
-		return err
-	}
+	s.outputs.Go(func() {
+		s.vmmLog.copy(r)
+		r.Close()
+	})
 	command := qemu.Command(NewSpec(s.machine, s.plan, s.image))
 	s.log.Debug("start the virtual machine monitor", "command", command.String())
-	if s.vmm, err = machine.Start(command, log); err != nil {
+	s.vmm, err = machine.Start(command, w)
+	w.Close()
+	if err != nil {
 		return err
 	}
-	go s.console.copy(s.vmm.Sockets[machine.Console])
+	s.outputs.Go(func() { s.console.copy(s.vmm.Sockets[machine.Console]) })
 	return s.writeStatus(state.Starting)
 }
 
@@ -351,11 +362,12 @@ func (s *supervisor) withConsole(err error) error {
 // explain returns the error for a VMM that ended by itself.
 func (s *supervisor) explain(what string) error {
 	err := errors.New(what)
-	if vmmErr := s.vmm.Err(); vmmErr != nil {
-		err = fmt.Errorf("%s: qemu: %w%s", what, vmmErr, lastLine(s.machine.File(state.VMMLogFile)))
+	vmmErr := s.vmm.Err()
+	// Nobody writes any more, but the last words may still be on their way.
+	s.outputs.Wait()
+	if vmmErr != nil {
+		err = fmt.Errorf("%s: qemu: %w: %s", what, vmmErr, s.vmmLog.end(1))
 	}
-	// What the kernel said last may still be on its way.
-	time.Sleep(50 * time.Millisecond)
 	return s.withConsole(err)
 }
 
@@ -365,8 +377,10 @@ func (s *supervisor) end(err error) {
 	if s.vmm != nil {
 		s.endVMM()
 	}
-	if s.console != nil {
-		s.console.close()
+	for _, o := range []*output{s.console, s.vmmLog} {
+		if o != nil {
+			o.close()
+		}
 	}
 	kept := false
 	select {
