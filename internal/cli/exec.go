@@ -91,7 +91,12 @@ func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (i
 	if len(argv) == 0 {
 		req.Argv = []string{p.Guest.User.Shell}
 	}
-	stdio := client.Stdio{Stdin: a.In, Stdout: a.Out, Stderr: a.Err}
+	in, err := newInput(a.In)
+	if err != nil {
+		return 0, runError{err, exitMayfly}
+	}
+	defer in.stop()
+	stdio := client.Stdio{Stdin: in, Stdout: a.Out, Stderr: a.Err}
 	if !noTTY && isTerminal(a.In) && isTerminal(a.Out) {
 		restore, err := a.attachTerminal(req, &stdio)
 		if err != nil {

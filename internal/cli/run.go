@@ -52,6 +52,12 @@ it was not found.`,
   mayfly run --dry-run`,
 		Args: usageArgs(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case o.discard && o.apply:
+				return usageError{errors.New("--apply and --discard exclude each other")}
+			case o.discard && o.keep:
+				return usageError{errors.New("--discard and --keep exclude each other")}
+			}
 			return a.run(cmd.Context(), &o, args, cmd.Flags().Changed)
 		},
 	}
@@ -64,8 +70,6 @@ it was not found.`,
 	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running when the command has ended")
-	cmd.MarkFlagsMutuallyExclusive("apply", "discard")
-	cmd.MarkFlagsMutuallyExclusive("discard", "keep")
 	return cmd
 }
 
@@ -74,17 +78,17 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if err != nil {
 		return err
 	}
+	if p.Workspace.Path != "" {
+		if err := workspace.Check(p.Workspace.Path); err != nil {
+			return usageError{err}
+		}
+	}
 	store, err := a.images()
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
 		return a.printPlan(p, store)
-	}
-	if p.Workspace.Path != "" {
-		if err := workspace.Check(p.Workspace.Path); err != nil {
-			return err
-		}
 	}
 	a.debug("accelerator %s: %s", p.Machine.Accelerator, p.Machine.Reason)
 	for _, note := range p.Notes {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mayfly-vm/mayfly/internal/cli"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
@@ -30,7 +33,7 @@ func TestMain(m *testing.M) {
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "dead": dead, "old": old},
 		Setup: fence,
 	})
 }
@@ -57,25 +60,47 @@ func fence(env *testscript.Env) error {
 	)
 }
 
-// exits CODE COMMAND… runs the command, which is to exit with that code.
+// exits CODES COMMAND… runs the command, which is to exit with one of the codes,
+// separated by commas.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND…")
-	}
-	want, err := strconv.Atoi(args[0])
-	if err != nil {
-		ts.Fatalf("exits: %v", err)
+		ts.Fatalf("usage: exits CODES COMMAND…")
 	}
 	code := 0
-	err = ts.Exec(args[1], args[2:]...)
+	err := ts.Exec(args[1], args[2:]...)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
 	} else if err != nil {
 		ts.Fatalf("%v", err)
 	}
-	if code != want {
-		ts.Fatalf("exit code %d; want %d", code, want)
+	if !slices.Contains(strings.Split(args[0], ","), strconv.Itoa(code)) {
+		ts.Fatalf("exit code %d; want %s", code, args[0])
 	}
+}
+
+// dead NAME makes what a machine leaves when the power fails.
+func dead(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dead NAME")
+	}
+	p := plan.Plan{Version: plan.Version, Name: args[0], Workspace: plan.Workspace{Path: ts.Getenv("HOME") + "/project", Mode: "copy"}}
+	store, err := state.Open(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mayfly"))
+	ts.Check(err)
+	m, lock, err := store.Create(p)
+	ts.Check(err)
+	defer lock.Release()
+	ts.Check(state.WriteJSON(m.File(state.StatusFile), state.Status{Phase: state.Running, Kept: true}))
+	ts.Check(os.WriteFile(m.File(state.ConsoleFile), []byte("a guest's last words\x1b[31m\n"), 0o600))
+	ts.Check(os.WriteFile(m.File(state.ScratchFile), nil, 0o600))
+}
+
+// old FILE makes the file an hour older.
+func old(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: old FILE")
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	ts.Check(os.Chtimes(ts.MkAbs(args[0]), hourAgo, hourAgo))
 }
 
 // What needs machines. A script gets the host's images and QEMU, and a home of

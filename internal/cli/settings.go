@@ -35,7 +35,7 @@ type settings struct {
 	noWorkspace bool
 	exclude     []string
 
-	vcpus        string
+	vcpus        int64
 	memory       string
 	accel        string
 	bootTimeout  string
@@ -53,7 +53,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
 	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no directory at all")
 	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `pattern`, such as node_modules or *.log (repeatable)")
-	f.StringVar(&s.vcpus, "vcpus", "", "`number` of virtual CPUs")
+	f.Int64Var(&s.vcpus, "vcpus", 0, "`number` of virtual CPUs")
 	f.StringVarP(&s.memory, "memory", "m", "", "memory `size`, such as 4GiB")
 	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
 	f.StringVar(&s.bootTimeout, "boot-timeout", "", "the guest must answer within this `time`, such as 90s")

@@ -83,9 +83,7 @@ func (c *Command) Run() Result {
 func (c *Command) Start() {
 	h := c.host
 	h.t.Helper()
-	argv := append(slices.Clone(h.Prefix), h.Program)
-	argv = append(argv, c.Args...)
-	c.cmd = exec.Command(argv[0], argv[1:]...)
+	c.cmd = exec.Command(h.Program, c.Args...)
 	c.cmd.Dir = h.Dir
 	if c.Dir != "" {
 		c.cmd.Dir = c.Dir
@@ -99,7 +97,7 @@ func (c *Command) Start() {
 	if c.Stderr != nil {
 		c.cmd.Stderr = c.Stderr
 	}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !c.Session, Setsid: c.Session, Setctty: c.Session}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !c.Session, Setsid: c.Session, Setctty: c.Session, Credential: h.Credential}
 	// What copies the output is not to wait for somebody who inherited it.
 	c.cmd.WaitDelay = 10 * time.Second
 	if err := c.cmd.Start(); err != nil {

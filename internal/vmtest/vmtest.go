@@ -60,10 +60,10 @@ type Host struct {
 	State string // mayfly's own state directory
 	Env   []string
 
-	// Program is the mayfly binary. Prefix comes before it, such as
-	// "runuser -u somebody --".
-	Program string
-	Prefix  []string
+	// Program is the mayfly binary. It runs as Credential, or as who runs
+	// the tests.
+	Program    string
+	Credential *syscall.Credential
 
 	t testing.TB
 }
@@ -113,6 +113,7 @@ func Env(t testing.TB) []string {
 		"XDG_DATA_HOME=" + cmp.Or(os.Getenv(StoreVariable), os.Getenv("XDG_DATA_HOME"), filepath.Join(home, ".local/share")),
 		"XDG_CACHE_HOME=" + cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(home, ".cache")),
 		"LANG=C.UTF-8",
+		"GORACE=atexit_sleep_ms=0", // else every command takes a second more
 	}
 	// What a mirror, a proxy or a private registry needs.
 	for _, kv := range os.Environ() {

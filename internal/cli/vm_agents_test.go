@@ -1,0 +1,48 @@
+package cli_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// The agents' own programs run in a machine. None of them reaches its service
+// from there; how far they come without tells enough.
+func TestAgents(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	// The command alone chooses the profile.
+	r := h.Run(0, "run", "--keep", "--name", "agents", "--profile", "codex,opencode", "--", "claude", "--version")
+	if !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(r.Stdout) {
+		t.Errorf("claude --version = %q", r.Stdout)
+	}
+	if !strings.Contains(r.Stderr, "claude (the command claude)") {
+		t.Errorf("the profile is not explained: %s", r.Stderr)
+	}
+	for _, agent := range []string{"claude", "codex", "opencode"} {
+		if !regexp.MustCompile(`(?m)^mayfly: agent ` + agent + ` \d+\.\d+\.\d+`).MatchString(r.Stderr) {
+			t.Errorf("the version of %s is not shown: %s", agent, r.Stderr)
+		}
+	}
+	for agent, want := range map[string]string{
+		"codex":    `^codex-cli \d+\.\d+\.\d+\n$`,
+		"opencode": `^\d+\.\d+\.\d+\n$`,
+	} {
+		if got := h.Run(0, "exec", "agents", "--", agent, "--version").Stdout; !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%s --version = %q; want %s", agent, got, want)
+		}
+	}
+	// As root it refuses with "cannot be used with root/sudo privileges"
+	// before anything else, and so shows that the test can tell.
+	const prompt = "timeout 60 %s claude --dangerously-skip-permissions -p hi 2>&1 </dev/null || true"
+	refusal := "cannot be used with root"
+	if got := h.Run(0, "exec", "agents", "--", "sh", "-c", strings.Replace(prompt, "%s", "sudo", 1)).Stdout; !strings.Contains(got, refusal) {
+		t.Errorf("as root claude says %q; want its refusal", got)
+	}
+	if got := h.Run(0, "exec", "agents", "--", "sh", "-c", strings.Replace(prompt, "%s", "", 1)).Stdout; strings.Contains(got, refusal) || got == "" {
+		t.Errorf("as the user claude says %q; want it to work", got)
+	}
+	h.Run(0, "rm", "agents")
+}

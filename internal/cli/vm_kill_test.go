@@ -1,0 +1,190 @@
+package cli_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// status reads what the supervisor of h's only machine wrote down; it is empty
+// until then.
+func status(h *vmtest.Host) (name string, st state.Status) {
+	names := h.Machines()
+	if len(names) != 1 || strings.HasPrefix(names[0], ".") {
+		return "", st
+	}
+	if state.ReadJSON(h.File(names[0], state.StatusFile), &st) != nil {
+		return "", state.Status{}
+	}
+	return names[0], st
+}
+
+// kill kills one of the processes behind a machine, as nothing can prevent.
+func kill(t *testing.T, victim string, c *vmtest.Command, st state.Status) {
+	t.Helper()
+	switch victim {
+	case "cli":
+		c.Signal(syscall.SIGKILL)
+	case "supervisor":
+		if !st.Supervisor.Kill() {
+			t.Fatal("the supervisor is gone already")
+		}
+	case "vmm":
+		if !st.VMM.Kill() {
+			t.Fatal("the VMM is gone already")
+		}
+	}
+}
+
+// Whatever is killed, and whenever: mayfly says so, and after gc nothing of the
+// machine is left; the directory is as it was.
+func TestKill(t *testing.T) {
+	vmtest.Lock(t)
+	for _, victim := range []string{"cli", "supervisor", "vmm"} {
+		for _, moment := range []string{"boot", "command"} {
+			t.Run(victim+" during "+moment, func(t *testing.T) {
+				h := vmtest.New(t)
+				makeFiles(t, h.Dir, 100, "old")
+				before := hashTree(t, h.Dir)
+				c := h.Mayfly("run", "--apply", "--no-detect", "--", "sh", "-c", "echo new > file00000; echo ready; sleep 1000")
+				c.Start()
+				var st state.Status
+				if moment == "boot" {
+					c.Until("the boot", func() bool {
+						_, st = status(h)
+						return st.VMM.PID > 0
+					})
+				} else {
+					c.Printed("ready\n")
+					_, st = status(h)
+				}
+				kill(t, victim, c, st)
+				r := c.Wait()
+				switch {
+				case victim == "cli" && r.Code != 128+9:
+					t.Errorf("exit code %d; want that of the kill", r.Code)
+				case victim != "cli" && moment == "command" && r.Code != 125:
+					t.Errorf("exit code %d; want 125\n%s", r.Code, r.Stderr)
+				case victim != "cli" && r.Code == 0:
+					t.Error("exit code 0 of a machine that was lost")
+				case victim != "cli" && !strings.Contains(r.Stderr, "mayfly: error: "):
+					t.Errorf("no error is reported: %q", r.Stderr)
+				}
+				h.Run(0, "gc")
+				if d := cmp.Diff(before, hashTree(t, h.Dir)); d != "" {
+					t.Errorf("the directory changed (-before +after):\n%s", d)
+				}
+			})
+		}
+	}
+}
+
+// makeFiles makes n files, all with the same content.
+func makeFiles(t *testing.T, dir string, n int, content string) {
+	t.Helper()
+	for i := range n {
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("file%05d", i)), content)
+	}
+}
+
+// Killed while changes are applied, each file is old or new as a whole, and no
+// other file appears.
+func TestKillDuringApply(t *testing.T) {
+	vmtest.Lock(t)
+	const files = 4000
+	oldText, newText := strings.Repeat("old\n", 300), strings.Repeat("new!\n", 400)
+	for _, victim := range []string{"cli", "supervisor", "vmm"} {
+		t.Run(victim, func(t *testing.T) {
+			h := vmtest.New(t)
+			makeFiles(t, h.Dir, files, oldText)
+			c := h.Mayfly("run", "--apply", "--no-detect", "--", "sh", "-c",
+				"awk 'BEGIN { for (i = 0; i < 400; i++) print \"new!\" }' > /tmp/new; for f in file*; do cat /tmp/new > $f; done; mkdir dir; for i in 1 2 3; do cp /tmp/new dir/$i; done")
+			c.Start()
+			// The staging of the contents needs the machine, the
+			// journal is written once they are here.
+			moment := state.StagingDir
+			if victim == "cli" {
+				moment = state.JournalFile
+			}
+			var st state.Status
+			c.Until("the apply", func() bool {
+				var name string
+				if name, st = status(h); name == "" {
+					return false
+				}
+				_, err := os.Stat(h.File(name, moment))
+				return err == nil
+			})
+			kill(t, victim, c, st)
+			r := c.Wait()
+			if r.Code == 0 {
+				t.Logf("%s was killed too late to be noticed", victim)
+			}
+			h.Run(0, "gc")
+
+			var oldFiles, newFiles, others int
+			entries, err := os.ReadDir(h.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if e.Name() == "dir" {
+					continue
+				}
+				switch text := readFile(t, filepath.Join(h.Dir, e.Name())); {
+				case !strings.HasPrefix(e.Name(), "file"):
+					t.Errorf("left over: %s", e.Name())
+				case text == oldText:
+					oldFiles++
+				case text == newText:
+					newFiles++
+				default:
+					others++
+				}
+			}
+			t.Logf("exit code %d; %d files are old, %d new", r.Code, oldFiles, newFiles)
+			if others != 0 || oldFiles+newFiles != files {
+				t.Errorf("%d files are old, %d new and %d something else; want %d old or new", oldFiles, newFiles, others, files)
+			}
+			if victim != "cli" && r.Code != 0 && newFiles != 0 {
+				t.Errorf("%d files are new, though not all contents had come", newFiles)
+			}
+			made, err := os.ReadDir(filepath.Join(h.Dir, "dir"))
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			for _, e := range made {
+				if text := readFile(t, filepath.Join(h.Dir, "dir", e.Name())); text != newText {
+					t.Errorf("dir/%s holds %d bytes; want the new content or no file", e.Name(), len(text))
+				}
+			}
+		})
+	}
+}
+
+// A signal while the machine boots ends it all at once.
+func TestInterruptBoot(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	c := h.Mayfly("run", "--no-detect", "--", "true")
+	c.Start()
+	c.Until("the boot", func() bool {
+		_, st := status(h)
+		return st.VMM.PID > 0
+	})
+	c.Signal(os.Interrupt)
+	if r := c.Wait(); r.Code != 130 || !strings.Contains(r.Stderr, "interrupted") {
+		t.Errorf("exit code %d, stderr %q; want 130, interrupted", r.Code, r.Stderr)
+	}
+	if left := h.Leftovers(); left != "" {
+		t.Errorf("left after the interrupt:\n%s", left)
+	}
+}

@@ -1,0 +1,273 @@
+package cli_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// makeRepository makes a git repository of over a thousand files in dir.
+func makeRepository(t *testing.T, dir string) {
+	t.Helper()
+	for i := range 1200 {
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("src/pkg%02d/file%02d.txt", i/40, i%40)), fmt.Sprintf("file %d\n%s", i, strings.Repeat("some text\n", i%50)))
+	}
+	writeFile(t, filepath.Join(dir, "build.sh"), "#!/bin/sh\necho built\n")
+	writeFile(t, filepath.Join(dir, ".gitignore"), "*.log\n")
+	writeFile(t, filepath.Join(dir, "ignored.log"), "not in git, but in the workspace\n")
+	writeFile(t, filepath.Join(dir, "name with ä\n newline"), "odd\n")
+	if err := os.Symlink("src/pkg00", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{
+		{"init", "-q"}, {"add", "."},
+		{"-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "-q", "-m", "all"},
+		{"gc", "-q"},
+	} {
+		cmd := exec.Command("git", argv...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", argv, err, out)
+		}
+	}
+}
+
+// hashTree returns what every entry below dir is.
+func hashTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	tree := make(map[string]string)
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		content := ""
+		switch {
+		case fi.Mode().IsRegular():
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			content = fmt.Sprintf("%x", sha256.Sum256(data))
+		case fi.Mode()&fs.ModeSymlink != 0:
+			if content, err = os.Readlink(name); err != nil {
+				return err
+			}
+		}
+		rel, err := filepath.Rel(dir, name)
+		tree[rel] = fi.Mode().String() + " " + content
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func copyTree(t *testing.T, src string) string {
+	t.Helper()
+	dst := filepath.Join(t.TempDir(), "copy")
+	if out, err := exec.Command("cp", "-a", src, dst).CombinedOutput(); err != nil {
+		t.Fatalf("copy %s: %v\n%s", src, err, out)
+	}
+	return dst
+}
+
+// onHost runs a script in dir on the host.
+func onHost(t *testing.T, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-ec", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// edits is work as an agent does it. It gives the same result wherever it is
+// done.
+const edits = `
+umask 022
+echo more >> src/pkg01/file01.txt
+sed -i 's/some/any/' src/pkg02/file02.txt
+echo new > src/pkg03/new.txt
+mkdir -p deep/er/dir && echo x > deep/er/dir/file
+rm src/pkg04/file04.txt
+rm -r src/pkg05
+mv src/pkg06/file06.txt src/pkg06/moved.txt
+mv src/pkg07 src/moved
+chmod 755 src/pkg08/file08.txt
+chmod +x build.sh
+rm src/pkg09/file09.txt && mkdir src/pkg09/file09.txt && echo in > src/pkg09/file09.txt/inside
+rm -r src/pkg10 && echo flat > src/pkg10
+ln -s file01.txt src/pkg01/symlink
+ln -sfn src/pkg01 link
+: > src/pkg11/empty.txt
+: > src/pkg11/file11.txt
+printf 'odd\n' > "name with \"quotes\" and \\"
+rm name*newline
+echo '#!/bin/sh' > .git/hooks/post-commit
+# Nothing of these is a change.
+touch src/pkg12/file12.txt
+mv src/pkg13/file13.txt x && mv x src/pkg13/file13.txt
+cp src/pkg14/file14.txt x && mv x src/pkg14/file14.txt
+echo gone > src/pkg15/temporary && rm src/pkg15/temporary
+`
+
+// What changed in a machine comes back exactly, and nothing else does.
+func TestWorkspace(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	makeRepository(t, h.Dir)
+	before := hashTree(t, h.Dir)
+	twin := copyTree(t, h.Dir)
+	onHost(t, twin, edits)
+	want := hashTree(t, twin)
+
+	r := h.Run(0, "run", "--keep", "--name", "w", "--", "git", "status", "--porcelain")
+	if r.Stdout != "" {
+		t.Errorf("git status is not clean in the machine:\n%s", vmtest.Clip(r.Stdout))
+	}
+	if got := paths(t, h.Run(0, "diff", "--json", "w").Stdout); len(got) > 0 {
+		t.Errorf("after git status alone these differ: %q", got)
+	}
+
+	h.Run(0, "exec", "w", "--", "sh", "-ec", edits)
+	diff := paths(t, h.Run(0, "diff", "--json", "w").Stdout)
+	for _, line := range []string{
+		"M src/pkg01/file01.txt", "A src/pkg03/new.txt", "D src/pkg04/file04.txt", "A src/pkg06/moved.txt",
+		"D src/pkg06/file06.txt", "M src/pkg08/file08.txt", "M build.sh", "A .git/hooks/post-commit",
+	} {
+		if !slices.Contains(diff, line) {
+			t.Errorf("diff lists no %q", line)
+		}
+	}
+	for _, line := range diff {
+		for _, same := range []string{"pkg12", "pkg13", "pkg14", "pkg15", "ignored.log"} {
+			if strings.Contains(line, same) {
+				t.Errorf("diff lists %q, which did not change", line)
+			}
+		}
+	}
+	if d := cmp.Diff(before, hashTree(t, h.Dir)); d != "" {
+		t.Fatalf("the directory changed before apply (-before +after):\n%s", d)
+	}
+
+	h.Run(0, "apply", "w")
+	if d := cmp.Diff(want, hashTree(t, h.Dir)); d != "" {
+		t.Fatalf("after apply the directory is not as if the work had been done in it (-want +got):\n%s", d)
+	}
+
+	// A file that both sides changed is the host's.
+	writeFile(t, filepath.Join(h.Dir, "src/pkg20/file20.txt"), "the host's\n")
+	h.Run(0, "exec", "w", "--", "sh", "-ec", "echo guest > src/pkg20/file20.txt; echo guest > src/pkg21/file21.txt")
+	r = h.Run(1, "apply", "w")
+	if !strings.Contains(r.Stderr, "src/pkg20/file20.txt") {
+		t.Errorf("apply does not name the conflict: %s", r.Stderr)
+	}
+	for name, content := range map[string]string{"20/file20": "the host's\n", "21/file21": "guest\n"} {
+		if got := readFile(t, filepath.Join(h.Dir, "src/pkg"+name+".txt")); got != content {
+			t.Errorf("%s holds %q; want %q", name, got, content)
+		}
+	}
+	h.Run(0, "rm", "w")
+}
+
+// paths returns the lines "OP path" of diff --json.
+func paths(t *testing.T, text string) []string {
+	t.Helper()
+	var edits []struct{ Op, Path string }
+	if err := json.Unmarshal([]byte(text), &edits); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	var lines []string
+	for _, e := range edits {
+		lines = append(lines, e.Op+" "+e.Path)
+	}
+	return lines
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// At a terminal the user is asked.
+func TestReview(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	c := h.Terminal("run", "--no-detect", "--", "sh", "-c", "stty -a | grep -o ' rows [0-9]*'; echo from a guest > file")
+	c.Expect("rows 24")
+	c.Expect("apply these changes? [yes/no/keep]")
+	c.Type("what?\n")
+	c.Expect("apply these changes? [yes/no/keep]")
+	c.Type("y\n")
+	if r := c.Wait(); r.Code != 0 {
+		t.Errorf("exit code %d; want 0\n%s", r.Code, c.Screen())
+	}
+	if got := readFile(t, filepath.Join(h.Dir, "file")); got != "from a guest\n" {
+		t.Errorf("the file holds %q", got)
+	}
+
+	c = h.Terminal("run", "--no-detect", "--", "sh", "-c", "echo again > file; exit 4")
+	c.Expect("apply these changes?")
+	c.Type("k\n")
+	c.Expect("is kept")
+	if r := c.Wait(); r.Code != 4 {
+		t.Errorf("exit code %d; want 4\n%s", r.Code, c.Screen())
+	}
+	name := h.Machine()
+	if got := h.Run(0, "exec", name, "--", "cat", "file").Stdout; got != "again\n" {
+		t.Errorf("in the kept machine the file holds %q", got)
+	}
+	if got := readFile(t, filepath.Join(h.Dir, "file")); got != "from a guest\n" {
+		t.Errorf("the file holds %q", got)
+	}
+	h.Run(0, "apply", name)
+	if got := readFile(t, filepath.Join(h.Dir, "file")); got != "again\n" {
+		t.Errorf("after apply the file holds %q", got)
+	}
+	h.Run(0, "rm", name)
+}
+
+// Two machines work on one directory at once, and know nothing of each other,
+// nor of one that was.
+func TestTwoMachines(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	writeFile(t, filepath.Join(h.Dir, "file"), "original\n")
+	first := h.Mayfly("run", "--keep", "--name", "one", "--no-detect", "--", "sh", "-ec",
+		"echo one > file; sudo sh -c 'echo x > /etc/marker; rm /usr/bin/less'; cat file")
+	second := h.Mayfly("run", "--keep", "--name", "two", "--no-detect", "--", "sh", "-ec",
+		"echo two > file; test -e /usr/bin/less; test ! -e /etc/marker; cat file")
+	first.Start()
+	second.Start()
+	for c, want := range map[*vmtest.Command]string{first: "one\n", second: "two\n"} {
+		if r := c.Wait(); r.Code != 0 || r.Stdout != want {
+			t.Errorf("exit code %d, stdout %q; want 0 and %q\n%s", r.Code, r.Stdout, want, r.Stderr)
+		}
+	}
+	h.Run(0, "exec", "two", "--", "sh", "-ec", "test ! -e /etc/marker; grep two file")
+	h.Run(0, "rm", "one")
+	h.Run(0, "rm", "--force", "two")
+	// The root file system of the first is gone, too.
+	h.Run(0, "run", "--no-detect", "--", "sh", "-ec", "test -e /usr/bin/less; test ! -e /etc/marker; grep original file")
+}

@@ -1,0 +1,111 @@
+package vmtest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/testenv"
+)
+
+// NewUser makes an account on this computer, for the time of t, and returns it
+// as a user of mayfly with nothing but what a new account has: the images are
+// its own.
+func NewUser(t testing.TB) *Host {
+	t.Helper()
+	testenv.NeedRoot(t)
+	for _, tool := range []string{"useradd", "userdel", "usermod"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("makes a user account: %v", err)
+		}
+	}
+	// Not in t.TempDir, whose parent is closed to others.
+	root, err := os.MkdirTemp("/var/tmp", "mayfly-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("mayfly%d", os.Getpid())
+	home := filepath.Join(root, name)
+	run(t, "useradd", "--create-home", "--home-dir", home, "--shell", "/bin/bash", name)
+	t.Cleanup(func() { run(t, "userdel", name) })
+	if ids, err := os.ReadFile("/etc/subuid"); err != nil || !strings.Contains("\n"+string(ids), "\n"+name+":") {
+		run(t, "usermod", "--add-subuids", "900000-965535", "--add-subgids", "900000-965535", name)
+	}
+	account, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, uidErr := strconv.Atoi(account.Uid)
+	gid, gidErr := strconv.Atoi(account.Gid)
+	if uidErr != nil || gidErr != nil {
+		t.Fatalf("the account has the ids %s and %s", account.Uid, account.Gid)
+	}
+
+	h := &Host{
+		Dir:        filepath.Join(home, "project"),
+		Home:       home,
+		State:      filepath.Join(home, ".local/state/mayfly"),
+		Program:    filepath.Join(root, "mayfly"),
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
+		t:          t,
+	}
+	if err := os.Mkdir(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(h.Dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	copyProgram(t, h.Program)
+	for _, kv := range Env(t) {
+		if !strings.HasPrefix(kv, "XDG_") {
+			h.Env = append(h.Env, kv)
+		}
+	}
+	h.Env = append(h.Env, "HOME="+home, "USER="+name, "LOGNAME="+name, "SHELL=/bin/bash")
+	t.Cleanup(func() { h.check() })
+	return h
+}
+
+func run(t testing.TB, argv ...string) {
+	t.Helper()
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
+	}
+}
+
+// copyProgram copies mayfly, which is where only its owner can come.
+func copyProgram(t testing.TB, name string) {
+	t.Helper()
+	path, err := exec.LookPath("mayfly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	if _, err := io.Copy(dst, src); err != nil {
+		t.Fatal(err)
+	}
+}
