@@ -10,8 +10,8 @@
 // made from (OCI's diff_id), read-only, and as long as every other disk of a
 // machine: plan.DiskSize, of which only the beginning takes space.
 //
-// The sub-packages make the contents (debian, agents, kernel, diff) and the
-// formats (erofs, cpio); this one decides what to make, and keeps it. It starts
+// The sub-packages make the contents (debian, agents, kernel, diff), write the
+// formats (erofs, cpio) and run programs (tool); this one decides what to make, and keeps it. It starts
 // no machine and knows nothing of one; callers say what is in use.
 package image
 
@@ -97,7 +97,7 @@ func (s *Store) Ensure(ctx context.Context, pi plan.Image, progress Progress) (I
 		return Image{}, fmt.Errorf("image: %w", err)
 	}
 	report := newReporter(progress)
-	release, err := s.acquire(ctx, storeLock, false, report.waiting("store"))
+	release, err := s.acquire(ctx, storeLock, false, report.waitingFor("store", "waiting for another mayfly that cleans up the images"))
 	if err != nil {
 		return Image{}, fmt.Errorf("image: %w", err)
 	}

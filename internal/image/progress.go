@@ -44,5 +44,9 @@ func (r *reporter) event(phase Phase, artifact, text string) {
 
 // waiting returns a function for acquire.
 func (r *reporter) waiting(artifact string) func() {
-	return func() { r.event(PhaseWait, artifact, "waiting for another mayfly that builds it") }
+	return r.waitingFor(artifact, "waiting for another mayfly that builds it")
+}
+
+func (r *reporter) waitingFor(artifact, text string) func() {
+	return func() { r.event(PhaseWait, artifact, text) }
 }

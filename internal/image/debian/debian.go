@@ -200,7 +200,7 @@ func aptOptions() []string {
 
 // run runs mmdebstrap.
 func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
-	mode, err := mode()
+	mode, err := rootMode()
 	if err != nil {
 		return err
 	}
@@ -270,8 +270,8 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// mode returns the way in which mmdebstrap gets to be root.
-func mode() (string, error) {
+// rootMode returns the way in which mmdebstrap gets to be root.
+func rootMode() (string, error) {
 	if os.Geteuid() == 0 {
 		return "root", nil
 	}
