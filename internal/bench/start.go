@@ -141,7 +141,7 @@ func (b *bench) runTrue(ctx context.Context, dir string) *exec.Cmd {
 // devices but the control port, its sandbox and its namespaces.
 func bare(c machine.Command) (machine.Command, error) {
 	kept := []string{"-L", "-no-user-config", "-nodefaults", "-display", "-no-reboot", "-machine", "-accel", "-cpu", "-smp", "-m", "-kernel", "-initrd", "-append"}
-	out := machine.Command{Path: c.Path, Env: c.Env}
+	out := machine.Command{Path: c.Path, Env: c.Env, Readable: c.Readable, Writable: c.Writable}
 	for i := 0; i < len(c.Args); {
 		n := 1
 		if i+1 < len(c.Args) && c.Args[i+1][0] != '-' {
