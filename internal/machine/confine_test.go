@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,30 @@ func TestConfineFiles(t *testing.T) {
 				t.Errorf("it could: %v; want %v\n%s", got, tt.want, out)
 			}
 		})
+	}
+}
+
+// The first thread stands for our process: confined as a VMM is, it would be
+// open to that.
+func TestFirstThreadStaysFree(t *testing.T) {
+	before := procStatus(t, os.Getpid())
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			p, err := Start(script("exit 0"), os.Stderr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			p.Err()
+		})
+	}
+	wg.Wait()
+	after := procStatus(t, os.Getpid())
+	for _, field := range []string{"NoNewPrivs", "CapBnd"} {
+		if before[field] != after[field] {
+			t.Errorf("%s of the first thread became %s; want %s", field, after[field], before[field])
+		}
 	}
 }
 
