@@ -44,7 +44,8 @@ func (r *reaper) start(fork func() (pid int, err error)) (int, <-chan syscall.Wa
 	return pid, status, nil
 }
 
-func (r *reaper) reap() {
+// reap collects the children that have ended, and reports whether any is left.
+func (r *reaper) reap() (left bool) {
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
@@ -52,7 +53,7 @@ func (r *reaper) reap() {
 			continue
 		}
 		if err != nil || pid <= 0 {
-			return
+			return err == nil
 		}
 		r.mu.Lock()
 		if status, ok := r.waiting[pid]; ok {
@@ -63,14 +64,18 @@ func (r *reaper) reap() {
 	}
 }
 
+// killTimeout bounds the wait for processes that hang in the kernel.
+const killTimeout = time.Second
+
 // killAll kills every process but this one and the kernel's, and waits until
-// those that can die are dead.
+// those that can die are dead. kill(2) cannot tell when that is: it counts the
+// kernel's threads. But whoever is killed becomes our child when its parent
+// dies, so that nobody is left when we have no child.
 func (r *reaper) killAll() {
-	for range 100 {
-		if err := unix.Kill(-1, unix.SIGKILL); err != nil {
-			return // ESRCH: nobody is left
+	for deadline := time.Now().Add(killTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		unix.Kill(-1, unix.SIGKILL)
+		if !r.reap() {
+			return
 		}
-		r.reap()
-		time.Sleep(5 * time.Millisecond)
 	}
 }
