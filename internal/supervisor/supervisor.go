@@ -215,7 +215,12 @@ func (s *supervisor) start(ctx context.Context) error {
 		return err
 	}
 	s.events.phase("configure")
-	if err := s.configure(); err != nil {
+	stop := context.AfterFunc(ctx, func() { s.session.Close() })
+	err = s.configure()
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		if s.ended() {
 			return s.explain("the machine ended while it was configured")
 		}
@@ -281,6 +286,13 @@ func (s *supervisor) startVMM() error {
 	w.Close()
 	if err != nil {
 		return err
+	}
+	// The VMM shares its limits with the thread of ours that started it, and
+	// through that one could read and write our memory, as the same user.
+	// Not earlier: package syscall writes the maps of the VMM's user namespace
+	// through /proc, which this closes to us.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("close our memory to other processes: %w", err)
 	}
 	s.outputs.Go(func() { s.console.copy(s.vmm.Sockets[machine.Console]) })
 	return s.writeStatus(state.Starting)
@@ -423,6 +435,9 @@ func (s *supervisor) powerOff() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
+	// A guest that reads nothing blocks who opens a stream or writes to it.
+	stop := context.AfterFunc(ctx, func() { s.session.Close() })
+	defer stop()
 	if stream, err := s.session.Open(); err == nil {
 		client.PowerOff(stream)
 		if s.vmm.Wait(ctx) == nil {
