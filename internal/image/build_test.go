@@ -111,9 +111,17 @@ func userAccount(t *testing.T) account {
 		t.Fatalf("useradd: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("userdel", name).CombinedOutput(); err != nil {
-			t.Errorf("userdel: %v: %s", err, out)
+		// It refuses as long as the user has processes, which after a kill may
+		// be a moment longer than they have files.
+		var out []byte
+		var err error
+		for range 100 {
+			if out, err = exec.Command("userdel", name).CombinedOutput(); err == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
+		t.Errorf("userdel: %v: %s", err, out)
 	})
 	u, err := user.Lookup(name)
 	if err != nil {
