@@ -107,9 +107,18 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 	defer os.RemoveAll(b.dir)
 
 	env := environment(ctx, b.mayfly)
+	locked := false
 	for _, p := range parts() {
 		if b.parts != "" && !strings.Contains(b.parts, p.letter) {
 			continue
+		}
+		if p.vm && !locked {
+			release, err := lockVM(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
+			locked = true
 		}
 		if err := b.measure(ctx, p, &env); err != nil {
 			return fmt.Errorf("measure %s: %w", p.what, err)
@@ -123,13 +132,6 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 
 // measure runs one part on a machine that is as quiet as it gets.
 func (b *bench) measure(ctx context.Context, p part, env *Environment) error {
-	if p.vm {
-		release, err := lockVM(ctx)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
 	busy, err := awaitQuiet(ctx, b.wait, b.log)
 	if err != nil {
 		return err

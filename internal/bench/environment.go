@@ -51,6 +51,9 @@ func environment(ctx context.Context, mayfly string) Environment {
 	if d, err := dryRun(ctx, mayfly, os.TempDir(), "--no-workspace"); err == nil {
 		e.Accelerator = string(d.Plan.Machine.Accelerator)
 		e.QEMU = d.Plan.Machine.QEMU.Version
+		if img, err := lookUp(d.Plan); err == nil {
+			e.GuestKernel = img.Kernel.Version
+		}
 	}
 	return e
 }
