@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"sync"
@@ -73,7 +74,10 @@ func Spawn(exe string, m state.Machine, lock *state.Lock) (*Owner, error) {
 	if err == nil {
 		defer log.Close()
 		cmd := exec.Command(exe, Command, m.Dir)
-		// Nothing of the caller's environment is the machine's business.
+		// Nothing of the caller's environment is the machine's business,
+		// nor are the files that a shell started us with: a machine that is
+		// kept would keep a lock or a pipe of its script, too.
+		unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 		cmd.Dir = "/"
 		cmd.Stdout, cmd.Stderr = log, log
