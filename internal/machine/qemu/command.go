@@ -127,6 +127,8 @@ func kernelParameters(m plan.Machine) string {
 		// The guest is thrown away as a whole: protecting its processes
 		// from leftovers in memory only costs time.
 		"init_on_alloc=0",
+		// The kernel would test its ciphers at every start.
+		"cryptomgr.notests",
 		"random.trust_cpu=on",
 	}
 	if m.Accelerator == plan.TCG && m.TSCKHz > 0 {
