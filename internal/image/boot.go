@@ -171,13 +171,17 @@ func (s *Store) addKernel(k *kernel.Kernel, from []string, temp string) (id stri
 	return info.ID, publish(temp, to)
 }
 
+// bootVersion goes up when the same kernel and the same guest program give
+// another initramfs.
+const bootVersion = 2
+
 // bootPath returns where the initramfs of a kernel and our guest program is.
 func (s *Store) bootPath(kernelID string) (string, error) {
 	k, err := key(struct {
 		Format int
 		Kernel string
 		Agent  [sha256.Size]byte
-	}{formatVersion, kernelID, sha256.Sum256(s.opts.Agent)})
+	}{bootVersion, kernelID, sha256.Sum256(s.opts.Agent)})
 	return s.path(dirBoot, k, initramfs), err
 }
 
@@ -255,7 +259,7 @@ func (s *Store) writeInitramfs(out io.Writer, k KernelInfo) error {
 		if err != nil {
 			return err
 		}
-		if err := w.WriteFile("lib/modules/"+name, 0o644, data); err != nil {
+		if err := w.WriteFile("lib/modules/"+name, 0o644, kernel.Unsigned(data)); err != nil {
 			return err
 		}
 		fmt.Fprintln(&order, name)
