@@ -1,0 +1,87 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+)
+
+// end ends everything and reports err. Unless the machine was kept and is
+// dead, which its user may want to look at, its directory goes too.
+func (s *supervisor) end(err error) {
+	if s.vmm != nil {
+		s.endVMM()
+	}
+	for _, o := range []*output{s.console, s.vmmLog} {
+		if o != nil {
+			o.close()
+		}
+	}
+	kept := false
+	select {
+	case <-s.kept:
+		kept = err != nil
+	default:
+	}
+	if !kept {
+		if cleanErr := Clean(s.machine); cleanErr != nil && err == nil {
+			err = cleanErr
+		}
+	}
+	if err != nil {
+		e := Event{Error: err.Error(), Hint: hint.Of(err)}
+		if ce, ok := errors.AsType[*consoleError](err); ok {
+			e.Console = ce.console
+		}
+		s.events.send(e)
+	}
+}
+
+// endVMM ends the VMM. A machine that is thrown away has nothing to save: only
+// one that was kept gets the ladder of guest, VMM and kill.
+func (s *supervisor) endVMM() {
+	select {
+	case <-s.kept:
+		s.powerOff()
+	default:
+	}
+	if s.session != nil {
+		s.session.Close()
+	}
+	s.vmm.Kill()
+}
+
+// powerOff asks the guest and then the VMM to end, each for stopTimeout.
+func (s *supervisor) powerOff() {
+	if s.session == nil || s.ended() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	// A guest that reads nothing blocks who opens a stream or writes to it.
+	stop := context.AfterFunc(ctx, func() { s.session.Close() })
+	defer stop()
+	if stream, err := s.session.Open(); err == nil {
+		client.PowerOff(stream)
+		if s.vmm.Wait(ctx) == nil {
+			return
+		}
+	}
+	s.log.Warn("the guest did not power off in time")
+	conn := s.vmm.Sockets[machine.Monitor]
+	conn.SetDeadline(time.Now().Add(stopTimeout))
+	monitor, err := qemu.NewMonitor(conn)
+	if err == nil {
+		err = monitor.Execute("quit", nil, nil)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err != nil || s.vmm.Wait(ctx) != nil {
+		s.log.Warn("QEMU did not quit in time", "err", err)
+	}
+}
