@@ -1,0 +1,209 @@
+package policy
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// documents returns the repository's Markdown files, by path.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	docs := make(map[string]string)
+	for _, f := range tree(t) {
+		if strings.HasSuffix(f.path, ".md") && !strings.Contains(f.path, "testdata/") {
+			docs[f.path] = string(f.data)
+		}
+	}
+	if len(docs) < 5 {
+		t.Fatalf("only %d documents found", len(docs))
+	}
+	return docs
+}
+
+// there reports whether the repository has a file or directory of that path.
+func there(name string) bool {
+	_, err := os.Stat(filepath.Join(root, filepath.FromSlash(name)))
+	return err == nil
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+func TestLinks(t *testing.T) {
+	for name, text := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") || target == "" {
+				continue
+			}
+			if resolved := path.Join(path.Dir(name), target); path.IsAbs(target) || !there(resolved) {
+				t.Errorf("%s: a link to %s, which does not exist", name, m[1])
+			}
+		}
+	}
+}
+
+// testNames returns the test functions and subtests of each directory with Go
+// files: "TestX" and `"name of a subtest"`, with the quotes.
+func testNames(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	fset := token.NewFileSet()
+	names := make(map[string]map[string]bool)
+	for _, f := range tree(t) {
+		if !f.isGo() || !f.isTest() {
+			continue
+		}
+		if names[f.dir()] == nil {
+			names[f.dir()] = make(map[string]bool)
+		}
+		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv == nil {
+					names[f.dir()][n.Name.Name] = true
+				}
+			case *ast.CallExpr:
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Run" && len(n.Args) == 2 {
+					if lit, ok := n.Args[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
+						names[f.dir()][lit.Value] = true
+					}
+				}
+			}
+			return true
+		})
+	}
+	return names
+}
+
+// A test is named in the documents as `internal/plan.TestGolden`, with words in
+// parentheses behind it: VM, and its subtests in quotes.
+var (
+	testRef  = regexp.MustCompile("`((?:internal|cmd)/[a-z0-9/-]+)\\.((?:Test|Fuzz|Benchmark)\\w+)`(?:\\s+\\(([^)]*)\\))?")
+	quoted   = regexp.MustCompile(`"[^"]+"`)
+	fileRef  = regexp.MustCompile("`((?:internal|cmd|docs|scripts)/[A-Za-z0-9_/.-]+\\.(?:go|txtar|md|sh|json|txt|S))`")
+	benchRef = regexp.MustCompile("row\\s+`([^`]+)`")
+)
+
+func TestNamedTestsExist(t *testing.T) {
+	names := testNames(t)
+	found := 0
+	for doc, text := range documents(t) {
+		for _, m := range testRef.FindAllStringSubmatch(text, -1) {
+			found++
+			dir, name := m[1], m[2]
+			if !names[dir][name] {
+				t.Errorf("%s: there is no %s in %s", doc, name, dir)
+			}
+			for _, sub := range quoted.FindAllString(m[3], -1) {
+				if !names[dir][sub] {
+					t.Errorf("%s: %s.%s has no subtest %s", doc, dir, name, sub)
+				}
+			}
+		}
+		for _, m := range fileRef.FindAllStringSubmatch(text, -1) {
+			if !there(m[1]) {
+				t.Errorf("%s: there is no file %s", doc, m[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names of tests found", found)
+	}
+}
+
+// Rows of the benchmarks are literals.
+func TestNamedBenchmarkRowsExist(t *testing.T) {
+	var source strings.Builder
+	for _, f := range tree(t) {
+		if f.dir() == "internal/bench" && f.isGo() && !f.isTest() {
+			source.Write(f.data)
+		}
+	}
+	for doc, text := range documents(t) {
+		for _, m := range benchRef.FindAllStringSubmatch(text, -1) {
+			name, _, _ := strings.Cut(m[1], ": memory")
+			if !strings.Contains(source.String(), strconv.Quote(m[1])) && !strings.Contains(source.String(), strconv.Quote(name)) {
+				t.Errorf("%s: internal/bench has no row %q", doc, m[1])
+			}
+		}
+	}
+}
+
+// Every promise has a proof or says that it has none, and is found by its
+// number.
+func TestSpecification(t *testing.T) {
+	text := string(readFile(t, "SPECIFICATION.md"))
+	starts := regexp.MustCompile(`(?m)^(\d+)\. |^\| (\d+) \|`).FindAllStringSubmatchIndex(text, -1)
+	if len(starts) < 10 {
+		t.Fatalf("only %d promises found", len(starts))
+	}
+	for i, at := range starts {
+		end := len(text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		promise := text[at[0]:end]
+		number := strings.Trim(text[at[0]:at[1]], "|. ")
+		if number != strconv.Itoa(i+1) {
+			t.Errorf("promise %s; want %d", number, i+1)
+		}
+		if !testRef.MatchString(promise) && !benchRef.MatchString(promise) && !strings.Contains(promise, "[no test yet]") {
+			t.Errorf("promise %s names no test: %s", number, promise)
+		}
+	}
+}
+
+// A decision is a page with a number and its title, and in the list.
+func TestDecisions(t *testing.T) {
+	index := string(readFile(t, "docs/adr/README.md"))
+	if !strings.Contains(string(readFile(t, "docs/internals.md")), "](adr/README.md)") {
+		t.Error("docs/internals.md has no link to the decisions")
+	}
+	var pages []string
+	for name := range documents(t) {
+		if path.Dir(name) == "docs/adr" && name != "docs/adr/README.md" {
+			pages = append(pages, name)
+		}
+	}
+	slices.Sort(pages)
+	for i, name := range pages {
+		number := fmt.Sprintf("%03d", i+1)
+		if !strings.HasPrefix(path.Base(name), number+"-") {
+			t.Errorf("%s: want number %s", name, number)
+		}
+		title, _, _ := strings.Cut(string(readFile(t, name)), "\n")
+		title = strings.TrimPrefix(title, "# ")
+		if !strings.HasPrefix(title, number+" ") {
+			t.Errorf("%s: the title is %q; want it to begin with %s", name, title, number)
+		}
+		if !strings.Contains(index, fmt.Sprintf("- [%s](%s)", title, path.Base(name))) {
+			t.Errorf("docs/adr/README.md: no line for %s with its title", name)
+		}
+		for _, section := range []string{"## Context", "## Decision", "## Consequences"} {
+			if !strings.Contains(string(readFile(t, name)), "\n"+section+"\n") {
+				t.Errorf("%s has no section %q", name, section)
+			}
+		}
+	}
+}
+
+// What somebody left for later belongs in the issues.
+func TestNothingIsLeftForLater(t *testing.T) {
+	words := regexp.MustCompile(`\b(TO[D]O|FIX[M]E|XX[X]|T[B]D)\b`)
+	for _, f := range tree(t) {
+		if !f.isGo() && !strings.HasSuffix(f.path, ".md") && !strings.HasSuffix(f.path, ".sh") {
+			continue
+		}
+		if m := words.Find(f.data); m != nil {
+			t.Errorf("%s holds %q", f.path, m)
+		}
+	}
+}
