@@ -255,7 +255,7 @@ func (b *builder) packages(ctx context.Context, base string) (string, error) {
 
 // withDebian runs fn with a directory to unpack a root file system in.
 func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debian.Builder) (string, error)) (id string, err error) {
-	dir, release, err := b.buildDir()
+	dir, lock, release, err := b.buildDir()
 	if err != nil {
 		return "", err
 	}
@@ -270,6 +270,7 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 		},
 		AptConfig: apt.HostSettings(ctx),
 		Dir:       dir,
+		Lock:      lock,
 		Text:      func(text string) { b.report.event(PhaseBuild, artifact, text) },
 	}
 	if b.mirrors.Security != "" {
@@ -280,15 +281,22 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 
 // buildDir makes a directory in Options.BuildDir. The store remembers it, so
 // that a prune can remove it after a crash.
-func (b *builder) buildDir() (dir string, release func() error, err error) {
-	temp, releaseTemp, err := b.temp()
+func (b *builder) buildDir() (dir string, lock *os.File, release func() error, err error) {
+	temp, lock, err := b.lockedTemp()
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	dir = filepath.Join(b.opts.BuildDir, fmt.Sprintf("%s%d-%s", buildPrefix, os.Getuid(), filepath.Base(temp)))
-	if err := os.WriteFile(filepath.Join(temp, buildDirFile), []byte(dir), 0o600); err != nil {
-		releaseTemp()
-		return "", nil, err
+	release = func() error {
+		defer lock.Close()
+		// Also after the context has ended.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		// The store forgets the tree when it is gone.
+		if err := debian.Remove(ctx, dir); err != nil {
+			return err
+		}
+		return os.RemoveAll(temp)
 	}
 	// Root's builds unpack real setuid programs, which are nobody's business;
 	// a normal user's run under other ids, which must pass.
@@ -296,17 +304,14 @@ func (b *builder) buildDir() (dir string, release func() error, err error) {
 	if os.Geteuid() != 0 {
 		perm = 0o711
 	}
-	if err := os.Mkdir(dir, perm); err != nil {
-		releaseTemp()
-		return "", nil, err
+	err = os.WriteFile(filepath.Join(temp, buildDirFile), []byte(dir), 0o600)
+	if err == nil {
+		err = os.Mkdir(dir, perm)
 	}
-	return dir, func() error {
-		defer releaseTemp()
-		// Also after the context has ended.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		return debian.Remove(ctx, dir)
-	}, nil
+	if err != nil {
+		return "", nil, nil, errors.Join(err, os.RemoveAll(temp), lock.Close())
+	}
+	return dir, lock, release, nil
 }
 
 const (

@@ -428,10 +428,10 @@ func TestBuildInterrupted(t *testing.T) {
 				checkEmpty(t, build)
 				checkEmpty(t, filepath.Join(a.options().Dir, dirTemp))
 			}
-			waitForProcesses(t, build)
 			if _, err := a.run(child{Do: "prune"}, nil); err != nil {
 				t.Errorf("Prune() = %v", err)
 			}
+			checkProcesses(t, build)
 			checkEmpty(t, build)
 			s, err := Open(a.options())
 			if err != nil {
@@ -458,31 +458,21 @@ func checkEmpty(t *testing.T, dir string) {
 	}
 }
 
-// waitForProcesses waits for the end of all whose root or command line is in
-// dir. They are asked to stop when their mayfly dies.
-func waitForProcesses(t *testing.T, dir string) {
+// checkProcesses looks for processes whose root or command line is in dir.
+func checkProcesses(t *testing.T, dir string) {
 	t.Helper()
-	var left []string
-	for range 200 {
-		left = nil
-		procs, err := filepath.Glob("/proc/[0-9]*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range procs {
-			// Both fail for processes that end meanwhile.
-			root, _ := os.Readlink(p + "/root")
-			cmdline, _ := os.ReadFile(p + "/cmdline")
-			if strings.HasPrefix(root, dir) || strings.Contains(string(cmdline), dir) {
-				left = append(left, fmt.Sprintf("%s root %s: %q", p, root, cmdline))
-			}
-		}
-		if len(left) == 0 {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("still running after 20 s: %s", left)
+	for _, p := range procs {
+		// Both fail for processes that end meanwhile.
+		root, _ := os.Readlink(p + "/root")
+		cmdline, _ := os.ReadFile(p + "/cmdline")
+		if strings.HasPrefix(root, dir) || strings.Contains(string(cmdline), dir) {
+			t.Errorf("still running: %s, root %s: %q", p, root, cmdline)
+		}
+	}
 }
 
 // A disk that fills up during a build is reported as one that was too full

@@ -68,7 +68,7 @@ func (s *Store) Prune(ctx context.Context, inUse []string, dry bool) (Removed, e
 	for _, path := range inUse {
 		p.inUse[filepath.Clean(path)] = true
 	}
-	if err := p.temps(ctx); err != nil {
+	if err := p.temps(ctx, 0); err != nil {
 		return p.out, fmt.Errorf("prune images: %w", err)
 	}
 	release, err := s.exclusive(ctx)
@@ -76,6 +76,11 @@ func (s *Store) Prune(ctx context.Context, inUse []string, dry bool) (Removed, e
 		return p.out, fmt.Errorf("prune images: %w", err)
 	}
 	defer release()
+	// What is locked now has no mayfly: it is mmdebstrap that cleans up after
+	// one that was killed.
+	if err := p.temps(ctx, time.Minute); err != nil {
+		return p.out, fmt.Errorf("prune images: %w", err)
+	}
 	if err := p.garbage(); err != nil {
 		return p.out, fmt.Errorf("prune images: %w", err)
 	}
@@ -89,8 +94,10 @@ type pruner struct {
 	out   Removed
 }
 
-// temps removes the temporary directories that nobody holds.
-func (p *pruner) temps(ctx context.Context) error {
+// temps removes the temporary directories that nobody holds, or nobody after
+// some patience.
+func (p *pruner) temps(ctx context.Context, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
 	entries, err := os.ReadDir(p.path(dirTemp))
 	if err != nil {
 		return err
@@ -98,6 +105,10 @@ func (p *pruner) temps(ctx context.Context) error {
 	for _, e := range entries {
 		dir := p.path(dirTemp, e.Name())
 		lock, err := tryLock(dir, true)
+		for errors.Is(err, errLocked) && time.Now().Before(deadline) && ctx.Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			lock, err = tryLock(dir, true)
+		}
 		if errors.Is(err, errLocked) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

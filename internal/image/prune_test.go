@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -99,6 +100,11 @@ func TestPrune(t *testing.T) {
 // The remains of a build that died go; those of one that lives stay.
 func TestPruneTemps(t *testing.T) {
 	s := testStore(t)
+	building, err := s.acquire(t.Context(), storeLock, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer building()
 	living, release, err := s.temp()
 	if err != nil {
 		t.Fatal(err)
@@ -120,8 +126,8 @@ func TestPruneTemps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Prune(t.Context(), nil, false); err != nil {
-		t.Fatal(err)
+	if _, err := s.Prune(t.Context(), nil, false); !errors.Is(err, ErrBusy) {
+		t.Errorf("Prune(while building) = %v; want ErrBusy", err)
 	}
 	checkFiles(t, s, []string{living})
 	if _, err := os.Stat(tree); !os.IsNotExist(err) {
@@ -130,6 +136,20 @@ func TestPruneTemps(t *testing.T) {
 	if _, err := os.Stat(precious); err != nil {
 		t.Errorf("Prune() removed a directory that is not a build's: %v", err)
 	}
+}
+
+// What a killed build has started may still be cleaning up.
+func TestPruneWaits(t *testing.T) {
+	s := testStore(t)
+	_, release, err := s.temp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(200*time.Millisecond, release)
+	if _, err := s.Prune(t.Context(), nil, false); err != nil {
+		t.Fatal(err)
+	}
+	checkFiles(t, s, nil)
 }
 
 func TestPruneBusy(t *testing.T) {

@@ -92,22 +92,30 @@ func (s *Store) sidecarPath(diffID string) string { return s.path(dirLayers, dif
 // temp makes a directory for one build. It is locked until release, which
 // removes it: a directory that can be locked belongs to nobody any more.
 func (s *Store) temp() (dir string, release func(), err error) {
+	dir, lock, err := s.lockedTemp()
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() {
+		os.RemoveAll(dir)
+		lock.Close()
+	}, nil
+}
+
+func (s *Store) lockedTemp() (dir string, lock *os.File, err error) {
 	for range 10 {
 		dir, err = os.MkdirTemp(s.path(dirTemp), "")
 		if err != nil {
 			return "", nil, err
 		}
-		f, err := tryLock(dir, true)
+		lock, err = tryLock(dir, true)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLocked) {
 			continue // a prune saw it before it was locked
 		}
 		if err != nil {
 			return "", nil, err
 		}
-		return dir, func() {
-			os.RemoveAll(dir)
-			f.Close()
-		}, nil
+		return dir, lock, nil
 	}
 	return "", nil, errors.New("make temporary directory: it is removed again and again")
 }

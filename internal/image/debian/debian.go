@@ -45,6 +45,10 @@ type Builder struct {
 	// able to pass through it if a normal user builds. Remove removes it.
 	Dir string
 
+	// Lock, if not nil, stays locked until the last process of a build has
+	// ended, also when mayfly is killed.
+	Lock *os.File
+
 	// Text, if not nil, gets a line now and then about what is done.
 	Text func(string)
 }
@@ -226,9 +230,14 @@ func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
 			b.Text(strings.TrimSuffix(text, "..."))
 		}
 	}
+	var keep []*os.File
+	if b.Lock != nil {
+		keep = append(keep, b.Lock)
+	}
 	err = tool.Run(ctx, tool.Cmd{
 		Name:   "mmdebstrap",
 		Args:   args,
+		Keep:   keep,
 		Dir:    b.Dir,
 		Env:    []string{"TMPDIR=" + b.Dir, "SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch)},
 		Stdout: w,

@@ -4,8 +4,8 @@
 // It takes a command and gives back an error that says what the program said
 // last. A program runs in a process group of its own. The group is asked to
 // stop when the context ends, so that the program can remove what it made, and
-// is killed when it does not; the program is also asked to stop when this
-// process dies, even by SIGKILL. Nothing here knows what the programs do.
+// is killed when it does not; it is also asked to stop when this process dies,
+// even by SIGKILL. Nothing here knows what the programs do.
 package tool
 
 import (
@@ -37,6 +37,10 @@ type Cmd struct {
 
 	// Line, if not nil, gets every line of standard error as it comes.
 	Line func(string)
+
+	// Keep are files that the program and all that it starts hold open as long
+	// as they live: a lock among them stays locked even when this process dies.
+	Keep []*os.File
 
 	// OwnMounts hides from the rest of the system what the program mounts, and
 	// ends those mounts with it, however it ends. It needs root.
@@ -81,14 +85,13 @@ func Run(ctx context.Context, c Cmd) error {
 		return &Error{Name: c.Name, Err: err}
 	}
 	stderr := &lines{each: c.Line}
-	cmd := exec.CommandContext(ctx, path, c.Args...)
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", group, "sh", path}, c.Args...)...)
 	cmd.Dir = c.Dir
 	cmd.Stdout = c.Stdout
 	cmd.Stderr = stderr
+	cmd.ExtraFiles = c.Keep
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8")
 	cmd.Env = append(cmd.Env, c.Env...)
-	// Pdeathsig reaches the program alone and not its group, hence SIGTERM: it
-	// gets to stop its own children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if c.OwnMounts {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes them private, too
@@ -111,6 +114,12 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	return nil
 }
+
+// group runs a program and passes SIGTERM on to the whole process group. It is
+// for Pdeathsig, which reaches one process only: dpkg would go on for as long as
+// mmdebstrap waits for it.
+const group = `trap 'trap "" TERM; kill -TERM 0' TERM; "$@" & p=$!; wait $p; s=$?; ` +
+	`if [ $s -gt 128 ]; then wait $p; fi; exit $s` // a trap ends the first wait early
 
 // runLocked runs cmd from one operating system thread: Pdeathsig is sent when
 // the thread that started the program ends, not the process.

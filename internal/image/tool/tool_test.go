@@ -67,7 +67,7 @@ func TestRunCancel(t *testing.T) {
 	err := tool.Run(ctx, tool.Cmd{
 		Name: "sh",
 		Dir:  dir,
-		Args: []string{"-c", "trap 'touch cleaned; exit 1' TERM; touch started; sleep 60 & wait"},
+		Args: []string{"-c", "trap 'touch cleaned; exit 1' TERM; sleep 60 & sleep 0.1; touch started; wait"},
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Run() = %v; want context.Canceled", err)
