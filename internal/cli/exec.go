@@ -105,7 +105,7 @@ func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (i
 		defer restore()
 	}
 	sigs := make(chan os.Signal, 8)
-	numbers := make(chan byte)
+	numbers := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
 	done := make(chan struct{})
 	defer close(done)
 	stdio.Signals = numbers
