@@ -1,0 +1,56 @@
+package cli_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// longVariable adds what takes a quarter of an hour with an emulated CPU.
+const longVariable = "MAYFLY_TEST_LONG"
+
+// A real project with over ten thousand files is worked on in a machine: Go's
+// own source, built by the compiler that lies beside it.
+func TestGoSource(t *testing.T) {
+	vmtest.Lock(t)
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := vmtest.New(t)
+	h.Dir = copyTree(t, strings.TrimSpace(string(out)))
+	before := hashTree(t, h.Dir)
+	if len(before) < 10_000 {
+		t.Errorf("the tree has %d entries; want over 10,000", len(before))
+	}
+	script := "../bin/go test strings sort"
+	if os.Getenv(longVariable) != "" {
+		script = "../bin/go build ./... && " + script
+	}
+	c := h.Mayfly("run", "--apply", "--no-detect", "--memory", "3GiB", "--", "sh", "-ec",
+		"cd src; export GOFLAGS=-p=2; "+script+"; rm sort/gen_sort_variants.go; echo built > ../STAMP")
+	c.Timeout = 30 * time.Minute
+	r := c.Want(0)
+	for _, want := range []string{"ok  \tstrings\t", "ok  \tsort\t"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("stdout = %q; want %q in it", r.Stdout, want)
+		}
+	}
+	// The build left nothing in the tree, and so changed nothing here.
+	after := hashTree(t, h.Dir)
+	if got := readFile(t, filepath.Join(h.Dir, "STAMP")); got != "built\n" {
+		t.Errorf("STAMP holds %q", got)
+	}
+	delete(after, "STAMP")
+	delete(before, "src/sort/gen_sort_variants.go")
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("more changed than was worked on (-before +after):\n%s", d)
+	}
+}
