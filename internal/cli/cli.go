@@ -106,9 +106,10 @@ changed comes back only when you say so. Then it is thrown away.`,
 		Example: `  mayfly run -- claude --dangerously-skip-permissions
   mayfly run -- sh -c 'make && make test'
   mayfly doctor`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          usageArgs(cobra.NoArgs),
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -135,6 +136,17 @@ changed comes back only when you say so. Then it is thrown away.`,
 	root.SetCompletionCommandGroupID("host")
 	root.AddCommand(a.superviseCommand(), a.manCommand())
 	return root
+}
+
+// unknownCommand is the Args of a command that has only commands of its own.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError{fmt.Errorf("unknown command %q (did you mean %s?)", args[0], strings.Join(near, " or "))}
+	}
+	return usageError{fmt.Errorf("unknown command %q", args[0])}
 }
 
 // usageArgs makes the errors of check usage errors.

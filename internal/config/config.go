@@ -124,7 +124,7 @@ func ReadFile(path string) (File, error) {
 
 // Setting is one value that does not come from a file.
 type Setting struct {
-	From  string // what the user wrote, for messages: "--memory", "MAYFLY_MEMORY"
+	From  string // what the user wrote, for messages: "--memory"
 	Key   string // the key in a file: "machine.memory", "env.GOFLAGS"
 	Value any    // string, bool, int or []string
 }

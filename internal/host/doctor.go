@@ -49,6 +49,7 @@ func Doctor(f Facts) []Check {
 		checkTool(f, "mmdebstrap", f.Mmdebstrap, Fail, "builds images"),
 		checkKeyring(f),
 		checkTool(f, "mkfs.ext4", f.MkfsExt4, Fail, "makes machines' disks"),
+		checkLandlock(f),
 		checkTool(f, "npm", f.Npm, Warn, "fetches coding agents; images without one need it not"),
 	}
 	if f.User.UID != 0 { // root needs none of these
@@ -165,12 +166,20 @@ func checkKeyring(f Facts) Check {
 	return c
 }
 
+func checkLandlock(f Facts) Check {
+	if f.Landlock == 0 {
+		return Check{Name: "landlock", Status: Warn,
+			Detail: "not in this kernel (5.13 or newer, and in its list of security modules): QEMU can open what its user can"}
+	}
+	return Check{Name: "landlock", Status: OK, Detail: fmt.Sprintf("version %d: QEMU can open nothing but its own files", f.Landlock)}
+}
+
 func checkNamespaces(f Facts) Check {
 	c := Check{Name: "user namespaces", Status: OK, Detail: "allowed"}
 	switch {
 	case f.AppArmorUserNS:
 		c.Status = Warn
-		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU is confined by its own sandbox only"
+		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU runs without namespaces of its own"
 	case !f.UserNamespaces:
 		c.Status = Fail
 		c.Detail = "not allowed by the kernel's settings; building images as a normal user needs them"

@@ -21,7 +21,7 @@ func laptop() Facts {
 		OS:             OS{ID: "debian", Codename: "trixie", Version: "13", Name: "Debian GNU/Linux 13 (trixie)"},
 		KVM:            KVM{Present: true, Openable: true, Tested: true, Proven: true},
 		QEMU:           QEMU{Path: "/usr/bin/qemu-system-x86_64", Version: Version{10, 0, 2}},
-		UserNamespaces: true, SubUID: true, SubIDNext: 165536, UIDMap: true,
+		UserNamespaces: true, Landlock: 6, SubUID: true, SubIDNext: 165536, UIDMap: true,
 		Mmdebstrap: Tool{"/usr/bin/mmdebstrap", "1.5.7"}, MkfsExt4: Tool{Path: "/usr/sbin/mkfs.ext4"}, Npm: Tool{Path: "/usr/bin/npm"},
 		DebianKeyring: true,
 		Disk:          Disk{80 << 30, 80 << 30, 80 << 30},

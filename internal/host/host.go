@@ -54,6 +54,10 @@ type Facts struct {
 	UserNamespaces bool `json:"user_namespaces"`
 	AppArmorUserNS bool `json:"apparmor_user_namespaces"`
 
+	// Landlock is the version of the kernel's Landlock, 0 for none. With it a
+	// machine's QEMU can open nothing but its own files.
+	Landlock int `json:"landlock"`
+
 	// Images are built by mmdebstrap: as root, or in a user namespace with a
 	// range of subordinate ids that newuidmap maps.
 	SubUID    bool `json:"subuid"`      // the user has 65536 subordinate uids and gids
@@ -176,6 +180,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 
 	f.User = probeUser(o)
 	f.UserNamespaces, f.AppArmorUserNS = userNamespaces(o, f.User)
+	f.Landlock = landlockABI()
 	subuid, subgid := o.read("/etc/subuid"), o.read("/etc/subgid")
 	f.SubUID = hasSubIDs(subuid, f.User) && hasSubIDs(subgid, f.User)
 	f.SubIDNext = max(nextSubID(subuid), nextSubID(subgid))

@@ -76,7 +76,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("Probe = %+v", got)
 	}
 	// What is the test's host's and not the tree's.
-	got.Disk, got.CPUs, got.User.Groups = Disk{}, 0, nil
+	got.Disk, got.CPUs, got.User.Groups, got.Landlock = Disk{}, 0, nil, 0
 	want := Facts{
 		Version: 1, Kernel: "6.12.1-test", BootID: "b-o-o-t", Arch: got.Arch, CPUModel: "Fast CPU",
 		MemoryBytes: 8000000 << 10, MemoryAvailableBytes: 4000000 << 10, TSCKHz: 2100000,

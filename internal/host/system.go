@@ -20,6 +20,16 @@ type cpuInfo struct {
 	virtualization string
 }
 
+// landlockABI asks the kernel for its version of Landlock,
+// userspace-api/landlock.rst.
+func landlockABI() int {
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(abi)
+}
+
 // parseCPUInfo reads the first CPU of /proc/cpuinfo.
 //
 // On x86 the kernel prints bogomips as twice the rate of the time stamp counter

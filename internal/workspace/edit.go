@@ -53,6 +53,9 @@ func (e Edit) String() string {
 	s := fmt.Sprintf("%s  %s", e.Op, name)
 	if kind == Symlink && e.Op != Delete {
 		s += " -> " + QuotePath(e.NewTarget)
+		if e.Escapes {
+			s += " (leads out of the workspace)"
+		}
 	}
 	switch {
 	case e.Skipped != "":
