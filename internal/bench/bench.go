@@ -54,10 +54,10 @@ type part struct {
 
 func parts() []part {
 	return []part{
-		{"e", "the EROFS writer", false, (*bench).measureErofs},
-		{"w", "packing a workspace", false, (*bench).measurePack},
 		{"s", "start to exit", true, (*bench).measureStart},
 		{"m", "a running machine", true, (*bench).measureMachine},
+		{"e", "the EROFS writer", false, (*bench).measureErofs},
+		{"w", "packing a workspace", false, (*bench).measurePack},
 	}
 }
 
@@ -107,27 +107,41 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 	defer os.RemoveAll(b.dir)
 
 	env := environment(ctx, b.mayfly)
-	locked := false
-	for _, p := range parts() {
-		if b.parts != "" && !strings.Contains(b.parts, p.letter) {
-			continue
-		}
-		if p.vm && !locked {
-			release, err := lockVM(ctx)
-			if err != nil {
-				return err
-			}
-			defer release()
-			locked = true
-		}
-		if err := b.measure(ctx, p, &env); err != nil {
-			return fmt.Errorf("measure %s: %w", p.what, err)
+	// Machines first: they build what is missing of their image, which others
+	// measure with.
+	for _, vm := range []bool{true, false} {
+		if err := b.runParts(ctx, vm, &env); err != nil {
+			return err
 		}
 	}
 	env.LoadAfter = loadAverage()
 	report := Report{env, b.rows}
 	report.print(stdout)
 	return report.write(b.output)
+}
+
+// runParts runs the parts that were asked for: those with virtual machines, or
+// the others.
+func (b *bench) runParts(ctx context.Context, vm bool, env *Environment) error {
+	var chosen []part
+	for _, p := range parts() {
+		if p.vm == vm && (b.parts == "" || strings.Contains(b.parts, p.letter)) {
+			chosen = append(chosen, p)
+		}
+	}
+	if vm && len(chosen) > 0 {
+		release, err := lockVM(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	for _, p := range chosen {
+		if err := b.measure(ctx, p, env); err != nil {
+			return fmt.Errorf("measure %s: %w", p.what, err)
+		}
+	}
+	return nil
 }
 
 // measure runs one part on a machine that is as quiet as it gets.
