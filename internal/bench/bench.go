@@ -106,7 +106,7 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 	}
 	defer os.RemoveAll(b.dir)
 
-	env := environment(ctx, b.mayfly)
+	env := newEnvironment(ctx, b.mayfly)
 	// Machines first: they build what is missing of their image, which others
 	// measure with.
 	for _, vm := range []bool{true, false} {
@@ -114,15 +114,15 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 			return err
 		}
 	}
-	env.LoadAfter = loadAverage()
-	report := Report{env, b.rows}
-	report.print(stdout)
-	return report.write(b.output)
+	env.loadAfter = loadAverage()
+	r := report{env, b.rows}
+	r.print(stdout)
+	return r.write(b.output)
 }
 
 // runParts runs the parts that were asked for: those with virtual machines, or
 // the others.
-func (b *bench) runParts(ctx context.Context, vm bool, env *Environment) error {
+func (b *bench) runParts(ctx context.Context, vm bool, env *environment) error {
 	var chosen []part
 	for _, p := range parts() {
 		if p.vm == vm && (b.parts == "" || strings.Contains(b.parts, p.letter)) {
@@ -145,12 +145,12 @@ func (b *bench) runParts(ctx context.Context, vm bool, env *Environment) error {
 }
 
 // measure runs one part on a machine that is as quiet as it gets.
-func (b *bench) measure(ctx context.Context, p part, env *Environment) error {
+func (b *bench) measure(ctx context.Context, p part, env *environment) error {
 	busy, err := awaitQuiet(ctx, b.wait, b.log)
 	if err != nil {
 		return err
 	}
-	env.Busy = max(env.Busy, busy)
+	env.busy = max(env.busy, busy)
 	fmt.Fprintf(b.log, "measuring %s\n", p.what)
 	return p.run(b, ctx)
 }

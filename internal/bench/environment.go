@@ -15,54 +15,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Environment is where the numbers are from. Without it they mean nothing.
-type Environment struct {
-	Time        time.Time `json:"time"`
-	Mayfly      string    `json:"mayfly"`
-	Go          string    `json:"go"`
-	CPU         string    `json:"cpu"`
-	Cores       int       `json:"cores"`
-	Kernel      string    `json:"kernel"`
-	Accelerator string    `json:"accelerator"`
-	QEMU        string    `json:"qemu"`
-	GuestKernel string    `json:"guest_kernel"`
-	LoadBefore  float64   `json:"load_before"` // average of one minute
-	LoadAfter   float64   `json:"load_after"`  // ours among it
-	// Busy is the share of all CPUs that other programs used when a part
+// environment is where the numbers are from. Without it they mean nothing.
+type environment struct {
+	mayfly, golang, cpu, kernel    string
+	cores                          int
+	accelerator, qemu, guestKernel string
+	loadBefore, loadAfter          float64 // average of one minute, ours among it
+	// busy is the share of all CPUs that other programs used when a part
 	// began, at worst.
-	Busy float64 `json:"busy"`
+	busy float64
 }
 
-func environment(ctx context.Context, mayfly string) Environment {
-	e := Environment{
-		Time: time.Now().UTC().Truncate(time.Second), Go: runtime.Version(),
-		CPU: cpuModel(), Cores: runtime.NumCPU(), LoadBefore: loadAverage(),
+func newEnvironment(ctx context.Context, mayfly string) environment {
+	e := environment{
+		golang: runtime.Version(), cpu: cpuModel(), cores: runtime.NumCPU(), loadBefore: loadAverage(),
 	}
 	if out, err := exec.CommandContext(ctx, mayfly, "version").Output(); err == nil {
 		first, _, _ := strings.Cut(string(out), "\n")
-		e.Mayfly = first
+		e.mayfly = first
 	}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
-		e.Kernel = unix.ByteSliceToString(uts.Release[:])
+		e.kernel = unix.ByteSliceToString(uts.Release[:])
 	}
 	// What a machine would be like. A part that needs one finds out why
 	// there is none.
 	if d, err := dryRun(ctx, mayfly, os.TempDir(), "--no-workspace"); err == nil {
-		e.Accelerator = string(d.Plan.Machine.Accelerator)
-		e.QEMU = d.Plan.Machine.QEMU.Version
+		e.accelerator = string(d.Plan.Machine.Accelerator)
+		e.qemu = d.Plan.Machine.QEMU.Version
 		if img, err := lookUp(d.Plan); err == nil {
-			e.GuestKernel = img.Kernel.Version
+			e.guestKernel = img.Kernel.Version
 		}
 	}
 	return e
 }
 
-func (e *Environment) print(w io.Writer) {
-	fmt.Fprintf(w, "%s, %s, %d cores, Linux %s, %s\n", e.Mayfly, e.CPU, e.Cores, e.Kernel, e.Go)
-	fmt.Fprintf(w, "guests: %s, QEMU %s, Linux %s\n", e.Accelerator, e.QEMU, e.GuestKernel)
-	fmt.Fprintf(w, "load average %.2f before, %.2f after; others used at most %.0f %% of the CPUs when a part began\n", e.LoadBefore, e.LoadAfter, e.Busy*100)
-	if e.LoadBefore > 1 || e.Busy > quiet {
+func (e environment) print(w io.Writer) {
+	fmt.Fprintf(w, "%s, %s, %d cores, Linux %s, %s\n", e.mayfly, e.cpu, e.cores, e.kernel, e.golang)
+	fmt.Fprintf(w, "guests: %s, QEMU %s, Linux %s\n", e.accelerator, e.qemu, e.guestKernel)
+	fmt.Fprintf(w, "load average %.2f before, %.2f after; others used at most %.0f %% of the CPUs when a part began\n", e.loadBefore, e.loadAfter, e.busy*100)
+	if e.loadBefore > 1 || e.busy > quiet {
 		fmt.Fprintln(w, "NOT QUIET: only the ratios, and the CPU times, mean something")
 	}
 }

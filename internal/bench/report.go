@@ -6,16 +6,18 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
-// Report is what bench.json holds.
-type Report struct {
-	Environment Environment `json:"environment"`
-	Rows        []Row       `json:"rows"`
+// report is what one run says.
+type report struct {
+	environment environment
+	rows        []Row
 }
 
-// Row is one number that was measured. Fields are only added.
+// Row is one number that was measured; bench.json is a list of them. Fields are
+// only added.
 type Row struct {
 	Name string `json:"name"`
 	Unit string `json:"unit"`
@@ -31,8 +33,9 @@ type Row struct {
 	// Target is empty for a row that only informs, and Met null.
 	Target string `json:"target"`
 	Met    *bool  `json:"met"`
-	// Of says what exactly was measured.
-	Of string `json:"of"`
+	// Of says what exactly was measured, and Where on what.
+	Of    string `json:"of"`
+	Where string `json:"where"`
 }
 
 // newRow makes a row of what was measured, and of what it is compared with,
@@ -72,11 +75,11 @@ func median(v []float64) float64 {
 	return (v[n/2-1] + v[n/2]) / 2
 }
 
-func (r Report) print(w io.Writer) {
-	r.Environment.print(w)
+func (r report) print(w io.Writer) {
+	r.environment.print(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nname\tours\t(min)\tbaseline\t(min)\tunit\tratio\ttarget\tmet")
-	for _, row := range r.Rows {
+	for _, row := range r.rows {
 		met := ""
 		if row.Met != nil {
 			met = map[bool]string{true: "yes", false: "NO"}[*row.Met]
@@ -86,7 +89,7 @@ func (r Report) print(w io.Writer) {
 	}
 	tw.Flush()
 	fmt.Fprintln(w)
-	for _, row := range r.Rows {
+	for _, row := range r.rows {
 		fmt.Fprintf(w, "%s: %s\n", row.Name, row.Of)
 	}
 }
@@ -103,8 +106,13 @@ func number(v *float64) string {
 	return fmt.Sprintf("%.2f", *v)
 }
 
-func (r Report) write(name string) error {
-	data, err := json.MarshalIndent(r, "", "  ")
+func (r report) write(name string) error {
+	var where strings.Builder
+	r.environment.print(&where)
+	for i := range r.rows {
+		r.rows[i].Where = strings.ReplaceAll(strings.TrimSpace(where.String()), "\n", "; ")
+	}
+	data, err := json.MarshalIndent(r.rows, "", "  ")
 	if err != nil {
 		return err
 	}
