@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -82,46 +80,78 @@ func packWorkspace(dir string, out *os.File) error {
 	return err
 }
 
-// writeErofs makes an image of dir with nothing but a simple walk around the
+// writeErofs makes an image of dir with as little as possible around the
 // writer.
 func writeErofs(dir string, out *os.File) error {
 	w, err := erofs.NewWriter(out, erofs.Options{})
 	if err != nil {
 		return err
 	}
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		st := fi.Sys().(*syscall.Stat_t)
-		e := erofs.Entry{Path: rel, Mode: st.Mode, UID: st.Uid, GID: st.Gid, MTime: fi.ModTime(), Rdev: st.Rdev}
-		switch {
-		case d.Type()&fs.ModeSymlink != 0:
-			if e.Target, err = os.Readlink(path); err != nil {
-				return err
-			}
-		case d.Type().IsRegular():
-			e.Size = st.Size
-			fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-			if err != nil {
-				return err
-			}
-			f := os.NewFile(uintptr(fd), path) // os.Open would ask epoll for it
-			return errors.Join(w.AddFile(e, f), f.Close())
-		}
-		return w.Add(e, nil)
-	})
+	root, err := os.Open(dir)
 	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
+		return errors.Join(err, root.Close())
+	}
+	if err := addDir(w, root, ".", &st); err != nil {
 		return err
 	}
 	_, err = w.Finish()
 	return err
+}
+
+// addDir adds the directory d, whose path in the image is path, and closes it.
+func addDir(w *erofs.Writer, d *os.File, path string, st *unix.Stat_t) error {
+	defer d.Close()
+	if err := w.Add(newEntry(path, st), nil); err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := addFile(w, int(d.Fd()), name, filepath.Join(path, name)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func addFile(w *erofs.Writer, dir int, name, path string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	e := newEntry(path, &st)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		target := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(dir, name, target)
+		if err != nil {
+			return err
+		}
+		e.Target = string(target[:n])
+	case unix.S_IFREG, unix.S_IFDIR:
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(fd), name) // os.Open would ask epoll for it
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return addDir(w, f, path, &st)
+		}
+		e.Size = st.Size
+		return errors.Join(w.AddFile(e, f), f.Close())
+	}
+	return w.Add(e, nil)
+}
+
+func newEntry(path string, st *unix.Stat_t) erofs.Entry {
+	return erofs.Entry{
+		Path: path, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Rdev: st.Rdev,
+		MTime: time.Unix(st.Mtim.Unix()),
+	}
 }
