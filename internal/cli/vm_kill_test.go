@@ -106,21 +106,25 @@ func TestKillDuringApply(t *testing.T) {
 			h := vmtest.New(t)
 			makeFiles(t, h.Dir, files, oldText)
 			c := h.Mayfly("run", "--apply", "--no-detect", "--", "sh", "-c",
-				"awk 'BEGIN { for (i = 0; i < 400; i++) print \"new!\" }' > /tmp/new; for f in file*; do cat /tmp/new > $f; done; mkdir dir; for i in 1 2 3; do cp /tmp/new dir/$i; done")
+				fmt.Sprintf(`mkdir dir; awk 'BEGIN {
+					for (i = 0; i < %d; i++) write(sprintf("file%%05d", i))
+					for (i = 0; i < 100; i++) write("dir/" i)
+				}
+				function write(name) { for (j = 0; j < 400; j++) print "new!" > name; close(name) }'`, files))
 			c.Start()
-			// The staging of the contents needs the machine, the
-			// journal is written once they are here.
-			moment := state.StagingDir
-			if victim == "cli" {
-				moment = state.JournalFile
-			}
 			var st state.Status
 			c.Until("the apply", func() bool {
 				var name string
 				if name, st = status(h); name == "" {
 					return false
 				}
-				_, err := os.Stat(h.File(name, moment))
+				if victim == "cli" {
+					// In the middle of what it does alone.
+					fi, err := os.Stat(filepath.Join(h.Dir, "file00010"))
+					return err == nil && fi.Size() == int64(len(newText))
+				}
+				// Contents still come from the machine.
+				_, err := os.Stat(h.File(name, state.StagingDir))
 				return err == nil
 			})
 			kill(t, victim, c, st)
@@ -153,6 +157,9 @@ func TestKillDuringApply(t *testing.T) {
 			t.Logf("exit code %d; %d files are old, %d new", r.Code, oldFiles, newFiles)
 			if others != 0 || oldFiles+newFiles != files {
 				t.Errorf("%d files are old, %d new and %d something else; want %d old or new", oldFiles, newFiles, others, files)
+			}
+			if victim == "cli" && newFiles == 0 {
+				t.Error("no file is new, though one was")
 			}
 			if victim != "cli" && r.Code != 0 && newFiles != 0 {
 				t.Errorf("%d files are new, though not all contents had come", newFiles)

@@ -158,9 +158,6 @@ func (c *Command) Signal(sig os.Signal) {
 	}
 }
 
-// Output returns what the command wrote to standard output by now.
-func (c *Command) Output() string { return c.out.String() }
-
 // Until waits until ok, and fails the test when the command ends before or a
 // watchdog's time has passed.
 func (c *Command) Until(what string, ok func() bool) {
