@@ -40,8 +40,8 @@ func baseSuite(base string) (string, error) {
 // without asking. Each further one costs every image its time and space.
 func basePackages() []string {
 	return []string{
-		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "less", "libc6-dev", "make",
-		"ncurses-base", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
+		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "iproute2", "less", "libc6-dev", "make",
+		"mount", "ncurses-base", "passwd", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
 	}
 }
 
