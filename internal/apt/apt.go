@@ -4,7 +4,7 @@
 // the user's, so that it needs no privilege and changes nothing of the host's
 // apt. apt itself checks the signatures, against Debian's archive keyring and
 // nothing else; which mirror the bytes come from is therefore a matter of speed
-// and not of trust. HostMirrors reads the host's choice of one.
+// and not of trust. ReadMirrors reads the host's choice of one.
 //
 // The package unpacks what it fetched but runs none of it.
 package apt
@@ -37,7 +37,7 @@ import (
 type Root struct {
 	Dir      string       // everything is kept here; may be removed at any time
 	Suite    string       // for example "trixie" or "bookworm-backports"
-	Mirror   string       // the archive's URI (HostMirrors)
+	Mirror   string       // the archive's URI (ReadMirrors)
 	Keyring  string       // the archive's keys; empty for Keyring()
 	Arch     string       // as Debian names it; empty for "amd64"
 	Progress func(string) // nil, or told what is being done, a line at a time
@@ -81,10 +81,18 @@ func (r Root) Update(ctx context.Context) error {
 	defer unlock()
 	r.say("fetching the package list of %s", r.Suite)
 	if _, err := r.run(ctx, r.Dir, "apt-get", "--quiet", "--quiet", "update"); err != nil {
-		return fmt.Errorf("fetch the package list of %s: %w", r.Suite, err)
+		err = fmt.Errorf("fetch the package list of %s: %w", r.Suite, err)
+		if unknownKey.MatchString(err.Error()) {
+			err = hint.Wrap(err, "the host's package debian-archive-keyring is too old for "+r.Suite+"; a newer release of the distribution has a newer one")
+		}
+		return err
 	}
 	return replace(filepath.Join(r.Dir, stampFile), "")
 }
+
+// unknownKey matches what apt says of a signature whose key it does not have,
+// with gpgv and with sqv.
+var unknownKey = regexp.MustCompile(`NO_PUBKEY|Missing key`)
 
 // Updated returns when Update last succeeded; the zero time for never.
 func (r Root) Updated() time.Time {

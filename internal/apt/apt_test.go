@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/testenv"
 )
 
@@ -115,7 +116,7 @@ func TestBadInput(t *testing.T) {
 // TestFetch fetches a small package from the host's own mirror.
 func TestFetch(t *testing.T) {
 	testenv.NeedVM(t)
-	mirror := HostMirrors().Archive
+	mirror := ReadMirrors(HostDir).Archive
 	if mirror == "" {
 		t.Skip("the host has no mirror of the Debian archive in its apt sources")
 	}
@@ -177,7 +178,7 @@ func TestFetch(t *testing.T) {
 	if err := os.WriteFile(r.Keyring, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Update(t.Context()); err == nil {
-		t.Error("Update without the archive's keys = nil; want an error")
+	if err := r.Update(t.Context()); err == nil || !strings.Contains(hint.Of(err), "debian-archive-keyring") {
+		t.Errorf("Update without the archive's keys = %v, hint %q; want an error, and a hint to the keys' package", err, hint.Of(err))
 	}
 }

@@ -8,17 +8,19 @@ import (
 	"strings"
 )
 
-// Mirrors are the places of the Debian archive that the host uses. A field is
-// empty when the host has none, as on Ubuntu.
+// Mirrors are the places of the Debian archive that someone's apt sources name.
+// A field is empty when they name none, as Ubuntu's.
 type Mirrors struct {
 	Archive  string // …/debian
 	Security string // …/debian-security
 }
 
-// HostMirrors reads the mirrors out of the host's apt sources.
-func HostMirrors() Mirrors { return readMirrors("/etc/apt") }
+// HostDir is where the host's apt has its sources.
+const HostDir = "/etc/apt"
 
-func readMirrors(dir string) Mirrors {
+// ReadMirrors reads the mirrors out of the apt sources in a directory, such as
+// HostDir.
+func ReadMirrors(dir string) Mirrors {
 	var sources []source
 	if b, err := os.ReadFile(filepath.Join(dir, "sources.list")); err == nil {
 		sources = append(sources, parseList(string(b))...)
@@ -42,6 +44,12 @@ func readMirrors(dir string) Mirrors {
 		}
 	}
 	return findMirrors(sources)
+}
+
+// ParseMirrors reads the mirrors out of the text of apt sources in either
+// format. What is written in one format means nothing in the other.
+func ParseMirrors(text string) Mirrors {
+	return findMirrors(append(parseList(text), parseSources(text)...))
 }
 
 // source is what matters of an entry in apt's sources.

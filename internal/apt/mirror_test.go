@@ -91,10 +91,30 @@ Signed-By:
 					t.Fatal(err)
 				}
 			}
-			if got := readMirrors(dir); got != tt.want {
-				t.Errorf("readMirrors = %+v; want %+v", got, tt.want)
+			if got := ReadMirrors(dir); got != tt.want {
+				t.Errorf("ReadMirrors = %+v; want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestParseMirrors(t *testing.T) {
+	want := Mirrors{"http://mirror.example/debian", "http://mirror.example/debian-security"}
+	for _, text := range []string{
+		"deb http://mirror.example/debian trixie main\n" +
+			"deb http://mirror.example/debian trixie-updates main\n" +
+			"deb http://mirror.example/debian-security trixie-security main\n\n",
+		"Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie trixie-updates\nComponents: main\n\n" +
+			"Types: deb\nURIs: http://mirror.example/debian-security\nSuites: trixie-security\nComponents: main\n",
+		"deb http://mirror.example/debian trixie main\n\n" +
+			"Types: deb\nURIs: http://mirror.example/debian-security\nSuites: trixie-security\nComponents: main\n",
+	} {
+		if got := ParseMirrors(text); got != want {
+			t.Errorf("ParseMirrors(%q) = %+v; want %+v", text, got, want)
+		}
+	}
+	if got := ParseMirrors("I: nothing to see\n"); got != (Mirrors{}) {
+		t.Errorf("ParseMirrors of no sources = %+v; want none", got)
 	}
 }
 
@@ -103,8 +123,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("Types: deb\nURIs: http://x\n y\n\n#c\n")
 	f.Add("deb [")
 	f.Fuzz(func(t *testing.T, text string) {
-		findMirrors(parseList(text))
-		findMirrors(parseSources(text))
+		ParseMirrors(text)
 		parseDepends(text)
 		if files, err := parseURIs(text); err == nil {
 			for _, x := range files {

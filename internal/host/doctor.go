@@ -179,7 +179,8 @@ func checkNamespaces(f Facts) Check {
 	switch {
 	case f.AppArmorUserNS:
 		c.Status = Warn
-		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU runs without namespaces of its own"
+		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU runs without namespaces of its own; the fix lets every program make them"
+		c.Fix = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 	case !f.UserNamespaces:
 		c.Status = Fail
 		c.Detail = "not allowed by the kernel's settings; building images as a normal user needs them"

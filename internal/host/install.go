@@ -42,9 +42,9 @@ func InstallQEMU(ctx context.Context, f Facts, progress func(string)) (QEMU, err
 	if !f.CanInstallQEMU() {
 		return QEMU{}, hint.Errorf(f.OS.install("qemu"), "get a newer QEMU: none is known for %s on %s", f.OS.Name, f.Arch)
 	}
-	mirror := apt.HostMirrors().Archive
+	mirror := apt.ReadMirrors(apt.HostDir).Archive
 	if mirror == "" {
-		return QEMU{}, fmt.Errorf("get a newer QEMU: /etc/apt names no mirror of the Debian archive")
+		return QEMU{}, fmt.Errorf("get a newer QEMU: %s names no mirror of the Debian archive", apt.HostDir)
 	}
 	dir := f.Dirs.QEMUDir()
 	for _, d := range []string{dir, f.Dirs.Cache} {

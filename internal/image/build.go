@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/image/diff"
@@ -39,15 +38,10 @@ func (s *Store) build(ctx context.Context, w wanted, report *reporter) (Manifest
 	if err := s.checkSpace(s.missingSpace(w)); err != nil {
 		return Manifest{}, err
 	}
-	mirrors := s.opts.Mirrors
-	if mirrors.Archive == "" {
-		mirrors = apt.HostMirrors()
+	b := &builder{Store: s, want: w, report: report}
+	if err := b.findMirrors(ctx); err != nil {
+		return Manifest{}, err
 	}
-	if mirrors.Archive == "" {
-		return Manifest{}, hint.Errorf("add Debian's archive to the apt sources of this host",
-			"build a Debian image: no mirror of Debian is known")
-	}
-	b := &builder{Store: s, want: w, mirrors: mirrors, report: report}
 	// A wrong name is found before the minute that the base takes.
 	if err := b.checkPackages(ctx); err != nil {
 		return Manifest{}, err
@@ -164,6 +158,21 @@ func (b *builder) once(ctx context.Context, r recipe, need space, make func() (s
 	return id, nil
 }
 
+// findMirrors finds out where Debian is: the host's choice, for it is near and
+// perhaps the only one that can be reached, else mmdebstrap's, as on Ubuntu. The
+// answer is not kept: it takes half a second, and only before a build.
+func (b *builder) findMirrors(ctx context.Context) error {
+	b.mirrors = apt.ReadMirrors(b.opts.AptDir)
+	if b.mirrors.Archive != "" {
+		return nil
+	}
+	_, err := b.withDebian(ctx, RoleBase, func(d debian.Builder) (_ string, err error) {
+		b.mirrors, err = d.DefaultMirrors(ctx)
+		return "", err
+	})
+	return err
+}
+
 // apt returns the private apt of the image's suite, with a package list that
 // is not older than maxAge.
 func (b *builder) apt(ctx context.Context, maxAge time.Duration, artifact string) (apt.Root, error) {
@@ -213,6 +222,7 @@ func (b *builder) kernel(ctx context.Context) (string, error) {
 func (b *builder) base(ctx context.Context) (string, error) {
 	r := baseRecipe(b.want.suite)
 	return b.once(ctx, r, baseSpace(), func() (string, error) {
+		b.report.event(PhaseBuild, RoleBase, "unpacking Debian packages")
 		return b.withDebian(ctx, RoleBase, func(d debian.Builder) (string, error) {
 			return b.addLayer(ctx, r, func(w io.Writer) error { return d.Base(ctx, r.Packages, w) })
 		})
@@ -224,6 +234,7 @@ func (b *builder) base(ctx context.Context) (string, error) {
 func (b *builder) packages(ctx context.Context, base string) (string, error) {
 	r := packagesRecipe(b.want.suite, base, b.want.image.Packages)
 	return b.once(ctx, r, packagesSpace(), func() (string, error) {
+		b.report.event(PhaseBuild, RolePackages, "unpacking Debian packages")
 		return b.withDebian(ctx, RolePackages, func(d debian.Builder) (string, error) {
 			below, closer, err := b.openLayer(base)
 			if err != nil {
@@ -260,23 +271,14 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	b.report.event(PhaseBuild, artifact, "unpacking Debian packages")
-	archive := strings.TrimRight(b.mirrors.Archive, "/")
-	d := debian.Builder{
-		Suite: b.want.suite,
-		Mirrors: []string{
-			"deb " + archive + " " + b.want.suite + " main",
-			"deb " + archive + " " + b.want.suite + "-updates main",
-		},
+	return fn(debian.Builder{
+		Suite:     b.want.suite,
+		Mirrors:   b.mirrors,
 		AptConfig: apt.HostSettings(ctx),
 		Dir:       dir,
 		Lock:      lock,
 		Text:      func(text string) { b.report.event(PhaseBuild, artifact, text) },
-	}
-	if b.mirrors.Security != "" {
-		d.Mirrors = append(d.Mirrors, "deb "+b.mirrors.Security+" "+b.want.suite+"-security main")
-	}
-	return fn(d)
+	})
 }
 
 // buildDir makes a directory in Options.BuildDir. The store remembers it, so

@@ -35,8 +35,8 @@ const childVariable = "MAYFLY_TEST_IMAGE_CHILD"
 
 // child is what such a process does, and its results.
 type child struct {
-	Do      string // "ensure" or "prune"
-	Options Options
+	Do      string  // "ensure", "prune" or "check packages"
+	Options Options // of the account, but for AptDir
 	Image   plan.Image
 
 	Result Image  // of ensure
@@ -64,9 +64,20 @@ func runChild(text string) int {
 		if err != nil {
 			return err
 		}
-		if c.Do == "prune" {
+		switch c.Do {
+		case "prune":
 			_, err := s.Prune(context.Background(), nil, false)
 			return err
+		case "check packages":
+			w, err := s.resolve(c.Image)
+			if err != nil {
+				return err
+			}
+			b := &builder{Store: s, want: w, report: newReporter(nil)}
+			if err := b.findMirrors(context.Background()); err != nil {
+				return err
+			}
+			return b.checkPackages(context.Background())
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -179,7 +190,9 @@ func (a account) options() Options {
 
 // run runs a child, tells on about its events, and returns how it ended.
 func (a account) run(c child, on func(Event, *os.Process)) (child, error) {
+	aptDir := c.Options.AptDir
 	c.Options = a.options()
+	c.Options.AptDir = aptDir
 	text, err := json.Marshal(c)
 	if err != nil {
 		return child{}, err

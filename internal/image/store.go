@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,8 +47,9 @@ type Options struct {
 	// Empty means a directory in the store.
 	CacheDir string
 
-	// Mirrors of Debian; the zero value means the host's own.
-	Mirrors apt.Mirrors
+	// AptDir is where the host names its mirror of Debian; empty means
+	// apt.HostDir. Without one there, mmdebstrap's own choice is used.
+	AptDir string
 
 	// Agent is the program that becomes a machine's process 1.
 	Agent []byte
@@ -73,6 +75,7 @@ func Open(o Options) (*Store, error) {
 	if o.CacheDir == "" {
 		o.CacheDir = filepath.Join(o.Dir, "cache")
 	}
+	o.AptDir = cmp.Or(o.AptDir, apt.HostDir)
 	s := &Store{opts: o, lock: lock}
 	for _, dir := range []string{dirLayers, dirKernels, dirBoot, dirScratch, dirRecipes, dirImages, dirLocks, dirTemp} {
 		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/apt"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
@@ -33,9 +34,9 @@ import (
 type Builder struct {
 	Suite string // "trixie"
 
-	// Mirrors are what mmdebstrap takes as such: addresses, lines of a
-	// sources.list, paths of sources files. None means mmdebstrap's own choice.
-	Mirrors []string
+	// Mirrors are where the packages of a base come from; DefaultMirrors for
+	// who knows none.
+	Mirrors apt.Mirrors
 
 	// AptConfig is what apt needs during the build to reach the mirrors, in the
 	// syntax of apt.conf. It does not get into the result.
@@ -76,6 +77,10 @@ func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error
 	if err := CheckNames(packages); err != nil {
 		return err
 	}
+	sources, err := b.sources()
+	if err != nil {
+		return err
+	}
 	args := []string{
 		"--variant=apt",
 		"--include=" + strings.Join(packages, ","),
@@ -85,7 +90,7 @@ func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error
 	for _, o := range aptOptions() {
 		args = append(args, "--aptopt="+o)
 	}
-	return b.run(ctx, args, w)
+	return b.run(ctx, args, sources, w)
 }
 
 // Install writes a root file system that is a base with more packages. The
@@ -122,7 +127,7 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 		`--customize-hook=DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get -q -y --no-install-recommends install ` +
 			strings.Join(packages, " "),
 		"--customize-hook=" + clean,
-	}, w)
+	}, nil, w)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
 	}
@@ -202,8 +207,9 @@ func aptOptions() []string {
 	return []string{`APT::Install-Recommends "false"`, `Acquire::Languages "none"`}
 }
 
-// run runs mmdebstrap.
-func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
+// run runs mmdebstrap. Without lines for a sources.list it has its own, for who
+// does not skip its setup.
+func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) error {
 	mode, err := rootMode()
 	if err != nil {
 		return err
@@ -213,7 +219,7 @@ func (b Builder) run(ctx context.Context, args []string, w io.Writer) error {
 	// setup it would clean up the host's apt.
 	args = append([]string{"--mode=" + mode, "--format=tar", "--skip=cleanup/apt"}, args...)
 	args = append(args, b.Suite, "-")
-	args = append(args, b.Mirrors...)
+	args = append(args, sources...)
 	if err := os.WriteFile(filepath.Join(b.Dir, "apt.conf"), []byte(b.AptConfig), 0o644); err != nil {
 		return err
 	}

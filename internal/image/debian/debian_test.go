@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/apt"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/testenv"
@@ -45,21 +46,51 @@ func TestBase(t *testing.T) {
 	var text []string
 	b := debian.Builder{
 		Suite:   "trixie",
-		Mirrors: []string{"deb MIRROR trixie main"},
+		Mirrors: apt.Mirrors{Archive: "http://MIRROR", Security: "http://SECURITY"},
 		Dir:     t.TempDir(),
 		Text:    func(s string) { text = append(text, s) },
+	}
+	keyring, err := apt.Keyring()
+	if err != nil {
+		t.Fatal(err)
 	}
 	var out strings.Builder
 	if err := b.Base(t.Context(), []string{"make", "gcc"}, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", " --include=make,gcc ", " trixie - deb MIRROR trixie main"} {
+	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", " --include=make,gcc ", " trixie - deb [signed-by=" + keyring + "] http://MIRROR trixie main deb [signed-by=" + keyring + "] http://MIRROR trixie-updates main deb [signed-by=" + keyring + "] http://SECURITY trixie-security main\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("mmdebstrap was called with %q; want %q in it", out.String(), want)
 		}
 	}
 	if len(text) != 1 || text[0] != "installing essential packages" {
 		t.Errorf("text = %q; want one stage", text)
+	}
+}
+
+func TestDefaultMirrors(t *testing.T) {
+	// What mmdebstrap makes of nothing is much like this.
+	const tree = `mkdir -p "$TMPDIR/root/etc/apt/sources.list.d" && cd "$TMPDIR/root" && `
+	const pack = `tar -c .`
+	for _, tt := range []struct {
+		script string
+		want   apt.Mirrors
+	}{
+		{tree + `echo 'deb http://m.example/debian trixie main' > etc/apt/sources.list && ` + pack, apt.Mirrors{Archive: "http://m.example/debian"}},
+		{
+			tree + `printf 'Types: deb\nURIs: http://m.example/debian\nSuites: trixie\nComponents: main\n' > etc/apt/sources.list.d/a.sources && ` +
+				`echo 'deb http://m.example/debian-security trixie-security main' > etc/apt/sources.list.d/b.list && ` + pack,
+			apt.Mirrors{Archive: "http://m.example/debian", Security: "http://m.example/debian-security"},
+		},
+		{tree + pack, apt.Mirrors{}},
+		{"echo no tar at all", apt.Mirrors{}},
+		{"exit 1", apt.Mirrors{}},
+	} {
+		fake(t, tt.script)
+		got, err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.DefaultMirrors(t.Context())
+		if got != tt.want || (err == nil) != (tt.want.Archive != "") {
+			t.Errorf("DefaultMirrors() with %q = %+v, %v; want %+v", tt.script, got, err, tt.want)
+		}
 	}
 }
 
