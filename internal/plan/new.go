@@ -134,7 +134,7 @@ func (b *builder) machine() {
 		Isolate:   b.facts.UserNamespaces,
 	}
 	if !m.QEMU.Isolate {
-		b.note("this kernel gives no user namespaces: QEMU runs without namespaces of its own")
+		b.note("this host gives no user namespaces: QEMU runs without namespaces of its own")
 	}
 }
 
