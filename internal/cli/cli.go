@@ -178,25 +178,30 @@ func (a *app) printError(err error, asJSON bool) {
 			hints = append(hints, h)
 		}
 	}
+	if h := hint.Of(err); h != "" && len(hints) == 0 {
+		hints = append(hints, h) // of the whole
+	}
 	for _, h := range hints {
 		fmt.Fprintf(a.Err, "mayfly: hint: %s\n", h)
 	}
 }
 
-// flatten returns the errors that err joins. A wrapper around joined errors
-// that only marks them gives way to them.
+// flatten returns the errors that err joins, also below wrappers that add
+// nothing to the text.
 func flatten(err error) []error {
-	switch e := err.(type) {
-	case usageError:
-		return flatten(e.error)
-	case runError:
-		return flatten(e.error)
-	case interface{ Unwrap() []error }:
-		if _, formatted := err.(interface{ Is(error) bool }); !formatted && strings.Contains(err.Error(), "\n") {
-			var all []error
-			for _, inner := range e.Unwrap() {
-				all = append(all, flatten(inner)...)
-			}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		var texts []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, flatten(e)...)
+			texts = append(texts, e.Error())
+		}
+		if strings.Join(texts, "\n") == err.Error() {
+			return all
+		}
+	}
+	if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
+		if all := flatten(inner); len(all) > 1 {
 			return all
 		}
 	}
