@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -192,7 +193,7 @@ func TestCheckWorkspace(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || hint.Of(err) == "") {
 			t.Errorf("CheckWorkspace(%q) = %v; want %q", dir, err, want)
 		}
-		if err != nil && strings.ContainsAny(err.Error(), "\n\x1b\xff") {
+		if err != nil && (strings.ContainsAny(err.Error(), "\n\x1b") || !utf8.ValidString(err.Error())) {
 			t.Errorf("CheckWorkspace(%q) = %q; cannot be printed", dir, err)
 		}
 	}

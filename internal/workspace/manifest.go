@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sort"
 
 	"golang.org/x/sys/unix"
 
@@ -79,18 +78,6 @@ func (m *Manifest) Find(path string) *Entry {
 		return nil
 	}
 	return &m.Entries[i]
-}
-
-// inside returns the entries below a directory, without itself.
-func (m *Manifest) inside(dir string) []Entry {
-	start, ok := slices.BinarySearchFunc(m.Entries, dir, func(e Entry, p string) int {
-		return comparePaths(e.Path, p)
-	})
-	if !ok {
-		return nil
-	}
-	rest := m.Entries[start+1:]
-	return rest[:sort.Search(len(rest), func(i int) bool { return !below(rest[i].Path, dir) })]
 }
 
 // trusts reports whether e's times can tell a later change. A file that was
