@@ -66,7 +66,7 @@ func TestExec(t *testing.T) {
 		{"program in PATH", &wire.Exec{Argv: []string{"prog"}, Env: []string{"PATH=/nowhere:" + dir + ":/bin"}}, "", result{0, "here\n", ""}},
 		{"session leader", shell(`test $(cut -d' ' -f6 /proc/$$/stat) = $$`), "", result{0, "", ""}},
 		{"no terminal", shell("test -t 0 || test -t 1 || test -t 2"), "", result{1, "", ""}},
-		{"no stray descriptors", shell("ls /proc/$$/fd | sort -n | tr '\\n' ' '"), "", result{0, "0 1 2 ", ""}},
+		{"no stray descriptors", shell("ls /proc/$$/fd; true"), "", result{0, "0\n1\n2\n", ""}},
 		{"streams by name", shell("echo o >/dev/stdout; echo e >/dev/stderr"), "", result{0, "o\n", "e\n"}},
 		{"no ignored signals", shell(`trap "" TERM; sh -c 'kill -PIPE $$'`), "", result{141, "", ""}},
 	} {
