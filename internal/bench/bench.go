@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -106,9 +107,14 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 	}
 	defer os.RemoveAll(b.dir)
 
+	// Without an image the machines' parts fail with a better message, and the
+	// others measure with something else.
+	build := exec.CommandContext(ctx, b.mayfly, "image", "build", "--no-workspace", "--no-detect")
+	build.Stderr = b.log
+	if err := build.Run(); err != nil {
+		fmt.Fprintf(b.log, "mayfly image build: %v\n", err)
+	}
 	env := newEnvironment(ctx, b.mayfly)
-	// Machines first: they build what is missing of their image, which others
-	// measure with.
 	for _, vm := range []bool{true, false} {
 		if err := b.runParts(ctx, vm, &env); err != nil {
 			return err
