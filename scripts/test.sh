@@ -41,7 +41,7 @@ step check make --no-print-directory check
 # shellcheck disable=SC2086
 step "packages without machines" "$go" test -race -timeout 5m $others
 # shellcheck disable=SC2086
-step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -race -p 1 -timeout 25m $machines
+step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -race -p 1 -timeout 45m $machines
 
 if [ -n "$failed" ]; then
 	echo "test: FAILED after $((SECONDS - began)) s: ${failed#, }" >&2
