@@ -86,6 +86,7 @@ func (a *agent) configureLocked(req *wire.Configure) (*machine, error) {
 	if err := switchRoot(); err != nil {
 		return nil, err
 	}
+	a.warmUp()
 	if err := mountRuntime(); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,16 @@ func (a *agent) configureLocked(req *wire.Configure) (*machine, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// warmUp runs a program that does nothing while the machine is configured. The
+// first program of a guest finds nothing in its page cache, and an emulated CPU
+// has to translate all of the kernel's and the linker's way to it.
+func (a *agent) warmUp() {
+	const program = "/bin/true"
+	go a.reaper.start(func() (int, error) {
+		return syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Dir: "/"})
+	})
 }
 
 // addEntropy gives the host's random bytes to the kernel and makes it use them
