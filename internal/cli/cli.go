@@ -15,6 +15,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,6 +68,7 @@ func Main(version string, args []string, streams Streams) int {
 	// What the caller left open, a pipe of its own say, is not for machines:
 	// they would hold it open as long as they live.
 	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	debug.SetGCPercent(supervisor.StartGCPercent)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
 	a.signals = newSignals()
 	defer a.signals.stop()

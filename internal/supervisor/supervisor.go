@@ -37,6 +37,14 @@ import (
 // told to, and the VMM before it is killed.
 const stopTimeout = 5 * time.Second
 
+// The garbage collector's target, runtime/debug.SetGCPercent. What a start
+// needs, and an image's build, is some ten MiB for a moment: collecting it four
+// times less often costs little and saves a third of the CPU time of packing.
+const (
+	StartGCPercent = 400
+	idleGCPercent  = 100
+)
+
 // supervisor is the state of the process.
 type supervisor struct {
 	machine state.Machine
@@ -151,6 +159,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	s.events.send(Event{Ready: true})
 	// Packing and booting left garbage; an idle supervisor is to be small.
+	debug.SetGCPercent(idleGCPercent)
 	debug.FreeOSMemory()
 
 	kept := s.kept
