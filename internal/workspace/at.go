@@ -21,6 +21,10 @@ func openBeneath(root int, path string, flags int) (int, error) {
 			continue
 		case unix.EAGAIN:
 			continue // a rename elsewhere raced with the lookup (openat2(2))
+		case unix.EXDEV:
+			// A directory on the way was moved out of root under the
+			// lookup. Nothing in path itself leads out.
+			return -1, unix.ENOENT
 		case unix.ENOSYS:
 			return -1, fmt.Errorf("openat2, which needs Linux 5.6: %w", err)
 		}
