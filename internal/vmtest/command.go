@@ -41,6 +41,7 @@ type Command struct {
 	waitErr  error
 	expired  *time.Timer
 	screen   *lockedBuffer // of its terminal, if it has one
+	copied   chan struct{} // closed when the screen is complete
 	logs     string        // of the machines, when the watchdog ended it
 }
 
@@ -165,6 +166,12 @@ func (c *Command) Until(what string, ok func() bool) {
 	for deadline := time.Now().Add(Timeout); !ok(); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-c.done:
+			if c.copied != nil {
+				select {
+				case <-c.copied: // with what it printed last
+				case <-time.After(10 * time.Second):
+				}
+			}
 			if ok() {
 				return
 			}

@@ -36,8 +36,12 @@ func (h *Host) TerminalOf(kind string, args ...string) *Terminal {
 	term.Stdin, term.Stdout, term.Stderr = slave, slave, slave
 	term.Env = []string{"TERM=" + kind}
 	term.Start()
-	// It ends with an error when the last who has the terminal open closes it.
-	go io.Copy(term.screen, tty)
+	term.copied = make(chan struct{})
+	go func() {
+		// It ends with an error when nobody has the terminal open any more.
+		io.Copy(term.screen, tty)
+		close(term.copied)
+	}()
 	return term
 }
 
