@@ -79,6 +79,15 @@ func (a *app) machines() (state.Store, error) {
 	return state.Open(dirs.State)
 }
 
+// machine returns the machine name.
+func (a *app) machine(name string) (state.Machine, error) {
+	machines, err := a.machines()
+	if err != nil {
+		return state.Machine{}, err
+	}
+	return machines.Get(name)
+}
+
 // images opens the store of images.
 func (a *app) images() (*image.Store, error) {
 	dirs, err := a.dirs()

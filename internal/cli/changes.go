@@ -36,11 +36,7 @@ type editJSON struct {
 }
 
 func (a *app) diff(ctx context.Context, name string) error {
-	machines, err := a.machines()
-	if err != nil {
-		return err
-	}
-	m, err := machines.Get(name)
+	m, err := a.machine(name)
 	if err != nil {
 		return err
 	}
@@ -77,11 +73,7 @@ alone and reported. The machine goes on running.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			machines, err := a.machines()
-			if err != nil {
-				return err
-			}
-			m, err := machines.Get(args[0])
+			m, err := a.machine(args[0])
 			if err != nil {
 				return err
 			}

@@ -57,11 +57,7 @@ func (a *app) shellCommand() *cobra.Command {
 }
 
 func (a *app) execNamed(_ context.Context, name string, argv []string, noTTY bool) error {
-	machines, err := a.machines()
-	if err != nil {
-		return err
-	}
-	m, err := machines.Get(name)
+	m, err := a.machine(name)
 	if err != nil {
 		return err
 	}

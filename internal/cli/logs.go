@@ -24,11 +24,7 @@ control characters are replaced.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(_ *cobra.Command, args []string) error {
-			machines, err := a.machines()
-			if err != nil {
-				return err
-			}
-			m, err := machines.Get(args[0])
+			m, err := a.machine(args[0])
 			if err != nil {
 				return err
 			}
