@@ -64,7 +64,7 @@ func Run() error {
 
 	r := bufio.NewReaderSize(port, wire.MaxFrame)
 	for {
-		session, err := wire.Accept(port, r)
+		session, err := wire.Accept(port, r, nil)
 		if err != nil {
 			return err
 		}

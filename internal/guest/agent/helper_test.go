@@ -61,7 +61,7 @@ func serveHelper() {
 	port := os.NewFile(3, "port")
 	// Also what the tests were started with is no program's business.
 	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	session, err := wire.Accept(port, bufio.NewReader(port))
+	session, err := wire.Accept(port, bufio.NewReader(port), nil)
 	if err != nil {
 		return
 	}

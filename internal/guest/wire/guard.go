@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -18,45 +19,48 @@ const (
 	muxSyn = 1 // flag: opens a stream
 )
 
-// guard passes on what a guest sends to the host's multiplexer, and ends the
-// conversation at what our agent never sends. yamux trusts its peer with
-// memory: it keeps a window of bytes for each stream that the peer opens,
-// though nobody accepts it, and a goroutine for each ping until the answer is
-// written, which is never when the peer does not read.
-type guard struct {
-	r    io.Reader
-	head [muxHeader]byte
-	rest []byte // of head, not yet passed on
-	body uint32 // bytes of the frame's body still to come
+// frames passes on the multiplexer's frames that come from r, up to the first
+// that check refuses: that one stays in r, and check's error is the end.
+type frames struct {
+	r     *bufio.Reader
+	check func(head []byte) error
+	left  int64 // bytes of the frame under way that are still to come
 }
 
-func (g *guard) Read(p []byte) (int, error) {
-	switch {
-	case len(p) == 0:
+func (f *frames) Read(p []byte) (int, error) {
+	if len(p) == 0 {
 		return 0, nil
-	case len(g.rest) > 0:
-	case g.body > 0:
-		n, err := g.r.Read(p[:min(len(p), int(g.body))])
-		g.body -= uint32(n)
-		return n, err
-	default:
-		if _, err := io.ReadFull(g.r, g.head[:]); err != nil {
-			return 0, err
-		}
-		if err := g.check(); err != nil {
-			return 0, err
-		}
-		g.rest = g.head[:]
 	}
-	n := copy(p, g.rest)
-	g.rest = g.rest[n:]
-	return n, nil
+	if f.left == 0 {
+		head, err := f.r.Peek(muxHeader)
+		if err != nil {
+			if len(head) > 0 {
+				err = noEOF(err)
+			}
+			return 0, err
+		}
+		if err := f.check(head); err != nil {
+			return 0, err
+		}
+		f.left = muxHeader
+		if head[1] == muxData {
+			f.left += int64(binary.BigEndian.Uint32(head[8:]))
+		}
+	}
+	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	return n, err
 }
 
-func (g *guard) check() error {
-	version, kind := g.head[0], g.head[1]
-	flags := binary.BigEndian.Uint16(g.head[2:])
-	length := binary.BigEndian.Uint32(g.head[8:])
+// guard is the host's check: it ends the conversation at what our agent never
+// sends. yamux trusts its peer with memory: it keeps a window of bytes for each
+// stream that the peer opens, though nobody accepts it, and a goroutine for
+// each ping until the answer is written, which is never when the peer does not
+// read.
+func guard(head []byte) error {
+	version, kind := head[0], head[1]
+	flags := binary.BigEndian.Uint16(head[2:])
+	length := binary.BigEndian.Uint32(head[8:])
 	switch {
 	case version != 0 || kind != muxData && kind != muxWindow && kind != muxGoAway:
 		return fmt.Errorf("the guest sent a frame of version %d, type %d", version, kind)
@@ -64,8 +68,16 @@ func (g *guard) check() error {
 		return fmt.Errorf("the guest opened a stream")
 	case kind == muxData && length > maxWindow:
 		return fmt.Errorf("the guest sent a frame of %d bytes", length)
-	case kind == muxData:
-		g.body = length
+	}
+	return nil
+}
+
+// untilMark is the guest's check: a mark in the place of a frame is another
+// conversation's, and the end of this one. That is how a guest learns that it
+// was restored in the middle of one.
+func untilMark(head []byte) error {
+	if head[0] == magic[0] {
+		return io.EOF
 	}
 	return nil
 }

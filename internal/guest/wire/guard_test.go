@@ -31,6 +31,8 @@ const (
 	muxRst  = 8
 )
 
+func guarded(r io.Reader) io.Reader { return &frames{r: bufio.NewReader(r), check: guard} }
+
 func TestGuardPasses(t *testing.T) {
 	var in []byte
 	for _, frame := range [][]byte{
@@ -43,14 +45,14 @@ func TestGuardPasses(t *testing.T) {
 	} {
 		in = append(in, frame...)
 	}
-	if err := iotest.TestReader(&guard{r: bytes.NewReader(in)}, in); err != nil {
+	if err := iotest.TestReader(guarded(bytes.NewReader(in)), in); err != nil {
 		t.Error(err)
 	}
 	for name, r := range map[string]io.Reader{
 		"byte by byte":      iotest.OneByteReader(bytes.NewReader(in)),
 		"data with the end": iotest.DataErrReader(bytes.NewReader(in)),
 	} {
-		got, err := io.ReadAll(&guard{r: r})
+		got, err := io.ReadAll(guarded(r))
 		if err != nil || !bytes.Equal(got, in) {
 			t.Errorf("%s: %d bytes, %v; want the same %d, nil", name, len(got), err, len(in))
 		}
@@ -72,7 +74,7 @@ func TestGuardRefuses(t *testing.T) {
 		"a mark":                      appendMark(nil, markSyn, [nonceLen]byte{}),
 	} {
 		good := muxFrame(muxData, 0, 1, 2, 'o', 'k')
-		got, err := io.ReadAll(&guard{r: bytes.NewReader(append(bytes.Clone(good), frame...))})
+		got, err := io.ReadAll(guarded(bytes.NewReader(append(bytes.Clone(good), frame...))))
 		if err == nil || !bytes.Equal(got, good) {
 			t.Errorf("%s: passed on %q, %v; want what was before it and an error", name, got, err)
 		}
@@ -92,7 +94,7 @@ func TestHostileGuest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
 			host, guest := socketPair(t)
-			session, err := newClient(host, bufio.NewReader(host))
+			session, err := newClient(host, guarded(host))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +125,7 @@ func TestHostileGuest(t *testing.T) {
 // also when the host does not read it.
 func TestReceiveWindow(t *testing.T) {
 	host, guest := socketPair(t)
-	session, err := newClient(host, bufio.NewReader(host))
+	session, err := newClient(host, guarded(host))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +155,7 @@ func TestReceiveWindow(t *testing.T) {
 func TestCloseUnblocks(t *testing.T) {
 	before := runtime.NumGoroutine()
 	host, _ := socketPair(t)
-	session, err := newClient(host, bufio.NewReader(host))
+	session, err := newClient(host, guarded(host))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +199,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		opened := make(chan struct{})
 		port := &script{Reader: bytes.NewReader(in), ready: opened, closed: make(chan struct{})}
-		session, err := newClient(port, port)
+		session, err := newClient(port, guarded(port))
 		if err != nil {
 			t.Fatal(err)
 		}

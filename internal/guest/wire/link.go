@@ -104,11 +104,11 @@ func Dial(ctx context.Context, port net.Conn) (*yamux.Session, error) {
 		port.Close()
 		return nil, fmt.Errorf("greet the guest: %w", err)
 	}
-	return newClient(port, r)
+	return newClient(port, &frames{r: r, check: guard})
 }
 
 func newClient(port io.WriteCloser, r io.Reader) (*yamux.Session, error) {
-	return yamux.Client(link{port, port, &guard{r: r}}, muxConfig())
+	return yamux.Client(link{port, port, r}, muxConfig())
 }
 
 func greet(port net.Conn, r *bufio.Reader) error {
@@ -169,8 +169,9 @@ func await(r *bufio.Reader, kind byte, nonce [nonceLen]byte) error {
 }
 
 // Accept is the guest's side of the handshake on port. r must be the same for
-// every Accept on one port.
-func Accept(port io.WriteCloser, r *bufio.Reader) (*yamux.Session, error) {
+// every Accept on one port. greeted, if it is not nil, is called at the first
+// sign of a host, which may call again before the handshake is done.
+func Accept(port io.WriteCloser, r *bufio.Reader, greeted func()) (*yamux.Session, error) {
 	var current [nonceLen]byte
 	var begun bool
 	for {
@@ -181,10 +182,13 @@ func Accept(port io.WriteCloser, r *bufio.Reader) (*yamux.Session, error) {
 		switch {
 		case kind == markSyn:
 			current, begun = nonce, true
+			if greeted != nil {
+				greeted()
+			}
 			_, err = port.Write(appendMark(nil, markAck, nonce))
 		case kind == markGo && begun && nonce == current:
 			if _, err = port.Write(appendMark(nil, markOK, nonce)); err == nil {
-				return yamux.Server(link{port, keepOpen{}, r}, muxConfig())
+				return yamux.Server(link{port, keepOpen{}, &frames{r: r, check: untilMark}}, muxConfig())
 			}
 		}
 		if err != nil {

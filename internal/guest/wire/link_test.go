@@ -43,7 +43,7 @@ func socketPair(t testing.TB) (a, b net.Conn) {
 func serveEcho(port net.Conn) {
 	r := bufio.NewReaderSize(port, MaxFrame)
 	for {
-		session, err := Accept(port, r)
+		session, err := Accept(port, r, nil)
 		if err != nil {
 			return
 		}
@@ -172,7 +172,7 @@ func TestAcceptAnswersEverySyn(t *testing.T) {
 	if _, err := host.Write(in); err != nil {
 		t.Fatal(err)
 	}
-	session, err := Accept(guest, bufio.NewReader(guest))
+	session, err := Accept(guest, bufio.NewReader(guest), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestDialUnbuffered(t *testing.T) {
 		accepted := make(chan *yamux.Session)
 		go func() {
 			time.Sleep(10 * synInterval) // it boots
-			session, err := Accept(guest, bufio.NewReader(guest))
+			session, err := Accept(guest, bufio.NewReader(guest), nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -342,7 +342,7 @@ func TestAcceptEnd(t *testing.T) {
 			io.Writer
 			io.Closer
 		}{io.Discard, keepOpen{}}
-		if _, err := Accept(port, bufio.NewReader(bytes.NewReader(in))); err == nil {
+		if _, err := Accept(port, bufio.NewReader(bytes.NewReader(in)), nil); err == nil {
 			t.Errorf("Accept(%q) = nil; want an error", in)
 		}
 	}
@@ -401,6 +401,39 @@ func TestReconnect(t *testing.T) {
 	checkGoroutines(t, before+3) // the guest's last session is still open
 }
 
+// A guest that was saved in the middle of a conversation is restored with another
+// host. The first that it hears of it is enough: every further syn is a wait.
+func TestRestored(t *testing.T) {
+	host, guest := socketPair(t)
+	startEcho(t, guest)
+	host.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(host)
+	for range 3 {
+		var nonce [nonceLen]byte
+		rand.Read(nonce[:])
+		if _, err := host.Write(appendMark(nil, markSyn, nonce)); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(r, markAck, nonce); err != nil {
+			t.Fatalf("no answer to one syn: %v", err)
+		}
+		if _, err := host.Write(appendMark(nil, markGo, nonce)); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(r, markOK, nonce); err != nil {
+			t.Fatal(err)
+		}
+		// A stream that is never closed, with a little in it.
+		frames := append(muxFrame(muxWindow, muxSyn, 1, 0), muxFrame(muxData, 0, 1, 5, []byte("hello")...)...)
+		if _, err := host.Write(frames); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Peek(muxHeader); err != nil { // it has come
+			t.Fatal(err)
+		}
+	}
+}
+
 // checkGoroutines waits until at most n goroutines run.
 func checkGoroutines(t testing.TB, n int) {
 	t.Helper()
@@ -442,7 +475,7 @@ func FuzzAccept(f *testing.F) {
 		}{io.Discard, keepOpen{}}
 		r := bufio.NewReader(bytes.NewReader(in))
 		for {
-			session, err := Accept(port, r)
+			session, err := Accept(port, r, nil)
 			if err != nil {
 				return
 			}
