@@ -22,6 +22,13 @@ type Spec struct {
 	// Disks are the files of the slots. A slot without a path gets an
 	// empty disk.
 	Disks [plan.DiskSlots]Disk
+
+	// Memory is where the guest's memory lies. One that is not nil makes
+	// the machine one that is saved, or that was.
+	Memory Memory
+	// Incoming makes the VMM wait for the state of a saved machine in place
+	// of booting.
+	Incoming bool
 }
 
 // Disk is the file of one slot: raw, sparse, plan.DiskSize long.

@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 
 // nullDisk is the file of a slot without a disk: QEMU's own driver, which
 // needs no file. It is never read but for a partition table.
-const nullDisk = "driver=null-co,node-name=%s,size=%d,read-zeroes=on"
+const nullDisk = "driver=null-co,node-name=%s,size=%d,read-zeroes=on,read-only=%s"
 
 // Command returns the command line of spec's machine. The set of devices is
 // the same for every machine, in the same slots: what is saved of one fits all.
@@ -50,7 +51,12 @@ func Command(spec machine.Spec) machine.Command {
 
 	// q35 boots everywhere and hot-plugs; what it has of a PC that no guest
 	// of ours uses is off, which also saves the kernel's probing for it.
-	arg("machine", "q35", "usb=off", "sata=off", "smbus=off", "vmport=off", "smm=off", "graphics=off")
+	hardware := []string{"q35", "usb=off", "sata=off", "smbus=off", "vmport=off", "smm=off", "graphics=off"}
+	if spec.Memory != nil {
+		arg("object", memoryBackend(spec))
+		hardware = append(hardware, "memory-backend="+memoryID)
+	}
+	arg("machine", hardware...)
 	if m.Accelerator == plan.KVM {
 		arg("accel", "kvm")
 		arg("cpu", "host")
@@ -58,7 +64,7 @@ func Command(spec machine.Spec) machine.Command {
 		arg("accel", "tcg", "thread=multi")
 		// All that TCG has. cx16 must stay: Bun's programs, such as
 		// Claude Code, need it.
-		arg("cpu", "max")
+		arg("cpu", "max", "la57=off")
 	}
 	arg("smp", fmt.Sprint(m.VCPUs))
 	arg("m", fmt.Sprintf("%dM", m.MemoryMiB))
@@ -76,24 +82,28 @@ func Command(spec machine.Spec) machine.Command {
 	socket(machine.Control)
 	// All disks share two PCI devices as functions of it: a bridge or a
 	// device each would cost the kernel's probing time at every boot.
-	arg("device", "virtio-serial-pci", "id=serial", "addr=4.0", "multifunction=on", "max_ports=2")
+	arg("device", "virtio-serial-pci", "id=serial", "addr=4.0", "multifunction=on", "max_ports=2", "disable-legacy=on")
 	arg("device", "virtserialport", "bus=serial.0", "nr=1", "chardev=control", "name="+wire.PortName)
 	arg("object", "rng-random", "id=rng0", "filename=/dev/urandom")
-	arg("device", "virtio-rng-pci", "rng=rng0", "addr=4.1")
-	arg("device", "virtio-balloon-pci", "addr=4.2", "free-page-reporting=on")
+	arg("device", "virtio-rng-pci", "rng=rng0", "addr=4.1", "disable-legacy=on")
+	// Of a saved machine no page is given back before its end: QEMU would
+	// have to punch a hole into the file of the memory, which is others', too.
+	arg("device", "virtio-balloon-pci", "addr=4.2", "disable-legacy=on", "free-page-reporting="+onOff(spec.Memory == nil))
+	// Tells a guest's kernel that it was restored, and is to reseed.
+	arg("device", "vmgenid", "guid=auto")
 
 	for slot, disk := range spec.Disks {
 		node := machine.Serial(slot)
+		// By the slot and not by its file: the guest has seen whether a
+		// disk can be written when it is saved, and with another file in
+		// the slot when it is restored.
+		readOnly := onOff(slot != plan.SlotScratch)
 		if disk.Path == "" {
-			arg("blockdev", fmt.Sprintf(nullDisk, node, int64(plan.DiskSize)))
+			arg("blockdev", fmt.Sprintf(nullDisk, node, int64(plan.DiskSize), readOnly))
 		} else {
 			// The file is handed over open, as set number slot+1.
 			fd := file(machine.File{Path: disk.Path, Writable: disk.Writable})
 			arg("add-fd", fmt.Sprintf("fd=%d", fd), fmt.Sprintf("set=%d", slot+1))
-			readOnly := "on"
-			if disk.Writable {
-				readOnly = "off"
-			}
 			// A lock would be shared by all that have the layer
 			// open; we have our own. The page cache of the host is
 			// the point of sharing layers, and what is lost in a
@@ -103,7 +113,10 @@ func Command(spec machine.Spec) machine.Command {
 				"file.driver=file", fmt.Sprintf("file.filename=/dev/fdset/%d", slot+1), "file.locking=off",
 				"file.aio=threads")
 		}
-		arg("device", "virtio-blk-pci", "drive="+node, "serial="+node, fmt.Sprintf("addr=5.%d", slot), "multifunction=on")
+		arg("device", "virtio-blk-pci", "drive="+node, "serial="+node, fmt.Sprintf("addr=5.%d", slot), "multifunction=on", "disable-legacy=on")
+	}
+	if spec.Incoming {
+		arg("incoming", "defer")
 	}
 	if m.Accelerator == plan.KVM {
 		c.Writable = []string{"/dev/kvm"}
@@ -112,7 +125,51 @@ func Command(spec machine.Spec) machine.Command {
 	if m.QEMU.ModuleDir != "" {
 		c.Readable = append(c.Readable, m.QEMU.ModuleDir)
 	}
+	// QEMU opens the file of the memory by its name: it knows no sets of
+	// descriptors there, file_ram_open in system/physmem.c.
+	switch memory := spec.Memory.(type) {
+	case machine.SharedMemory:
+		c.Writable = append(c.Writable, memory.Path)
+	case machine.PrivateMemory:
+		c.Readable = append(c.Readable, memory.Path)
+	}
 	return c
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// memoryID is the name of the memory, also in the saved state.
+const memoryID = "ram"
+
+// memoryBackend returns the object that is the guest's memory.
+func memoryBackend(spec machine.Spec) string {
+	object := struct {
+		Type     string `json:"qom-type"`
+		ID       string `json:"id"`
+		Size     int64  `json:"size"`
+		Path     string `json:"mem-path"`
+		Share    bool   `json:"share"`
+		ReadOnly bool   `json:"readonly,omitempty"`
+		// ROM "off" lets the guest write memory whose file is read-only,
+		// since QEMU 8.2.
+		ROM string `json:"rom,omitempty"`
+	}{Type: "memory-backend-file", ID: memoryID, Size: int64(spec.Machine.MemoryMiB) << 20, Path: spec.Memory.File()}
+	switch spec.Memory.(type) {
+	case machine.SharedMemory:
+		object.Share = true
+	case machine.PrivateMemory:
+		object.ReadOnly, object.ROM = true, "off"
+	}
+	data, err := json.Marshal(object)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	return string(data)
 }
 
 // kernelParameters returns the command line of the guest's kernel.

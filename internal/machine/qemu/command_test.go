@@ -45,10 +45,16 @@ func specs() map[string]machine.Spec {
 		Path: "/data/qemu/usr/bin/qemu-system-x86_64", DataDirs: []string{"/data/qemu/usr/share/qemu", "/data/qemu/usr/share/seabios"},
 		ModuleDir: "/data/qemu/usr/lib/qemu",
 	}
+	saved := base
+	saved.Memory = machine.SharedMemory{Path: "/cache/templates/.new-1/memory"}
+	saved.Disks[plan.SlotScratch] = machine.Disk{}
+	restored := base
+	restored.Memory = machine.PrivateMemory{Path: "/cache/templates/0123/memory"}
+	restored.Incoming = true
 	bare := base
 	bare.Disks = [plan.DiskSlots]machine.Disk{}
 	return map[string]machine.Spec{
-		"tcg": base, "tcg-unknown-tsc": noTSC, "kvm": kvm, "full": full, "private-qemu": private, "bare": bare,
+		"tcg": base, "tcg-unknown-tsc": noTSC, "kvm": kvm, "full": full, "private-qemu": private, "bare": bare, "saved": saved, "restored": restored,
 	}
 }
 
@@ -123,26 +129,61 @@ func TestCommandNamesNoDisk(t *testing.T) {
 	}
 }
 
-// Only the scratch disk is writable, for the file and for the device.
+// Only the scratch disk is writable, for the file and for the device. That goes
+// by the slot, also of an empty one: a restored guest has seen it.
 func TestCommandReadOnly(t *testing.T) {
 	for name, spec := range specs() {
 		c := Command(spec)
-		writable := 0
 		for _, f := range c.Files {
-			if f.Writable {
-				writable++
+			if f.Writable && f.Path != spec.Disks[plan.SlotScratch].Path {
+				t.Errorf("%s: %s is open for writing; want the scratch disk only", name, f.Path)
 			}
 		}
 		for _, arg := range c.Args {
-			if strings.Contains(arg, "read-only=off") {
-				writable--
+			if !strings.Contains(arg, "node-name=slot") {
+				continue
 			}
-			if strings.Contains(arg, "read-only=off") && !strings.Contains(arg, "node-name=slot0,") {
-				t.Errorf("%s: %q is writable; want slot 0 only", name, arg)
+			want := ",read-only=on"
+			if strings.Contains(arg, "node-name=slot0,") {
+				want = ",read-only=off"
+			}
+			if !strings.Contains(arg, want) {
+				t.Errorf("%s: %q; want %s", name, arg, want)
 			}
 		}
-		if writable != 0 {
-			t.Errorf("%s: files and devices differ in what is writable", name)
+	}
+}
+
+// The memory of a template is opened for reading only, and nothing can be opened
+// for writing but the memory of one machine alone.
+func TestCommandMemory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		memory             machine.Memory
+		readable, writable bool
+		want               []string
+	}{
+		"template": {machine.SharedMemory{Path: "/t/me,mory"}, false, true, []string{`"share":true`}},
+		"clone":    {machine.PrivateMemory{Path: "/t/me,mory"}, true, false, []string{`"share":false`, `"readonly":true`, `"rom":"off"`}},
+		"boot":     {nil, false, false, nil},
+	} {
+		spec := specs()["tcg"]
+		spec.Memory = tt.memory
+		c := Command(spec)
+		if got := slices.Contains(c.Readable, "/t/me,mory"); got != tt.readable {
+			t.Errorf("%s: the memory among the readable files: %v; want %v", name, got, tt.readable)
+		}
+		if got := slices.Contains(c.Writable, "/t/me,mory"); got != tt.writable {
+			t.Errorf("%s: the memory among the writable files: %v; want %v", name, got, tt.writable)
+		}
+		args := strings.Join(c.Args, " ")
+		for _, want := range tt.want {
+			if !strings.Contains(args, want) {
+				t.Errorf("%s: no %s in %s", name, want, args)
+			}
+		}
+		// Discarding a page would punch a hole into what others have mapped.
+		if got, want := strings.Contains(args, "free-page-reporting=on"), tt.memory == nil; got != want {
+			t.Errorf("%s: free page reporting: %v; want %v", name, got, want)
 		}
 	}
 }
@@ -152,14 +193,16 @@ func TestCommandDevicesAreFixed(t *testing.T) {
 	devices := func(c machine.Command) (devs []string) {
 		for i, arg := range c.Args {
 			if arg == "-device" || arg == "-chardev" && strings.HasPrefix(c.Args[i+1], "socket") {
-				devs = append(devs, c.Args[i+1])
+				// A machine that boots gives pages back, see TestCommandMemory.
+				dev, _, _ := strings.Cut(c.Args[i+1], ",free-page-reporting=")
+				devs = append(devs, dev)
 			}
 		}
 		return devs
 	}
 	want := devices(Command(specs()["bare"]))
-	if n := len(want); n != 3+4+plan.DiskSlots {
-		t.Errorf("%d devices and sockets; want 3 sockets, 4 devices and %d disks", n, plan.DiskSlots)
+	if n := len(want); n != 3+5+plan.DiskSlots {
+		t.Errorf("%d devices and sockets; want 3 sockets, 5 devices and %d disks", n, plan.DiskSlots)
 	}
 	for name, spec := range specs() {
 		if d := cmp.Diff(want, devices(Command(spec))); d != "" {

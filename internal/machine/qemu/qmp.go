@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxLine bounds one line of QMP in bytes. QEMU is not the guest, but it may
@@ -89,8 +92,13 @@ func (m *Monitor) read(lines *bufio.Scanner) {
 // Execute runs a command with arguments args, which may be nil, and decodes
 // what it returns into result unless that is nil.
 func (m *Monitor) Execute(command string, args, result any) error {
+	return m.execute(command, args, result, nil)
+}
+
+// execute is Execute with a file that goes along, if it is not nil.
+func (m *Monitor) execute(command string, args, result any, file *os.File) error {
 	ch := make(chan reply, 1)
-	if err := m.send(command, args, ch); err != nil {
+	if err := m.send(command, args, ch, file); err != nil {
 		return fmt.Errorf("qmp %s: %w", command, err)
 	}
 	r, ok := <-ch
@@ -109,7 +117,7 @@ func (m *Monitor) Execute(command string, args, result any) error {
 	return nil
 }
 
-func (m *Monitor) send(command string, args any, ch chan<- reply) error {
+func (m *Monitor) send(command string, args any, ch chan<- reply, file *os.File) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -125,9 +133,22 @@ func (m *Monitor) send(command string, args any, ch chan<- reply) error {
 		return err
 	}
 	m.pending[m.nextID] = ch
-	if _, err := m.conn.Write(append(line, '\n')); err != nil {
+	if err := m.writeLocked(append(line, '\n'), file); err != nil {
 		delete(m.pending, m.nextID)
 		return err
 	}
 	return nil
+}
+
+func (m *Monitor) writeLocked(line []byte, file *os.File) error {
+	if file == nil {
+		_, err := m.conn.Write(line)
+		return err
+	}
+	conn, ok := m.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("the connection takes no files")
+	}
+	_, _, err := conn.WriteMsgUnix(line, unix.UnixRights(int(file.Fd())), nil)
+	return err
 }
