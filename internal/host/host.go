@@ -32,6 +32,9 @@ type Facts struct {
 	Arch     string `json:"arch"`      // as Go names it: amd64, arm64
 	CPUModel string `json:"cpu_model"` // "model name" of /proc/cpuinfo
 	CPUs     int    `json:"cpus"`      // those this process may use
+	// CPUFingerprint is the same for CPUs that a guest cannot tell apart: a
+	// hash of the model, its stepping, its microcode and its flags.
+	CPUFingerprint string `json:"cpu_fingerprint"`
 
 	MemoryBytes          int64 `json:"memory_bytes"`
 	MemoryAvailableBytes int64 `json:"memory_available_bytes"` // without swapping
@@ -133,6 +136,8 @@ type Options struct {
 	Root string
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
+	// Fresh asks every program anew in place of the cache.
+	Fresh bool
 }
 
 // path returns the place of an absolute path under the root.
@@ -155,8 +160,9 @@ func (o Options) read(p string) string {
 	return string(b)
 }
 
-// Probe looks at the host. It starts nothing but `qemu --version`; the error is
-// ctx's. What cannot be found out is left zero.
+// Probe looks at the host. It starts nothing but `qemu --version`, and that only
+// for a QEMU that the cache does not know; the error is ctx's. What cannot be
+// found out is left zero.
 func Probe(ctx context.Context, o Options) (Facts, error) {
 	f := Facts{
 		Version:  FactsVersion,
@@ -174,6 +180,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 
 	cpu := parseCPUInfo(o.read("/proc/cpuinfo"))
 	f.CPUModel, f.TSCKHz, f.Virtualization = cpu.model, cpu.tscKHz, cpu.virtualization
+	f.CPUFingerprint = cpu.fingerprint
 	f.CPUs = runtime.NumCPU() // honours the affinity mask, as /proc/cpuinfo does not
 	mem := parseMemInfo(o.read("/proc/meminfo"))
 	f.MemoryBytes, f.MemoryAvailableBytes = mem["MemTotal"], mem["MemAvailable"]

@@ -77,6 +77,10 @@ func TestProbe(t *testing.T) {
 	}
 	// What is the test's host's and not the tree's.
 	got.Disk, got.CPUs, got.User.Groups, got.Landlock = Disk{}, 0, nil, 0
+	if len(got.CPUFingerprint) != 16 {
+		t.Errorf("CPUFingerprint = %q; want 16 digits", got.CPUFingerprint)
+	}
+	got.CPUFingerprint = ""
 	want := Facts{
 		Version: 1, Kernel: "6.12.1-test", BootID: "b-o-o-t", Arch: got.Arch, CPUModel: "Fast CPU",
 		MemoryBytes: 8000000 << 10, MemoryAvailableBytes: 4000000 << 10, TSCKHz: 2100000,

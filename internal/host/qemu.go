@@ -62,11 +62,14 @@ func qemuBinary() string {
 // each version.
 func (d Dirs) QEMUDir() string { return filepath.Join(d.Data, "qemu") }
 
+// TemplateDir returns the directory of saved boots.
+func (d Dirs) TemplateDir() string { return filepath.Join(d.Cache, "templates") }
+
 // findQEMU returns the first QEMU that starts: $MAYFLY_QEMU (and then no
 // other), the newest private one, the one in PATH.
 func findQEMU(ctx context.Context, o Options) QEMU {
 	if path := o.env(QEMUVariable); path != "" {
-		q, err := inspectQEMU(ctx, path)
+		q, err := o.inspectQEMU(ctx, path)
 		if err != nil {
 			return QEMU{Problem: fmt.Sprintf("%s=%s: %v", QEMUVariable, path, err)}
 		}
@@ -81,7 +84,7 @@ func findQEMU(ctx context.Context, o Options) QEMU {
 	}
 	problem := qemuBinary() + " is not installed"
 	for i, path := range candidates {
-		q, err := inspectQEMU(ctx, path)
+		q, err := o.inspectQEMU(ctx, path)
 		if err == nil {
 			if i > 0 {
 				q.Problem = problem // a private one that no longer starts is worth a word

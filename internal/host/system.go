@@ -2,6 +2,9 @@ package host
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,6 +19,7 @@ import (
 // cpuInfo is what matters of /proc/cpuinfo.
 type cpuInfo struct {
 	model          string
+	fingerprint    string // of all that a guest can see of the CPU
 	tscKHz         int
 	virtualization string
 }
@@ -38,6 +42,7 @@ func landlockABI() int {
 func parseCPUInfo(text string) cpuInfo {
 	var c cpuInfo
 	var flags []string
+	seen := sha256.New()
 	var bogomips float64
 	for line := range strings.Lines(text) {
 		key, value, ok := strings.Cut(line, ":")
@@ -47,8 +52,12 @@ func parseCPUInfo(text string) cpuInfo {
 			}
 			continue
 		}
-		value = strings.TrimSpace(value)
-		switch strings.TrimSpace(key) {
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		switch key {
+		case "vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "address sizes":
+			fmt.Fprintf(seen, "%s: %s\n", key, value)
+		}
+		switch key {
 		case "model name":
 			c.model = value
 		case "flags":
@@ -57,6 +66,7 @@ func parseCPUInfo(text string) cpuInfo {
 			bogomips, _ = strconv.ParseFloat(value, 64) // 0 when it is no number
 		}
 	}
+	c.fingerprint = hex.EncodeToString(seen.Sum(nil)[:8])
 	const maxKHz = 100_000_000 // 100 GHz: beyond it the text is not to be believed
 	khz := math.Round(bogomips * 500)
 	if khz > 0 && khz < maxKHz && slices.Contains(flags, "constant_tsc") && slices.Contains(flags, "nonstop_tsc") {
