@@ -49,6 +49,7 @@ type Machine struct {
 	Accel        string        // "auto", "kvm" or "tcg"
 	BootTimeout  time.Duration // boot_timeout = "90s", whole seconds; 0: a bound fit for the accelerator
 	AllowOldQEMU bool          // start even a QEMU whose emulation is known to be broken
+	Cold         bool          // always boot, never begin from a saved boot
 }
 
 // Image is the section [image].
@@ -56,6 +57,7 @@ type Image struct {
 	Base     string   // "debian:trixie"
 	Packages []string // "ripgrep"; may hold a name twice
 	Agents   []string // "claude"; may hold a name twice
+	Prewarm  []string // "claude --version"; may hold a command twice
 }
 
 // Workspace is the section [workspace].

@@ -29,11 +29,13 @@ engine = "qemu"
 accel = "tcg"
 allow_old_qemu = true
 boot_timeout = "90s"
+cold = true
 
 [image]
 base = "debian:trixie"
 packages = ["jq", "fzf"]
 agents = ["codex"]
+prewarm = "git --version"
 
 [workspace]
 path = "~/src/project"
@@ -57,12 +59,13 @@ func TestLoadEverything(t *testing.T) {
 	}
 	want := Config{
 		Profiles: []string{"go-protobuf", "claude"},
-		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true},
+		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true, Cold: true},
 		Image: Image{
 			Base: "debian:trixie",
 			Packages: []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep",
 				"protobuf-compiler", "jq", "fzf"},
-			Agents: []string{"claude", "codex"},
+			Agents:  []string{"claude", "codex"},
+			Prewarm: []string{"claude --version", "git --version"},
 		},
 		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}},
 		Network:   Network{Mode: "none"},

@@ -16,6 +16,7 @@ type Profile struct {
 	Name     string
 	Packages []string
 	Agents   []string
+	Prewarm  []string
 }
 
 // Profiles returns the built-in profiles, sorted by name.
@@ -30,7 +31,9 @@ func Profiles() []Profile {
 		{Name: "python", Packages: []string{"python3", "python3-venv", "python3-pip", "git", "ripgrep"}},
 	}
 	for _, agent := range Agents() {
-		p = append(p, Profile{Name: agent, Agents: []string{agent}})
+		// An agent's program is large, and most of what it does first is to
+		// be read.
+		p = append(p, Profile{Name: agent, Agents: []string{agent}, Prewarm: []string{agent + " --version"}})
 	}
 	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	return p
@@ -63,6 +66,7 @@ func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
 	return []setting{
 		{here, "image.packages", builtin[i].Packages},
 		{here, "image.agents", builtin[i].Agents},
+		{here, "image.prewarm", builtin[i].Prewarm},
 	}, nil
 }
 

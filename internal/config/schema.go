@@ -26,9 +26,11 @@ var fields = []field{
 	{"machine.accel", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Accel, "auto", "kvm", "tcg") }},
 	{"machine.boot_timeout", func(c *Config, s setting) *Error { return asDuration(s, &c.Machine.BootTimeout) }},
 	{"machine.allow_old_qemu", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.AllowOldQEMU) }},
+	{"machine.cold", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.Cold) }},
 	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
 	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
 	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
+	{"image.prewarm", func(c *Config, s setting) *Error { return appendCommands(s, &c.Image.Prewarm) }},
 	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
 	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy") }},
 	{"workspace.exclude", func(c *Config, s setting) *Error { return appendList(s, &c.Workspace.Exclude, checkPattern) }},
@@ -233,6 +235,26 @@ func appendList(s setting, dst *[]string, check func(string) (msg, suggestion st
 	}
 	*dst = append(slices.Clip(*dst), list...)
 	return nil
+}
+
+// appendCommands appends one shell command or a list of them.
+func appendCommands(s setting, dst *[]string) *Error {
+	if one, ok := s.value.(string); ok {
+		s.value = []string{one}
+	}
+	return appendList(s, dst, checkCommand)
+}
+
+const maxCommand = 4096 // bytes
+
+func checkCommand(command string) (msg, suggestion string) {
+	switch {
+	case strings.TrimSpace(command) == "":
+		return "a command is empty", ""
+	case strings.ContainsRune(command, 0) || len(command) > maxCommand:
+		return fmt.Sprintf("%s is no shell command", shortQuote(command)), ""
+	}
+	return "", ""
 }
 
 // packageName is Debian policy 5.6.7, and what keeps a name from being an

@@ -41,6 +41,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.machine()
 	b.guest(in.Name)
 	b.image()
+	b.template()
 	b.workspace(in)
 	if len(b.errs) > 0 {
 		return Plan{}, errors.Join(b.errs...)
@@ -122,13 +123,18 @@ func (b *builder) machine() {
 	b.accelerator()
 	b.vcpus()
 	b.memory()
+	m.HostCPU = fmt.Sprintf("%s %s %d MHz", b.facts.CPUModel, b.facts.CPUFingerprint, b.facts.TSCKHz/1000)
 	if m.Accelerator == TCG {
 		m.TSCKHz = b.facts.TSCKHz
+	} else {
+		// The host's kernel is a part of what KVM guests see.
+		m.HostCPU += " " + b.facts.Kernel
 	}
 	q := b.facts.QEMU
 	m.QEMU = QEMU{
 		Path:      q.Path,
 		Version:   q.Version.String(),
+		Build:     q.Build,
 		DataDirs:  slices.Clone(q.DataDirs),
 		ModuleDir: q.ModuleDir,
 		Isolate:   b.facts.UserNamespaces,
@@ -225,6 +231,25 @@ func (b *builder) memory() {
 			"machine.memory is %d MiB, more than the host's %d MiB", m.MemoryMiB, total))
 	case available > 0 && m.MemoryMiB > available:
 		b.note("the machine may use %d MiB of memory; the host has %d MiB free now", m.MemoryMiB, available)
+	}
+}
+
+// template decides whether the machine begins from a saved boot.
+func (b *builder) template() {
+	t := &b.plan.Template
+	switch {
+	case b.cfg.Machine.Cold:
+		t.Reason = "asked for"
+	case b.facts.Dirs.Cache == "":
+		t.Reason = "there is no cache directory"
+	default:
+		t.Use, t.Dir = true, b.facts.Dirs.TemplateDir()
+		t.Copy = !b.facts.QEMU.Version.AtLeast(8, 2, 0)
+		for _, command := range b.cfg.Image.Prewarm {
+			if !slices.Contains(t.Prewarm, command) {
+				t.Prewarm = append(t.Prewarm, command)
+			}
+		}
 	}
 }
 

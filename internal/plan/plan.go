@@ -19,6 +19,7 @@ type Plan struct {
 	Version   int       `json:"version"`
 	Name      string    `json:"name"` // lower-case letters, digits and hyphens, at most 63 bytes
 	Machine   Machine   `json:"machine"`
+	Template  Template  `json:"template"`
 	Image     Image     `json:"image"`
 	Guest     Guest     `json:"guest"`
 	Workspace Workspace `json:"workspace"`
@@ -44,15 +45,29 @@ type Machine struct {
 	VCPUs       int         `json:"vcpus"`
 	MemoryMiB   int         `json:"memory_mib"`
 	TSCKHz      int         `json:"tsc_khz,omitempty"`      // TCG only: the host's TSC rate, 0 when unknown
+	HostCPU     string      `json:"host_cpu"`               // what a saved guest has seen of it: another one must not restore it
 	BootSeconds int         `json:"boot_seconds,omitempty"` // the guest must answer by then; 0 for a bound fit for the accelerator
 
 	QEMU QEMU `json:"qemu"`
+}
+
+// Template says whether the machine begins from a saved boot, and from which.
+type Template struct {
+	Use    bool   `json:"use"`
+	Reason string `json:"reason,omitempty"` // why not
+	Dir    string `json:"dir,omitempty"`    // where saved boots are kept
+	// Copy gives the machine a copy of the saved memory in place of mapping
+	// it copy-on-write, which QEMU can safely since 8.2.
+	Copy bool `json:"copy,omitempty"`
+	// Prewarm are shell commands that are run before the boot is saved.
+	Prewarm []string `json:"prewarm,omitempty"`
 }
 
 // QEMU is the emulator that was chosen, and where its files are.
 type QEMU struct {
 	Path      string   `json:"path"`
 	Version   string   `json:"version"`
+	Build     string   `json:"build"`                // what it says of itself, with the distribution's version of it
 	DataDirs  []string `json:"data_dirs,omitempty"`  // -L, in this order; empty for the built-in ones
 	ModuleDir string   `json:"module_dir,omitempty"` // QEMU_MODULE_DIR
 	Isolate   bool     `json:"isolate"`              // own user, network and IPC namespaces around it
