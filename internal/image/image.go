@@ -47,7 +47,8 @@ type Layer struct {
 	Role   string `json:"role"` // base, packages or agents
 	DiffID string `json:"diff_id"`
 	Path   string `json:"path"`
-	Bytes  int64  `json:"bytes"` // of contents; the file itself is plan.DiskSize long
+	Bytes  int64  `json:"bytes"`  // of contents; the file itself is plan.DiskSize long
+	SHA256 string `json:"sha256"` // of the contents
 }
 
 // Kernel is the kernel of an image.
@@ -161,7 +162,7 @@ func (s *Store) load(m Manifest) (Image, error) {
 		if err != nil {
 			return Image{}, hint.Errorf("mayfly image check --repair", "image: layer %.12s (%s): %w", ref.DiffID, ref.Role, err)
 		}
-		im.Layers = append(im.Layers, Layer{ref.Role, ref.DiffID, s.layerPath(ref.DiffID), sc.Size})
+		im.Layers = append(im.Layers, Layer{ref.Role, ref.DiffID, s.layerPath(ref.DiffID), sc.Size, sc.SHA256})
 	}
 	k, err := s.kernel(m.Kernel)
 	if err != nil {

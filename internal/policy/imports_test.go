@@ -45,7 +45,7 @@ guest/agent:        guest/wire
 supervisor:         plan image template network share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
 cli:                config host plan image image/* template machine machine/* state supervisor guest/client guest/wire guest/binary workspace
-bench:              host plan image machine state supervisor guest/client guest/wire guest/binary workspace
+bench:              host plan image template machine state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
 cmd/mayfly:         cli

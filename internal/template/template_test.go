@@ -1,0 +1,566 @@
+package template
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+const memoryMiB = 40 // more than two segments
+
+// identity returns an identity that differs by name.
+func identity(t testing.TB, name string) Identity {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := plan.Machine{MemoryMiB: memoryMiB, HostCPU: "cpu", QEMU: plan.QEMU{Build: "10.0.2"}}
+	img := image.Image{Key: name, Initramfs: "/boot/initramfs", Layers: []image.Layer{{SHA256: "d1"}, {SHA256: "d2"}}}
+	id, err := Identify(m, img, []string{"true"}, machine.Command{Path: exe, Args: []string{"-m", "40M"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// content is what the guest of a test has in its memory, by offset: at the edges
+// of pages and segments.
+var content = map[int64]string{
+	0:                                 "first",
+	3*pageSize + 17:                   "within",
+	segment - 3:                       "across two segments",
+	2*segment + pageSize*300:          "far",
+	int64(memoryMiB)<<20 - 4:          "last",
+	int64(memoryMiB)<<20 - 9*pageSize: strings.Repeat("x", 2*pageSize),
+}
+
+// save plays the machine that is saved.
+func save(_ context.Context, memory machine.SharedMemory) (Saved, error) {
+	f, err := os.OpenFile(memory.Path, os.O_RDWR, 0)
+	if err != nil {
+		return Saved{}, err
+	}
+	defer f.Close()
+	for off, text := range content {
+		if _, err := f.WriteAt([]byte(text), off); err != nil {
+			return Saved{}, err
+		}
+	}
+	// Pages that were used and are zero again.
+	if _, err := f.WriteAt(make([]byte, 64*pageSize), 10<<20); err != nil {
+		return Saved{}, err
+	}
+	return Saved{State: []byte("the state of the devices"), Notes: []string{"a note"}}, nil
+}
+
+func newStore(t testing.TB) Store { return Store{filepath.Join(t.TempDir(), "templates")} }
+
+func mustMake(t testing.TB, s Store, id Identity) *Template {
+	t.Helper()
+	tmpl, err := s.Make(t.Context(), id, memoryMiB, nil, save)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tmpl.Close() })
+	return tmpl
+}
+
+func checkContent(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || fi.Size() != memoryMiB<<20 {
+		t.Errorf("%s has %d bytes, %v; want %d", path, fi.Size(), err, memoryMiB<<20)
+	}
+	for off, want := range content {
+		got := make([]byte, len(want))
+		if _, err := f.ReadAt(got, off); err != nil || string(got) != want {
+			t.Errorf("%s at %d: %q, %v; want %q", path, off, got, err, want)
+		}
+	}
+}
+
+func TestMakeAndFind(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	if _, err := s.Find(id); !errors.Is(err, ErrNone) {
+		t.Fatalf("Find() in an empty store: %v; want %v", err, ErrNone)
+	}
+	mustMake(t, s, id)
+	found, err := s.Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer found.Close()
+	state, err := io.ReadAll(found.State())
+	if err != nil || string(state) != "the state of the devices" {
+		t.Errorf("State() = %q, %v", state, err)
+	}
+	if len(found.Notes) != 1 || found.Notes[0] != "a note" {
+		t.Errorf("Notes = %q; want a note", found.Notes)
+	}
+	checkContent(t, found.Private().Path)
+	if _, err := s.Find(identity(t, "b")); !errors.Is(err, ErrNone) {
+		t.Errorf("Find() of another identity: %v; want %v", err, ErrNone)
+	}
+}
+
+// Nobody but the user can read what was in a guest's memory, and nobody at all
+// write it.
+func TestModes(t *testing.T) {
+	s := newStore(t)
+	tmpl := mustMake(t, s, identity(t, "a"))
+	for path, want := range map[string]os.FileMode{s.Dir: 0o700, filepath.Dir(tmpl.Private().Path): 0o700, tmpl.Private().Path: 0o400} {
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o; want %o", path, got, want)
+		}
+	}
+}
+
+func TestCopy(t *testing.T) {
+	s := newStore(t)
+	tmpl := mustMake(t, s, identity(t, "a"))
+	path := filepath.Join(t.TempDir(), "copy")
+	memory, err := tmpl.Copy(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkContent(t, memory.Path)
+	f, err := os.OpenFile(memory.Path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("changed"), 0); err != nil {
+		t.Fatal(err)
+	}
+	checkContent(t, tmpl.Private().Path)
+	if copied, whole := diskSpace(path), int64(memoryMiB)<<20; copied > whole/2 {
+		t.Errorf("the copy takes %d bytes; want only what is used of %d", copied, whole)
+	}
+}
+
+// However many want a template at the same time, it is made once.
+func TestMakeOnce(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	var made, waited atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			tmpl, err := s.Make(t.Context(), id, memoryMiB, func() { waited.Add(1) }, func(ctx context.Context, m machine.SharedMemory) (Saved, error) {
+				made.Add(1)
+				time.Sleep(100 * time.Millisecond)
+				return save(ctx, m)
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer tmpl.Close()
+			checkContent(t, tmpl.Private().Path)
+		})
+	}
+	wg.Wait()
+	if made.Load() != 1 || waited.Load() != 7 {
+		t.Errorf("made %d times, %d waited; want 1 and 7", made.Load(), waited.Load())
+	}
+}
+
+func TestMakeFails(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	broken := errors.New("broken")
+	_, err := s.Make(t.Context(), id, memoryMiB, nil, func(ctx context.Context, m machine.SharedMemory) (Saved, error) {
+		save(ctx, m)
+		return Saved{}, broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("Make() = %v; want %v", err, broken)
+	}
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != lockFile {
+		t.Errorf("left after a failure: %v, %v; want the lock only", entries, err)
+	}
+}
+
+// Who waits for another's template can give up.
+func TestMakeCanceled(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	begun, end := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tmpl, err := s.Make(t.Context(), id, memoryMiB, nil, func(ctx context.Context, m machine.SharedMemory) (Saved, error) {
+			close(begun)
+			<-end
+			return save(ctx, m)
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		tmpl.Close()
+	})
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := s.Make(ctx, id, memoryMiB, cancel, save); !errors.Is(err, context.Canceled) {
+		t.Errorf("Make() = %v; want %v", err, context.Canceled)
+	}
+	close(end)
+	wg.Wait()
+}
+
+// flip changes one bit of a file, and its times to what they were.
+func flip(t testing.TB, path string, off int64) {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(path, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 4
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(path, fi.Mode())
+	if err := os.Chtimes(path, fi.ModTime(), fi.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rewrite(t testing.TB, path, old, new string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(data, []byte(old)) {
+		t.Fatalf("%s has no %q", path, old)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(data, []byte(old), []byte(new)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nothing that was changed is ever used, and the next Make replaces it.
+func TestDamage(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"a bit of the memory":         func(t *testing.T, dir string) { flip(t, dir+"/memory", 3*pageSize+17) },
+		"a bit of a page that was 0":  func(t *testing.T, dir string) { flip(t, dir+"/memory", 5<<20) },
+		"the last byte of the memory": func(t *testing.T, dir string) { flip(t, dir+"/memory", memoryMiB<<20-1) },
+		"a shorter memory":            func(t *testing.T, dir string) { os.Truncate(dir+"/memory", memoryMiB<<20-pageSize) },
+		"a longer memory":             func(t *testing.T, dir string) { os.Truncate(dir+"/memory", memoryMiB<<20+pageSize) },
+		"no memory":                   func(t *testing.T, dir string) { os.Remove(dir + "/memory") },
+		"a bit of the state":          func(t *testing.T, dir string) { flip(t, dir+"/state", 5) },
+		"a shorter state":             func(t *testing.T, dir string) { os.Chmod(dir+"/state", 0o600); os.Truncate(dir+"/state", 3) },
+		"no state":                    func(t *testing.T, dir string) { os.Remove(dir + "/state") },
+		"no record":                   func(t *testing.T, dir string) { os.Remove(dir + "/template.json") },
+		"half a record":               func(t *testing.T, dir string) { os.Truncate(dir+"/template.json", 100) },
+		"an empty record":             func(t *testing.T, dir string) { os.Truncate(dir+"/template.json", 0) },
+		"another memory size": func(t *testing.T, dir string) {
+			rewrite(t, dir+"/template.json", `"memory_mib": 40`, `"memory_mib": 41`)
+		},
+		"another CPU":                func(t *testing.T, dir string) { rewrite(t, dir+"/template.json", `"cpu"`, `"another"`) },
+		"another version of the VMM": func(t *testing.T, dir string) { rewrite(t, dir+"/template.json", `10.0.2`, `10.0.3`) },
+		"a link for the memory": func(t *testing.T, dir string) {
+			if err := errors.Join(os.Rename(dir+"/memory", dir+"/there"), os.Symlink("there", dir+"/memory")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a bit of the memory, before the host started": func(t *testing.T, dir string) {
+			// As on a disk that forgets: no time says it.
+			flip(t, dir+"/memory", 3*pageSize+17)
+			f, err := os.Open(dir + "/memory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			st, err := stampOf(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st.Boot = "an earlier one"
+			if err := writeJSON(dir+"/verified.json", st); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, id := newStore(t), identity(t, "a")
+			tmpl, err := s.Make(t.Context(), id, memoryMiB, nil, save)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tmpl.Close()
+			damage(t, filepath.Join(s.Dir, id.Key()))
+			_, err = s.Find(id)
+			if _, ok := errors.AsType[*DamagedError](err); !ok {
+				t.Fatalf("Find() = %v; want a DamagedError", err)
+			}
+			tmpl, err = s.Make(t.Context(), id, memoryMiB, nil, save)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tmpl.Close()
+			checkContent(t, tmpl.Private().Path)
+			if _, err := os.Stat(filepath.Join(s.Dir, asidePrefix+id.Key())); err != nil {
+				t.Errorf("the damaged one was not set aside: %v", err)
+			}
+		})
+	}
+}
+
+// What says that the memory was compared may be missing or old: then it is
+// compared, and found good.
+func TestVerifiedAgain(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	mustMake(t, s, id)
+	stamp := filepath.Join(s.Dir, id.Key(), verifiedFile)
+	for name, spoil := range map[string]func() error{
+		"missing":      func() error { return os.Remove(stamp) },
+		"empty":        func() error { return os.Truncate(stamp, 0) },
+		"another boot": func() error { return os.WriteFile(stamp, []byte(`{"boot": "x"}`), 0o600) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		tmpl, err := s.Find(id)
+		if err != nil {
+			t.Errorf("%s: Find() = %v; want the template", name, err)
+			continue
+		}
+		tmpl.Close()
+		if data, err := os.ReadFile(stamp); err != nil || !bytes.Contains(data, []byte("ctime")) {
+			t.Errorf("%s: the stamp was not written again: %q, %v", name, data, err)
+		}
+	}
+}
+
+// The digest is of what is read, however the holes lie.
+func TestDigest(t *testing.T) {
+	dir := t.TempDir()
+	var sums []Sum
+	for _, name := range []string{"sparse", "dense", "punched"} {
+		path := filepath.Join(dir, name)
+		if err := makeMemory(path, memoryMiB<<20); err != nil {
+			t.Fatal(err)
+		}
+		if name != "sparse" {
+			if err := os.WriteFile(path, make([]byte, memoryMiB<<20), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := save(t.Context(), machine.SharedMemory{Path: path}); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, err := digest(f, name == "punched")
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, sum)
+		checkContent(t, path)
+	}
+	if sums[0] != sums[1] || sums[0] != sums[2] {
+		t.Errorf("digests differ: %v", sums)
+	}
+	if dense, punched := diskSpace(filepath.Join(dir, "dense")), diskSpace(filepath.Join(dir, "punched")); punched > dense/4 {
+		t.Errorf("with holes punched it takes %d bytes; want much less than %d", punched, dense)
+	}
+}
+
+// A store that cannot be written is as good for what is in it.
+func TestReadOnly(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	mustMake(t, s, id)
+	dir := filepath.Join(s.Dir, id.Key())
+	makeReadOnly(t, dir)
+	makeReadOnly(t, s.Dir)
+	tmpl, err := s.Find(id)
+	if err != nil {
+		t.Fatalf("Find() in a directory that cannot be written: %v", err)
+	}
+	tmpl.Close()
+	if _, err := s.Make(t.Context(), identity(t, "b"), memoryMiB, nil, save); err == nil && os.Geteuid() != 0 {
+		t.Error("Make() in a directory that cannot be written = nil; want an error")
+	}
+	// Something else has the place of the directory.
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Store{file}).Make(t.Context(), id, memoryMiB, nil, save); err == nil {
+		t.Error("Make() in a file = nil; want an error")
+	}
+}
+
+func makeReadOnly(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o700) })
+}
+
+func TestFailed(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	if f := s.Failed(id); f != nil {
+		t.Errorf("Failed() = %v; want nil", f)
+	}
+	mustMake(t, s, id).Close()
+	if err := errors.Join(s.SetAside(id), s.Fail(id, errors.New("it did not answer"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(id); !errors.Is(err, ErrNone) {
+		t.Errorf("Find() of what was set aside: %v; want %v", err, ErrNone)
+	}
+	if f := s.Failed(id); f == nil || f.Reason != "it did not answer" {
+		t.Errorf("Failed() = %v; want the reason", f)
+	}
+	if f := s.Failed(identity(t, "b")); f != nil {
+		t.Errorf("Failed() of another = %v; want nil", f)
+	}
+	for _, age := range []time.Duration{2 * retryAfter, -2 * time.Hour} { // and a clock that was wrong
+		if err := writeJSON(s.failedPath(id.Key()), Failure{time.Now().Add(-age), "old"}); err != nil {
+			t.Fatal(err)
+		}
+		if f := s.Failed(id); f != nil {
+			t.Errorf("Failed() after %v = %v; want nil", age, f)
+		}
+	}
+	if err := s.Fail(id, errors.New("again")); err != nil {
+		t.Fatal(err)
+	}
+	mustMake(t, s, id)
+	if f := s.Failed(id); f != nil {
+		t.Errorf("Failed() after a template was made = %v; want nil", f)
+	}
+}
+
+// killVariable makes the test binary one that is killed while it makes a template
+// in the directory that it names.
+const killVariable = "MAYFLY_TEST_TEMPLATE_KILL"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killVariable); dir != "" {
+		id := Identity{Version: identityVersion, Image: "killed"}
+		Store{dir}.Make(context.Background(), id, memoryMiB, nil, func(ctx context.Context, memory machine.SharedMemory) (Saved, error) {
+			save(ctx, memory)
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		})
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// Who is killed while making a template keeps nobody from making it, and what is
+// left goes with the next collection.
+func TestMakeKilled(t *testing.T) {
+	s := newStore(t)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killVariable+"="+s.Dir)
+	err := cmd.Run()
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+		t.Fatalf("the maker ended otherwise: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(s.Dir, newPrefix+"*"))
+	if err != nil || len(left) != 1 {
+		t.Fatalf("left: %q, %v; want one directory", left, err)
+	}
+	id := Identity{Version: identityVersion, Image: "killed"}
+	mustMake(t, s, id)
+	c, err := s.Collect(Policy{MaxAge: MaxAge, MaxBytes: MaxBytes})
+	if err != nil || len(c.Items) != 1 || c.Items[0] != left[0] || c.Bytes == 0 {
+		t.Errorf("Collect() = %v, %v; want %s", c, err, left[0])
+	}
+	if tmpl, err := s.Find(id); err != nil {
+		t.Error(err)
+	} else {
+		tmpl.Close()
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	a, again, b := identity(t, "a"), identity(t, "a"), identity(t, "b")
+	if a.Key() != again.Key() || a.Key() == b.Key() || !isKey(a.Key()) {
+		t.Errorf("keys %s, %s, %s; want the first two equal and the third another", a.Key(), again.Key(), b.Key())
+	}
+	if err := a.equal(again); err != nil {
+		t.Error(err)
+	}
+	if err := a.equal(b); err == nil || !strings.Contains(err.Error(), "image") {
+		t.Errorf("equal() = %v; want what differs", err)
+	}
+	if _, err := Identify(plan.Machine{}, image.Image{}, nil, machine.Command{Path: "/nonexistent"}); err == nil {
+		t.Error("Identify() without a VMM = nil; want an error")
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	dir := f.TempDir()
+	id := Identity{Version: identityVersion, Image: "fuzzed"}
+	s := Store{dir}
+	tmpl, err := s.Make(context.Background(), id, 1, nil, func(context.Context, machine.SharedMemory) (Saved, error) {
+		return Saved{State: []byte("state")}, nil
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	tmpl.Close()
+	path := filepath.Join(dir, id.Key(), recordFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Whatever the record says: what is used is what was made.
+		tmpl, err := s.Find(id)
+		if err != nil {
+			return
+		}
+		defer tmpl.Close()
+		if state, _ := io.ReadAll(tmpl.State()); string(state) != "state" || tmpl.Identity.equal(id) != nil {
+			t.Errorf("a record %q was believed", data)
+		}
+	})
+}
