@@ -1,9 +1,9 @@
 package supervisor
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -15,25 +15,56 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
-// configure makes the booted guest this machine.
-func (s *supervisor) configure() error {
-	stream, err := s.session.Open()
-	if err != nil {
-		return fmt.Errorf("configure the machine: %w", err)
+// prepare readies the booted guest for the image, and runs the warming commands.
+// It returns what the guest notes of them.
+func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string, err error) {
+	each := warmTimeout(s.plan.Machine)
+	req := &wire.Prepare{Scratch: machine.Serial(plan.SlotScratch), Warm: warm, WarmSeconds: int(each / time.Second)}
+	for i := range s.image.Layers {
+		req.Layers = append(req.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
-	defer stream.Close()
-	stream.SetDeadline(time.Now().Add(bootTimeout(s.plan.Machine)))
-	answer, err := client.Configure(stream, newConfigure(s.plan, len(s.image.Layers)))
-	if err != nil {
+	timeout := bootTimeout(s.plan.Machine) + time.Duration(len(warm))*each
+	err = s.call(ctx, timeout, func(stream guestStream) error {
+		answer, err := client.Prepare(stream, req)
+		notes = answer.Notes
+		if err == nil {
+			s.log.Info("guest prepared", "took", time.Duration(answer.Nanos))
+		}
 		return err
+	})
+	if err != nil {
+		return nil, s.withConsole(err)
 	}
-	s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
+	return notes, nil
+}
+
+// configure makes the prepared guest this machine.
+func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error {
+	req := newConfigure(s.plan)
+	req.Time = time.Now().UnixNano()
+	var behind time.Duration
+	err := s.call(ctx, timeout, func(stream guestStream) error {
+		answer, err := client.Configure(stream, req)
+		if err == nil {
+			behind = time.Since(time.Unix(0, answer.Clock))
+			s.log.Info("guest configured", "took", time.Duration(answer.Nanos), "behind", behind)
+		}
+		return err
+	})
+	if err == nil {
+		// The request was under way for a while, in a guest that had all to
+		// do for the first time; the answer less so. Nobody waits for it.
+		err = s.call(ctx, timeout, func(stream guestStream) error { return client.AdjustClock(stream, behind) })
+	}
+	if err != nil {
+		return s.withConsole(err)
+	}
 	return nil
 }
 
 // newConfigure is the one place where a machine gets its identity, however it
 // was started.
-func newConfigure(p plan.Plan, layers int) *wire.Configure {
+func newConfigure(p plan.Plan) *wire.Configure {
 	id := make([]byte, 16)
 	rand.Read(id)
 	entropy := make([]byte, 256)
@@ -42,17 +73,12 @@ func newConfigure(p plan.Plan, layers int) *wire.Configure {
 	c := &wire.Configure{
 		Hostname:  p.Guest.Hostname,
 		MachineID: hex.EncodeToString(id),
-		Time:      time.Now().UnixNano(),
 		Entropy:   entropy,
-		Scratch:   machine.Serial(plan.SlotScratch),
 		User:      wire.User{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home, Shell: u.Shell},
 		Env:       environment(p.Guest),
 	}
 	for _, g := range u.Groups {
 		c.User.Groups = append(c.User.Groups, wire.Group(g))
-	}
-	for i := range layers {
-		c.Layers = append(c.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
 	if p.Workspace.Path != "" {
 		c.Workspace = &wire.Workspace{Serial: machine.Serial(plan.SlotWorkspace), Path: p.Workspace.Path}

@@ -8,7 +8,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
 )
 
 // end ends everything and reports err. Unless the machine was kept and is
@@ -50,10 +49,7 @@ func (s *supervisor) endVMM() {
 		s.powerOff()
 	default:
 	}
-	if s.session != nil {
-		s.session.Close()
-	}
-	s.vmm.Kill()
+	s.killVMM()
 }
 
 // powerOff asks the guest and then the VMM to end, each for stopTimeout.
@@ -73,14 +69,13 @@ func (s *supervisor) powerOff() {
 		}
 	}
 	s.log.Warn("the guest did not power off in time")
-	conn := s.vmm.Sockets[machine.Monitor]
-	conn.SetDeadline(time.Now().Add(stopTimeout))
-	monitor, err := qemu.NewMonitor(conn)
+	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	s.vmm.Sockets[machine.Monitor].SetDeadline(time.Now().Add(stopTimeout))
+	monitor, err := s.openMonitor(ctx)
 	if err == nil {
 		err = monitor.Execute("quit", nil, nil)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
 	if err != nil || s.vmm.Wait(ctx) != nil {
 		s.log.Warn("QEMU did not quit in time", "err", err)
 	}

@@ -14,19 +14,32 @@ import (
 type Event struct {
 	// Nanos is the time since the supervisor began.
 	Nanos int64 `json:"nanos"`
-	// Phase is what begins now: "boot", with packing at the same time, or
-	// "configure".
+	// Phase is what begins now, in a few words for the user.
 	Phase string `json:"phase,omitempty"`
 	// Note is a remark for the user.
 	Note string `json:"note,omitempty"`
 	// Ready says that the machine can be used.
 	Ready bool `json:"ready,omitempty"`
+	// Start says how the machine was started, when it is ready.
+	Start *Start `json:"start,omitempty"`
 	// Error says that the machine ended, or never came to be; Hint and
 	// Console, the end of what the kernel printed, belong to it.
 	Error   string `json:"error,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Console string `json:"console,omitempty"`
 }
+
+// The phases of a start that somebody asks for by name. The workspace is packed
+// beside those before PhaseConfigure.
+const (
+	PhaseMakeTemplate = "boot a template"
+	PhasePrewarm      = "prewarm"
+	PhaseSave         = "save"
+	PhaseRestore      = "restore"
+	PhaseBoot         = "boot"
+	PhasePrepare      = "prepare"
+	PhaseConfigure    = "configure"
+)
 
 // Err returns the event's error, or nil.
 func (e Event) Err() error {

@@ -37,6 +37,13 @@ func newOutput(path string) (*output, error) {
 	return &output{path: path, file: f}, nil
 }
 
+// begin forgets the last lines: what comes now is of another VMM.
+func (o *output) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tail = nil
+}
+
 // copy keeps what comes from r until it ends.
 func (o *output) copy(r io.Reader) {
 	buf := make([]byte, 4<<10)

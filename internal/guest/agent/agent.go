@@ -1,11 +1,12 @@
 // Package agent is the first process of a machine.
 //
-// It starts in two phases. Boot mounts what the kernel gives, loads modules
-// and opens the control port; nothing in it depends on the machine, so that
-// the state at its end can be saved and reused. Configure, a message from the
-// host, makes one machine of it: disks, names, user, time and entropy. After
-// that it starts programs, reaps them, tells what changed in the workspace,
-// and powers off.
+// It starts in three phases. Boot mounts what the kernel gives, loads modules
+// and opens the control port. Prepare, a message from the host, mounts the
+// layers of an image and may run programs once, so that they are in memory.
+// Nothing in these two depends on the machine: the state at their end can be
+// saved and reused. Configure, another message, makes one machine of it:
+// entropy, time, disks, names and user. After that the agent starts programs,
+// reaps them, tells what changed in the workspace, and powers off.
 //
 // It trusts the host and nobody in the guest, but whoever works in the guest
 // may become root and replace it: the host believes nothing that it says.
@@ -33,8 +34,9 @@ type agent struct {
 	modules chan struct{} // closed when all modules are loaded; modErr is set before
 	modErr  error
 
-	mu      sync.Mutex // guards machine
-	machine *machine   // nil until configured
+	mu       sync.Mutex // guards what follows
+	prepared *prepared  // nil until then
+	machine  *machine   // nil until configured
 }
 
 // Run boots the guest and serves the host. It returns only when that is no
@@ -64,7 +66,7 @@ func Run() error {
 
 	r := bufio.NewReaderSize(port, wire.MaxFrame)
 	for {
-		session, err := wire.Accept(port, r, nil)
+		session, err := wire.Accept(port, r, a.greeted)
 		if err != nil {
 			return err
 		}
@@ -73,14 +75,24 @@ func Run() error {
 			if err != nil {
 				break // the host begins anew
 			}
-			go a.serve(stream)
+			go a.serve(stream, time.Now())
 		}
 		session.Close()
 	}
 }
 
-// serve answers one request.
-func (a *agent) serve(stream net.Conn) {
+// greeted is called when the host begins a conversation. In a guest that is prepared it
+// is the first sign that it was restored, some time before it is configured.
+func (a *agent) greeted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.prepared != nil && a.machine == nil {
+		a.prepared.begin()
+	}
+}
+
+// serve answers one request, whose first sign came at that time.
+func (a *agent) serve(stream net.Conn, came time.Time) {
 	defer stream.Close()
 	var req wire.Request
 	if err := wire.ReadMessage(stream, &req); err != nil {
@@ -90,8 +102,12 @@ func (a *agent) serve(stream net.Conn) {
 	case req.Op == wire.OpHello:
 		<-a.modules
 		wire.WriteMessage(stream, hello())
+	case req.Op == wire.OpPrepare && req.Prepare != nil:
+		wire.WriteMessage(stream, a.prepare(req.Prepare))
 	case req.Op == wire.OpConfigure && req.Configure != nil:
-		wire.WriteMessage(stream, a.configure(req.Configure))
+		wire.WriteMessage(stream, a.configure(req.Configure, came))
+	case req.Op == wire.OpClock && req.Clock != nil:
+		adjustClock(req.Clock.Adjust)
 	case req.Op == wire.OpExec && req.Exec != nil:
 		a.exec(stream, req.Exec)
 	case req.Op == wire.OpChanges && req.Changes != nil:

@@ -32,6 +32,12 @@ func (m mount) do() error {
 	return nil
 }
 
+// on mounts m on target in place of its own.
+func (m mount) on(target string) error {
+	m.target = target
+	return m.do()
+}
+
 const nosuid = unix.MS_NOSUID | unix.MS_NODEV
 
 // mountKernel mounts the kernel's own file systems.
@@ -92,13 +98,15 @@ func findPort() (string, error) {
 	return "", fmt.Errorf("no virtio-serial port is named %s", wire.PortName)
 }
 
-// disks returns the block devices of the machine by serial number.
-func disks() (map[string]string, error) {
+// diskNames are the block devices of the machine by serial number.
+type diskNames map[string]string
+
+func findDisks() (diskNames, error) {
 	files, err := filepath.Glob("/sys/block/vd*/serial")
 	if err != nil {
 		return nil, err
 	}
-	bySerial := make(map[string]string, len(files))
+	bySerial := make(diskNames, len(files))
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -107,4 +115,13 @@ func disks() (map[string]string, error) {
 		bySerial[strings.TrimSpace(string(data))] = "/dev/" + filepath.Base(filepath.Dir(file))
 	}
 	return bySerial, nil
+}
+
+// find returns the device of the disk with a serial number.
+func (d diskNames) find(serial string) (string, error) {
+	dev, ok := d[serial]
+	if !ok {
+		return "", fmt.Errorf("no disk has the serial number %s", serial)
+	}
+	return dev, nil
 }

@@ -70,7 +70,7 @@ func serveHelper() {
 		if err != nil {
 			return
 		}
-		go a.serve(stream)
+		go a.serve(stream, time.Now())
 	}
 }
 

@@ -15,9 +15,8 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
-// identify gives the machine its names and its time zone, and brings the
-// loopback interface up.
-func identify(req *wire.Configure) error {
+// identify gives the machine its names and its time zone.
+func identify(t tree, req *wire.Configure) error {
 	if err := unix.Sethostname([]byte(req.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
@@ -32,19 +31,19 @@ func identify(req *wire.Configure) error {
 		"/etc/gitconfig": "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n",
 	}
 	for name, content := range files {
-		if err := replaceFile(name, []byte(content), 0o644); err != nil {
+		if err := t.writeFile(name, []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
 	if len(req.Zoneinfo) > 0 {
-		if err := replaceFile("/etc/localtime", req.Zoneinfo, 0o644); err != nil {
+		if err := t.writeFile("/etc/localtime", req.Zoneinfo, 0o644); err != nil {
 			return err
 		}
-		if err := replaceFile("/etc/timezone", []byte(req.Timezone+"\n"), 0o644); err != nil {
+		if err := t.writeFile("/etc/timezone", []byte(req.Timezone+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
-	return loopbackUp()
+	return nil
 }
 
 // addTerminfo makes a terminal known that the image does not know.
@@ -71,55 +70,42 @@ func replaceFile(name string, data []byte, perm os.FileMode) error {
 	return os.WriteFile(name, data, perm)
 }
 
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
-	}
-	return nil
-}
-
 // defaultPath is Debian's, with the directories of the super-user: the guest's
 // user has sudo.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // setUpUser makes the account and the home directory of the guest's user and
 // returns the environment of its programs.
-func setUpUser(req *wire.Configure) ([]string, error) {
+func setUpUser(t tree, req *wire.Configure) ([]string, error) {
 	u := req.User
-	shell, err := lookPath(u.Shell, defaultPath, "/")
-	if err != nil {
+	shell, ok := t.findProgram(u.Shell)
+	if !ok {
 		shell = "/bin/sh"
 	}
-	for file, edit := range map[string]func([]byte) []byte{
-		"/etc/passwd": func(b []byte) []byte {
+	for _, file := range []struct {
+		name string
+		perm os.FileMode // a minimal image has no shadow(5)
+		edit func([]byte) []byte
+	}{
+		{"/etc/passwd", 0o644, func(b []byte) []byte {
 			return setEntry(b, u.Name, fmt.Sprintf("%s:x:%d:%d::%s:%s", u.Name, u.UID, u.GID, u.Home, shell))
-		},
-		"/etc/shadow": func(b []byte) []byte {
+		}},
+		{"/etc/shadow", 0o600, func(b []byte) []byte {
 			return setEntry(b, u.Name, u.Name+":*:20000:0:99999:7:::")
-		},
-		"/etc/group": func(b []byte) []byte { return setGroups(b, u) },
+		}},
+		{"/etc/group", 0o644, func(b []byte) []byte { return setGroups(b, u) }},
 	} {
-		if err := editFile(file, edit); err != nil {
+		if err := t.edit(file.name, file.perm, file.edit); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := os.Stat("/etc/sudoers.d"); err == nil {
+	if _, _, err := t.stat("/etc/sudoers.d"); err == nil {
 		line := u.Name + " ALL=(ALL:ALL) NOPASSWD: ALL\n"
-		if err := replaceFile("/etc/sudoers.d/mayfly", []byte(line), 0o440); err != nil {
+		if err := t.writeFile("/etc/sudoers.d/mayfly", []byte(line), 0o440); err != nil {
 			return nil, err
 		}
 	}
-	if err := makeHome(u); err != nil {
+	if err := t.makeHome(u); err != nil {
 		return nil, fmt.Errorf("make %s: %w", u.Home, err)
 	}
 	env := []string{
@@ -127,15 +113,6 @@ func setUpUser(req *wire.Configure) ([]string, error) {
 		"SHELL=" + shell, "LANG=C.UTF-8", "MAYFLY=1",
 	}
 	return mergeEnv(env, req.Env), nil
-}
-
-func editFile(name string, edit func([]byte) []byte) error {
-	data, err := os.ReadFile(name)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	// In place: the mode and the owner stay. A minimal image has no shadow(5).
-	return os.WriteFile(name, edit(data), 0o600)
 }
 
 // setEntry replaces the line of name in a file as passwd(5), or appends it.
@@ -189,49 +166,8 @@ func setGroups(file []byte, u wire.User) []byte {
 	return file
 }
 
-// makeHome makes the user's home directory from /etc/skel, and /run/user/UID.
-func makeHome(u wire.User) error {
-	root, err := os.OpenRoot("/")
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := makePath(root, u.Home, u); err != nil {
-		return err
-	}
-	if err := os.Chown(u.Home, u.UID, u.GID); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir("/etc/skel")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		dst := filepath.Join(u.Home, e.Name())
-		if _, err := os.Lstat(dst); err == nil || !e.Type().IsRegular() {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join("/etc/skel", e.Name()))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(dst, data, 0o644); err != nil {
-			return err
-		}
-		if err := os.Chown(dst, u.UID, u.GID); err != nil {
-			return err
-		}
-	}
-	// A first zsh would ask its questions where no file of the user's is.
-	zshrc := filepath.Join(u.Home, ".zshrc")
-	if _, err := os.Lstat(zshrc); errors.Is(err, os.ErrNotExist) {
-		if err := os.WriteFile(zshrc, nil, 0o644); err != nil {
-			return err
-		}
-		if err := os.Chown(zshrc, u.UID, u.GID); err != nil {
-			return err
-		}
-	}
+// makeRuntimeDir makes /run/user/UID.
+func makeRuntimeDir(u wire.User) error {
 	runtime := fmt.Sprintf("/run/user/%d", u.UID)
 	if err := os.MkdirAll(runtime, 0o755); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 	"unicode"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -31,6 +32,19 @@ func Hello(stream io.ReadWriter) (wire.Hello, error) {
 	return h, nil
 }
 
+// Prepare readies the guest for an image.
+func Prepare(stream io.ReadWriter, p *wire.Prepare) (wire.Prepared, error) {
+	var answer wire.Prepared
+	err := call(stream, wire.Request{Op: wire.OpPrepare, Prepare: p}, &answer)
+	if err == nil && answer.Error != "" {
+		err = &GuestError{answer.Error}
+	}
+	if err != nil {
+		return answer, fmt.Errorf("prepare the guest: %w", err)
+	}
+	return answer, nil
+}
+
 // Configure makes the guest a machine.
 func Configure(stream io.ReadWriter, c *wire.Configure) (wire.Configured, error) {
 	var answer wire.Configured
@@ -42,6 +56,11 @@ func Configure(stream io.ReadWriter, c *wire.Configure) (wire.Configured, error)
 		return answer, fmt.Errorf("configure the machine: %w", err)
 	}
 	return answer, nil
+}
+
+// AdjustClock adds d to the guest's clock. It does not wait for that.
+func AdjustClock(stream io.ReadWriter, d time.Duration) error {
+	return wire.WriteMessage(stream, wire.Request{Op: wire.OpClock, Clock: &wire.Clock{Adjust: int64(d)}})
 }
 
 // PowerOff asks the guest to end. The machine may be off before it answers.

@@ -33,7 +33,9 @@ type Op string
 // The operations, with what follows the Request on the stream.
 const (
 	OpHello     Op = "hello"     // Hello
+	OpPrepare   Op = "prepare"   // Prepared
 	OpConfigure Op = "configure" // Configured
+	OpClock     Op = "clock"     // nothing
 	OpExec      Op = "exec"      // frames in both directions, see Exec
 	OpChanges   Op = "changes"   // Change messages, the last with End set
 	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
@@ -43,7 +45,9 @@ const (
 // Request is the first message on every stream, from the host.
 type Request struct {
 	Op        Op         `json:"op"`
+	Prepare   *Prepare   `json:"prepare,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
+	Clock     *Clock     `json:"clock,omitempty"`
 	Exec      *Exec      `json:"exec,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`
@@ -57,14 +61,32 @@ type Hello struct {
 	Uptime  int64  `json:"uptime"` // ns since the kernel's start
 }
 
-// Configure makes a booted guest into one machine. It is sent once.
+// Prepare readies a booted guest for one image. It is sent once, and its effect
+// may be saved and reused: nothing in it is of one machine or user.
+type Prepare struct {
+	Layers []string `json:"layers"` // serials of the EROFS disks, top layer first
+	// Scratch is the serial of the ext4 disk that each machine has of its
+	// own. It is not mounted before there is one.
+	Scratch string `json:"scratch"`
+	// Warm are shell commands that are run before the state is saved, so
+	// that what they read stays in memory. Each may take WarmSeconds.
+	Warm        []string `json:"warm,omitempty"`
+	WarmSeconds int      `json:"warm_seconds,omitempty"`
+}
+
+// Prepared answers Prepare.
+type Prepared struct {
+	Error string   `json:"error,omitempty"`
+	Nanos int64    `json:"nanos"`           // time spent
+	Notes []string `json:"notes,omitempty"` // of Warm, what did not work
+}
+
+// Configure makes a prepared guest into one machine. It is sent once.
 type Configure struct {
 	Hostname  string     `json:"hostname"`
 	MachineID string     `json:"machine_id"` // 32 hexadecimal digits
-	Time      int64      `json:"time"`       // ns since 1970
+	Time      int64      `json:"time"`       // ns since 1970, when the stream was opened
 	Entropy   []byte     `json:"entropy"`    // at least 32 bytes from the host's random source
-	Layers    []string   `json:"layers"`     // serials of the EROFS disks, top layer first
-	Scratch   string     `json:"scratch"`    // serial of the ext4 disk
 	Workspace *Workspace `json:"workspace,omitempty"`
 	User      User       `json:"user"`
 	Timezone  string     `json:"timezone,omitempty"` // name; the data is looked up in the image, else Zoneinfo is used
@@ -104,6 +126,12 @@ type Terminfo struct {
 type Configured struct {
 	Error string `json:"error,omitempty"`
 	Nanos int64  `json:"nanos"` // time spent
+	Clock int64  `json:"clock"` // the guest's, ns since 1970, when it answers
+}
+
+// Clock corrects the guest's clock.
+type Clock struct {
+	Adjust int64 `json:"adjust"` // ns to add
 }
 
 // Exec starts a program as the guest's user. After it the host sends

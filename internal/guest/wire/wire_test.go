@@ -16,8 +16,10 @@ import (
 func TestMessageRoundTrip(t *testing.T) {
 	in := []Request{
 		{Op: OpHello},
+		{Op: OpClock, Clock: &Clock{Adjust: -1 << 40}},
+		{Op: OpPrepare, Prepare: &Prepare{Layers: []string{"slot1"}, Scratch: "slot0", Warm: []string{"true"}, WarmSeconds: 1}},
 		{Op: OpConfigure, Configure: &Configure{
-			Hostname: "m", MachineID: strings.Repeat("0", 32), Time: 1 << 60, Entropy: []byte{0, 255}, Layers: []string{"slot1"},
+			Hostname: "m", MachineID: strings.Repeat("0", 32), Time: 1 << 60, Entropy: []byte{0, 255},
 			Workspace: &Workspace{Serial: "slot5", Path: "/home/a b/ä"},
 			User:      User{Name: "u", UID: 1000, GID: 1000, Groups: []Group{{"g", 7}}, Home: "/home/u", Shell: "zsh"},
 			Env:       []string{"A=b"},

@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// Where things are in the initramfs, before the machine's root covers it.
+const (
+	scratchDir = "/mayfly/scratch"
+	layersDir  = "/mayfly/layers"
+	packedDir  = "/mayfly/workspace"
+	rootDir    = "/mayfly/root"
+)
+
+// overlayOptions switches off what would make an upper directory more than a
+// list of changed files: with redirects and metadata-only copies a change
+// would refer to the lower layers. The disks are thrown away after a crash, so
+// nothing is ever synced.
+const overlayOptions = "redirect_dir=off,metacopy=off,index=off,xino=off,volatile"
+
+// makeRoot mounts the machine's own disks, fills in what makes the root this
+// machine's, and mounts it with the workspace below rootDir.
+func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
+	// The packed workspace is mounted while the rest goes on.
+	packed := make(chan error, 1)
+	go func() { packed <- p.mountPacked(req.Workspace) }()
+	m, workspacePath, err := p.fillRoot(req)
+	if err := errors.Join(err, <-packed); err != nil {
+		return nil, err
+	}
+	if err := overlay(filepath.Join(scratchDir, "root"), p.layers, rootDir, 0); err != nil {
+		return nil, err
+	}
+	if req.Workspace == nil {
+		return m, nil
+	}
+	dir := filepath.Join(scratchDir, "workspace")
+	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, workspacePath), nosuid); err != nil {
+		return nil, err
+	}
+	// Opened now, since the new root will cover it.
+	upper, err := os.OpenRoot(filepath.Join(dir, "upper"))
+	if err != nil {
+		return nil, err
+	}
+	m.workspace = &workspace{upper: upper}
+	return m, nil
+}
+
+func (p *prepared) mountPacked(ws *wire.Workspace) error {
+	if ws == nil {
+		return nil
+	}
+	dev, err := p.disks.find(ws.Serial)
+	if err != nil {
+		return err
+	}
+	return mount{dev, packedDir, "erofs", unix.MS_RDONLY | nosuid, ""}.do()
+}
+
+// fillRoot writes names, user and the way to the workspace into the upper
+// directory of the root to come. It returns where the workspace is, without
+// symbolic links.
+func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath string, err error) {
+	if err := p.mountScratch(); err != nil {
+		return nil, "", err
+	}
+	upper, err := makeUpper(filepath.Join(scratchDir, "root"), p.layers[0])
+	if err != nil {
+		return nil, "", err
+	}
+	t := tree{upper, p.layers}
+	if err := identify(t, req); err != nil {
+		return nil, "", err
+	}
+	m = &machine{user: req.User, credential: credential(req.User)}
+	if m.env, err = setUpUser(t, req); err != nil {
+		return nil, "", err
+	}
+	if ws := req.Workspace; ws != nil {
+		if workspacePath, err = t.makePath(ws.Path, req.User); err != nil {
+			return nil, "", fmt.Errorf("make the way to %s: %w", ws.Path, err)
+		}
+	}
+	return m, workspacePath, nil
+}
+
+// makeUpper makes the upper directory of an overlay in dir, of the lower's owner
+// and mode: the root of an overlay takes them from it.
+func makeUpper(dir, lower string) (string, error) {
+	upper := filepath.Join(dir, "upper")
+	if err := os.MkdirAll(upper, 0o755); err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(lower)
+	if err != nil {
+		return "", err
+	}
+	return upper, own(upper, fi)
+}
+
+// overlay mounts an overlay of lowers on target with its upper directory in dir.
+func overlay(dir string, lowers []string, target string, flags uintptr) error {
+	upper, err := makeUpper(dir, lowers[0])
+	if err != nil {
+		return err
+	}
+	work := filepath.Join(dir, "work")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,%s", strings.Join(lowers, ":"), upper, work, overlayOptions)
+	return mount{"mayfly", target, "overlay", flags | unix.MS_NOATIME, data}.do()
+}
+
+// switchRoot makes rootDir the root of this process and of all that it
+// starts. The mount is moved over the initramfs rather than only entered: the
+// kernel refuses user namespaces, and so most sandboxes, to a process in a
+// plain chroot.
+func switchRoot() error {
+	for _, dir := range []string{"dev", "proc", "sys", "run"} {
+		target := filepath.Join(rootDir, dir)
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("/"+dir, target, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move /%s: %w", dir, err)
+		}
+	}
+	if err := os.Chdir(rootDir); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("enter the root: %w", err)
+	}
+	return os.Chdir("/")
+}
+
+// mountRuntime mounts what programs expect beside the root. switchRoot takes it
+// along.
+func mountRuntime() error {
+	for _, m := range []mount{
+		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=620,ptmxmode=666"},
+		{"tmpfs", "/dev/shm", "tmpfs", nosuid, "mode=1777"},
+		{"tmpfs", "/run", "tmpfs", nosuid, "mode=755,size=25%"},
+		{"cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid | unix.MS_NOEXEC, ""},
+	} {
+		if err := m.do(); err != nil {
+			return err
+		}
+	}
+	for link, target := range map[string]string{
+		"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
+		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, link); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	if err := os.MkdirAll("/run/lock", 0o1777); err != nil {
+		return err
+	}
+	return nil
+}
+
+// loopbackUp brings the loopback interface up.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	return nil
+}

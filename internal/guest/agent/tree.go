@@ -1,0 +1,313 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// tree is the root of a machine before it is mounted: what the overlay of upper
+// and lowers will show. Whatever is written before costs a plain file in upper;
+// after, the kernel would copy directories up and rename for each.
+//
+// Names are absolute. Symbolic links are followed within the tree.
+type tree struct {
+	upper  string
+	lowers []string // the top one first
+}
+
+// layers returns all directories, the top one first.
+func (t tree) layers() []string { return append([]string{t.upper}, t.lowers...) }
+
+// maxLinks is the kernel's bound, path_resolution(7).
+const maxLinks = 40
+
+// resolve returns name without symbolic links, but for its last element. What is
+// not there stays as it is.
+func (t tree) resolve(name string) (string, error) {
+	done, rest := "/", strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
+	for links := 0; len(rest) > 1; {
+		next := path.Join(done, rest[0])
+		rest = rest[1:]
+		file, fi, err := t.lookup(next)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("resolve %s: %w", name, unix.ELOOP)
+		}
+		target, err := os.Readlink(file)
+		if err != nil {
+			return "", err
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(done, target)
+		}
+		done = "/"
+		rest = append(strings.Split(strings.Trim(path.Clean(target), "/"), "/"), rest...)
+	}
+	return path.Join(done, rest[0]), nil
+}
+
+// lookup returns the file that the overlay will show at name, which is resolved.
+func (t tree) lookup(name string) (string, fs.FileInfo, error) {
+	elems := strings.Split(strings.Trim(name, "/"), "/")
+	for _, layer := range t.layers() {
+		file, opaque := layer, false
+		for i, elem := range elems {
+			file = filepath.Join(file, elem)
+			fi, err := os.Lstat(file)
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return "", nil, err
+			}
+			if isWhiteout(fi) {
+				return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: fs.ErrNotExist}
+			}
+			if i == len(elems)-1 {
+				return file, fi, nil
+			}
+			if !fi.IsDir() {
+				return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: unix.ENOTDIR}
+			}
+			opaque = opaque || isOpaque(file)
+		}
+		if opaque {
+			break
+		}
+	}
+	return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: fs.ErrNotExist}
+}
+
+// stat is lookup with the symbolic links on the way to name resolved.
+func (t tree) stat(name string) (string, fs.FileInfo, error) {
+	name, err := t.resolve(name)
+	if err != nil {
+		return "", nil, err
+	}
+	return t.lookup(name)
+}
+
+// readFile returns the content of name, nil if it does not exist.
+func (t tree) readFile(name string) ([]byte, error) {
+	file, _, err := t.stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
+}
+
+// readDir returns the names of the regular files in name.
+func (t tree) readDir(name string) (names []string, err error) {
+	if name, err = t.resolve(name); err != nil {
+		return nil, err
+	}
+	for _, layer := range t.layers() {
+		entries, err := os.ReadDir(filepath.Join(layer, name))
+		if err != nil {
+			continue // not in this layer, or no directory there
+		}
+		for _, e := range entries {
+			if _, fi, err := t.lookup(path.Join(name, e.Name())); err == nil && fi.Mode().IsRegular() {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// mkdir makes the directory name, which is resolved, and its parents in the
+// upper. Those that are there keep owner and mode; each is called for all, if it
+// is not nil, with the place in the upper.
+func (t tree) mkdir(name string, each func(dir, file string, isNew bool) error) error {
+	var dir string
+	for elem := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		dir += "/" + elem
+		_, fi, err := t.lookup(dir)
+		isNew := errors.Is(err, fs.ErrNotExist)
+		switch {
+		case isNew:
+		case err != nil:
+			return err
+		case !fi.IsDir():
+			return &fs.PathError{Op: "mkdir", Path: dir, Err: unix.ENOTDIR}
+		}
+		file := filepath.Join(t.upper, dir)
+		err = os.Mkdir(file, 0o755)
+		if err == nil && !isNew {
+			err = own(file, fi)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if each != nil {
+			if err := each(dir, file, isNew); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// makePath makes name and its parents for the user u, and returns where that is
+// without links. New directories below the user's home are the user's; those
+// that are there are made traversable, since the user is not always who could
+// pass them on the host.
+func (t tree) makePath(name string, u wire.User) (string, error) {
+	home, err := t.resolve(u.Home + "/.")
+	if err != nil {
+		return "", err
+	}
+	resolved, err := t.resolve(name + "/.")
+	if err != nil {
+		return "", err
+	}
+	return resolved, t.mkdir(resolved, func(dir, file string, isNew bool) error {
+		if isNew {
+			if dir == home || strings.HasPrefix(dir, home+"/") {
+				return os.Chown(file, u.UID, u.GID)
+			}
+			return nil
+		}
+		fi, err := os.Stat(file)
+		if err == nil && fi.Mode()&0o001 == 0 {
+			err = os.Chmod(file, fi.Mode().Perm()|0o011)
+		}
+		return err
+	})
+}
+
+// own gives file the owner and the mode of fi.
+func own(file string, fi fs.FileInfo) error {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	// In this order: a change of the owner takes setuid away.
+	if err := os.Lchown(file, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return unix.Chmod(file, st.Mode&0o7777)
+}
+
+// writeFile makes name a new file, whatever stands there.
+func (t tree) writeFile(name string, data []byte, perm fs.FileMode) error {
+	name, err := t.resolve(name)
+	if err != nil {
+		return err
+	}
+	if err := t.mkdir(path.Dir(name), nil); err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(t.upper, name), data, perm)
+}
+
+// edit changes the content of name, which keeps its owner and mode, or makes it
+// with perm.
+func (t tree) edit(name string, perm fs.FileMode, edit func([]byte) []byte) error {
+	file, fi, err := t.stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t.writeFile(name, edit(nil), perm)
+	}
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := t.writeFile(name, edit(data), perm); err != nil {
+		return err
+	}
+	// Now it is in the upper.
+	if file, _, err = t.stat(name); err != nil {
+		return err
+	}
+	return own(file, fi)
+}
+
+// findProgram is exec.LookPath in the tree.
+func (t tree) findProgram(name string) (string, bool) {
+	if strings.Contains(name, "/") {
+		return name, true // whether it is there, who runs it finds out
+	}
+	for dir := range strings.SplitSeq(defaultPath, ":") {
+		file := path.Join(dir, name)
+		_, fi, err := t.stat(file)
+		if err == nil && (fi.Mode()&fs.ModeSymlink != 0 || fi.Mode().IsRegular() && fi.Mode()&0o111 != 0) {
+			return file, true
+		}
+	}
+	return "", false
+}
+
+// isWhiteout reports whether a file hides what is below it,
+// filesystems/overlayfs.rst.
+func isWhiteout(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && fi.Mode()&fs.ModeCharDevice != 0 && st.Rdev == 0
+}
+
+// isOpaque reports whether a directory hides those below it.
+func isOpaque(dir string) bool {
+	var value [1]byte
+	n, err := unix.Lgetxattr(dir, "trusted.overlay.opaque", value[:])
+	return err == nil && n == 1 && value[0] == 'y'
+}
+
+// makeHome makes the home directory of u from /etc/skel.
+func (t tree) makeHome(u wire.User) error {
+	home, err := t.makePath(u.Home, u)
+	if err != nil {
+		return err
+	}
+	// It may have been there, another's.
+	if err := os.Chown(filepath.Join(t.upper, home), u.UID, u.GID); err != nil {
+		return err
+	}
+	names, err := t.readDir("/etc/skel")
+	if err != nil {
+		return err
+	}
+	// A first zsh would ask its questions where no file of the user's is.
+	if !slices.Contains(names, ".zshrc") {
+		names = append(names, ".zshrc")
+	}
+	for _, name := range names {
+		file := path.Join(home, name)
+		if _, _, err := t.lookup(file); err == nil {
+			continue // the image has one
+		}
+		data, err := t.readFile(path.Join("/etc/skel", name))
+		if err != nil {
+			return err
+		}
+		if err := t.writeFile(file, data, 0o644); err != nil {
+			return err
+		}
+		if err := os.Chown(filepath.Join(t.upper, file), u.UID, u.GID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

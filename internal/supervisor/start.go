@@ -1,0 +1,224 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// Start says how a machine was started.
+type Start struct {
+	// Template is the key of the saved boot that the machine began from,
+	// empty when it booted.
+	Template string `json:"template,omitempty"`
+	// Made says that this start made the template.
+	Made bool `json:"made,omitempty"`
+	// Reason says why there was no template to begin from: why it was made,
+	// or why the machine booted.
+	Reason string `json:"reason,omitempty"`
+}
+
+// start brings the machine up: from a template if it can, else by booting. The
+// workspace is packed meanwhile.
+func (s *supervisor) start(ctx context.Context) error {
+	if n := len(s.image.Layers); n == 0 || n > plan.MaxLayers {
+		return fmt.Errorf("the image has %d layers; a machine takes 1 to %d", n, plan.MaxLayers)
+	}
+	if err := s.writeStatus(state.Starting); err != nil {
+		return err
+	}
+	if err := s.openOutputs(); err != nil {
+		return err
+	}
+	if err := s.makeDisks(); err != nil {
+		return err
+	}
+	// A workspace that cannot be packed ends the start, and a start that ends
+	// ends the packing.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	packed := s.packInBackground(ctx, cancel)
+	err := s.bringUp(ctx, packed)
+	cancel(err)
+	// The pack writes into the machine's directory: it is waited for.
+	packErr := packed()
+	if packErr != nil && !errors.Is(packErr, context.Canceled) && context.Cause(ctx) == packErr {
+		return packErr
+	}
+	return err
+}
+
+// packInBackground begins to pack the workspace and returns how to wait for
+// that. An error ends the context by cancel.
+func (s *supervisor) packInBackground(ctx context.Context, cancel context.CancelCauseFunc) (wait func() error) {
+	done := make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		if err = s.packWorkspace(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	return func() error {
+		<-done
+		return err
+	}
+}
+
+// bringUp gets a configured guest. A machine that cannot begin from a template
+// boots.
+func (s *supervisor) bringUp(ctx context.Context, packed func() error) error {
+	if t, id := s.template(ctx); t != nil {
+		s.events.phase(PhaseRestore)
+		memory, err := s.memoryOf(t)
+		if err != nil {
+			s.how.Reason = err.Error()
+			s.warn("booting: %v", err)
+			t.Close()
+			return s.byBooting(ctx, packed)
+		}
+		// It stays open, and so is not removed, as long as the machine lives.
+		err = s.fromTemplate(ctx, t, memory, packed)
+		if err == nil {
+			s.how.Template = t.Key
+			return nil
+		}
+		if _, ok := errors.AsType[*restoreError](err); !ok || ctx.Err() != nil {
+			return err
+		}
+		t.Close()
+		s.giveUp(id, err)
+		if err := s.makeDisks(); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.byBooting(ctx, packed)
+}
+
+// byBooting boots the machine.
+func (s *supervisor) byBooting(ctx context.Context, packed func() error) error {
+	timeout := bootTimeout(s.plan.Machine)
+	if err := s.startVMM(NewSpec(s.machine, s.plan, s.image)); err != nil {
+		return err
+	}
+	return s.whileAlive(ctx, func(ctx context.Context) error {
+		s.events.phase(PhaseBoot)
+		if err := s.greet(ctx, timeout); err != nil {
+			return err
+		}
+		s.events.phase(PhasePrepare)
+		if _, err := s.prepare(ctx, nil); err != nil {
+			return err
+		}
+		return s.finish(ctx, timeout, packed)
+	})
+}
+
+// finish makes the guest that is up this machine.
+func (s *supervisor) finish(ctx context.Context, timeout time.Duration, packed func() error) error {
+	if err := packed(); err != nil {
+		return err
+	}
+	s.events.phase(PhaseConfigure)
+	return s.configure(ctx, timeout)
+}
+
+// whileAlive runs f with a context that ends when the VMM does, and explains
+// its error.
+func (s *supervisor) whileAlive(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	vmm := s.vmm
+	go func() {
+		select {
+		case <-vmm.Done():
+			cancel(errDied)
+		case <-ctx.Done():
+		}
+	}()
+	err := f(ctx)
+	if err != nil && s.ended() {
+		return s.explain(errors.New("the machine ended while it was started"))
+	}
+	return err
+}
+
+var errDied = errors.New("the virtual machine monitor ended")
+
+// makeDisks makes the disks of this machine alone, anew if they are there.
+func (s *supervisor) makeDisks() error {
+	scratch := s.machine.File(state.ScratchFile)
+	if err := os.Remove(scratch); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make the scratch disk: %w", err)
+	}
+	if err := image.CopySparse(scratch, s.image.Scratch); err != nil {
+		return fmt.Errorf("make the scratch disk: %w", err)
+	}
+	if s.plan.Workspace.Path == "" {
+		return nil
+	}
+	// The VMM opens the file now and the guest reads it only once it is
+	// configured: in between it is filled.
+	f, err := os.OpenFile(s.machine.File(state.WorkspaceFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the workspace disk: %w", err)
+	}
+	return errors.Join(f.Truncate(plan.DiskSize), f.Close())
+}
+
+// NewSpec returns the hardware of the machine m and the files in its slots.
+func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
+	spec := baseSpec(p, img)
+	spec.Disks[plan.SlotScratch] = machine.Disk{Path: m.File(state.ScratchFile), Writable: true}
+	if p.Workspace.Path != "" {
+		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: m.File(state.WorkspaceFile)}
+	}
+	return spec
+}
+
+// baseSpec is what all machines of an image and a shape have in common.
+func baseSpec(p plan.Plan, img image.Image) machine.Spec {
+	spec := machine.Spec{Machine: p.Machine, Kernel: img.Kernel.Path, Initramfs: img.Initramfs}
+	for i, layer := range img.Layers {
+		spec.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: layer.Path}
+	}
+	return spec
+}
+
+func (s *supervisor) packWorkspace(ctx context.Context) error {
+	ws := s.plan.Workspace
+	if ws.Path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(s.machine.File(state.WorkspaceFile), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	manifest, err := workspace.Pack(ctx, ws.Path, f, workspace.PackOptions{
+		UID:     s.plan.Guest.User.UID,
+		GID:     s.plan.Guest.User.GID,
+		Exclude: ws.Exclude,
+		Warn:    func(n workspace.Note) { s.events.send(Event{Note: n.String()}) },
+	})
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(s.machine.File(state.ManifestFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = manifest.WriteTo(out)
+	return errors.Join(err, out.Close())
+}

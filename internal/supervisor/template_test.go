@@ -1,0 +1,46 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// What a template is made from has nothing of the machine that it is made for:
+// its command line is the same for all, but for the memory.
+func TestTemplateHasNoUser(t *testing.T) {
+	img := image.Image{Kernel: image.Kernel{Path: "/store/vmlinux"}, Initramfs: "/store/initramfs", Layers: []image.Layer{{Path: "/store/base"}}}
+	p := plan.Plan{
+		Name:      "marker-name",
+		Machine:   plan.Machine{Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 512, QEMU: plan.QEMU{Path: "/usr/bin/qemu"}},
+		Guest:     plan.Guest{Hostname: "marker-host", User: plan.User{Name: "marker-user", Home: "/home/marker-user"}, Env: map[string]string{"TOKEN": "marker-secret"}},
+		Workspace: plan.Workspace{Path: "/home/marker-user/src"},
+	}
+	m := state.Machine{Name: p.Name, Dir: "/state/marker-name"}
+	spec := baseSpec(p, img)
+	spec.Memory = machine.SharedMemory{Path: "MEMORY"}
+	saved := qemu.Command(spec)
+	text, err := json.Marshal(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "marker") {
+		t.Errorf("the VMM of a template is started with %s; want nothing of the machine", text)
+	}
+	// And the machine has all of it, and its own disks beside.
+	spec = NewSpec(m, p, img)
+	for slot, disk := range baseSpec(p, img).Disks {
+		if disk.Path != "" && spec.Disks[slot] != disk {
+			t.Errorf("slot %d has %v; want %v as in the template", slot, spec.Disks[slot], disk)
+		}
+	}
+	if spec.Disks[plan.SlotScratch].Path == "" || spec.Disks[plan.SlotWorkspace].Path == "" {
+		t.Error("the machine has no disks of its own")
+	}
+}

@@ -1,0 +1,201 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// A machine's start may take several VMMs, one after the other: one that is
+// saved, one that is restored, one that boots when that failed.
+
+// openOutputs makes the files for what the VMMs and their guests print.
+func (s *supervisor) openOutputs() error {
+	var err error
+	if s.console, err = newOutput(s.machine.File(state.ConsoleFile)); err != nil {
+		return err
+	}
+	s.vmmLog, err = newOutput(s.machine.File(state.VMMLogFile))
+	return err
+}
+
+// startVMM starts the VMM of spec. There is none, or the one before has ended.
+func (s *supervisor) startVMM(spec machine.Spec) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	s.console.begin()
+	s.vmmLog.begin()
+	s.outputs.Go(func() {
+		s.vmmLog.copy(r)
+		r.Close()
+	})
+	command := qemu.Command(spec)
+	s.log.Debug("start the virtual machine monitor", "command", command.String())
+	// Package syscall writes the maps of the VMM's user namespace through
+	// /proc, which is closed to us while a VMM runs.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("open our own /proc: %w", err)
+	}
+	vmm, err := machine.Start(command, w)
+	w.Close()
+	if err != nil {
+		return err
+	}
+	s.vmm = vmm
+	// The VMM shares its limits with the thread of ours that started it, and
+	// through that one could read and write our memory, as the same user.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("close our memory to other processes: %w", err)
+	}
+	s.outputs.Go(func() { s.console.copy(vmm.Sockets[machine.Console]) })
+	return s.writeStatus(state.Starting)
+}
+
+// killVMM ends the VMM and all that is connected to it.
+func (s *supervisor) killVMM() {
+	if s.vmm == nil {
+		return
+	}
+	if s.session != nil {
+		s.session.Close()
+	}
+	s.vmm.Kill()
+	s.vmm, s.session, s.monitor = nil, nil, nil
+}
+
+// openMonitor returns the connection to the VMM's monitor. Unless it was opened
+// before, ctx bounds every later use of it.
+func (s *supervisor) openMonitor(ctx context.Context) (*qemu.Monitor, error) {
+	if s.monitor != nil {
+		return s.monitor, nil
+	}
+	conn := s.vmm.Sockets[machine.Monitor]
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
+	defer stop()
+	monitor, err := qemu.NewMonitor(conn)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	s.monitor = monitor
+	return monitor, nil
+}
+
+// greet waits for the agent of a guest that boots.
+func (s *supervisor) greet(ctx context.Context, timeout time.Duration) error {
+	deadline, cancel := context.WithTimeoutCause(ctx, timeout, errDeadline)
+	defer cancel()
+	if err := s.dial(deadline); err != nil {
+		return s.noAnswer(err, timeout)
+	}
+	err := s.call(deadline, timeout, func(stream guestStream) error {
+		hello, err := client.Hello(stream)
+		if err == nil {
+			s.log.Info("guest booted", "kernel", client.Printable(hello.Kernel), "uptime", time.Duration(hello.Uptime))
+		}
+		return err
+	})
+	if err != nil {
+		return s.noAnswer(err, timeout)
+	}
+	return nil
+}
+
+// dial begins the conversation with the guest's agent.
+func (s *supervisor) dial(ctx context.Context) error {
+	session, err := wire.Dial(ctx, s.vmm.Sockets[machine.Control])
+	if err != nil {
+		return err
+	}
+	s.session = session
+	return nil
+}
+
+// call runs f on a stream to the agent, for timeout at most. The end of ctx ends
+// the whole conversation, and is then the error.
+func (s *supervisor) call(ctx context.Context, timeout time.Duration, f func(guestStream) error) error {
+	session := s.session
+	stop := context.AfterFunc(ctx, func() { session.Close() })
+	stream, err := session.Open()
+	if err == nil {
+		stream.SetDeadline(time.Now().Add(timeout))
+		err = f(stream)
+		stream.Close()
+	}
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// bootTimeout returns the time that a guest has to answer. Without KVM it takes
+// two or three seconds, and on a loaded host many times that.
+func bootTimeout(m plan.Machine) time.Duration {
+	switch {
+	case m.BootSeconds > 0:
+		return time.Duration(m.BootSeconds) * time.Second
+	case m.Accelerator == plan.KVM:
+		return 30 * time.Second
+	}
+	return 2 * time.Minute
+}
+
+var errDeadline = errors.New("no answer from the guest")
+
+func (s *supervisor) noAnswer(err error, timeout time.Duration) error {
+	if !errors.Is(err, errDeadline) {
+		return err
+	}
+	return s.withConsole(hint.Errorf("is the host very busy? try --boot-timeout with more, or mayfly doctor",
+		"the guest did not answer within %v", timeout))
+}
+
+func (s *supervisor) ended() bool {
+	select {
+	case <-s.vmm.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// consoleError is an error with the end of the guest's console.
+type consoleError struct {
+	error
+	console string
+}
+
+func (e *consoleError) Unwrap() error { return e.error }
+
+const consoleLines = 12
+
+func (s *supervisor) withConsole(err error) error {
+	return &consoleError{err, s.console.end(consoleLines)}
+}
+
+// explain returns the error for a VMM that ended by itself, which is what.
+func (s *supervisor) explain(what error) error {
+	vmmErr := s.vmm.Err()
+	// Nobody writes any more, but the last words may still be on their way.
+	s.outputs.Wait()
+	if vmmErr != nil {
+		what = fmt.Errorf("%w: qemu: %w: %s", what, vmmErr, s.vmmLog.end(1))
+	}
+	return s.withConsole(what)
+}
