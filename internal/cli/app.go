@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/template"
 )
 
 // app is what all commands share.
@@ -26,6 +27,7 @@ type app struct {
 
 	verbose bool
 	json    bool // the command was asked for JSON
+	fresh   bool // the command looks at the host anew
 }
 
 func (a *app) dirs() (host.Dirs, error) { return host.XDGDirs(a.getenv) }
@@ -50,7 +52,7 @@ func (a *app) facts(ctx context.Context, proveKVM bool) (host.Facts, error) {
 	if err != nil {
 		return host.Facts{}, err
 	}
-	facts, err := host.Probe(ctx, host.Options{Dirs: dirs, Getenv: a.getenv})
+	facts, err := host.Probe(ctx, host.Options{Dirs: dirs, Getenv: a.getenv, Fresh: a.fresh})
 	if err != nil {
 		return facts, err
 	}
@@ -104,6 +106,15 @@ func (a *app) images() (*image.Store, error) {
 		Agent:      agent,
 		AgentsLock: filepath.Join(dirs.Config, "agents.lock.json"),
 	})
+}
+
+// templates opens the store of templates.
+func (a *app) templates() (template.Store, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return template.Store{}, err
+	}
+	return template.Store{Dir: dirs.TemplateDir()}, nil
 }
 
 // newName returns a name for a machine that its user did not name.

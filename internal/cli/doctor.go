@@ -43,6 +43,7 @@ type doctorJSON struct {
 }
 
 func (a *app) doctor(ctx context.Context, refresh, fix bool) error {
+	a.fresh = true
 	facts, err := a.facts(ctx, false)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/template"
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -80,20 +82,65 @@ func (a *app) imageLsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			rows, err := a.withTemplates(all)
+			if err != nil {
+				return err
+			}
 			if a.json {
-				return a.printJSON(a.Out, all)
+				return a.printJSON(a.Out, rows)
 			}
 			w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "KEY\tCREATED\tBASE\tAGENTS\tPACKAGES")
-			for _, m := range all {
-				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\t%s\n", m.Key, m.Created.Format(time.DateTime), m.Image.Base,
-					dash(strings.Join(m.Image.Agents, " ")), dash(strings.Join(m.Image.Packages, " ")))
+			fmt.Fprintln(w, "KEY\tCREATED\tBASE\tAGENTS\tTEMPLATES\tPACKAGES")
+			for _, m := range rows {
+				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\t%s\t%s\n", m.Key, m.Created.Format(time.DateTime), m.Image.Base,
+					dash(strings.Join(m.Image.Agents, " ")), summary(m.Templates), dash(strings.Join(m.Image.Packages, " ")))
 			}
 			return w.Flush()
 		},
 	}
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
+}
+
+// imageJSON is an image as image ls --json prints it. Fields are only added.
+type imageJSON struct {
+	image.Manifest
+	Templates []template.Info `json:"templates"` // that machines of the image begin from
+}
+
+// withTemplates adds to the images the templates that were made of them.
+func (a *app) withTemplates(all []image.Manifest) ([]imageJSON, error) {
+	store, err := a.templates()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]imageJSON, 0, len(all))
+	for _, m := range all {
+		row := imageJSON{Manifest: m, Templates: []template.Info{}}
+		for _, info := range infos {
+			if info.Identity.Image == m.Key {
+				row.Templates = append(row.Templates, info)
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// summary says how many templates there are and how large.
+func summary(infos []template.Info) string {
+	var bytes int64
+	for _, info := range infos {
+		bytes += info.Bytes
+	}
+	if len(infos) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d (%d MiB)", len(infos), bytes>>20)
 }
 
 func dash(s string) string {
@@ -163,6 +210,10 @@ when it is next needed.`,
 				if err := store.Repair(cmd.Context(), problems); err != nil {
 					return err
 				}
+				// Their memory holds pages of what was damaged.
+				if err := a.dropTemplates(); err != nil {
+					return err
+				}
 				a.note("removed what was damaged; mayfly image build builds it again")
 				return nil
 			}
@@ -226,6 +277,17 @@ func (a *app) prune(ctx context.Context, dry bool) error {
 		return err
 	}
 	removed, err := store.Prune(ctx, files, dry)
+	if err == nil || errors.Is(err, image.ErrBusy) {
+		// After the images, without which a template is of no use.
+		var templates template.Collection
+		var templateErr error
+		templates, templateErr = a.collectTemplates(store, dry)
+		removed.Items = append(removed.Items, templates.Items...)
+		removed.Bytes += templates.Bytes
+		if templateErr != nil {
+			err = templateErr
+		}
+	}
 	verb := "removed"
 	if dry {
 		verb = "would remove"
@@ -240,5 +302,50 @@ func (a *app) prune(ctx context.Context, dry bool) error {
 		a.note("%v", err)
 		return nil
 	}
+	return err
+}
+
+// collectTemplates removes the templates that were not used for long, that take
+// too much space, or whose image is gone.
+func (a *app) collectTemplates(images *image.Store, dry bool) (template.Collection, error) {
+	all, err := images.List()
+	if err != nil {
+		return template.Collection{}, err
+	}
+	there := make(map[string]bool) // by the image's key
+	for _, m := range all {
+		there[m.Key] = true
+	}
+	store, err := a.templates()
+	if err != nil {
+		return template.Collection{}, err
+	}
+	return store.Collect(template.Policy{
+		MaxAge: template.MaxAge, MaxBytes: template.MaxBytes, Forget: true, Dry: dry,
+		Wanted: func(r template.Record) bool {
+			// Another version of mayfly has another initramfs.
+			_, err := os.Stat(r.Identity.Initramfs)
+			return err == nil && there[r.Identity.Image]
+		},
+	})
+}
+
+// dropTemplates takes all templates out of use.
+func (a *app) dropTemplates() error {
+	store, err := a.templates()
+	if err != nil {
+		return err
+	}
+	all, err := store.List()
+	if err != nil {
+		return err
+	}
+	for _, info := range all {
+		if err := store.SetAside(info.Identity); err != nil {
+			return err
+		}
+	}
+	// The files of those from which a machine lives stay until the next time.
+	_, err = store.Collect(template.Policy{MaxAge: template.MaxAge, MaxBytes: template.MaxBytes})
 	return err
 }

@@ -100,12 +100,20 @@ func (p *progress) image(e image.Event) {
 	p.step(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text), true)
 }
 
+// note prints a line for the user.
+func (p *progress) note(text string) {
+	p.step("", false)
+	fmt.Fprintf(p.w, "mayfly: %s\n", text)
+}
+
 // machine shows the steps of a start, and its notes.
 func (p *progress) machine(e supervisor.Event) {
 	switch {
 	case e.Note != "":
-		p.step("", false)
-		fmt.Fprintf(p.w, "mayfly: %s\n", client.Printable(e.Note))
+		p.note(client.Printable(e.Note))
+	case e.Phase == supervisor.PhaseMakeTemplate:
+		p.note("making a template: the first start of its kind takes longer")
+		p.step(e.Phase, false)
 	case e.Phase != "":
 		p.step(e.Phase, false)
 	}

@@ -29,6 +29,7 @@ type runOptions struct {
 	apply   bool
 	discard bool
 	keep    bool
+	explain bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -70,10 +71,12 @@ it was not found.`,
 	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running when the command has ended")
+	f.BoolVar(&o.explain, "explain", false, "say at the end how the machine was started and why, and how long each phase took")
 	return cmd
 }
 
 func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) error {
+	why := newExplanation("plan")
 	p, err := a.plan(ctx, o, argv, changed)
 	if err != nil {
 		return err
@@ -102,8 +105,12 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if _, err := machines.Get(p.Name); err == nil {
 		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
 	}
+	if o.explain {
+		defer why.print(a)
+	}
 	progress := a.newProgress()
 	defer progress.stop()
+	why.phase("find the image")
 	img, err := store.Ensure(ctx, p.Image, progress.image)
 	if err != nil {
 		return a.interrupted(err)
@@ -111,15 +118,24 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	for _, agent := range img.Agents {
 		a.note("agent %s", agent)
 	}
+	why.phase("start the supervisor")
 	owner, err := a.start(machines, p, img)
 	if err != nil {
 		return err
 	}
-	defer owner.Close()
-	if err := owner.Ready(ctx, progress.machine); err != nil {
+	defer func() {
+		why.phase("end the machine")
+		owner.Close()
+	}()
+	err = owner.Ready(ctx, func(e supervisor.Event) {
+		progress.machine(e)
+		why.machine(e)
+	})
+	if err != nil {
 		return a.interrupted(err)
 	}
 	progress.stop()
+	why.phase("run the command")
 
 	code, err := a.execIn(owner.Machine, p, argv, o.noTTY)
 	if err != nil {
@@ -128,6 +144,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		}
 		return err
 	}
+	why.phase("list and apply the changes")
 	err = a.finish(ctx, o, owner, p)
 	if code == 0 {
 		return a.interrupted(err)

@@ -40,6 +40,7 @@ type settings struct {
 	accel        string
 	bootTimeout  string
 	allowOldQEMU bool
+	cold         bool
 
 	env []string
 }
@@ -58,6 +59,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
 	f.StringVar(&s.bootTimeout, "boot-timeout", "", "the guest must answer within this `time`, such as 90s")
 	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "start even a QEMU that is known to corrupt its guests")
+	f.BoolVar(&s.cold, "cold", false, "boot the machine, even if it could begin from a template")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }
 
@@ -77,6 +79,7 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 	add("accel", "machine.accel", s.accel)
 	add("boot-timeout", "machine.boot_timeout", s.bootTimeout)
 	add("allow-old-qemu", "machine.allow_old_qemu", s.allowOldQEMU)
+	add("cold", "machine.cold", s.cold)
 	if s.workspace != "" {
 		path, err := filepath.Abs(s.workspace)
 		if err != nil {

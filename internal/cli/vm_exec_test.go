@@ -17,15 +17,24 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
-// One machine serves all these tests: exec is what run does once a machine is
-// ready.
+// A machine is the same whether it began from a template or booted.
 func TestExec(t *testing.T) {
+	for name, start := range map[string][]string{"template": {fromTemplate}, "cold": {byBooting, "--cold"}} {
+		t.Run(name, func(t *testing.T) { testExec(t, start[0], start[1:]...) })
+	}
+}
+
+// testExec starts a machine that serves all these tests: exec is what run does
+// once a machine is ready.
+func testExec(t *testing.T, start string, flags ...string) {
 	vmtest.Lock(t)
 	h := vmtest.New(t)
+	explained(t, h, "") // makes the template
 	secret := filepath.Join(h.Home, "secret")
 	writeFile(t, secret, "not for a guest")
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
-	h.Run(0, "run", "--keep", "--name", "m", "--no-detect", "--", "true")
+	r := h.Run(0, append(append([]string{"run"}, flags...), "--keep", "--name", "m", "--no-detect", "--explain", "--", "true")...)
+	wantStart(t, r, start)
 
 	sh := func(t *testing.T, script string) string {
 		t.Helper()
@@ -303,7 +312,7 @@ func testTerminal(t *testing.T, h *vmtest.Host) {
 		c.Type("sleep 1000\n")
 		c.Expect("1000\r\n")
 		c.Until("the command", func() bool {
-			return h.For(t).Mayfly("exec", "m", "--", "pgrep", "-x", "sleep").Run().Code == 0
+			return h.For(t).Mayfly("exec", "m", "--", "pgrep", "-fx", "sleep 1000").Run().Code == 0
 		})
 		c.Type("\x03") // Ctrl-C
 		c.Expect("^C")
@@ -313,7 +322,7 @@ func testTerminal(t *testing.T, h *vmtest.Host) {
 		c.Type("sleep 1001\n")
 		c.Expect("1001\r\n")
 		c.Until("the command", func() bool {
-			return h.For(t).Mayfly("exec", "m", "--", "pgrep", "-x", "sleep").Run().Code == 0
+			return h.For(t).Mayfly("exec", "m", "--", "pgrep", "-fx", "sleep 1001").Run().Code == 0
 		})
 		c.Type("\x1a")
 		c.Expect("Stopped")

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/testenv"
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
@@ -47,7 +48,7 @@ func TestPanic(t *testing.T) {
 func TestBootDeadline(t *testing.T) {
 	vmtest.Lock(t)
 	h := vmtest.New(t)
-	r := h.Run(1, "run", "--no-detect", "--boot-timeout", "1s", "--", "true")
+	r := h.Run(1, "run", "--no-detect", "--cold", "--boot-timeout", "1s", "--", "true")
 	if facts := r.Stderr; strings.Contains(facts, "did not answer") {
 		wantError(t, r.Stderr, "the guest did not answer within 1s", "")
 	} else {
@@ -85,18 +86,17 @@ func smallDisk(t *testing.T, size int64) string {
 }
 
 // qemuPath returns the QEMU that mayfly chooses here.
-func qemuPath(t *testing.T, h *vmtest.Host) string {
+func qemuPath(t *testing.T, h *vmtest.Host) string { return dryRun(t, h).Machine.QEMU.Path }
+
+// dryRun returns the plan of a machine.
+func dryRun(t *testing.T, h *vmtest.Host, flags ...string) plan.Plan {
 	t.Helper()
-	var dry struct {
-		Plan struct {
-			Machine struct{ QEMU struct{ Path string } }
-		}
-	}
-	out := h.Run(0, "run", "--dry-run", "--no-detect").Stdout
+	var dry struct{ Plan plan.Plan }
+	out := h.Run(0, append([]string{"run", "--dry-run", "--no-detect"}, flags...)...).Stdout
 	if err := json.Unmarshal([]byte(out), &dry); err != nil || dry.Plan.Machine.QEMU.Path == "" {
 		t.Fatalf("%v in %s", err, out)
 	}
-	return dry.Plan.Machine.QEMU.Path
+	return dry.Plan
 }
 
 func TestFullDisk(t *testing.T) {
@@ -124,12 +124,7 @@ func TestFullDisk(t *testing.T) {
 // no space: files that nobody changes in place.
 func storeCopy(t *testing.T, h *vmtest.Host) string {
 	t.Helper()
-	var data string
-	for _, kv := range h.Env {
-		if v, ok := strings.CutPrefix(kv, "XDG_DATA_HOME="); ok {
-			data = v
-		}
-	}
+	data := h.Variable("XDG_DATA_HOME")
 	// Beside the original: hard links do not cross file systems.
 	dir, err := os.MkdirTemp(data, "mayfly-test-")
 	if err != nil {
@@ -183,6 +178,8 @@ func TestDamagedImage(t *testing.T) {
 		t.Fatalf("the layer is %s", original)
 	}
 	layer := filepath.Join(dir, "mayfly/store", rest)
+	saved := h.OwnCache()
+	explained(t, h, forIt)
 	ownCopy(t, layer)
 
 	f, err := os.OpenFile(layer, os.O_RDWR, 0)
@@ -209,6 +206,10 @@ func TestDamagedImage(t *testing.T) {
 	}
 	r = h.Run(1, "run", "--no-detect", "--", "true")
 	wantError(t, r.Stderr, "(layer|image)", "mayfly image")
+	h.Run(0, "image", "check", "--repair")
+	if keys := templates(t, saved); len(keys) > 0 {
+		t.Errorf("templates %q hold pages of a layer that was damaged", keys)
+	}
 	if _, err := os.Stat(original); err != nil {
 		t.Fatal(err)
 	}

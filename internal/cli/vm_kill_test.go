@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
@@ -54,7 +55,7 @@ func TestKill(t *testing.T) {
 				h := vmtest.New(t)
 				makeFiles(t, h.Dir, 100, "old")
 				before := hashTree(t, h.Dir)
-				c := h.Mayfly("run", "--apply", "--no-detect", "--", "sh", "-c", "echo new > file00000; echo ready; sleep 1000")
+				c := h.Mayfly("run", "--cold", "--apply", "--no-detect", "--", "sh", "-c", "echo new > file00000; echo ready; sleep 1000")
 				c.Start()
 				var st state.Status
 				if moment == "boot" {
@@ -86,6 +87,68 @@ func TestKill(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is killed while a template is made, saved or restored: the next start
+// works, nothing wrong is restored, and gc leaves nothing. A VMM alone can be done
+// without: the machine boots.
+func TestKillTemplate(t *testing.T) {
+	vmtest.Lock(t)
+	for _, moment := range []string{supervisor.PhaseMakeTemplate, supervisor.PhasePrewarm, supervisor.PhaseSave, supervisor.PhaseRestore} {
+		for _, victim := range []string{"cli", "supervisor", "vmm"} {
+			t.Run(victim+" during "+moment, func(t *testing.T) {
+				h := vmtest.New(t)
+				dir := h.OwnCache()
+				if moment == supervisor.PhaseRestore {
+					explained(t, h, forIt)
+				}
+				events := &eventFile{path: filepath.Join(t.TempDir(), "stderr")}
+				c := h.Mayfly("run", "-v", "--discard", "--no-detect", "--explain", "--", "echo", "done")
+				c.Stderr = events.create(t)
+				c.Start()
+				var st state.Status
+				c.Until(moment, func() bool {
+					_, st = status(h)
+					return st.VMM.PID > 0 && events.has("mayfly: "+moment+"\n")
+				})
+				kill(t, victim, c, st)
+				r := c.Wait()
+				r.Stderr = events.text()
+				if victim == "vmm" {
+					if r.Code != 0 || r.Stdout != "done\n" || strings.Count(r.Stderr, "mayfly: booting, since") != 1 {
+						t.Errorf("exit code %d, output %q; want 0, done and one warning:\n%s", r.Code, r.Stdout, r.Stderr)
+					}
+					wantStart(t, r, byBooting)
+				} else if r.Code == 0 {
+					t.Error("exit code 0 of a machine that was lost")
+				}
+				h.Run(0, "gc")
+				wantFiles(t, dir, append(templates(t, dir), "lock"))
+				explained(t, h, "")
+				explained(t, h, fromTemplate)
+			})
+		}
+	}
+}
+
+// eventFile is a file that mayfly's standard error goes to, to be read meanwhile.
+type eventFile struct{ path string }
+
+func (f *eventFile) create(t *testing.T) *os.File {
+	t.Helper()
+	file, err := os.Create(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+func (f *eventFile) text() string {
+	data, _ := os.ReadFile(f.path)
+	return string(data)
+}
+
+func (f *eventFile) has(text string) bool { return strings.Contains(f.text(), text) }
 
 // makeFiles makes n files, all with the same content.
 func makeFiles(t *testing.T, dir string, n int, content string) {

@@ -34,6 +34,7 @@ func TestNormalUser(t *testing.T) {
 	}
 
 	h.Run(7, "run", "--", "sh", "-c", "exit 7")
+	explained(t, h, fromTemplate)
 	script := "id -un; id -u; id -g; echo $HOME; pwd; sudo -n id -u; cat file; touch written; cat; kill -TERM $$"
 	writeFile(t, filepath.Join(h.Dir, "file"), "of the host\n")
 	c := h.Mayfly("run", "--apply", "--", "sh", "-c", script)

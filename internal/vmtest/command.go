@@ -42,7 +42,7 @@ type Command struct {
 	expired  *time.Timer
 	screen   *lockedBuffer // of its terminal, if it has one
 	copied   chan struct{} // closed when the screen is complete
-	logs     string        // of the machines, when the watchdog ended it
+	logs     chan string   // of the machines, when the watchdog ended it
 }
 
 // Result is what a call of mayfly did.
@@ -118,9 +118,10 @@ func (c *Command) Start() {
 		c.killGroup()
 		<-c.done
 	})
+	c.logs = make(chan string, 1)
 	c.expired = time.AfterFunc(timeout, func() {
 		// Before the end of the command, which takes them away.
-		c.logs = h.Logs()
+		c.logs <- h.Logs()
 		c.killGroup()
 	})
 }
@@ -142,7 +143,7 @@ func (c *Command) Wait() Result {
 		r.Code = 128 + int(ws.Signal())
 	}
 	if !c.expired.Stop() {
-		c.host.t.Fatalf("mayfly %s: the watchdog ended it\n%s\n%s", strings.Join(c.Args, " "), c.printed(), c.logs)
+		c.host.t.Fatalf("mayfly %s: the watchdog ended it\n%s\n%s", strings.Join(c.Args, " "), c.printed(), <-c.logs)
 	}
 	var exit *exec.ExitError
 	if c.waitErr != nil && !errors.As(c.waitErr, &exit) {

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -235,3 +236,38 @@ func Holders(dir string) []Process {
 	}
 	return found
 }
+
+// OwnCache gives h a cache directory of its own, with no template in it, and
+// returns the directory of templates to be. What is known of the computer is
+// copied, since finding it out takes a while.
+func (h *Host) OwnCache() string {
+	h.t.Helper()
+	dir := filepath.Join(h.t.TempDir(), "mayfly")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	for _, name := range []string{"kvm-proof.json", "qemu.json"} {
+		data, err := os.ReadFile(filepath.Join(h.Variable("XDG_CACHE_HOME"), "mayfly", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.t.Fatal(err)
+		}
+	}
+	h.Set("XDG_CACHE_HOME", filepath.Dir(dir))
+	return filepath.Join(dir, "templates")
+}
+
+// Variable returns a variable of h's environment.
+func (h *Host) Variable(name string) (value string) {
+	for _, kv := range h.Env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v // the last one holds
+		}
+	}
+	return value
+}
+
+// Set sets a variable of h's environment.
+func (h *Host) Set(name, value string) { h.Env = append(slices.Clone(h.Env), name+"="+value) }
