@@ -56,6 +56,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"s", "start to exit", true, (*bench).measureStart},
+		{"t", "templates", true, (*bench).measureTemplate},
 		{"m", "a running machine", true, (*bench).measureMachine},
 		{"e", "the EROFS writer", false, (*bench).measureErofs},
 		{"w", "packing a workspace", false, (*bench).measurePack},
@@ -78,7 +79,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&b.output, "o", "bench.json", "the `file` to write")
 	f.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	f.DurationVar(&b.wait, "wait", 3*time.Minute, "wait at most so long for other programs to rest")
-	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, m machine")
+	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, t templates, m machine")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -23,7 +22,7 @@ func discard(r io.Reader) { io.Copy(io.Discard, r) }
 // phases are the times of a machine's start, from its supervisor's start.
 type phases struct {
 	boot  time.Duration // until the VMM was started
-	hello time.Duration // until the guest's agent answered
+	hello time.Duration // until the guest was up, with its image
 	ready time.Duration // until the machine could be used
 }
 
@@ -49,9 +48,9 @@ func (b *bench) startMachine(ctx context.Context, machines state.Store, p plan.P
 	err = owner.Ready(ctx, func(e supervisor.Event) {
 		since := time.Duration(e.Nanos)
 		switch {
-		case e.Phase == "boot":
+		case e.Phase == supervisor.PhaseBoot, e.Phase == supervisor.PhaseRestore:
 			t.boot = since
-		case e.Phase == "configure":
+		case e.Phase == supervisor.PhaseConfigure:
 			t.hello = since
 		case e.Ready:
 			t.ready = since
@@ -71,17 +70,13 @@ func (b *bench) measureMachine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := host.XDGDirs(os.Getenv)
-	if err != nil {
-		return err
-	}
-	machines, err := state.Open(dirs.State)
+	machines, err := openMachines()
 	if err != nil {
 		return err
 	}
 	var boot, hello, ready, end []float64
 	for range b.runs(5) {
-		d, err := dryRun(ctx, b.mayfly, dir)
+		d, err := dryRun(ctx, b.mayfly, dir, "--cold")
 		if err != nil {
 			return err
 		}
@@ -104,7 +99,7 @@ func (b *bench) measureMachine(ctx context.Context) error {
 		end = append(end, time.Since(begin).Seconds())
 	}
 	b.add(newRow("start: disks and VMM", "s", boot, nil, "from the supervisor's main function until QEMU is executed"))
-	b.add(newRow("start: boot", "s", hello, nil, "from there to the answer of the guest's agent"))
+	b.add(newRow("start: boot", "s", hello, nil, "from there until the guest's agent has answered and prepared the image"))
 	b.add(newRow("start: configure", "s", ready, nil, "from there until commands can run"))
 	b.add(newRow("end", "s", end, nil, "from the owner's wish until nothing is left of a machine that is thrown away"))
 	return nil

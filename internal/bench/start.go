@@ -104,10 +104,10 @@ func (b *bench) measureStart(ctx context.Context) error {
 		return err
 	}
 	// The first one builds what is missing, and warms the page cache.
-	if _, err := timed(b.runTrue(ctx, dir)); err != nil {
+	if _, err := timed(b.runTrue(ctx, dir, "--cold")); err != nil {
 		return err
 	}
-	d, err := dryRun(ctx, b.mayfly, dir)
+	d, err := dryRun(ctx, b.mayfly, dir, "--cold")
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (b *bench) measureStart(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took, err := timed(b.runTrue(ctx, dir))
+		took, err := timed(b.runTrue(ctx, dir, "--cold"))
 		if err != nil {
 			return err
 		}
@@ -148,15 +148,16 @@ func (b *bench) measureStart(ctx context.Context) error {
 		bareKill = append(bareKill, (t.all - t.hello).Seconds())
 	}
 	b.add(newRow("start to exit", "s", ours, bareAll,
-		"mayfly run --discard -- true on 10 small files; baseline: QEMU with the same kernel, initramfs, CPUs and memory, but no disks, until its init has answered, and killed").ratioAtMost(1.35))
+		"mayfly run --cold --discard -- true on 10 small files; baseline: QEMU with the same kernel, initramfs, CPUs and memory, but no disks, until its init has answered, and killed").ratioAtMost(1.35))
 	b.add(newRow("start to exit: CPU", "s", oursCPU, bareCPU, "CPU time of the same, all processes together, which other programs disturb less"))
 	b.add(newRow("start to exit: bare boot", "s", bareHello, nil, "of the baseline above: from QEMU's start to its init's answer"))
 	b.add(newRow("start to exit: bare end", "s", bareKill, nil, "of the baseline above: from the kill to the end of the process"))
 	return nil
 }
 
-func (b *bench) runTrue(ctx context.Context, dir string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, b.mayfly, "run", "--discard", "--no-detect", "--", "true")
+func (b *bench) runTrue(ctx context.Context, dir string, flags ...string) *exec.Cmd {
+	args := append([]string{"run", "--discard", "--no-detect"}, flags...)
+	cmd := exec.CommandContext(ctx, b.mayfly, append(args, "--", "true")...)
 	cmd.Dir = dir
 	return cmd
 }
