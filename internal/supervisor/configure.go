@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -42,24 +43,55 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error {
 	req := newConfigure(s.plan)
 	req.Time = time.Now().UnixNano()
-	var behind time.Duration
 	err := s.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Configure(stream, req)
 		if err == nil {
-			behind = time.Since(time.Unix(0, answer.Clock))
-			s.log.Info("guest configured", "took", time.Duration(answer.Nanos), "behind", behind)
+			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
 		}
 		return err
 	})
 	if err == nil {
-		// The request was under way for a while, in a guest that had all to
-		// do for the first time; the answer less so. Nobody waits for it.
-		err = s.call(ctx, timeout, func(stream guestStream) error { return client.AdjustClock(stream, behind) })
+		err = s.correctClock(ctx, timeout)
 	}
 	if err != nil {
 		return s.withConsole(err)
 	}
 	return nil
+}
+
+// goodRoundTrip is one that is worth no better. Half of it is the most by which the
+// clock of a guest is wrong then.
+const goodRoundTrip = 20 * time.Millisecond
+
+// correctClock puts the guest's clock right. The request that set it was under way
+// for a while, in a guest that had all to do for the first time.
+func (s *supervisor) correctClock(ctx context.Context, timeout time.Duration) error {
+	clock := func(adjust time.Duration) (now time.Time, err error) {
+		err = s.call(ctx, timeout, func(stream guestStream) error {
+			now, err = client.Clock(stream, adjust)
+			return err
+		})
+		return now, err
+	}
+	var behind time.Duration
+	best := time.Duration(math.MaxInt64)
+	for range 4 {
+		asked := time.Now()
+		now, err := clock(0)
+		if err != nil {
+			return err
+		}
+		// As if the way there took as long as the way back.
+		if took := time.Since(asked); took < best {
+			best, behind = took, asked.Add(took/2).Sub(now)
+		}
+		if best <= goodRoundTrip {
+			break
+		}
+	}
+	s.log.Info("clock corrected", "behind", behind, "within", best/2)
+	_, err := clock(behind)
+	return err
 }
 
 // newConfigure is the one place where a machine gets its identity, however it

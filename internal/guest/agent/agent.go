@@ -108,6 +108,7 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		wire.WriteMessage(stream, a.configure(req.Configure, came))
 	case req.Op == wire.OpClock && req.Clock != nil:
 		adjustClock(req.Clock.Adjust)
+		wire.WriteMessage(stream, wire.Clocked{Now: time.Now().UnixNano()})
 	case req.Op == wire.OpExec && req.Exec != nil:
 		a.exec(stream, req.Exec)
 	case req.Op == wire.OpChanges && req.Changes != nil:

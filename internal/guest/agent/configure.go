@@ -40,8 +40,7 @@ func (a *agent) configure(req *wire.Configure, came time.Time) wire.Configured {
 		return wire.Configured{Error: err.Error()}
 	}
 	a.machine = m
-	now := time.Now()
-	return wire.Configured{Nanos: now.Sub(start).Nanoseconds(), Clock: now.UnixNano()}
+	return wire.Configured{Nanos: time.Since(start).Nanoseconds()}
 }
 
 func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, error) {
@@ -131,6 +130,9 @@ func setTime(nanos int64, came time.Time) error {
 
 // adjustClock adds nanos to the clock, clock_adjtime(2).
 func adjustClock(nanos int64) error {
+	if nanos == 0 {
+		return nil
+	}
 	tx := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
 	tx.Time.Sec, tx.Time.Usec = nanos/1e9, nanos%1e9 // with ADJ_NANO these are ns
 	if tx.Time.Usec < 0 {

@@ -58,9 +58,14 @@ func Configure(stream io.ReadWriter, c *wire.Configure) (wire.Configured, error)
 	return answer, nil
 }
 
-// AdjustClock adds d to the guest's clock. It does not wait for that.
-func AdjustClock(stream io.ReadWriter, d time.Duration) error {
-	return wire.WriteMessage(stream, wire.Request{Op: wire.OpClock, Clock: &wire.Clock{Adjust: int64(d)}})
+// Clock adds adjust to the guest's clock, and returns what it shows then.
+func Clock(stream io.ReadWriter, adjust time.Duration) (time.Time, error) {
+	var answer wire.Clocked
+	req := wire.Request{Op: wire.OpClock, Clock: &wire.Clock{Adjust: int64(adjust)}}
+	if err := call(stream, req, &answer); err != nil {
+		return time.Time{}, fmt.Errorf("ask for the guest's clock: %w", err)
+	}
+	return time.Unix(0, answer.Now), nil
 }
 
 // PowerOff asks the guest to end. The machine may be off before it answers.

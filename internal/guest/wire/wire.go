@@ -35,7 +35,7 @@ const (
 	OpHello     Op = "hello"     // Hello
 	OpPrepare   Op = "prepare"   // Prepared
 	OpConfigure Op = "configure" // Configured
-	OpClock     Op = "clock"     // nothing
+	OpClock     Op = "clock"     // Clocked
 	OpExec      Op = "exec"      // frames in both directions, see Exec
 	OpChanges   Op = "changes"   // Change messages, the last with End set
 	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
@@ -126,12 +126,16 @@ type Terminfo struct {
 type Configured struct {
 	Error string `json:"error,omitempty"`
 	Nanos int64  `json:"nanos"` // time spent
-	Clock int64  `json:"clock"` // the guest's, ns since 1970, when it answers
 }
 
-// Clock corrects the guest's clock.
+// Clock corrects the guest's clock, and asks for it.
 type Clock struct {
 	Adjust int64 `json:"adjust"` // ns to add
+}
+
+// Clocked answers Clock.
+type Clocked struct {
+	Now int64 `json:"now"` // ns since 1970
 }
 
 // Exec starts a program as the guest's user. After it the host sends
