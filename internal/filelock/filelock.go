@@ -14,6 +14,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrLocked means that somebody else holds a lock, or that what it stands for was
+// removed meanwhile.
+var ErrLocked = errors.New("locked")
+
+// Try locks a file or directory that exists, shared or exclusive, without waiting.
+// The lock goes with the returned file. The error wraps ErrLocked when somebody
+// else has it, and fs.ErrNotExist when there is nothing at path.
+func Try(path string, exclusive bool) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	how := unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_EX
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err == unix.EWOULDBLOCK:
+		err = ErrLocked
+	case err != nil:
+		err = fmt.Errorf("lock %s: %w", path, err)
+	default:
+		// Who held the lock before may have removed what it stands for.
+		err = checkSame(f, path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// checkSame returns ErrLocked unless f is what is at path.
+func checkSame(f *os.File, path string) error {
+	open, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(open, named) {
+		return ErrLocked
+	}
+	return nil
+}
+
 // Acquire locks the file at path, which it makes when it is missing, and waits
 // for its turn until ctx ends. Before the first wait it calls waiting, if that
 // is not nil. The file must never be removed: whoever waited for the removed

@@ -3,6 +3,8 @@ package filelock_test
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -44,4 +46,31 @@ func TestAcquire(t *testing.T) {
 	if _, err := filelock.Acquire(t.Context(), filepath.Join(path, "no"), nil); err == nil {
 		t.Error("Acquire of a path that cannot be = nil; want an error")
 	}
+}
+
+func TestTry(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if _, err := filelock.Try(dir, true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Try of nothing = %v; want %v", err, fs.ErrNotExist)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	try := func(exclusive bool, want error) *os.File {
+		t.Helper()
+		f, err := filelock.Try(dir, exclusive)
+		if !errors.Is(err, want) {
+			t.Fatalf("Try(exclusive: %v) = %v; want %v", exclusive, err, want)
+		}
+		return f
+	}
+	first := try(false, nil)
+	second := try(false, nil)
+	try(true, filelock.ErrLocked)
+	first.Close()
+	second.Close()
+	first = try(true, nil)
+	try(false, filelock.ErrLocked)
+	first.Close()
+	try(true, nil).Close()
 }

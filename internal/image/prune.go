@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 )
@@ -104,12 +104,12 @@ func (p *pruner) temps(ctx context.Context, patience time.Duration) error {
 	}
 	for _, e := range entries {
 		dir := p.path(dirTemp, e.Name())
-		lock, err := tryLock(dir, true)
-		for errors.Is(err, errLocked) && time.Now().Before(deadline) && ctx.Err() == nil {
+		lock, err := filelock.Try(dir, true)
+		for errors.Is(err, filelock.ErrLocked) && time.Now().Before(deadline) && ctx.Err() == nil {
 			time.Sleep(50 * time.Millisecond)
-			lock, err = tryLock(dir, true)
+			lock, err = filelock.Try(dir, true)
 		}
-		if errors.Is(err, errLocked) || errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, filelock.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
@@ -249,15 +249,5 @@ func (p *pruner) remove(path string) error {
 // count adds up what a file or tree takes on the disk.
 func (p *pruner) count(path string) {
 	p.out.Items = append(p.out.Items, path)
-	filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it is only a sum
-		}
-		if fi, err := d.Info(); err == nil {
-			if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-				p.out.Bytes += st.Blocks * 512
-			}
-		}
-		return nil
-	})
+	p.out.Bytes += DiskUsage(path)
 }

@@ -3,7 +3,10 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -89,4 +92,21 @@ func available(dir string) (free int64, device uint64, err error) {
 		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, stat.Dev, nil
+}
+
+// DiskUsage returns what a file or tree takes on the disk, in bytes. What cannot
+// be read counts for nothing.
+func DiskUsage(path string) (bytes int64) {
+	filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if fi, err := d.Info(); err == nil {
+			if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+				bytes += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return bytes
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
+	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 )
 
@@ -111,8 +112,8 @@ func (s *Store) lockedTemp() (dir string, lock *os.File, err error) {
 		if err != nil {
 			return "", nil, err
 		}
-		lock, err = tryLock(dir, true)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLocked) {
+		lock, err = filelock.Try(dir, true)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, filelock.ErrLocked) {
 			continue // a prune saw it before it was locked
 		}
 		if err != nil {

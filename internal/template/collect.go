@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/mayfly-vm/mayfly/internal/filelock"
+	"github.com/mayfly-vm/mayfly/internal/image"
 )
 
 // The bounds of a store: what was not used for so long goes, and the least
@@ -49,7 +49,7 @@ func (s Store) List() ([]Info, error) {
 		if err != nil || record.Key != e.Name() {
 			continue // Collect removes it
 		}
-		info := Info{Record: record, Dir: dir, Bytes: diskSpace(dir)}
+		info := Info{Record: record, Dir: dir, Bytes: image.DiskUsage(dir)}
 		if fi, err := os.Stat(filepath.Join(dir, recordFile)); err == nil {
 			info.Used = fi.ModTime()
 		}
@@ -63,22 +63,6 @@ func (s Store) List() ([]Info, error) {
 
 func isKey(name string) bool {
 	return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
-}
-
-// diskSpace returns what a file or tree takes on the disk, in bytes.
-func diskSpace(path string) (bytes int64) {
-	filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it is only a sum
-		}
-		if fi, err := d.Info(); err == nil {
-			if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-				bytes += st.Blocks * 512
-			}
-		}
-		return nil
-	})
-	return bytes
 }
 
 // Collection is what Collect has removed, or would remove.
@@ -154,8 +138,8 @@ func (s Store) remove(name string, dry bool, c *Collection) error {
 		return err
 	}
 	if fi.IsDir() {
-		lock, err := lockDir(path, unix.LOCK_EX)
-		if errors.Is(err, errLocked) || errors.Is(err, fs.ErrNotExist) {
+		lock, err := filelock.Try(path, true)
+		if errors.Is(err, filelock.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
@@ -164,7 +148,7 @@ func (s Store) remove(name string, dry bool, c *Collection) error {
 		defer lock.Close()
 	}
 	c.Items = append(c.Items, path)
-	c.Bytes += diskSpace(path)
+	c.Bytes += image.DiskUsage(path)
 	if dry {
 		return nil
 	}

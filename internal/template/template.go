@@ -26,7 +26,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -128,8 +127,8 @@ func (t *Template) Copy(path string) (machine.SharedMemory, error) {
 func (s Store) Find(id Identity) (*Template, error) {
 	key := id.Key()
 	dir := filepath.Join(s.Dir, key)
-	lock, err := lockDir(dir, unix.LOCK_SH)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLocked) {
+	lock, err := filelock.Try(dir, false)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, filelock.ErrLocked) {
 		return nil, fmt.Errorf("find template %.12s: %w", key, ErrNone)
 	}
 	if err != nil {
@@ -314,12 +313,12 @@ func (s Store) temp() (string, *os.File, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		lock, err := lockDir(dir, unix.LOCK_EX)
+		lock, err := filelock.Try(dir, true)
 		if err == nil {
 			return dir, lock, nil
 		}
 		// A collector saw it before it was locked.
-		if !errors.Is(err, errLocked) && !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, filelock.ErrLocked) && !errors.Is(err, fs.ErrNotExist) {
 			return "", nil, err
 		}
 	}
@@ -390,38 +389,4 @@ func writeJSON(name string, v any) error {
 		return err
 	}
 	return os.Rename(tmp, name)
-}
-
-// errLocked means that somebody else has a directory locked.
-var errLocked = errors.New("locked")
-
-// lockDir locks a directory. The lock goes with the returned file.
-func lockDir(dir string, how int) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err == unix.EWOULDBLOCK {
-		err = errLocked
-	}
-	if err == nil && !strings.HasPrefix(filepath.Base(dir), deadPrefix) {
-		// Who held the lock before may have moved it away.
-		var open, named os.FileInfo
-		if open, err = f.Stat(); err == nil {
-			if named, err = os.Stat(dir); err == nil && !os.SameFile(open, named) {
-				err = errLocked
-			}
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
