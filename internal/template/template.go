@@ -126,6 +126,9 @@ func (t *Template) Copy(path string) (machine.SharedMemory, error) {
 // there is none, and is a DamagedError for one that must not be used.
 func (s Store) Find(id Identity) (*Template, error) {
 	key := id.Key()
+	if err := s.checkOwner(); err != nil {
+		return nil, fmt.Errorf("find template %.12s: %w", key, err)
+	}
 	dir := filepath.Join(s.Dir, key)
 	lock, err := filelock.Try(dir, false)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, filelock.ErrLocked) {
@@ -144,6 +147,24 @@ func (s Store) Find(id Identity) (*Template, error) {
 	now := time.Now()
 	os.Chtimes(filepath.Join(dir, recordFile), now, now)
 	return t, nil
+}
+
+// checkOwner refuses a directory that another user could put something into: a
+// VMM believes the state that it is given. A directory that is not there is fine.
+func (s Store) checkOwner() error {
+	var st unix.Stat_t
+	err := unix.Stat(s.Dir, &st)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: s.Dir, Err: err}
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user", s.Dir)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s can be written by other users", s.Dir)
+	}
+	return nil
 }
 
 // load reads and verifies everything that a machine will believe.

@@ -138,6 +138,30 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// What another user could have put there is not used.
+func TestForeignStore(t *testing.T) {
+	s, id := newStore(t), identity(t, "a")
+	mustMake(t, s, id)
+	if err := os.Chmod(s.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(id); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("Find() in a directory that others can write: %v; want an error", err)
+	}
+	if _, err := s.Make(t.Context(), identity(t, "b"), memoryMiB, nil, save); err == nil {
+		t.Error("Make() in a directory that others can write = nil; want an error")
+	}
+	if os.Geteuid() != 0 {
+		return // cannot give it away
+	}
+	if err := errors.Join(os.Chmod(s.Dir, 0o700), os.Chown(s.Dir, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(id); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("Find() in another user's directory: %v; want an error", err)
+	}
+}
+
 func TestCopy(t *testing.T) {
 	s := newStore(t)
 	tmpl := mustMake(t, s, identity(t, "a"))
