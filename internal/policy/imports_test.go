@@ -17,7 +17,7 @@ import (
 // that ends in /* stands for all packages below. Tests may also import what
 // only tests use.
 const imports = `
-leaf: apt atomicfile cleanup filelock hint image/cpio image/erofs image/kernel image/tool proc
+leaf: apt atomicfile cleanup filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc
 
 config:
 host:               host/kvmguest
@@ -28,7 +28,17 @@ image:              plan image/* guest/binary
 image/agents:
 image/debian:
 image/diff:
-network:            plan
+network/policy:     plan
+network/audit:
+network/secret:
+network/dns:
+network/dial:
+network/link:
+network/vnet:       network/link
+network/intercept:  plan network/policy network/audit network/secret
+network/bridge:     plan
+network:            plan network/*
+attack:                                                 # runs in the guest
 workspace:          plan
 share:              plan
 state:              plan
@@ -42,10 +52,10 @@ guest/binary:
 guest/client:       guest/wire
 guest/agent:        guest/wire
 
-supervisor:         plan image template network share workspace state machine machine/* guest/client guest/wire
+supervisor:         plan image template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan image image/* template machine machine/* state supervisor guest/client guest/wire guest/binary workspace
-bench:              host plan image template machine state supervisor guest/client guest/wire guest/binary workspace
+cli:                config host plan image image/* template machine machine/* network/* state supervisor guest/client guest/wire guest/binary workspace attack
+bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
 cmd/mayfly:         cli
@@ -54,7 +64,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 `
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"testenv", "vmtest"}
+var testOnly = []string{"netlab", "testenv", "vmtest"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{

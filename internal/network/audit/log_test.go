@@ -1,0 +1,197 @@
+package audit
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func open(t *testing.T, path string) *Log {
+	t.Helper()
+	l, err := Open(path, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func read(t *testing.T, path string) []Event {
+	t.Helper()
+	var all []Event
+	if err := Read(path, func(e Event) error { all = append(all, e); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A log that is closed and opened again goes on where it was, also after a crash
+// in the middle of a line.
+func TestLogContinues(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, path)
+	l.Record(Event{Kind: Flow, Verdict: Allow, Name: "a.example", Port: 443})
+	l.Record(Event{Kind: Flow, Verdict: Deny, Name: "b.example", Port: 22})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"seq":3,"ti`); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	open(t, path).Record(Event{Kind: Note})
+	var got []int64
+	for _, e := range read(t, path) {
+		got = append(got, e.Seq)
+		if e.Machine != "m" || e.Time.IsZero() {
+			t.Errorf("line %+v lacks its machine or time", e)
+		}
+	}
+	if d := cmp.Diff([]int64{1, 2, 3}, got); d != "" {
+		t.Errorf("the numbers of the lines (-want +got):\n%s", d)
+	}
+}
+
+// Whoever changes a line, or takes one out, changes what follows.
+func TestReadFindsChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, path)
+	for _, name := range []string{"a.example", "b.example", "c.example"} {
+		l.Record(Event{Kind: Flow, Verdict: Deny, Name: name})
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(good), "\n")
+	for what, bad := range map[string]string{
+		"changed":   strings.Replace(string(good), "b.example", "x.example", 1),
+		"taken out": lines[0] + lines[2],
+		"exchanged": lines[0] + lines[2] + lines[1],
+		"no JSON":   lines[0] + "x\n" + lines[2],
+		"too long":  lines[0] + strings.Repeat("x", maxLine+1) + "\n",
+	} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Read(path, func(Event) error { return nil })
+		if err == nil || what != "too long" && !errors.Is(err, ErrChanged) {
+			t.Errorf("a line %s: Read = %v; want an error", what, err)
+		}
+	}
+}
+
+// A guest that causes lines without end fills no disk, and what was left out is
+// said.
+func TestLogIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, path)
+	now := time.Now()
+	l.now = func() time.Time { return now }
+	long := strings.Repeat("\x00", 5000)
+	const all = 50_000
+	for i := range all {
+		if i%10 == 0 {
+			now = now.Add(time.Millisecond)
+		}
+		l.Record(Event{Kind: Request, Verdict: Deny, Name: long, Path: long, Method: long, Reason: long, Rule: long})
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + Suffix} {
+		if fi, err := os.Stat(name); err == nil && fi.Size() > MaxFileSize {
+			t.Errorf("%s has %d bytes; want at most %d", name, fi.Size(), MaxFileSize)
+		}
+	}
+	left, lines := 0, 0
+	for _, e := range read(t, path) {
+		if e.Kind == Note {
+			left += e.Count
+		} else {
+			lines++
+		}
+	}
+	if left == 0 || left+lines > all {
+		t.Errorf("%d lines, and %d left out; want some of both, %d in all", lines, left, all)
+	}
+	if denied, more := l.Denials(); len(denied) != 1 || denied[0].Count != all || more != 0 {
+		t.Errorf("Denials() = %d kinds, %d; want all %d of one kind", len(denied), more, all)
+	}
+}
+
+// Whoever follows a log sees every line once and in order, across its rotation.
+func TestFollow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, path)
+	l.tokens = 1e9
+	done := make(chan struct{})
+	var got []int64
+	enough := make(chan struct{})
+	const all = 12_000 // about 11 MiB
+	var once sync.Once
+	ended := make(chan error)
+	go func() {
+		ended <- Follow(path, done, func(e Event) error {
+			got = append(got, e.Seq)
+			if e.Seq >= 5 {
+				once.Do(func() { close(enough) })
+			}
+			return nil
+		})
+	}()
+	text := strings.Repeat("x", maxText)
+	for i := range all {
+		l.tokens = 1e9
+		if i == 10 {
+			<-enough
+		}
+		l.Record(Event{Kind: Request, Name: text, Reason: text, Rule: text})
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for i, seq := range got {
+		if seq != int64(i+1) {
+			t.Fatalf("line %d has the number %d", i+1, seq)
+		}
+	}
+	if len(got) != all {
+		t.Errorf("%d lines; want %d", len(got), all)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte("{\"seq\":1,\"prev\":\"\"}\n{\"seq\":2,\"prev\":\"\"}\n"))
+	f.Add([]byte("\n"))
+	path := filepath.Join(f.TempDir(), "log")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		last := int64(0)
+		begun := false
+		Read(path, func(e Event) error {
+			if begun && e.Seq != last+1 {
+				t.Errorf("line %d after line %d", e.Seq, last)
+			}
+			begun, last = true, e.Seq
+			return nil
+		})
+	})
+}

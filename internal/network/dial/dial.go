@@ -1,0 +1,252 @@
+// Package dial opens the sockets that mayfly has on the host's network for a
+// machine: no other package may, and a test of the sources sees to it.
+//
+// Whatever was decided by name, the address at which a connection ends is checked
+// here, on the socket itself and immediately before it connects. A name that means
+// one thing when it is looked up and another when it is dialed gains nothing.
+package dial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/ipaddr"
+)
+
+// Bounds of a connection attempt.
+const (
+	lookupTimeout = 10 * time.Second
+	dialTimeout   = 20 * time.Second
+)
+
+// AddressError is the error for an address at which no connection may end.
+type AddressError struct {
+	Name string // that has the address, if it has a name
+	Addr netip.Addr
+	Why  string
+}
+
+func (e *AddressError) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("%v is %s", e.Addr, e.Why)
+	}
+	return fmt.Sprintf("%s has the address %v, which is %s", e.Name, e.Addr, e.Why)
+}
+
+// ErrNotFound is wrapped by the error for a name that does not exist.
+var ErrNotFound = errors.New("no such name")
+
+// Dialer connects to hosts. Its methods may be called from several goroutines.
+type Dialer struct {
+	resolver net.Resolver
+	names    cache
+
+	mu      sync.Mutex
+	own     map[netip.Addr]bool // the addresses of this host
+	ownTime time.Time
+}
+
+// New returns a dialer that uses the host's resolver.
+func New() *Dialer {
+	d := &Dialer{resolver: net.Resolver{PreferGo: true}}
+	d.names.max = 512
+	return d
+}
+
+// Lookup returns the addresses of name as the host knows them. Without a rule for
+// private addresses, private, that is the name in the internet's tree.
+func (d *Dialer) Lookup(ctx context.Context, name string, private bool) ([]netip.Addr, error) {
+	full := name
+	if !private {
+		// The dot keeps the host's search domains, and so the names of its
+		// own network, out of it.
+		full += "."
+	}
+	if addrs, ok := d.names.get(full); ok {
+		return addrs, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	addrs, err := d.resolver.LookupNetIP(ctx, "ip", full)
+	if err != nil {
+		if dnsErr, ok := errors.AsType[*net.DNSError](err); ok && dnsErr.IsNotFound {
+			return nil, fmt.Errorf("look up %s: %w", name, ErrNotFound)
+		}
+		return nil, fmt.Errorf("look up %s: %w", name, err)
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	d.names.put(full, addrs)
+	return addrs, nil
+}
+
+// Check returns an error unless a connection may end at one of addrs. private is
+// that of policy.Verdict.
+func (d *Dialer) Check(name string, addrs []netip.Addr, private bool) error {
+	var err error
+	for _, addr := range addrs {
+		if err = d.check(name, addr, private); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
+	addr = addr.Unmap()
+	bad := func(why string) error { return &AddressError{name, addr, why} }
+	own, err := d.ownAddress(addr)
+	switch {
+	case err != nil:
+		return err
+	case own || addr.IsLoopback() || addr.IsUnspecified():
+		return bad("this computer's own")
+	case addr.IsLinkLocalUnicast():
+		// Also with a rule: nobody means the metadata of a cloud.
+		return bad("link-local")
+	case addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return bad("no single host's")
+	case !private && !ipaddr.Public(addr):
+		return bad("not public")
+	}
+	return nil
+}
+
+// ownAge is how long the list of the host's addresses is believed.
+const ownAge = time.Second
+
+// ownAddress reports whether addr is one of this host's interfaces.
+func (d *Dialer) ownAddress(addr netip.Addr) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.ownTime) > ownAge {
+		list, err := net.InterfaceAddrs()
+		if err != nil {
+			return false, fmt.Errorf("list this computer's addresses: %w", err)
+		}
+		d.own = make(map[netip.Addr]bool, len(list))
+		for _, a := range list {
+			if ip, ok := a.(*net.IPNet); ok {
+				if own, ok := netip.AddrFromSlice(ip.IP); ok {
+					d.own[own.Unmap()] = true
+				}
+			}
+		}
+		d.ownTime = time.Now()
+	}
+	return d.own[addr], nil
+}
+
+// Dial connects to a port of the host with this name.
+func (d *Dialer) Dial(ctx context.Context, name string, port uint16, private bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	addrs, err := d.Lookup(ctx, name, private)
+	if err != nil {
+		return nil, err
+	}
+	var refused, failed error
+	for i, addr := range addrs {
+		// One that does not answer leaves time for the others.
+		deadline, _ := ctx.Deadline()
+		each, cancel := context.WithTimeout(ctx, max(2*time.Second, time.Until(deadline)/time.Duration(len(addrs)-i)))
+		conn, err := d.connect(each, name, netip.AddrPortFrom(addr, port), private)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		if _, ok := errors.AsType[*AddressError](err); ok {
+			refused = err
+		} else {
+			failed = err
+		}
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return nil, refused
+}
+
+// DialAddr connects to an address.
+func (d *Dialer) DialAddr(ctx context.Context, to netip.AddrPort, private bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return d.connect(ctx, "", to, private)
+}
+
+func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, private bool) (net.Conn, error) {
+	if err := d.check(name, to.Addr(), private); err != nil {
+		return nil, err // without a socket
+	}
+	dialer := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		final, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return d.check(name, final.Addr(), private)
+	}}
+	return dialer.DialContext(ctx, "tcp", to.String())
+}
+
+// DialLoopback connects to a service on this computer's loopback interface, for a
+// rule that names it.
+func (d *Dialer) DialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	if err != nil {
+		if v6, v6Err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.IPv6Loopback(), port).String()); v6Err == nil {
+			return v6, nil
+		}
+	}
+	return conn, err
+}
+
+// Listen listens on an address of this host, for a port of a machine.
+func Listen(addr netip.AddrPort) (net.Listener, error) {
+	return net.Listen("tcp", addr.String())
+}
+
+// cacheTime is how long an answer of the resolver is used: long enough for the
+// connection that follows a question.
+const cacheTime = 10 * time.Second
+
+// cache holds the answers of the host's resolver.
+type cache struct {
+	mu    sync.Mutex
+	max   int
+	names map[string]cached
+}
+
+type cached struct {
+	addrs []netip.Addr
+	time  time.Time
+}
+
+func (c *cache) get(name string) ([]netip.Addr, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.names[name]
+	if !ok || time.Since(e.time) > cacheTime {
+		return nil, false
+	}
+	return e.addrs, true
+}
+
+func (c *cache) put(name string, addrs []netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.names == nil || len(c.names) >= c.max {
+		// All at once: they are ten seconds old at most.
+		c.names = make(map[string]cached)
+	}
+	c.names[name] = cached{addrs, time.Now()}
+}

@@ -1,0 +1,95 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+)
+
+func TestCheck(t *testing.T) {
+	var own netip.Addr
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.(*net.IPNet).IP); ok && !addr.IsLoopback() {
+			own = addr.Unmap()
+		}
+	}
+	d := New()
+	for _, test := range []struct {
+		addr            string
+		public, private bool // whether it may be reached without, and with, a rule for private addresses
+	}{
+		{"8.8.8.8", true, true},
+		{"2606:4700::1111", true, true},
+		{"10.1.2.3", false, true},
+		{"192.168.1.1", false, true},
+		{"203.0.113.7", false, true},
+		{"fd00::1", false, true},
+		{"::ffff:10.1.2.3", false, true},
+		{"127.0.0.1", false, false},
+		{"127.9.9.9", false, false},
+		{"::1", false, false},
+		{"::ffff:127.0.0.1", false, false},
+		{"0.0.0.0", false, false},
+		{"169.254.169.254", false, false},
+		{"::ffff:169.254.169.254", false, false},
+		{"fe80::1", false, false},
+		{"224.0.0.1", false, false},
+		{"255.255.255.255", false, false},
+		{"64:ff9b::7f00:1", false, true},
+		{own.String(), false, false},
+	} {
+		addr, err := netip.ParseAddr(test.addr)
+		if err != nil {
+			continue // this host has loopback only
+		}
+		for private, want := range map[bool]bool{false: test.public, true: test.private} {
+			if err := d.Check("x.example", []netip.Addr{addr}, private); (err == nil) != want {
+				t.Errorf("Check(%v, private %v) = %v; want an error: %v", addr, private, err, !want)
+			}
+		}
+	}
+}
+
+// A name that is localhost's, for the host's own resolver, leads nowhere.
+func TestDialLoopbackByName(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	if _, err := New().Dial(t.Context(), "localhost", port, false); err == nil {
+		t.Error("Dial(localhost) = nil; want an error")
+	}
+	_, err = New().Dial(t.Context(), "localhost", port, true)
+	if _, ok := errors.AsType[*AddressError](err); !ok {
+		t.Errorf("Dial(localhost) with a rule for private addresses = %v; want an AddressError", err)
+	}
+	conn, err := New().DialLoopback(t.Context(), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+// The address is checked again when the socket connects: what the name meant
+// before does not matter.
+func TestConnectChecksTheSocket(t *testing.T) {
+	d := New()
+	d.names.put("rebound.example", []netip.Addr{netip.MustParseAddr("127.0.0.1")})
+	_, err := d.Dial(t.Context(), "rebound.example", 1, true)
+	if _, ok := errors.AsType[*AddressError](err); !ok {
+		t.Errorf("Dial = %v; want an AddressError", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.DialAddr(ctx, netip.MustParseAddrPort("93.184.216.34:80"), false); !errors.Is(err, context.Canceled) {
+		t.Errorf("DialAddr with a context that ended = %v; want that", err)
+	}
+}

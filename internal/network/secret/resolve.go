@@ -1,0 +1,117 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Bounds of where a value comes from.
+const (
+	maxValue       = 64 << 10 // bytes
+	commandTimeout = time.Minute
+)
+
+// Resolve gets the value that from names: "env:NAME", a variable; "file:PATH", a file's
+// content without its last newline; "cmd:COMMAND", what a shell command prints. It is for
+// the process of the user, whose variables getenv knows. Errors never quote a value.
+func Resolve(ctx context.Context, from string, getenv func(string) string) (Value, error) {
+	kind, what, ok := strings.Cut(from, ":")
+	if !ok || what == "" {
+		return Value{}, fmt.Errorf("%q is neither env:NAME, file:PATH nor cmd:COMMAND", from)
+	}
+	var plain string
+	var err error
+	switch kind {
+	case "env":
+		if plain = getenv(what); plain == "" {
+			err = hint.Errorf("export "+what+"=…", "the variable %s is not set", what)
+		}
+	case "file":
+		if rest, ok := strings.CutPrefix(what, "~/"); ok {
+			what = filepath.Join(getenv("HOME"), rest)
+		}
+		plain, err = readFile(what)
+	case "cmd":
+		plain, err = runCommand(ctx, what)
+	default:
+		err = fmt.Errorf("%q is neither env:NAME, file:PATH nor cmd:COMMAND", from)
+	}
+	if err != nil {
+		return Value{}, err
+	}
+	if plain == "" {
+		return Value{}, fmt.Errorf("%s is empty", from)
+	}
+	// It is to be a header, where a newline would begin another.
+	if strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return Value{}, fmt.Errorf("%s holds more than one line, or control characters", from)
+	}
+	return NewValue(plain), nil
+}
+
+func readFile(path string) (string, error) {
+	// A FIFO would keep us waiting.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return "", errors.Join(err, fmt.Errorf("%s is no regular file", path))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxValue+1))
+	if err == nil && len(data) > maxValue {
+		err = fmt.Errorf("%s is larger than %d KiB", path, maxValue>>10)
+	}
+	return trimNewline(string(data)), err
+}
+
+// runCommand returns what a command prints; what it says beside that is the user's to
+// see.
+func runCommand(ctx context.Context, command string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var out bounded
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, os.Stderr
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("no answer within %v", commandTimeout)
+		}
+		return "", fmt.Errorf("the command %q: %w", command, err)
+	}
+	if out.full {
+		return "", fmt.Errorf("the command %q prints more than %d KiB", command, maxValue>>10)
+	}
+	return trimNewline(out.String()), nil
+}
+
+// bounded keeps maxValue bytes.
+type bounded struct {
+	strings.Builder
+	full bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxValue {
+		b.full = true
+		return len(p), nil
+	}
+	return b.Builder.Write(p)
+}
+
+func trimNewline(s string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
+}

@@ -1,0 +1,170 @@
+// Package secret holds values that must not show up, and what stands for them.
+//
+// In flow where a value comes from (Resolve, for the command line) or the value itself;
+// out flow stand-ins of the same shape (Placeholder) for whoever must not have it, and
+// a Table that finds stand-ins in requests. Nothing here prints, logs or saves: a Value
+// is REDACTED to every encoder.
+package secret
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"strings"
+)
+
+// redacted is what there is of a value for all who print it.
+const redacted = "REDACTED"
+
+// Value is a value that must not show up.
+type Value struct{ plain string }
+
+// NewValue returns a Value.
+func NewValue(plain string) Value { return Value{plain} }
+
+// Reveal returns the value itself, for the one place where it is used.
+func (v Value) Reveal() string { return v.plain }
+
+func (Value) String() string               { return redacted }
+func (Value) GoString() string             { return redacted }
+func (Value) Format(s fmt.State, _ rune)   { io.WriteString(s, redacted) }
+func (Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Value) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (Value) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// Secret is a value with its stand-in, and where it may go.
+type Secret struct {
+	Name        string // of the variable that holds the stand-in in the guest
+	Value       Value
+	Placeholder string
+	Hosts       []string // in the form of plan.Rule.Host
+	// AllowForeign lets requests to Hosts carry other credentials.
+	AllowForeign bool
+}
+
+// minRandom is the least number of characters that are random in a stand-in: nobody
+// guesses one, and no text has one by chance.
+const minRandom = 16
+
+// maxPrefix bounds the beginning of a value that says of which kind it is, in bytes.
+const maxPrefix = 16
+
+// Placeholder returns a random stand-in for v. It has the length of v and its prefix, such
+// as "ghp_" or "sk-ant-api03-", and after that other letters and digits of the same
+// alphabet: programs look at the shape of a token before they use it. For a value too
+// short to be replaced so it is "mayfly-" and 32 hexadecimal digits.
+func Placeholder(v Value) string {
+	value := v.plain
+	prefix := 0
+	if i := strings.LastIndexAny(value[:min(len(value), maxPrefix)], "-_"); i >= 0 && countAlnum(value[i+1:]) >= minRandom {
+		prefix = i + 1
+	}
+	if countAlnum(value[prefix:]) < minRandom || !isPrintable(value) {
+		var b [16]byte
+		rand.Read(b[:])
+		return "mayfly-" + hex.EncodeToString(b[:])
+	}
+	alphabet := alphabetOf(value[prefix:])
+	for {
+		out := []byte(value)
+		for i := prefix; i < len(out); i++ {
+			if isAlnum(out[i]) {
+				out[i] = pick(alphabet)
+			}
+		}
+		if string(out) != value {
+			return string(out)
+		}
+	}
+}
+
+const (
+	digits = "0123456789"
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+
+// alphabetOf returns the smallest common alphabet that the letters and digits of s are
+// from.
+func alphabetOf(s string) string {
+	for _, alphabet := range []string{
+		digits, digits + lower[:6], digits + upper[:6], lower, upper, digits + lower, digits + upper, digits + lower + upper,
+	} {
+		if strings.IndexFunc(s, func(r rune) bool { return r < 0x80 && isAlnum(byte(r)) && !strings.ContainsRune(alphabet, r) }) < 0 {
+			return alphabet
+		}
+	}
+	return digits + lower + upper
+}
+
+func pick(alphabet string) byte {
+	n, err := rand.Int(rand.Reader, big.NewInt(int64(len(alphabet))))
+	if err != nil {
+		panic(err) // crypto/rand never fails
+	}
+	return alphabet[n.Int64()]
+}
+
+func isAlnum(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+func countAlnum(s string) (n int) {
+	for i := range len(s) {
+		if isAlnum(s[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+func isPrintable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// Table finds secrets by their hosts and by their stand-ins.
+type Table struct{ all []Secret }
+
+// NewTable returns the table of a machine's secrets.
+func NewTable(all []Secret) *Table { return &Table{all} }
+
+// Find returns the secrets whose stand-in is in text.
+func (t *Table) Find(text string) []*Secret {
+	if t == nil {
+		return nil
+	}
+	var found []*Secret
+	for i := range t.all {
+		if strings.Contains(text, t.all[i].Placeholder) {
+			found = append(found, &t.all[i])
+		}
+	}
+	return found
+}
+
+// For returns the secrets that may go to host.
+func (t *Table) For(host string) []*Secret {
+	if t == nil {
+		return nil
+	}
+	var found []*Secret
+	for i := range t.all {
+		if t.all[i].MayGoTo(host) {
+			found = append(found, &t.all[i])
+		}
+	}
+	return found
+}
+
+// MayGoTo reports whether the secret may be sent to host.
+func (s *Secret) MayGoTo(host string) bool {
+	for _, h := range s.Hosts {
+		if below, ok := strings.CutPrefix(h, "*"); h == host || ok && strings.HasSuffix(host, below) && len(host) > len(below) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,140 @@
+package secret
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// However a value is printed, it does not show.
+func TestValueIsRedacted(t *testing.T) {
+	const plain = "the value"
+	v := NewValue(plain)
+	s := Secret{Name: "N", Value: v}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v, "s", s)
+	data, err := json.Marshal(map[string]any{"v": v, "s": s, "p": &v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := fmt.Sprintf("%v %+v %#v %s %q %x %d %v %+v %#v %s %v", v, v, v, v, v, v, v, s, s, s, &v, []Secret{s}) +
+		fmt.Sprint(v, fmt.Errorf("%v", v)) + log.String() + string(data)
+	for _, hidden := range []string{plain, fmt.Sprintf("%x", plain)} {
+		if strings.Contains(all, hidden) {
+			t.Errorf("%q shows in %s", hidden, all)
+		}
+	}
+	if !strings.Contains(all, redacted) || v.Reveal() != plain {
+		t.Errorf("printed: %s; revealed: %q", all, v.Reveal())
+	}
+}
+
+func TestPlaceholder(t *testing.T) {
+	for value, want := range map[string]string{
+		"ghp_abcDEF0123456789abcDEF0123456789abcd":     `^ghp_[0-9A-Za-z]{36}$`,
+		"sk-ant-api03-abcDEF0123456789_abcDEF012-3456": `^sk-ant-api03-[0-9A-Za-z]{16}_[0-9A-Za-z]{9}-[0-9A-Za-z]{4}$`,
+		"0123456789abcdef0123456789abcdef":             `^[0-9a-f]{32}$`,
+		"12345678901234567890":                         `^[0-9]{20}$`,
+		"eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSMeKKF2Q":   `^[0-9A-Za-z]{12}\.[0-9A-Za-z]{12}\.[0-9A-Za-z]{16}$`,
+		"hunter2":                     `^mayfly-[0-9a-f]{32}$`,
+		"päss-wörter-sind-länger-als": `^mayfly-[0-9a-f]{32}$`,
+	} {
+		a, b := Placeholder(NewValue(value)), Placeholder(NewValue(value))
+		if !regexp.MustCompile(want).MatchString(a) || a == b || a == value {
+			t.Errorf("Placeholder(%q) = %q, then %q; want two that match %s", value, a, b, want)
+		}
+	}
+}
+
+func FuzzPlaceholder(f *testing.F) {
+	f.Add("ghp_abcDEF0123456789abcDEF0123456789abcd")
+	f.Add("-")
+	f.Fuzz(func(t *testing.T, value string) {
+		p := Placeholder(NewValue(value))
+		if p == value || countAlnum(p) < minRandom || !isPrintable(p) {
+			t.Errorf("Placeholder(%q) = %q", value, p)
+		}
+	})
+}
+
+func TestTable(t *testing.T) {
+	table := NewTable([]Secret{
+		{Name: "A", Placeholder: "aaaa", Hosts: []string{"api.example", "*.cloud.example"}},
+		{Name: "B", Placeholder: "bbbb", Hosts: []string{"b.example"}},
+	})
+	for host, want := range map[string]string{
+		"api.example": "A", "x.cloud.example": "A", "x.y.cloud.example": "A", "b.example": "B",
+		"cloud.example": "", "xcloud.example": "", "sub.api.example": "", "example": "",
+	} {
+		got := ""
+		for _, s := range table.For(host) {
+			got += s.Name
+		}
+		if got != want {
+			t.Errorf("For(%s) = %q; want %q", host, got, want)
+		}
+	}
+	if found := table.Find("x aaaa bbbb"); len(found) != 2 {
+		t.Errorf("Find finds %d; want 2", len(found))
+	}
+	var none *Table
+	if none.Find("aaaa") != nil || none.For("api.example") != nil {
+		t.Error("no table has secrets")
+	}
+}
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "token")
+	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, make([]byte, maxValue+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"TOKEN": "from a variable", "HOME": dir, "LINES": "one\ntwo"}
+	getenv := func(name string) string { return env[name] }
+	for from, want := range map[string]string{
+		"env:TOKEN": "from a variable", "file:" + file: "from a file", "file:~/token": "from a file",
+		"cmd:echo from a command": "from a command", "cmd:printf %s 'a b'": "a b",
+	} {
+		if v, err := Resolve(t.Context(), from, getenv); v.Reveal() != want || err != nil {
+			t.Errorf("Resolve(%s) = %q, %v; want %q", from, v.Reveal(), err, want)
+		}
+	}
+	for _, from := range []string{
+		"TOKEN", "env:", "env:MISSING", "env:LINES", "file:" + dir, "file:" + large, "file:" + fifo, "file:/no/such",
+		"cmd:false", "cmd:true", "cmd:head -c 100000 /dev/zero", "vault:x",
+	} {
+		v, err := Resolve(t.Context(), from, getenv)
+		if err == nil || v.Reveal() != "" {
+			t.Errorf("Resolve(%s) = %q; want an error", from, v.Reveal())
+		} else if strings.Contains(err.Error(), "one") && from == "env:LINES" && strings.Contains(err.Error(), "two") {
+			t.Errorf("Resolve(%s) tells the value: %v", from, err)
+		}
+	}
+	if _, err := Resolve(t.Context(), "env:MISSING", getenv); hint.Of(err) == "" {
+		t.Error("a variable that is not set gives no hint")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Resolve(ctx, "cmd:sleep 100", getenv); err == nil {
+		t.Error("a command goes on after its context")
+	}
+}
