@@ -43,6 +43,8 @@ erofs-utils fsck.erofs reads back the images in tests
 cpio cpio reads back the initial file system in tests
 binutils as assembles the test guest anew in tests
 procps ps finds leftover processes in tests
+openssh-server /usr/sbin/sshd serves git over SSH in tests
+curl curl asks the servers of tests
 gcc gcc links the race detector into tests
 libc6-dev /usr/include/stdio.h links the race detector into tests
 npm npm fetches the coding agents that tests run

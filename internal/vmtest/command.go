@@ -99,6 +99,9 @@ func (c *Command) Start() {
 		c.cmd.Stderr = c.Stderr
 	}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !c.Session, Setsid: c.Session, Setctty: c.Session, Credential: h.Credential}
+	if h.Through != nil {
+		c.cmd = h.Through(c.cmd)
+	}
 	// What copies the output is not to wait for somebody who inherited it.
 	c.cmd.WaitDelay = 10 * time.Second
 	if err := c.cmd.Start(); err != nil {

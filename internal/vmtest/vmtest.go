@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,6 +66,9 @@ type Host struct {
 	// the tests.
 	Program    string
 	Credential *syscall.Credential
+	// Through changes each command before it is started, so that it runs
+	// somewhere else; nil for here.
+	Through func(*exec.Cmd) *exec.Cmd
 
 	t testing.TB
 }
