@@ -200,7 +200,7 @@ func bareBoot(ctx context.Context, c machine.Command) (bareTimes, error) {
 	defer cancel()
 	var t bareTimes
 	start := time.Now()
-	vm, err := machine.Start(c, os.Stderr)
+	vm, err := machine.Start(c, os.Stderr, nil)
 	if err != nil {
 		return t, err
 	}

@@ -41,7 +41,7 @@ func baseSuite(base string) (string, error) {
 func basePackages() []string {
 	return []string{
 		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "iproute2", "less", "libc6-dev", "make",
-		"mount", "ncurses-base", "passwd", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
+		"mount", "ncurses-base", "openssh-client", "passwd", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
 	}
 }
 

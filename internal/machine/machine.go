@@ -23,6 +23,9 @@ type Spec struct {
 	// empty disk.
 	Disks [plan.DiskSlots]Disk
 
+	// Card is the network card; nil for a machine without one.
+	Card *Card
+
 	// Memory is where the guest's memory lies. One that is not nil makes
 	// the machine one that is saved, or that was.
 	Memory Memory
@@ -35,6 +38,15 @@ type Spec struct {
 type Disk struct {
 	Path     string
 	Writable bool
+}
+
+// Card is a network card.
+type Card struct {
+	MAC string // "02:00:00:00:00:05"
+	MTU int    // bytes; the guest is told
+	// Tap makes it a tap of the host's, which is the file Tap of Start. Else
+	// its frames go over the connection NetworkCard.
+	Tap bool
 }
 
 // Serial returns the serial number by which the guest finds the disk of slot.
@@ -64,7 +76,9 @@ const FirstFile = 3
 type File struct {
 	// Socket names one of the connections that Start makes. It is empty
 	// for a file on disk.
-	Socket   Socket `json:"socket,omitempty"`
+	Socket Socket `json:"socket,omitempty"`
+	// Given names a file that Start is given open.
+	Given    string `json:"given,omitempty"`
 	Path     string `json:"path,omitempty"`
 	Writable bool   `json:"writable,omitempty"`
 }
@@ -72,12 +86,16 @@ type File struct {
 // Socket names a connection between a VMM and us.
 type Socket string
 
-// The connections of every machine.
+// The connections of a machine.
 const (
-	Monitor Socket = "monitor" // the VMM's own protocol
-	Control Socket = "control" // the virtio-serial port, package wire
-	Console Socket = "console" // what the kernel prints
+	Monitor     Socket = "monitor" // the VMM's own protocol
+	Control     Socket = "control" // the virtio-serial port, package wire
+	Console     Socket = "console" // what the kernel prints
+	NetworkCard Socket = "card"    // Ethernet frames, each after its length; only with a Card
 )
+
+// Tap is the name of the tap among the files that Start is given.
+const Tap = "tap"
 
 // String returns the command as one could type it in a shell, but for the open
 // files.

@@ -25,8 +25,9 @@ type Process struct {
 }
 
 // Start executes c, confined. The VMM dies with this process, also when that is
-// killed. Its standard output and error go to log.
-func Start(c Command, log *os.File) (*Process, error) {
+// killed. Its standard output and error go to log. given are the files that c only
+// names; they stay the caller's.
+func Start(c Command, log *os.File, given map[string]*os.File) (*Process, error) {
 	// Opened here: the thread that starts the VMM can open nothing else.
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -38,15 +39,21 @@ func Start(c Command, log *os.File) (*Process, error) {
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, c.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
 	cmd.SysProcAttr = sysProcAttr(c.Isolate)
+	var opened []*os.File
 	fail := func(err error) (*Process, error) {
-		closeAll(cmd.ExtraFiles)
+		closeAll(opened)
 		p.closeSockets()
 		return nil, err
 	}
 	for _, f := range c.Files {
-		file, err := p.open(f)
-		if err != nil {
-			return fail(err)
+		file := given[f.Given]
+		if f.Given == "" {
+			if file, err = p.open(f); err != nil {
+				return fail(err)
+			}
+			opened = append(opened, file)
+		} else if file == nil {
+			return fail(fmt.Errorf("start %s: no file for %s", c.Path, f.Given))
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
@@ -70,7 +77,7 @@ func Start(c Command, log *os.File) (*Process, error) {
 	if err := <-started; err != nil {
 		return fail(fmt.Errorf("start %s: %w", c.Path, err))
 	}
-	closeAll(cmd.ExtraFiles)
+	closeAll(opened)
 	p.PID = cmd.Process.Pid
 	return p, nil
 }

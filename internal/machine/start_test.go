@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(helperVariable) == "" {
 		os.Exit(m.Run())
 	}
-	p, err := Start(script("echo ready >&3; exec sleep 1000 >&- 2>&-", File{Socket: Control}), os.Stderr)
+	p, err := Start(script("echo ready >&3; exec sleep 1000 >&- 2>&-", File{Socket: Control}), os.Stderr, nil)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -49,7 +49,7 @@ func start(t testing.TB, c Command) (p *Process, output func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = Start(c, log); err != nil {
+	if p, err = Start(c, log, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Kill(); log.Close() })
@@ -126,12 +126,12 @@ func TestStartFails(t *testing.T) {
 		"a link as file":       script("exit 0", File{Path: link}),
 		"a directory to write": script("exit 0", File{Path: t.TempDir(), Writable: true}),
 	} {
-		if p, err := Start(c, os.Stderr); err == nil {
+		if p, err := Start(c, os.Stderr, nil); err == nil {
 			p.Kill()
 			t.Errorf("%s: Start() = nil; want an error", name)
 		}
 	}
-	if p, err := Start(script("exit 0", File{Path: "/no/such/disk"}), os.Stderr); !errors.Is(err, fs.ErrNotExist) {
+	if p, err := Start(script("exit 0", File{Path: "/no/such/disk"}), os.Stderr, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Start() = %v, %v; want %v", p, err, fs.ErrNotExist)
 	}
 	if after := descriptors(t); after != before {
@@ -151,7 +151,7 @@ func descriptors(t testing.TB) int {
 func TestKill(t *testing.T) {
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	for range 5 {
-		p, err := Start(script("trap '' TERM INT HUP; while :; do sleep 0.05; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr)
+		p, err := Start(script("trap '' TERM INT HUP; while :; do sleep 0.05; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestStartOutlivesCaller(t *testing.T) {
 	started := make(chan *Process)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		p, err := Start(script("exec sleep 100"), os.Stderr)
+		p, err := Start(script("exec sleep 100"), os.Stderr, nil)
 		if err != nil {
 			t.Error(err)
 		}

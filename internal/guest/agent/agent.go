@@ -111,6 +111,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		wire.WriteMessage(stream, wire.Clocked{Now: time.Now().UnixNano()})
 	case req.Op == wire.OpExec && req.Exec != nil:
 		a.exec(stream, req.Exec)
+	case req.Op == wire.OpConnect && req.Connect != nil:
+		connect(stream, req.Connect)
 	case req.Op == wire.OpChanges && req.Changes != nil:
 		a.changes(stream, req.Changes)
 	case req.Op == wire.OpFetch && req.Fetch != nil:

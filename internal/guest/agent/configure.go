@@ -58,8 +58,17 @@ func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, 
 	if err := setTime(req.Time, came); err != nil {
 		return nil, err
 	}
+	// The network card is set up while the rest goes on.
+	card := make(chan error, 1)
+	go func() {
+		if a.prepared.card {
+			card <- nil
+			return
+		}
+		card <- setUpNetwork(req.Network)
+	}()
 	m, err := a.prepared.makeRoot(req)
-	if err != nil {
+	if err := errors.Join(err, <-card); err != nil {
 		return nil, err
 	}
 	if err := switchRoot(); err != nil {

@@ -24,6 +24,8 @@ type prepared struct {
 	mountScratch func() error
 	// begin begins, once, what a machine needs whatever it will be.
 	begin func()
+	// card says that the network card is set up.
+	card bool
 }
 
 // prepare mounts the layers of an image and warms the guest up. It runs once,
@@ -49,6 +51,11 @@ func (a *agent) prepare(req *wire.Prepare) wire.Prepared {
 		// What was garbage when the state is saved stays in every machine.
 		debug.FreeOSMemory()
 	}
+	// The programs that warm up had none.
+	if err := setUpNetwork(req.Network); err != nil && answer.Error == "" {
+		answer.Error = err.Error()
+	}
+	p.card = req.Network != nil
 	answer.Nanos = time.Since(start).Nanoseconds()
 	return answer
 }
@@ -77,6 +84,10 @@ func (a *agent) prepareLocked(req *wire.Prepare) (*prepared, error) {
 			return nil, err
 		}
 		p.layers = append(p.layers, dir)
+	}
+	// Every machine with a network will read it.
+	if _, err := (tree{upper: p.layers[0], lowers: p.layers[1:]}).readFile(wire.TrustedFile); err != nil {
+		return nil, err
 	}
 	scratch, err := disks.find(req.Scratch)
 	if err != nil {

@@ -81,8 +81,12 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath stri
 	if err := identify(t, req); err != nil {
 		return nil, "", err
 	}
+	// The file of all certificates is the largest that is written: beside the rest.
+	network := make(chan error, 1)
+	go func() { network <- t.setUpNetwork(req.Network) }()
 	m = &machine{user: req.User, credential: credential(req.User)}
-	if m.env, err = setUpUser(t, req); err != nil {
+	m.env, err = setUpUser(t, req)
+	if err := errors.Join(err, <-network); err != nil {
 		return nil, "", err
 	}
 	if ws := req.Workspace; ws != nil {
@@ -170,24 +174,6 @@ func mountRuntime() error {
 	}
 	if err := os.MkdirAll("/run/lock", 0o1777); err != nil {
 		return err
-	}
-	return nil
-}
-
-// loopbackUp brings the loopback interface up.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
 	}
 	return nil
 }

@@ -68,6 +68,19 @@ func Clock(stream io.ReadWriter, adjust time.Duration) (time.Time, error) {
 	return time.Unix(0, answer.Now), nil
 }
 
+// Connect makes stream a connection to a port of the guest.
+func Connect(stream io.ReadWriter, port int) error {
+	var answer wire.Connected
+	err := call(stream, wire.Request{Op: wire.OpConnect, Connect: &wire.Connect{Port: port}}, &answer)
+	if err == nil && answer.Error != "" {
+		err = &GuestError{answer.Error}
+	}
+	if err != nil {
+		return fmt.Errorf("connect to port %d of the machine: %w", port, err)
+	}
+	return nil
+}
+
 // PowerOff asks the guest to end. The machine may be off before it answers.
 func PowerOff(stream io.ReadWriter) error {
 	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})

@@ -38,6 +38,7 @@ const (
 	OpClock     Op = "clock"     // Clocked
 	OpExec      Op = "exec"      // frames in both directions, see Exec
 	OpChanges   Op = "changes"   // Change messages, the last with End set
+	OpConnect   Op = "connect"   // Connected, then the bytes of the connection
 	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpPowerOff  Op = "poweroff"  // Done, then the machine is off
 )
@@ -49,6 +50,7 @@ type Request struct {
 	Configure *Configure `json:"configure,omitempty"`
 	Clock     *Clock     `json:"clock,omitempty"`
 	Exec      *Exec      `json:"exec,omitempty"`
+	Connect   *Connect   `json:"connect,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`
 }
@@ -72,6 +74,9 @@ type Prepare struct {
 	// that what they read stays in memory. Each may take WarmSeconds.
 	Warm        []string `json:"warm,omitempty"`
 	WarmSeconds int      `json:"warm_seconds,omitempty"`
+	// Network is how the card is set up where it is the same for all machines,
+	// after Warm; nil where Configure does it.
+	Network *Network `json:"network,omitempty"`
 }
 
 // Prepared answers Prepare.
@@ -92,7 +97,28 @@ type Configure struct {
 	Timezone  string     `json:"timezone,omitempty"` // name; the data is looked up in the image, else Zoneinfo is used
 	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
 	Env       []string   `json:"env,omitempty"`      // KEY=VALUE, for every command
+	Network   *Network   `json:"network,omitempty"`
 }
+
+// Network is how a machine's network card is set up. Without it there is none, or it
+// stays as it is.
+type Network struct {
+	MAC     string `json:"mac,omitempty"` // "" for the card's own
+	Address string `json:"address"`       // "192.168.127.2/24"
+	Gateway string `json:"gateway"`       // IPv4
+	DNS     string `json:"dns"`           // IPv4
+	// Authority is a certificate, in PEM, that the machine is to trust beside
+	// the image's.
+	Authority     []byte `json:"authority,omitempty"`
+	AuthorityHash string `json:"authority_hash,omitempty"` // of its subject, as OpenSSL writes it
+}
+
+// Where a machine finds the certificates that it trusts: those of the image and the
+// one of wire.Network, and the latter alone.
+const (
+	TrustedFile   = "/etc/ssl/certs/ca-certificates.crt"
+	AuthorityFile = "/usr/local/share/ca-certificates/mayfly.crt"
+)
 
 // Workspace is the private copy of a host directory.
 type Workspace struct {
@@ -148,6 +174,17 @@ type Exec struct {
 	TTY  *Winsize `json:"tty,omitempty"` // nil: three pipes
 	// Terminfo describes the terminal if the image may not know it.
 	Terminfo *Terminfo `json:"terminfo,omitempty"`
+}
+
+// Connect makes a connection to a port of the guest, its loopback interface
+// first.
+type Connect struct {
+	Port int `json:"port"`
+}
+
+// Connected answers Connect. Without an error the connection follows.
+type Connected struct {
+	Error string `json:"error,omitempty"`
 }
 
 // Winsize is the size of a terminal in characters.

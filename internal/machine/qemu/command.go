@@ -91,6 +91,9 @@ func Command(spec machine.Spec) machine.Command {
 	// Of a saved machine no page is given back before its end: QEMU would
 	// have to punch a hole into the file of the memory, which is others', too.
 	arg("device", "virtio-balloon-pci", "addr=4.2", "disable-legacy=on", "free-page-reporting="+onOff(spec.Memory == nil))
+	if spec.Card != nil {
+		card(spec.Card, arg, file)
+	}
 	// Tells a guest's kernel that it was restored, and is to reseed.
 	arg("device", "vmgenid", "guid=auto")
 
@@ -136,6 +139,20 @@ func Command(spec machine.Spec) machine.Command {
 		c.Readable = append(c.Readable, memory.Path)
 	}
 	return c
+}
+
+// card adds the network card. What a card can do depends on what is behind it, and so
+// a saved machine is restored with what it was saved with.
+func card(c *machine.Card, arg func(string, ...string), file func(machine.File) int) {
+	if c.Tap {
+		// QEMU asks the tap whether it has the header of virtio-net.
+		arg("netdev", "tap", "id=net", fmt.Sprintf("fd=%d", file(machine.File{Given: machine.Tap})))
+	} else {
+		arg("netdev", "stream", "id=net", "server=off", "addr.type=fd",
+			fmt.Sprintf("addr.str=%d", file(machine.File{Socket: machine.NetworkCard})))
+	}
+	// No ROM: nobody boots from it.
+	arg("device", "virtio-net-pci", "netdev=net", "mac="+c.MAC, fmt.Sprintf("host_mtu=%d", c.MTU), "addr=4.3", "disable-legacy=on", "romfile=")
 }
 
 func onOff(b bool) string {

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// newAuthority returns a certificate, in PEM and DER.
+func newAuthority(t testing.TB) (text, der []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err = x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), der
+}
+
+// Programs find the authority in the file of all certificates, beside those of the
+// image, and in the directory by its hash.
+func TestTrust(t *testing.T) {
+	lower, upper := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(lower, certsDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const image = "-----BEGIN CERTIFICATE-----\nimage's\n-----END CERTIFICATE-----\n"
+	if err := os.WriteFile(filepath.Join(lower, wire.TrustedFile), []byte(image), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := newAuthority(t)
+	root := tree{upper, []string{lower}}
+	if err := root.trust(text, "0123abcd"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := root.readFile(wire.TrustedFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := image + string(text); string(all) != want {
+		t.Errorf("%s is %q; want %q", wire.TrustedFile, all, want)
+	}
+	if alone, err := root.readFile(wire.AuthorityFile); err != nil || !bytes.Equal(alone, text) {
+		t.Errorf("%s is %q, %v; want the authority alone", wire.AuthorityFile, alone, err)
+	}
+	for link, want := range map[string]string{"0123abcd.0": "mayfly.pem", "mayfly.pem": wire.AuthorityFile} {
+		if got, err := os.Readlink(filepath.Join(upper, certsDir, link)); err != nil || got != want {
+			t.Errorf("%s leads to %q, %v; want %q", link, got, err, want)
+		}
+	}
+	if err := root.trust([]byte("nothing"), "0123abcd"); err == nil {
+		t.Error("what is no certificate is trusted")
+	}
+}
+
+// A key store to which the authority was added is one that Java's own tool reads,
+// with its digest.
+func TestAddToKeyStore(t *testing.T) {
+	keytool, err := exec.LookPath("keytool")
+	if err != nil {
+		t.Skipf("reads the key store with Java's tool: %v", err)
+	}
+	dir := t.TempDir()
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(keytool, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("keytool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	first, der := newAuthority(t)
+	cert := filepath.Join(dir, "first.pem")
+	if err := os.WriteFile(cert, first, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "cacerts")
+	run("-importcert", "-noprompt", "-storetype", "jks", "-keystore", file, "-storepass", "changeit", "-alias", "first", "-file", cert)
+	store, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, ok := addToKeyStore(store, der, time.Now())
+	if !ok {
+		t.Fatal("the key store of Java's tool is none")
+	}
+	if err := os.WriteFile(file, more, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	list := run("-list", "-keystore", file, "-storepass", "changeit")
+	if !strings.Contains(list, "mayfly,") || !strings.Contains(list, "first,") {
+		t.Errorf("keytool -list: %s; want first and mayfly", list)
+	}
+	for what, bad := range map[string][]byte{
+		"empty": nil, "short": store[:20], "another digest": append(bytes.Clone(store[:len(store)-1]), store[len(store)-1]^1),
+	} {
+		if _, ok := addToKeyStore(bad, der, time.Now()); ok {
+			t.Errorf("a key store that is %s: a certificate was added", what)
+		}
+	}
+}
