@@ -39,6 +39,7 @@ type Config struct {
 	Network   Network
 	Home      Home
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
+	Secrets   map[string]Secret // by the name of the variable
 }
 
 // Machine is the section [machine].
@@ -67,11 +68,6 @@ type Workspace struct {
 	Exclude []string // "node_modules"
 }
 
-// Network is the section [network].
-type Network struct {
-	Mode string // "none"
-}
-
 // Home is the section [home].
 type Home struct {
 	Shell string // "zsh"; "": like the user's own
@@ -83,7 +79,7 @@ func Default() Config {
 		Machine:   Machine{Engine: "auto", Accel: "auto"},
 		Image:     Image{Base: "debian:trixie"},
 		Workspace: Workspace{Mode: "copy"},
-		Network:   Network{Mode: "none"},
+		Network:   Network{Mode: "user", Egress: "public"},
 	}
 }
 
@@ -147,7 +143,7 @@ type Sources struct {
 // profiles that a source names come before its own values. The error holds an
 // *Error for everything that is wrong.
 func Load(s Sources) (Config, error) {
-	m := merger{cfg: Default(), dir: s.ProfileDir}
+	m := merger{cfg: Default(), dir: s.ProfileDir, places: make(map[string][]origin)}
 	m.profiles(origin{name: "profile chosen for this directory"}, s.Detected)
 	for _, f := range s.Files {
 		settings, errs := parse(f)
@@ -159,6 +155,7 @@ func Load(s Sources) (Config, error) {
 		settings = append(settings, setting{origin{name: v.From}, v.Key, v.Value})
 	}
 	m.merge(settings)
+	m.check()
 	if len(m.errs) > 0 {
 		return Config{}, join(m.errs)
 	}
@@ -170,6 +167,10 @@ type merger struct {
 	cfg  Config
 	dir  string
 	errs []*Error
+
+	// places are where the values of each key were written, in the order in
+	// which they were merged: for a list, that of its elements in cfg.
+	places map[string][]origin
 }
 
 // merge applies the settings of one source, its profiles first.
@@ -185,11 +186,19 @@ func (m *merger) merge(settings []setting) {
 		}
 	}
 	for _, s := range settings {
-		if s.key == "profiles" {
-			continue
+		if s.key != "profiles" {
+			m.apply(s)
 		}
+	}
+}
+
+// apply checks one setting, stores it and remembers its place.
+func (m *merger) apply(s setting) {
+	for _, s := range s.elements() {
 		if err := apply(&m.cfg, s); err != nil {
 			m.errs = append(m.errs, err)
+		} else {
+			m.places[s.key] = append(m.places[s.key], s.origin)
 		}
 	}
 }
@@ -208,9 +217,7 @@ func (m *merger) profiles(from origin, names []string) {
 		}
 		m.cfg.Profiles = append(m.cfg.Profiles, name)
 		for _, s := range settings {
-			if err := apply(&m.cfg, s); err != nil {
-				m.errs = append(m.errs, err)
-			}
+			m.apply(s)
 		}
 	}
 }
@@ -230,7 +237,7 @@ type setting struct {
 
 // Error is one thing that is wrong in the configuration.
 type Error struct {
-	File       string // a file's path, or the flag
+	File       string // a file's path, or the flag; empty for a value that came alone
 	Line       int    // 0 when File is no file
 	Key        string // "machine.memory"; empty for an error of syntax
 	Msg        string
@@ -239,14 +246,17 @@ type Error struct {
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
+	if e.File != "" {
+		b.WriteString(e.File)
+		if e.Line > 0 {
+			fmt.Fprintf(&b, ":%d", e.Line)
+		}
+		if e.Key != "" && e.Line > 0 { // a flag's name says it already
+			b.WriteString(": " + e.Key)
+		}
+		b.WriteString(": ")
 	}
-	if e.Key != "" && e.Line > 0 { // a flag's name says it already
-		b.WriteString(": " + e.Key)
-	}
-	b.WriteString(": " + e.Msg)
+	b.WriteString(e.Msg)
 	if e.Suggestion != "" {
 		fmt.Fprintf(&b, " (did you mean %q?)", e.Suggestion)
 	}
@@ -256,6 +266,18 @@ func (e *Error) Error() string {
 // errorf returns an Error about s.
 func (s setting) errorf(format string, args ...any) *Error {
 	return &Error{File: s.name, Line: s.line, Key: s.key, Msg: fmt.Sprintf(format, args...)}
+}
+
+// wrong returns an Error about a value, for setting.place.
+func wrong(format string, args ...any) *Error { return &Error{Msg: fmt.Sprintf(format, args...)} }
+
+// place returns err as one about s. There may be none.
+func (s setting) place(err *Error) *Error {
+	if err == nil || err.File != "" {
+		return err
+	}
+	err.File, err.Line, err.Key = s.name, s.line, s.key
+	return err
 }
 
 // join makes one error of all, those of one file in the order of its lines.

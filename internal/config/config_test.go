@@ -43,13 +43,24 @@ mode = "copy"
 exclude = ["node_modules"]
 
 [network]
-mode = "none"
+mode = "user"
+egress = "allowlist"
+presets = ["npm"]
+allow = ["GitHub.com.", "*.golang.org", "git.example:22", "10.1.2.3:22", "host.mayfly.internal:11434",
+	{ host = "api.github.com", port = 443, methods = ["GET"], paths = ["/repos/acme/"], private = true },
+	{ host = "pinned.example", intercept = false }]
+ports = ["8080:80", "[::1]:8081:80"]
 
 [home]
 shell = "zsh"
 
 [env]
 GOPATH = "$HOME/go"
+
+[secrets.ANTHROPIC_API_KEY]
+from = "env:ANTHROPIC_API_KEY"
+hosts = ["api.anthropic.com"]
+foreign_credentials = "allow"
 `
 
 func TestLoadEverything(t *testing.T) {
@@ -68,9 +79,24 @@ func TestLoadEverything(t *testing.T) {
 			Prewarm: []string{"claude --version", "git --version"},
 		},
 		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}},
-		Network:   Network{Mode: "none"},
-		Home:      Home{Shell: "zsh"},
-		Env:       map[string]string{"GOPATH": "$HOME/go"},
+		Network: Network{
+			Mode: "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},
+			Allow: []Rule{
+				{Host: "github.com"},
+				{Host: "*.golang.org"},
+				{Host: "git.example", Port: 22},
+				{Host: "10.1.2.3", Port: 22, Private: true},
+				{Host: HostName, Port: 11434},
+				{Host: "api.github.com", Port: 443, Methods: []string{"GET"}, Paths: []string{"/repos/acme/"}, Private: true},
+				{Host: "pinned.example", Passthrough: true},
+			},
+			Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
+		},
+		Home: Home{Shell: "zsh"},
+		Env:  map[string]string{"GOPATH": "$HOME/go"},
+		Secrets: map[string]Secret{
+			"ANTHROPIC_API_KEY": {From: "env:ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}, Foreign: "allow"},
+		},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("Load: (-want +got)\n%s", d)
@@ -84,6 +110,12 @@ func TestLoadSetsEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// No file can have these together with the rest.
+	bridge, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\n[network]\nmode = \"bridge\"\naddress = \"192.168.83.6/24\"\nmac = \"02:00:00:00:00:05\"")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {
@@ -121,7 +153,8 @@ func TestMergeOrder(t *testing.T) {
 	want := Default()
 	want.Profiles = []string{"go", "big", "emacs"} // a profile is merged once
 	want.Machine.VCPUs = 2                         // the flag, after the file, after its profile
-	want.Machine.MemoryMiB = 8192                  // the project's profile, after the user's file
+	want.Network.Presets = []string{"go"}
+	want.Machine.MemoryMiB = 8192 // the project's profile, after the user's file
 	want.Image.Packages = []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep", "htop", "emacs-gtk"}
 	want.Env = map[string]string{"A": "profile", "B": "flag"}
 	want.Workspace.Exclude = []string{"a", "b", "c"}
@@ -199,11 +232,9 @@ D = "$PATH:/x"
 		{"a package in capitals", "version = 1\nimage.packages = [\"Git\"]", []string{`f.toml:2: image.packages: "Git" is not a Debian package's name (did you mean "git"?)`}},
 		{"shell", "version = 1\nhome.shell = \"/bin/zsh\"", []string{`f.toml:2: home.shell: must be a program's name without a directory (did you mean "zsh"?)`}},
 		{"path", "version = 1\nworkspace.path = \"~other/x\"", []string{`f.toml:2: workspace.path: is "~other/x"; must be absolute or begin with ~/`}},
-		{"later", "version = 1\n[secrets.X]\nfrom = \"env:X\"\n[network]\nmode = \"user\"\nallow = []\n[machine]\nengine = \"firecracker\"", []string{
-			`f.toml:2: secrets: not in this version of mayfly`,
-			`f.toml:5: network.mode: "user" is not in this version of mayfly; there is "none"`,
-			`f.toml:6: network.allow: not in this version of mayfly`,
-			`f.toml:8: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
+		{"later", "version = 1\n[workspace]\nclone = []\n[machine]\nengine = \"firecracker\"", []string{
+			`f.toml:3: workspace.clone: not in this version of mayfly`,
+			`f.toml:5: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
 		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python (did you mean "go"?)`}},
 		{"profile outside", "version = 1\nprofiles = [\"../x\"]", []string{`f.toml:2: profiles: "../x" is not a profile's name: lower-case letters, digits and hyphens only`}},
 	}
@@ -342,6 +373,8 @@ func FuzzParse(f *testing.F) {
 		"version = 1\n[machine]\n[machine]", "version = 1\n[[share]]\na = 1\n[[share]]", "a.b.c = {d.e = [{f = 1}]}",
 		"version = 1\n[a]\nb = 1\n[[a.b]]", "version = 1\nmachine.vcpus = 99999999999999999999", "version = 1\nx = 1979-05-27T07:32:00Z",
 		"version = 1\n\"\" = 1\n'a.b' = \"\"\"\n\n\"\"\"", "version = 1\nx = \"\\u0000\"", "\xff", "x = \"\x00\"", "[", "a = [[[[", "a = {", "a.",
+		"version = 1\n[network]\nallow = [ # x\n'a.b', # y\n{host = 'c.d', port = 0}, {}, 3]\n[[secrets.X]]\n", "version = 1\n[secrets.'a.b']\nfrom='x'\nhosts=['*']\n[secrets.Y]\n",
+		"version = 1\n[[network.allow]]\nhost = 'a.b'\n[[network.allow]]\nmethods = ['get']\n[network.ports]\n",
 		"version = 1\nenv = {A = '$', B = \"$HOME\"}", "version = 1\nprofiles = [\"\"]", "a=1\na.b=2", "a.b=1\n[a]\n[a.b.c]", "[a]\n[[a]]",
 	} {
 		f.Add(s)

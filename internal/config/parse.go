@@ -71,6 +71,10 @@ func (w *walker) table(prefix string, table map[string]any) {
 			w.table(key, sub)
 		case isSection(key):
 			w.fail(key, w.line(key), fmt.Sprintf("must be a table, written [%s], not %s", key, describe(value)))
+		case prefix == secretsSection:
+			w.secret(key, value)
+		case isList(key):
+			w.list(key, value)
 		case !known(key):
 			e := unknown(key)
 			e.File, e.Line = w.file.Path, w.line(key)
@@ -84,18 +88,44 @@ func (w *walker) table(prefix string, table map[string]any) {
 	}
 }
 
+// secret visits a table [secrets.NAME]. No error repeats what is there in place of
+// one.
+func (w *walker) secret(key string, value any) {
+	table, isTable := value.(map[string]any)
+	switch {
+	case !isTable:
+		w.fail(key, w.line(key), fmt.Sprintf("must be a table, written [%s], with the keys from and hosts", key))
+	case len(table) == 0:
+		w.fail(key, w.line(key), "is empty; it needs the keys from and hosts")
+	default:
+		w.table(key, table)
+	}
+}
+
+// list makes a setting of each element.
+func (w *walker) list(key string, value any) {
+	list, ok := value.([]any)
+	if !ok {
+		w.fail(key, w.line(key), fmt.Sprintf("must be a list, not %s", describe(value)))
+		return
+	}
+	for i, element := range list {
+		w.settings = append(w.settings, setting{origin{w.file.Path, w.line(elementKey(key, i))}, key, element})
+	}
+}
+
 func (w *walker) fail(key string, line int, msg string) {
 	w.errs = append(w.errs, &Error{File: w.file.Path, Line: line, Key: key, Msg: msg})
 }
 
 // line returns the line of key or, for one that a walk did not see, of the
-// table that it is in.
+// list or table that it is in.
 func (w *walker) line(key string) int {
 	for {
 		if n := w.lines[key]; n > 0 {
 			return n
 		}
-		i := strings.LastIndexByte(key, '.')
+		i := strings.LastIndexAny(key, ".[")
 		if i < 0 {
 			return 1
 		}
@@ -103,17 +133,28 @@ func (w *walker) line(key string) int {
 	}
 }
 
-// lineNumbers returns the line on which each key and table of a valid document
-// is first written.
+// elementKey names an element of a list as no key can be named: joinKey quotes
+// brackets.
+func elementKey(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }
+
+// lineNumbers returns the line on which each key, table and element of a list of
+// a valid document is first written.
 func lineNumbers(doc []byte) map[string]int {
 	lines := make(map[string]int)
+	count := make(map[string]int) // of the tables in a list of tables
 	var p unstable.Parser
 	p.Reset(doc)
 	var section string
 	for p.NextExpression() {
 		n := p.Expression()
 		switch n.Kind {
-		case unstable.Table, unstable.ArrayTable:
+		case unstable.ArrayTable:
+			section = recordKey(&p, lines, "", n)
+			for it := n.Key(); it.Next(); {
+				lines[elementKey(section, count[section])] = p.Shape(it.Node().Raw).Start.Line
+			}
+			count[section]++
+		case unstable.Table:
 			section = recordKey(&p, lines, "", n)
 		case unstable.KeyValue:
 			recordValue(&p, lines, section, n)
@@ -125,9 +166,23 @@ func lineNumbers(doc []byte) map[string]int {
 // recordValue notes the lines of a key and of what is in its inline table.
 func recordValue(p *unstable.Parser, lines map[string]int, prefix string, kv *unstable.Node) {
 	key := recordKey(p, lines, prefix, kv)
-	if value := kv.Value(); value.Kind == unstable.InlineTable {
+	switch value := kv.Value(); value.Kind {
+	case unstable.InlineTable:
 		for it := value.Children(); it.Next(); {
-			recordValue(p, lines, key, it.Node())
+			if it.Node().Kind == unstable.KeyValue {
+				recordValue(p, lines, key, it.Node())
+			}
+		}
+	case unstable.Array:
+		i := 0
+		for it := value.Children(); it.Next(); {
+			if it.Node().Kind == unstable.Comment {
+				continue
+			}
+			if raw := it.Node().Raw; raw.Length > 0 {
+				lines[elementKey(key, i)] = p.Shape(raw).Start.Line
+			}
+			i++
 		}
 	}
 }

@@ -11,12 +11,14 @@ import (
 	"strings"
 )
 
-// Profile is a built-in profile: what it adds to an image.
+// Profile is a built-in profile: what it adds to an image, and what its programs
+// have to reach.
 type Profile struct {
 	Name     string
 	Packages []string
 	Agents   []string
 	Prewarm  []string
+	Presets  []string // of the network
 }
 
 // Profiles returns the built-in profiles, sorted by name.
@@ -25,15 +27,17 @@ func Profiles() []Profile {
 	p := []Profile{
 		{Name: "c", Packages: []string{"gcc", "g++", "make", "cmake", "meson", "ninja-build", "pkgconf", "gdb", "git", "ripgrep"}},
 		{Name: "emacs", Packages: []string{"emacs-nox"}},
-		{Name: "go", Packages: golang},
-		{Name: "go-protobuf", Packages: append(slices.Clone(golang), "protobuf-compiler")},
-		{Name: "node", Packages: []string{"nodejs", "npm", "git", "ripgrep"}},
-		{Name: "python", Packages: []string{"python3", "python3-venv", "python3-pip", "git", "ripgrep"}},
+		{Name: "go", Packages: golang, Presets: []string{"go"}},
+		{Name: "go-protobuf", Packages: append(slices.Clone(golang), "protobuf-compiler"), Presets: []string{"go"}},
+		{Name: "node", Packages: []string{"nodejs", "npm", "git", "ripgrep"}, Presets: []string{"npm"}},
+		{Name: "python", Packages: []string{"python3", "python3-venv", "python3-pip", "git", "ripgrep"}, Presets: []string{"pypi"}},
 	}
 	for _, agent := range Agents() {
 		// An agent's program is large, and most of what it does first is to
 		// be read.
-		p = append(p, Profile{Name: agent, Agents: []string{agent}, Prewarm: []string{agent + " --version"}})
+		p = append(p, Profile{
+			Name: agent, Agents: []string{agent}, Prewarm: []string{agent + " --version"}, Presets: []string{agent},
+		})
 	}
 	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	return p
@@ -67,6 +71,7 @@ func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
 		{here, "image.packages", builtin[i].Packages},
 		{here, "image.agents", builtin[i].Agents},
 		{here, "image.prewarm", builtin[i].Prewarm},
+		{here, "network.presets", builtin[i].Presets},
 	}, nil
 }
 

@@ -34,25 +34,37 @@ var fields = []field{
 	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
 	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy") }},
 	{"workspace.exclude", func(c *Config, s setting) *Error { return appendList(s, &c.Workspace.Exclude, checkPattern) }},
-	{"network.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Network.Mode, "none") }},
+	{"network.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Network.Mode, "none", "user", "bridge") }},
+	{"network.egress", func(c *Config, s setting) *Error {
+		return asOneOf(s, &c.Network.Egress, "none", "public", "allowlist")
+	}},
+	{"network.address", func(c *Config, s setting) *Error { return asAddress(s, &c.Network.Address) }},
+	{"network.mac", func(c *Config, s setting) *Error { return asMAC(s, &c.Network.MAC) }},
 	{"home.shell", func(c *Config, s setting) *Error { return asShell(s, &c.Home.Shell) }},
 }
 
-// sections are the tables that keys are in. The names in [env] are free.
-var sections = []string{"machine", "image", "workspace", "network", "home", "env"}
+// lists are the keys of lists that are checked and stored element by element:
+// each has its line, and all that are wrong are reported.
+var lists = []field{
+	{"network.presets", addPreset},
+	{"network.allow", addRule},
+	{"network.ports", addPort},
+}
+
+// sections are the tables that keys are in. The names in [env] and of the tables
+// in [secrets] are free.
+var sections = []string{"machine", "image", "workspace", "network", "home", "env", secretsSection}
 
 // later are keys, and values of keys, of the design that this version does not
 // have: whoever writes one did not mistype.
 var (
 	laterKeys = []string{
-		"machine.autostart", "workspace.clone", "share", "volume", "secrets",
-		"network.egress", "network.allow", "network.ports",
+		"machine.autostart", "workspace.clone", "share", "volume",
 		"home.dotfiles", "home.shell_init",
 	}
 	laterValues = map[string][]string{
 		"machine.engine": {"cloud-hypervisor", "firecracker"},
 		"workspace.mode": {"share"},
-		"network.mode":   {"user", "bridge"},
 	}
 )
 
@@ -68,18 +80,37 @@ const notInThisVersion = "not in this version of mayfly"
 
 func isSection(key string) bool { return slices.Contains(sections, key) }
 
-func findField(key string) (field, bool) {
-	i := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
+func findField(in []field, key string) (field, bool) {
+	i := slices.IndexFunc(in, func(f field) bool { return f.key == key })
 	if i < 0 {
 		return field{}, false
 	}
-	return fields[i], true
+	return in[i], true
+}
+
+// isList reports whether key is one of lists.
+func isList(key string) bool {
+	_, ok := findField(lists, key)
+	return ok
+}
+
+// elements returns the settings of the elements of one of lists, and else s alone.
+func (s setting) elements() []setting {
+	list, ok := s.value.([]string)
+	if !ok || !isList(s.key) {
+		return []setting{s}
+	}
+	all := make([]setting, len(list))
+	for i, v := range list {
+		all[i] = setting{s.origin, s.key, v}
+	}
+	return all
 }
 
 // known reports whether apply has a meaning for key.
 func known(key string) bool {
-	_, ok := findField(key)
-	return ok || key == "profiles" || strings.HasPrefix(key, "env.")
+	_, ok := findField(fields, key)
+	return ok || isList(key) || key == "profiles" || strings.HasPrefix(key, "env.") || isSecretKey(key)
 }
 
 // unknown returns the error for a key that known refuses, without its place.
@@ -87,12 +118,16 @@ func unknown(key string) *Error {
 	if slices.Contains(laterKeys, key) {
 		return &Error{Key: key, Msg: notInThisVersion}
 	}
+	if _, sub, ok := cutSecret(key); ok {
+		return &Error{Key: key, Msg: "unknown key", Suggestion: nearest(sub, secretKeys)}
+	}
 	names := append(slices.Clone(sections), "profiles", "version")
 	section := ""
 	if i := strings.IndexByte(key, '.'); i >= 0 {
 		section, names = key[:i+1], nil
 	}
-	for _, f := range fields {
+	all := slices.Concat(fields, lists)
+	for _, f := range all {
 		if section != "" && strings.HasPrefix(f.key, section) {
 			names = append(names, strings.TrimPrefix(f.key, section))
 		}
@@ -100,7 +135,7 @@ func unknown(key string) *Error {
 	e := &Error{Key: key, Msg: "unknown key", Suggestion: nearest(strings.TrimPrefix(key, section), names)}
 	if e.Suggestion == "" {
 		// Right name, wrong place: `memory = …` above the first table.
-		for _, f := range fields {
+		for _, f := range all {
 			if _, name, _ := strings.Cut(f.key, "."); name == strings.TrimPrefix(key, section) {
 				e.Suggestion = f.key
 			}
@@ -114,11 +149,15 @@ func apply(c *Config, s setting) *Error {
 	if name, ok := strings.CutPrefix(s.key, "env."); ok {
 		return applyEnv(c, s, name)
 	}
-	f, ok := findField(s.key)
+	if isSecretKey(s.key) {
+		return applySecret(c, s)
+	}
+	f, ok := findField(fields, s.key)
 	if !ok {
-		e := unknown(s.key)
-		e.File, e.Line = s.name, s.line
-		return e
+		f, ok = findField(lists, s.key)
+	}
+	if !ok {
+		return s.place(unknown(s.key))
 	}
 	return f.apply(c, s)
 }

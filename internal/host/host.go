@@ -71,7 +71,12 @@ type Facts struct {
 	MkfsExt4      Tool `json:"mkfs_ext4"`
 	Npm           Tool `json:"npm"`
 	DebianKeyring bool `json:"debian_keyring"` // the Debian archive's keys are installed
-	Cgroup2       bool `json:"cgroup2"`
+
+	// Mirrors are where this host gets packages from. They have addresses once
+	// ResolveMirrors has looked.
+	Mirrors []Mirror `json:"mirrors,omitempty"`
+
+	Cgroup2 bool `json:"cgroup2"`
 
 	Disk     Disk   `json:"disk"`
 	Dirs     Dirs   `json:"dirs"`
@@ -200,6 +205,8 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	f.DebianKeyring = exists(o.path("/usr/share/keyrings/debian-archive-keyring.gpg")) ||
 		exists(o.path("/usr/share/keyrings/debian-archive-keyring.pgp"))
 	f.Cgroup2 = exists(o.path("/sys/fs/cgroup/cgroup.controllers"))
+
+	f.Mirrors = probeMirrors(o)
 
 	f.Disk = Disk{
 		DataFree:  freeBytes(o.Dirs.Data),

@@ -53,13 +53,18 @@ func (o Options) inspectQEMU(ctx context.Context, path string) (QEMU, error) {
 	if err != nil {
 		return q, err
 	}
-	// Only to save time: who cannot write it asks again.
-	if data, err := json.Marshal(knownQEMU{q, file}); err == nil && os.MkdirAll(o.Dirs.Cache, 0o700) == nil {
-		if os.WriteFile(name+".new", data, 0o600) == nil {
-			os.Rename(name+".new", name)
-		}
+	if data, err := json.Marshal(knownQEMU{q, file}); err == nil {
+		o.remember(name, data)
 	}
 	return q, nil
+}
+
+// remember writes an answer to a file in the cache directory. It is only to save
+// time: who cannot write it asks again.
+func (o Options) remember(name string, data []byte) {
+	if os.MkdirAll(o.Dirs.Cache, 0o700) == nil && os.WriteFile(name+".new", data, 0o600) == nil {
+		os.Rename(name+".new", name)
+	}
 }
 
 // isELF reports whether path is a program and no script.

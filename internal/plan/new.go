@@ -24,6 +24,9 @@ type Input struct {
 	Workspace string
 	// Home is the real path of the user's home directory.
 	Home string
+
+	// Learn lets everything public pass, for a list to be written of it.
+	Learn bool
 }
 
 // New decides everything about a machine. The error holds all that stands in
@@ -33,13 +36,13 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.plan = Plan{
 		Version: Version,
 		Name:    in.Name,
-		Network: Network{Mode: cfg.Network.Mode},
 	}
 	if err := CheckName(in.Name); err != nil {
 		b.fail(err)
 	}
 	b.machine()
 	b.guest(in.Name)
+	b.network(in.Learn)
 	b.image()
 	b.template()
 	b.workspace(in)

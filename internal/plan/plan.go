@@ -113,11 +113,6 @@ type Workspace struct {
 	Exclude []string `json:"exclude,omitempty"`
 }
 
-// Network is what the machine can reach.
-type Network struct {
-	Mode string `json:"mode"` // "none"
-}
-
 // Dir returns the directory in which commands start.
 func (p *Plan) Dir() string {
 	if p.Workspace.Path != "" {

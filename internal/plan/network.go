@@ -1,0 +1,104 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+)
+
+// Network is what the machine can reach, and what of it can be reached.
+type Network struct {
+	// Mode is "none" for no network card, "user" for a network that the
+	// supervisor plays to the machine, "bridge" for a port of the host's bridge.
+	Mode   string `json:"mode"`
+	Egress string `json:"egress,omitempty"` // mode user: "public" or "allowlist"
+
+	// Allow are the rules for connections. A host that has any is judged by
+	// them alone, also when Egress is "public".
+	Allow   []Rule   `json:"allow,omitempty"`
+	Ports   []Port   `json:"ports,omitempty"`
+	Secrets []Secret `json:"secrets,omitempty"`
+	// Learn lets pass what is public and not allowed, for a list to be
+	// written of it.
+	Learn bool `json:"learn,omitempty"`
+
+	Address string `json:"address,omitempty"` // mode bridge: the guest's, "192.168.83.6/24"
+	MAC     string `json:"mac,omitempty"`     // mode bridge: "02:00:00:00:00:05"
+}
+
+// The modes and what egress can be.
+const (
+	NetworkNone   = "none"
+	NetworkUser   = "user"
+	NetworkBridge = "bridge"
+
+	EgressNone      = "none"
+	EgressPublic    = "public"
+	EgressAllowlist = "allowlist"
+)
+
+// HostName is the name by which a machine reaches the loopback services of its
+// host that a rule names.
+const HostName = config.HostName
+
+// Rule lets connections to one host, or to all names below one, pass.
+type Rule struct {
+	// Host is a name in lower case without a dot at its end, "*." and a name
+	// for all names below that, or an IP address.
+	Host string `json:"host"`
+	Port int    `json:"port,omitempty"` // 0 for the web's, 80 and 443
+
+	// Methods and Paths, if there are any, are the only ones of HTTP that
+	// pass. A path stands for itself and what is below it.
+	Methods []string `json:"methods,omitempty"` // "GET"
+	Paths   []string `json:"paths,omitempty"`   // "/repos/acme/"
+
+	// Private lets the host have addresses that are not public.
+	Private bool `json:"private,omitempty"`
+	// Passthrough leaves TLS to the two ends. Nothing but the name is known
+	// of such a connection.
+	Passthrough bool `json:"passthrough,omitempty"`
+	// From says who made the rule, when it is not the user: "preset npm".
+	From string `json:"from,omitempty"`
+}
+
+// FromPreset begins the From of a rule that a preset made.
+const FromPreset = "preset "
+
+// String returns the rule as a user writes it.
+func (r Rule) String() string {
+	var b strings.Builder
+	if len(r.Methods) > 0 {
+		b.WriteString(strings.Join(r.Methods, ",") + " ")
+	}
+	if strings.Contains(r.Host, ":") { // IPv6
+		fmt.Fprintf(&b, "[%s]", r.Host)
+	} else {
+		b.WriteString(r.Host)
+	}
+	if r.Port != 0 {
+		fmt.Fprintf(&b, ":%d", r.Port)
+	}
+	b.WriteString(strings.Join(r.Paths, ","))
+	return b.String()
+}
+
+// Port makes a port of the machine one of the host.
+type Port struct {
+	Address   string `json:"address"`    // of the host: "127.0.0.1"
+	HostPort  int    `json:"host_port"`  // 0 for any that is free
+	GuestPort int    `json:"guest_port"` // of the guest, its loopback interface included
+}
+
+// Secret is a value that the machine can use and not read. The value itself is
+// never in a plan.
+type Secret struct {
+	Name string `json:"name"` // the variable that holds the placeholder in the guest
+	From string `json:"from"` // "env:NAME", "file:PATH" or "cmd:COMMAND"
+	// Hosts are where the value goes, in the form of Rule.Host.
+	Hosts []string `json:"hosts"`
+	// AllowForeign lets requests to these hosts carry other credentials
+	// than this one.
+	AllowForeign bool `json:"allow_foreign,omitempty"`
+}

@@ -1,0 +1,189 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/ipaddr"
+)
+
+// NewRule returns a rule of the configuration as one of a plan.
+func NewRule(r config.Rule) Rule {
+	return Rule{
+		Host: r.Host, Port: r.Port, Methods: slices.Clone(r.Methods), Paths: slices.Clone(r.Paths),
+		Private: r.Private, Passthrough: r.Passthrough,
+	}
+}
+
+// NewPort returns a port of the configuration as one of a plan.
+func NewPort(p config.Port) Port {
+	return Port{Address: p.Address, HostPort: p.HostPort, GuestPort: p.GuestPort}
+}
+
+// network decides what the machine can reach, and what of it can be reached.
+func (b *builder) network(learn bool) {
+	cfg, n := b.cfg.Network, &b.plan.Network
+	n.Mode = cfg.Mode
+	if cfg.None() {
+		n.Mode = NetworkNone
+	}
+	for _, p := range cfg.Ports {
+		if slices.Contains(n.Ports, NewPort(p)) {
+			continue // a file and a flag may agree
+		}
+		n.Ports = append(n.Ports, NewPort(p))
+		if addr, err := netip.ParseAddr(p.Address); err == nil && !addr.IsLoopback() {
+			b.note("port %d of this computer is open to others (%s)", p.HostPort, p.Address)
+		}
+	}
+	if learn && n.Mode != NetworkUser {
+		b.fail(hint.Errorf("--network user", "there is nothing to learn with the network %q", n.Mode))
+	}
+	switch n.Mode {
+	case NetworkNone:
+		if rules, secrets := len(cfg.Allow), len(b.cfg.Secrets); rules+secrets > 0 {
+			b.note("no network: what [network] allows and [secrets] are not used")
+		}
+	case NetworkBridge:
+		b.bridge()
+	case NetworkUser:
+		// -netdev stream is of 7.2.
+		if q := b.facts.QEMU; q.Path != "" && !q.Version.AtLeast(7, 2, 0) {
+			b.fail(hint.Errorf("mayfly doctor --fix, or --network none", "%s is QEMU %v; a machine with a network needs 7.2", q.Path, q.Version))
+		}
+		n.Egress, n.Learn = cfg.Egress, learn
+		for _, r := range cfg.Allow {
+			n.Allow = append(n.Allow, NewRule(r))
+		}
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(cfg.Presets))) {
+			b.preset(name)
+		}
+		for _, name := range slices.Sorted(maps.Keys(b.cfg.Secrets)) {
+			s := b.cfg.Secrets[name]
+			n.Secrets = append(n.Secrets, Secret{
+				Name: name, From: s.From, Hosts: slices.Clone(s.Hosts), AllowForeign: s.Foreign == "allow",
+			})
+		}
+	}
+}
+
+// bridge decides about a machine on the host's bridge, whose user gives it its address.
+func (b *builder) bridge() {
+	cfg, n := b.cfg.Network, &b.plan.Network
+	if cfg.Address == "" {
+		b.fail(hint.Errorf(`address = "192.168.83.6/24" in [network]`, "a machine on the bridge needs an address"))
+		return
+	}
+	n.Address, n.MAC = cfg.Address, cfg.MAC
+	if n.MAC == "" {
+		// Locally administered, and as unique as the address.
+		ip := netip.MustParsePrefix(cfg.Address).Addr().As4()
+		n.MAC = fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", ip[0], ip[1], ip[2], ip[3])
+	}
+}
+
+// preset lets the machine reach what a preset names. Where everything public may be
+// reached, that needs no rule, and one would only forbid the host's other ports.
+func (b *builder) preset(name string) {
+	n := &b.plan.Network
+	from := FromPreset + name
+	all := config.Presets()
+	i := slices.IndexFunc(all, func(p config.Preset) bool { return p.Name == name })
+	if i < 0 {
+		return // config knows no other
+	}
+	listed := n.Egress == EgressAllowlist
+	if !all[i].Packages() {
+		if listed {
+			for _, r := range all[i].Rules {
+				rule := NewRule(r)
+				rule.From = from
+				b.allowPreset(rule)
+			}
+		}
+		return
+	}
+	found := false
+	for _, m := range b.facts.Mirrors {
+		if m.Preset != name {
+			continue
+		}
+		found = found || m.Host != ""
+		if onLoopback(m.Addrs) {
+			b.note("%s: a machine cannot reach %s, which is on this computer's loopback interface; --allow %s:%d lets it reach the service by that name", name, m.URL, HostName, m.Port)
+			continue
+		}
+		b.addEnv(m.Env)
+		if m.Host == "" {
+			continue
+		}
+		private := privateAddr(m.Addrs)
+		if !listed && private == "" {
+			continue
+		}
+		switch added := b.allowPreset(Rule{Host: m.Host, Port: m.Port, Private: private != "", From: from}); {
+		case private != "" && added:
+			b.note("%s: %s (%s) is not public; the preset lets the machine reach its port %d", name, m.Host, private, m.Port)
+		case private != "" && !b.ownPrivate(m.Host):
+			b.note("%s: %s (%s) is not public; your own rule for it decides, and has to say private = true", name, m.Host, private)
+		}
+	}
+	if listed && !found {
+		b.note("preset %s: this computer names no place to get %s from; --allow HOST lets the machine reach yours", name, strings.TrimSuffix(all[i].For, "s")+"s")
+	}
+}
+
+// allowPreset adds a rule of a preset and reports whether it did: where the user has a
+// rule for the host and port, that alone decides. It may limit what the preset would not.
+func (b *builder) allowPreset(r Rule) bool {
+	n := &b.plan.Network
+	own := func(q config.Rule) bool {
+		return q.Host == r.Host && (q.Port == r.Port || q.Port == 0 && (r.Port == 80 || r.Port == 443))
+	}
+	if slices.ContainsFunc(b.cfg.Network.Allow, own) {
+		return false
+	}
+	n.Allow = append(n.Allow, r)
+	return true
+}
+
+// ownPrivate reports whether the user lets a host have private addresses.
+func (b *builder) ownPrivate(host string) bool {
+	return slices.ContainsFunc(b.cfg.Network.Allow, func(q config.Rule) bool { return q.Host == host && q.Private })
+}
+
+// onLoopback reports whether a mirror is a service for its computer alone.
+func onLoopback(addrs []string) bool {
+	return slices.ContainsFunc(addrs, func(text string) bool {
+		addr, err := netip.ParseAddr(text)
+		return err == nil && addr.IsLoopback()
+	})
+}
+
+// privateAddr returns the first of addrs that is not public, "" if all are.
+func privateAddr(addrs []string) string {
+	for _, text := range addrs {
+		if addr, err := netip.ParseAddr(text); err == nil && !ipaddr.Public(addr) {
+			return text
+		}
+	}
+	return ""
+}
+
+// addEnv adds variables to those of the guest, unless the user has set them.
+func (b *builder) addEnv(env map[string]string) {
+	for name, value := range env {
+		if _, ok := b.plan.Guest.Env[name]; ok {
+			continue
+		}
+		if b.plan.Guest.Env == nil {
+			b.plan.Guest.Env = make(map[string]string)
+		}
+		b.plan.Guest.Env[name] = value
+	}
+}
