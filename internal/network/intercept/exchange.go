@@ -1,0 +1,268 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
+)
+
+// exchange is one request and its response.
+type exchange struct {
+	conn         *clientConn
+	method, path string
+	cancel       context.CancelFunc
+	begun        time.Time
+	response     *response
+	used         []*secret.Secret // that were put into the request
+	notes        []string         // for the record
+
+	up   atomic.Int64 // bytes of the request's body
+	addr atomic.Pointer[string]
+
+	mu      sync.Mutex
+	reason  string // why it was refused, or failed
+	verdict audit.Verdict
+}
+
+// cut ends the exchange, which the policy no longer lets pass.
+func (e *exchange) cut(reason string) {
+	e.end(audit.Cut, reason)
+	e.cancel()
+}
+
+// end keeps the first reason.
+func (e *exchange) end(v audit.Verdict, reason string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.reason == "" {
+		e.verdict, e.reason = v, reason
+	}
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+
+// serveHTTP is the server's handler.
+func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(connKey{}).(*clientConn)
+	c.handled.Store(true)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	e := &exchange{
+		conn: c, method: r.Method, path: r.URL.EscapedPath(), cancel: cancel, begun: time.Now(), verdict: audit.Allow,
+	}
+	w := &response{ResponseWriter: rw}
+	e.response = w
+	// Known first, and then the policy is asked: no change of it can fall in between.
+	p.mu.Lock()
+	p.requests[e] = struct{}{}
+	p.mu.Unlock()
+	v := p.cfg.Policy().Request(c.name, c.port, e.method, e.path)
+	defer func() {
+		p.mu.Lock()
+		delete(p.requests, e)
+		p.mu.Unlock()
+		p.record(e, r, v.Rule)
+	}()
+	status, reason := http.StatusForbidden, v.Reason
+	if v.Allow {
+		status, reason = check(c, r)
+	}
+	if reason == "" {
+		status = http.StatusForbidden
+		r = r.WithContext(context.WithValue(traced(ctx, e), exchangeKey{}, e))
+		r, reason = p.addSecrets(e, r)
+	}
+	if reason != "" {
+		e.end(audit.Deny, reason)
+		refuse(w, status, reason)
+		return
+	}
+	if r.Body != nil {
+		r.Body = &countedBody{r.Body, &e.up}
+	}
+	p.proxy.ServeHTTP(w, r)
+}
+
+// refuse answers in one line that people and agents understand.
+func refuse(w http.ResponseWriter, status int, reason string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	io.WriteString(w, "mayfly: "+printable(reason)+"\n")
+}
+
+// check refuses what is for another host than the connection, or a way around what is
+// decided of names. The reason is "" for what may pass.
+func check(c *clientConn, r *http.Request) (status int, reason string) {
+	switch host := hostName(r.Host); {
+	case r.Method == http.MethodConnect:
+		return http.StatusForbidden, "CONNECT is not allowed: connect to the host itself"
+	case host != c.name:
+		return http.StatusMisdirectedRequest, fmt.Sprintf("this connection is to %s, and the request for %s", c.name, host)
+	case len(r.Header["Upgrade"]) > 0 && !isWebSocket(r.Header):
+		return http.StatusForbidden, "of upgrades only websocket is allowed"
+	case isDNS(r):
+		return http.StatusForbidden, "DNS over HTTPS is not allowed: the resolver of this machine answers"
+	}
+	return 0, ""
+}
+
+// hostName returns the name in a Host header, RFC 9110 7.2.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.ToLower(host), ".")
+}
+
+func isWebSocket(h http.Header) bool {
+	return len(h["Upgrade"]) == 1 && strings.EqualFold(h.Get("Upgrade"), "websocket")
+}
+
+// isDNS reports whether a request is one of RFC 8484, or of the kind that some resolvers
+// answer with JSON.
+func isDNS(r *http.Request) bool {
+	for _, name := range []string{"Content-Type", "Accept"} {
+		for _, v := range r.Header[name] {
+			if v = strings.ToLower(v); strings.Contains(v, "application/dns-") || strings.Contains(v, "application/oblivious-dns-") {
+				return true
+			}
+		}
+	}
+	query := r.URL.Query()
+	return r.Method == http.MethodGet && query.Has("dns") && strings.HasSuffix(r.URL.Path, "/dns-query")
+}
+
+// traced returns a context in which the address that a request goes to is noted.
+func traced(ctx context.Context, e *exchange) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if a, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
+			text := a.Addr().String()
+			e.addr.Store(&text)
+		}
+	}})
+}
+
+// rewrite is httputil.ReverseProxy.Rewrite: the request goes on as it is.
+func rewrite(pr *httputil.ProxyRequest) {
+	c := exchangeOf(pr.In).conn
+	pr.Out.URL.Scheme = "http"
+	if c.isTLS {
+		pr.Out.URL.Scheme = "https"
+	}
+	pr.Out.URL.Host = c.name
+	if c.isTLS && c.port != 443 || !c.isTLS && c.port != 80 {
+		pr.Out.URL.Host = fmt.Sprintf("%s:%d", c.name, c.port)
+	}
+	pr.Out.Host = pr.In.Host
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+}
+
+// failed is httputil.ReverseProxy.ErrorHandler.
+func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
+	e := exchangeOf(r)
+	verdict := audit.Allow
+	if errors.Is(err, ErrDenied) {
+		verdict = audit.Deny
+	}
+	reason := []byte(err.Error())
+	newScrubber(e.used).replace(reason)
+	e.end(verdict, string(reason))
+	refuse(w, http.StatusBadGateway, string(reason))
+}
+
+// record writes the line of an exchange.
+func (p *Proxy) record(e *exchange, r *http.Request, rule string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	proto := "http/1.1"
+	if r.ProtoMajor == 2 {
+		proto = "h2"
+	}
+	event := audit.Event{
+		Kind: audit.Request, Verdict: e.verdict, Proto: proto, Name: e.conn.name, Port: int(e.conn.port),
+		Method: printable(e.method), Path: printable(e.path), Status: e.response.status, Up: e.up.Load(), Down: e.response.down,
+		Millis: time.Since(e.begun).Milliseconds(), Rule: rule, Reason: printable(e.reason),
+	}
+	if e.reason == "" {
+		event.Reason = strings.Join(e.notes, ", ")
+	}
+	if addr := e.addr.Load(); addr != nil {
+		event.Addr = *addr
+	}
+	for _, s := range e.used {
+		event.Secrets = append(event.Secrets, s.Name)
+	}
+	slices.Sort(event.Secrets)
+	event.Secrets = slices.Compact(event.Secrets)
+	p.cfg.Record(event)
+}
+
+// maxPrinted bounds what of the guest's text is said or recorded, in bytes.
+const maxPrinted = 200
+
+func printable(s string) string {
+	if len(s) > maxPrinted {
+		s = s[:maxPrinted] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// countedBody counts what is read of a request's body.
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// response counts what is written of a response.
+type response struct {
+	http.ResponseWriter
+	status int
+	down   int64
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 || w.status < 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.down += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,171 @@
+package intercept
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
+)
+
+// reader is a connection that gives what r has.
+type reader struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c reader) Read(b []byte) (int, error) { return c.r.Read(b) }
+func (c reader) LocalAddr() net.Addr        { return &net.TCPAddr{} }
+func (c reader) RemoteAddr() net.Addr       { return &net.TCPAddr{} }
+
+// hello returns what a client of TLS sends first.
+func hello(t testing.TB, name string) []byte {
+	t.Helper()
+	var sent bytes.Buffer
+	ours, theirs := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 16<<10)
+		n, _ := theirs.Read(buf)
+		sent.Write(buf[:n])
+		theirs.Close()
+	}()
+	ours.SetDeadline(time.Now().Add(10 * time.Second))
+	tls.Client(ours, &tls.Config{ServerName: name}).Handshake()
+	<-done
+	return sent.Bytes()
+}
+
+func TestPeekServerName(t *testing.T) {
+	h := hello(t, "api.example")
+	// The same in records of a few bytes each, as clients may send it.
+	var pieces []byte
+	for body := h[5:]; len(body) > 0; {
+		n := min(len(body), 7)
+		pieces = append(append(pieces, h[0], h[1], h[2], 0, byte(n)), body[:n]...)
+		body = body[n:]
+	}
+	for what, test := range map[string]struct {
+		sent  []byte
+		name  string
+		isTLS bool
+	}{
+		"whole": {h, "api.example", true}, "in pieces": {pieces, "api.example", true},
+		"no name": {hello(t, "192.0.2.1"), "", true},
+		"HTTP":    {[]byte("GET / HTTP/1.1\r\n"), "", false},
+		"SSH":     {[]byte("SSH-2.0-x\r\n"), "", false},
+		"broken":  {append([]byte{22}, "not TLS, whatever it says"...), "", true},
+	} {
+		for how, r := range map[string]io.Reader{"at once": bytes.NewReader(test.sent), "bytewise": iotest.OneByteReader(bytes.NewReader(test.sent))} {
+			name, isTLS, peeked, err := PeekServerName(reader{r: r})
+			if name != test.name || isTLS != test.isTLS || !bytes.HasPrefix(test.sent, peeked) || len(peeked) == 0 {
+				t.Errorf("%s, %s: PeekServerName = %q, %v, %d bytes, %v; want %q, %v", what, how, name, isTLS, len(peeked), err, test.name, test.isTLS)
+			}
+		}
+	}
+}
+
+func FuzzPeekServerName(f *testing.F) {
+	f.Add(hello(f, "api.example"))
+	f.Add([]byte("GET / HTTP/1.1\r\n"))
+	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		name, isTLS, peeked, _ := PeekServerName(reader{r: bytes.NewReader(data)})
+		if !bytes.HasPrefix(data, peeked) || len(peeked) > maxHello || name != "" && !isTLS {
+			t.Errorf("PeekServerName = %q, %v, %q", name, isTLS, peeked)
+		}
+	})
+}
+
+// Whatever a request looks like, a value goes to its hosts only, and where there is a
+// stand-in for another host the request is refused.
+func FuzzAddSecrets(f *testing.F) {
+	f.Add("Authorization", "Bearer "+placeholder, "key="+placeholder, "/")
+	f.Add("Authorization", "Basic bWU6"+placeholder, "a=%73k-live-Pl4ceH0lderText9876543210&%", "/a")
+	f.Add("Cookie", "a=b; c="+placeholder, "&&=&", "/"+placeholder)
+	f.Fuzz(func(t *testing.T, header, text, query, path string) {
+		for _, ours := range []bool{true, false} {
+			name := "other.example"
+			if ours {
+				name = host
+			}
+			p := &Proxy{cfg: Config{Secrets: secret.NewTable([]secret.Secret{lend(host)})}}
+			e := &exchange{conn: &clientConn{name: name, isTLS: true}}
+			r := (&http.Request{Header: http.Header{http.CanonicalHeaderKey(header): {text}}, URL: &url.URL{Path: path, RawQuery: query}}).WithContext(t.Context())
+			out, reason := p.addSecrets(e, r)
+			all := out.URL.RawQuery + strings.Join(out.Header[http.CanonicalHeaderKey(header)], "\n")
+			if !ours && strings.Contains(all, value) && !strings.Contains(text+query, value) {
+				t.Errorf("the value goes to %s: %s", name, all)
+			}
+			if !ours && reason == "" && strings.Contains(all, placeholder) {
+				t.Errorf("the stand-in goes to %s: %s", name, all)
+			}
+			if reason == "" && ours && strings.Contains(all, placeholder) {
+				t.Errorf("the stand-in is left: %s", all)
+			}
+			if (len(e.used) > 0) != strings.Contains(all, value) && reason == "" && !strings.Contains(all, "Basic ") && !strings.Contains(text+query, "%") && !strings.Contains(text+query, value) {
+				t.Errorf("used %d secrets in %s", len(e.used), all)
+			}
+		}
+	})
+}
+
+func TestScrub(t *testing.T) {
+	s := lend(host)
+	short := secret.Secret{Value: secret.NewValue("hunter2"), Placeholder: "mayfly-0123456789abcdef"}
+	text := "begin " + value + value + " sk-live-R3alS3 " + value[:len(value)-1] + " hunter2hunter hunter2 end" + value[:5]
+	want := strings.ReplaceAll(strings.ReplaceAll(text, value, placeholder), "hunter2", "*******")
+	for n := 1; n < 80; n++ {
+		body := &scrubbedBody{
+			ReadCloser: io.NopCloser(&chunks{strings.NewReader(text), n}),
+			scrubber:   newScrubber([]*secret.Secret{&s, &short}), atEnd: func() {},
+		}
+		got, err := io.ReadAll(body)
+		if string(got) != want || err != nil {
+			t.Errorf("in pieces of %d: %q, %v; want %q", n, got, err, want)
+		}
+	}
+}
+
+// chunks reads n bytes at once.
+type chunks struct {
+	r io.Reader
+	n int
+}
+
+func (c *chunks) Read(b []byte) (int, error) { return c.r.Read(b[:min(len(b), c.n)]) }
+
+func FuzzScrub(f *testing.F) {
+	f.Add([]byte("a"+value+"b"), 3, 5)
+	f.Add([]byte(value+value[:10]), 1, 1)
+	s := lend(host)
+	f.Fuzz(func(t *testing.T, data []byte, in, out int) {
+		if in < 1 || in > 1000 || out < 1 || out > 1000 {
+			return
+		}
+		body := &scrubbedBody{
+			ReadCloser: io.NopCloser(&chunks{bytes.NewReader(data), in}),
+			scrubber:   newScrubber([]*secret.Secret{&s}), atEnd: func() {},
+		}
+		var got []byte
+		buf := make([]byte, out)
+		for {
+			n, err := body.Read(buf)
+			got = append(got, buf[:n]...)
+			if err != nil {
+				break
+			}
+		}
+		if want := bytes.ReplaceAll(data, []byte(value), []byte(placeholder)); !bytes.Equal(got, want) {
+			t.Errorf("%q became %q; want %q", data, got, want)
+		}
+	})
+}

@@ -1,0 +1,224 @@
+// Package intercept ends the TLS of a machine's connections, to see and to change the
+// requests in them.
+//
+// A connection flows in that the guest believes to be one to a host with a certain name.
+// Each HTTP request on it is compared with the policy, gets the secrets that it may have,
+// and flows out over a connection to that host, made by a function of the caller's: no
+// socket is opened here. Responses flow back as they come. What is not for the name of the
+// connection, or not allowed, is answered in one line.
+//
+// The guest trusts an authority that exists for one machine, and whose key is nowhere but
+// in this process's memory.
+package intercept
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/policy"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
+)
+
+// ErrDenied is wrapped by the errors of Config.Dial that are the policy's.
+var ErrDenied = errors.New("denied")
+
+// Config is what a Proxy is made of.
+type Config struct {
+	// Policy returns the policy in force. Each request asks.
+	Policy func() *policy.Set
+	// Secrets are those of the machine; nil for none.
+	Secrets *secret.Table
+	// Dial makes a TCP connection to a port of the host with this name, and has
+	// checked its address.
+	Dial func(ctx context.Context, name string, port uint16) (net.Conn, error)
+	// Roots are who is believed of hosts; nil for those of this computer.
+	Roots *x509.CertPool
+	// Record takes the line of a request. It fills in number, time and machine.
+	Record func(audit.Event)
+	// HeaderTimeout bounds a handshake of TLS, and the headers of a request; 0 for
+	// the usual 20 seconds.
+	HeaderTimeout time.Duration
+}
+
+// Bounds of what a guest can make us hold.
+const (
+	headerTimeout  = 20 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 256 << 10
+	maxStreams     = 256 // requests at once on a connection of HTTP/2
+	copyBuffer     = 64 << 10
+)
+
+// Proxy intercepts the connections of one machine. Its methods may be called from several
+// goroutines.
+type Proxy struct {
+	cfg       Config
+	authority *authority
+	server    *http.Server
+	transport *http.Transport
+	proxy     *httputil.ReverseProxy
+	conns     chan net.Conn // for server
+	closed    chan struct{}
+	once      sync.Once
+	serving   sync.WaitGroup
+
+	mu       sync.Mutex
+	requests map[*exchange]struct{} // under way
+}
+
+// New returns a proxy with an authority of its own.
+func New(cfg Config) (*Proxy, error) {
+	if cfg.HeaderTimeout == 0 {
+		cfg.HeaderTimeout = headerTimeout
+	}
+	a, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		cfg: cfg, authority: a,
+		conns: make(chan net.Conn), closed: make(chan struct{}),
+		requests: make(map[*exchange]struct{}),
+	}
+	silent := log.New(io.Discard, "", 0) // all there is to say is in the record
+	p.transport = &http.Transport{
+		DialContext:           p.dial,
+		TLSClientConfig:       &tls.Config{RootCAs: cfg.Roots},
+		TLSHandshakeTimeout:   headerTimeout,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // what is compressed is between the two ends
+		MaxIdleConnsPerHost:   8,
+		IdleConnTimeout:       30 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		WriteBufferSize:       copyBuffer,
+		ReadBufferSize:        copyBuffer,
+	}
+	p.proxy = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      p.transport,
+		ModifyResponse: modifyResponse,
+		ErrorHandler:   p.failed,
+		ErrorLog:       silent,
+		BufferPool:     newBuffers(),
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	p.server = &http.Server{
+		Handler:           http.HandlerFunc(p.serveHTTP),
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: cfg.HeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withConn(ctx, c) },
+		ConnState:         p.connState,
+		ErrorLog:          silent,
+		// An answer by itself to "OPTIONS *" would be one of ours.
+		DisableGeneralOptionsHandler: true,
+	}
+	p.serving.Go(func() { p.server.Serve((*listener)(p)) })
+	return p, nil
+}
+
+// Authority returns the certificate that the guest is to trust, in PEM.
+func (p *Proxy) Authority() []byte { return p.authority.text() }
+
+// Serve takes over conn, which the guest made to port of the host name, and returns at
+// its end or that of ctx.
+func (p *Proxy) Serve(ctx context.Context, conn net.Conn, name string, port uint16) {
+	c := &clientConn{Conn: conn, proxy: p, name: name, port: port, done: make(chan struct{})}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	conn.SetReadDeadline(time.Now().Add(p.cfg.HeaderTimeout))
+	if err := c.peek(); err != nil {
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	var toServer net.Conn = c
+	if c.isTLS {
+		toServer = tls.Server(c, &tls.Config{
+			NextProtos:     []string{"h2", "http/1.1"},
+			GetCertificate: c.certificate,
+		})
+	}
+	select {
+	case p.conns <- toServer:
+		<-c.done
+	case <-p.closed:
+	case <-c.done:
+	}
+}
+
+// Close ends all connections and waits for those who serve them.
+func (p *Proxy) Close() {
+	p.once.Do(func() { close(p.closed) })
+	p.server.Close()
+	p.serving.Wait()
+	p.transport.CloseIdleConnections()
+}
+
+// Recheck ends the requests under way that the policy no longer lets pass.
+func (p *Proxy) Recheck() {
+	set := p.cfg.Policy()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := range p.requests {
+		if v := set.Request(e.conn.name, e.conn.port, e.method, e.path); !v.Allow {
+			e.cut(v.Reason)
+		}
+	}
+}
+
+func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	name, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	return p.cfg.Dial(ctx, name, uint16(port))
+}
+
+// listener gives the server its connections.
+type listener Proxy
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// buffers are for bodies that are copied.
+type buffers struct{ pool sync.Pool }
+
+func newBuffers() *buffers {
+	return &buffers{sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}}
+}
+
+func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) }
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

@@ -1,0 +1,206 @@
+package policy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+func allowlist(rules ...plan.Rule) *Set {
+	return New(plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Allow: rules})
+}
+
+func TestConnect(t *testing.T) {
+	rules := []plan.Rule{
+		{Host: "github.com"},
+		{Host: "*.golang.org"},
+		{Host: "api.example", Port: 8443},
+		{Host: "git.example", Port: 22},
+		{Host: "mirror.corp.example", Private: true},
+		{Host: "mirror.corp.example", Port: 8081, Private: true, From: "preset npm"},
+		{Host: "pinned.example", Passthrough: true},
+		{Host: "limited.example", Methods: []string{"GET"}, Port: 8080},
+		{Host: plan.HostName, Port: 11434},
+	}
+	list := allowlist(rules...)
+	public := New(plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressPublic, Allow: rules[4:]})
+	none := New(plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressNone, Allow: rules[:1]})
+	learn := New(plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Learn: true})
+	for _, test := range []struct {
+		set  *Set
+		name string
+		port uint16
+		want string // a allow, i intercept, p private, b bound; "" for denied
+	}{
+		{list, "github.com", 443, "aib"},
+		{list, "github.com", 80, "aib"},
+		{list, "github.com", 22, ""},
+		{list, "evil-github.com", 443, ""},
+		{list, "github.com.evil.example", 443, ""},
+		{list, "sub.github.com", 443, ""},
+		{list, "go.golang.org", 443, "aib"},
+		{list, "a.b.golang.org", 443, "aib"},
+		{list, "golang.org", 443, ""},
+		{list, "evilgolang.org", 443, ""},
+		{list, "api.example", 8443, "ab"},
+		{list, "api.example", 443, ""},
+		{list, "git.example", 22, "ab"},
+		{list, "mirror.corp.example", 443, "aipb"},
+		{list, "pinned.example", 443, "ab"},
+		{list, "limited.example", 8080, "aib"},
+		{list, plan.HostName, 11434, "a"},
+		{list, plan.HostName, 443, ""},
+		{list, "other.example", 443, ""},
+		{public, "other.example", 443, "a"},
+		{public, "other.example", 25, "a"},
+		{public, "mirror.corp.example", 443, "aipb"},
+		{public, "mirror.corp.example", 8081, "aipb"}, // a preset's
+		{public, "mirror.corp.example", 22, ""},       // its rules do not name the port
+		{public, plan.HostName, 22, ""},
+		{public, plan.HostName, 11434, "a"},
+		{none, "github.com", 443, "aib"},
+		{none, "other.example", 443, ""},
+		{learn, "other.example", 443, "a"},
+		{learn, plan.HostName, 443, ""},
+	} {
+		v := test.set.Connect(test.name, test.port)
+		got := ""
+		for letter, set := range map[string]bool{"a": v.Allow, "i": v.Intercept, "p": v.Private, "b": v.Bound} {
+			if set {
+				got += letter
+			}
+		}
+		if !sameLetters(got, test.want) || v.Allow == (v.Reason != "") {
+			t.Errorf("%s: Connect(%s, %d) = %q, %+v; want %q", test.set.Network().Egress, test.name, test.port, got, v, test.want)
+		}
+	}
+}
+
+func sameLetters(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, r := range a {
+		if !strings.ContainsRune(b, r) {
+			return false
+		}
+	}
+	return true
+}
+
+// A rule that denies wins over all others, also over one that comes later.
+func TestDenied(t *testing.T) {
+	n := plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressPublic, Allow: []plan.Rule{{Host: "bad.example"}}}
+	s := New(n, plan.Rule{Host: "bad.example"}, plan.Rule{Host: "*.worse.example"}, plan.Rule{Host: "half.example", Port: 22}, plan.Rule{Host: "8.8.8.8"})
+	for name, port := range map[string]uint16{"bad.example": 443, "a.worse.example": 80, "half.example": 22} {
+		if v := s.Connect(name, port); v.Allow {
+			t.Errorf("Connect(%s, %d) is allowed", name, port)
+		}
+	}
+	if v := s.Connect("half.example", 443); !v.Allow {
+		t.Errorf("Connect(half.example, 443) = %+v; want it allowed", v)
+	}
+	if v := s.Name("bad.example"); v.Allow {
+		t.Error("Name(bad.example) is allowed")
+	}
+	if v := s.Name("half.example"); !v.Allow {
+		t.Errorf("Name(half.example) = %+v; want it allowed: other ports are", v)
+	}
+	if v := s.Addr(netip.MustParseAddr("::ffff:8.8.8.8"), 443); v.Allow {
+		t.Error("Addr(8.8.8.8) is allowed")
+	}
+}
+
+func TestAddr(t *testing.T) {
+	list := allowlist(plan.Rule{Host: "10.1.2.3", Port: 22, Private: true})
+	if v := list.Addr(netip.MustParseAddr("10.1.2.3"), 22); !v.Allow || !v.Private {
+		t.Errorf("Addr(10.1.2.3, 22) = %+v; want it allowed, private", v)
+	}
+	for _, addr := range []string{"10.1.2.3", "10.1.2.4", "8.8.8.8"} {
+		if v := list.Addr(netip.MustParseAddr(addr), 443); v.Allow {
+			t.Errorf("Addr(%s, 443) is allowed", addr)
+		}
+	}
+	public := New(plan.Network{Egress: plan.EgressPublic})
+	if v := public.Addr(netip.MustParseAddr("8.8.8.8"), 443); !v.Allow || v.Private {
+		t.Errorf("public: Addr(8.8.8.8) = %+v; want it allowed, not private", v)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	list := allowlist(
+		plan.Rule{Host: "api.example", Methods: []string{"GET"}, Paths: []string{"/repos/acme/", "/user"}},
+		plan.Rule{Host: "api.example", Methods: []string{"POST"}, Paths: []string{"/graphql"}},
+		plan.Rule{Host: "all.example"},
+	)
+	for _, test := range []struct {
+		name, method, path string
+		want               bool
+	}{
+		{"api.example", "GET", "/repos/acme/x", true},
+		{"api.example", "GET", "/repos/acme/", true},
+		{"api.example", "GET", "/repos/acme", false},
+		{"api.example", "GET", "/user", true},
+		{"api.example", "GET", "/user/keys", true},
+		{"api.example", "GET", "/users", false},
+		{"api.example", "POST", "/repos/acme/x", false},
+		{"api.example", "POST", "/graphql", true},
+		{"api.example", "DELETE", "/user", false},
+		{"api.example", "get", "/user", false},
+		{"api.example", "GET", "/repos/acme/../evil", false},
+		{"api.example", "GET", "/repos/acme/%2e%2e/evil", false},
+		{"api.example", "GET", "/repos/acme/..%2fevil", false},
+		{"api.example", "GET", "/repos/acme//evil", false},
+		{"api.example", "GET", `/repos/acme/..\evil`, false},
+		{"api.example", "GET", "/repos/acme/%5c..%5cevil", false},
+		{"api.example", "GET", "/repos/acme/%252e%252e/evil", false},
+		{"api.example", "GET", "/repos/acme/..;/evil", false},
+		{"api.example", "GET", "/repos/acme/%00", false},
+		{"api.example", "GET", "/repos/%61cme/x", true},
+		{"all.example", "DELETE", "/a/../b", true}, // no rule speaks of its paths
+		{"other.example", "GET", "/", false},
+	} {
+		v := list.Request(test.name, 443, test.method, test.path)
+		if v.Allow != test.want || v.Allow == (v.Reason != "") {
+			t.Errorf("Request(%s, %s, %s) = %+v; want %v", test.name, test.method, test.path, v, test.want)
+		}
+	}
+}
+
+// A secret's hosts are intercepted, and reached also from a list without them.
+func TestSecretHosts(t *testing.T) {
+	secrets := []plan.Secret{{Name: "KEY", Hosts: []string{"api.example", "*.cloud.example"}}}
+	list := New(plan.Network{Egress: plan.EgressAllowlist, Secrets: secrets})
+	public := New(plan.Network{Egress: plan.EgressPublic, Secrets: secrets})
+	for _, s := range []*Set{list, public} {
+		for _, name := range []string{"api.example", "a.cloud.example"} {
+			if v := s.Connect(name, 443); !v.Allow || !v.Intercept {
+				t.Errorf("%s: Connect(%s, 443) = %+v; want it intercepted", s.Network().Egress, name, v)
+			}
+		}
+	}
+	if v := list.Connect("other.example", 443); v.Allow {
+		t.Error("another host is allowed")
+	}
+	if v := public.Connect("other.example", 443); v.Intercept {
+		t.Error("another host is intercepted")
+	}
+}
+
+func FuzzCleanPath(f *testing.F) {
+	for _, path := range []string{"/", "/a/b", "/a/../b", "/%2e%2e/", "/a%2fb", "/a;b"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, escaped string) {
+		path, err := CleanPath(escaped)
+		if err != nil {
+			return
+		}
+		if !strings.HasPrefix(path, "/") || strings.Contains(path, "//") || strings.Contains(path, "\\") ||
+			strings.Contains(path+"/", "/../") || strings.Contains(path+"/", "/./") {
+			t.Errorf("CleanPath(%q) = %q, which is not clean", escaped, path)
+		}
+	})
+}
