@@ -1,0 +1,374 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/dial"
+	"github.com/mayfly-vm/mayfly/internal/network/dns"
+	"github.com/mayfly-vm/mayfly/internal/network/intercept"
+	"github.com/mayfly-vm/mayfly/internal/network/policy"
+	"github.com/mayfly-vm/mayfly/internal/network/vnet"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// flow is a connection that the guest has made, or is making.
+type flow struct {
+	network *Network
+	cancel  context.CancelFunc
+	begun   time.Time
+
+	name        string // "" for an address that is no name's
+	dst         netip.AddrPort
+	intercepted bool
+	rule        string
+
+	// Guarded by Network.mu.
+	guest  net.Conn // nil until it is accepted
+	reason string   // why it was ended by us
+}
+
+// decide returns what the policy says of the flow.
+func (f *flow) decide(p *policy.Set) policy.Verdict {
+	if f.name != "" {
+		return p.Connect(f.name, f.dst.Port())
+	}
+	if dns.Range.Contains(f.dst.Addr()) {
+		return policy.Verdict{Reason: "an address that belongs to no name"}
+	}
+	return p.Addr(f.dst.Addr(), f.dst.Port())
+}
+
+// endLocked ends the flow at once, for a reason of ours.
+func (f *flow) endLocked(reason string) {
+	if f.reason != "" {
+		return
+	}
+	f.reason = reason
+	f.cancel()
+	if f.guest != nil {
+		vnet.Abort(f.guest)
+	}
+}
+
+// cutReason begins the reason of a flow that the policy has ended.
+const cutReason = "cut: "
+
+// recheck ends the flows, and the requests in them, that the policy no longer lets
+// pass.
+func (n *Network) recheck() {
+	p := n.policy.Load()
+	n.mu.Lock()
+	for f := range n.flows {
+		switch v := f.decide(p); {
+		case !v.Allow:
+			f.endLocked(cutReason + v.Reason)
+		case v.Intercept && !f.intercepted:
+			f.endLocked(cutReason + "its requests are to be seen now")
+		}
+	}
+	n.mu.Unlock()
+	if n.proxy != nil {
+		n.proxy.Recheck()
+	}
+}
+
+// tcp answers the first packet of a connection.
+func (n *Network) tcp(ctx context.Context, a *vnet.Attempt) {
+	if isQuestion(a.Dst) {
+		n.answerQuestions(ctx, a)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &flow{network: n, cancel: cancel, begun: time.Now(), dst: a.Dst}
+	f.name, _ = n.names.Pool.Name(a.Dst.Addr())
+	// In the table first, and then the policy is asked: no change of it can
+	// fall in between.
+	n.mu.Lock()
+	n.flows[f] = struct{}{}
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.flows, f)
+		n.mu.Unlock()
+	}()
+	v := f.decide(n.policy.Load())
+	f.rule = v.Rule
+	if !v.Allow {
+		a.Reject()
+		n.record(f, audit.Deny, v.Reason, nil)
+		return
+	}
+	if v.Intercept {
+		f.intercept(ctx, a)
+	} else {
+		f.pass(ctx, a, v)
+	}
+}
+
+// record writes the line of a flow. t is nil for one that carried nothing.
+func (n *Network) record(f *flow, verdict audit.Verdict, reason string, t *traffic) {
+	e := audit.Event{
+		Kind: audit.Flow, Verdict: verdict, Proto: "tcp", Name: f.name, Addr: f.dst.Addr().String(), Port: int(f.dst.Port()),
+		Millis: time.Since(f.begun).Milliseconds(), Rule: f.rule, Reason: reason,
+	}
+	if f.name != "" {
+		e.Addr = "" // only the machine's own
+	}
+	if t != nil {
+		e.Up, e.Down = t.up, t.down
+		if t.addr != "" {
+			e.Addr = t.addr
+		}
+	}
+	n.audit.Record(e)
+}
+
+// accept takes the connection, unless the flow was ended meanwhile.
+func (f *flow) accept(a *vnet.Attempt) (net.Conn, error) {
+	conn, err := a.Accept()
+	if err != nil {
+		return nil, err
+	}
+	n := f.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f.reason != "" {
+		vnet.Abort(conn)
+		return nil, errors.New(f.reason)
+	}
+	f.guest = conn
+	return conn, nil
+}
+
+// done records the flow at its end.
+func (f *flow) done(t *traffic, err error) {
+	n := f.network
+	n.mu.Lock()
+	reason := f.reason
+	n.mu.Unlock()
+	verdict := audit.Allow
+	switch {
+	case reason != "":
+		if strings.HasPrefix(reason, cutReason) {
+			verdict = audit.Cut
+		}
+	case err != nil:
+		reason = err.Error()
+		if _, ok := errors.AsType[*dial.AddressError](err); ok {
+			verdict = audit.Deny
+		} else if _, ok := errors.AsType[*nameError](err); ok {
+			verdict = audit.Deny
+		}
+	}
+	n.record(f, verdict, reason, t)
+}
+
+// intercept hands the connection to the proxy.
+func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
+	f.intercepted = true
+	conn, err := f.accept(a)
+	if err != nil {
+		f.done(nil, err)
+		return
+	}
+	t := &traffic{}
+	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t}, f.name, f.dst.Port())
+	conn.Close()
+	f.done(t.sum(), nil)
+}
+
+// pass connects to the host, accepts the connection only then, and copies.
+func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
+	host, err := f.dial(ctx, v)
+	if err != nil {
+		a.Reject()
+		f.done(nil, err)
+		return
+	}
+	defer host.Close()
+	guest, err := f.accept(a)
+	if err != nil {
+		f.done(nil, err)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { host.Close() })
+	defer stop()
+	t := &traffic{addr: remoteAddr(host)}
+	var from io.Reader = guest
+	if v.Bound && f.name != "" {
+		from = &nameCheck{conn: guest, name: f.name}
+	}
+	f.done(t, t.splice(guest, from, host))
+}
+
+func (f *flow) dial(ctx context.Context, v policy.Verdict) (net.Conn, error) {
+	d := f.network.dialer
+	switch f.name {
+	case plan.HostName:
+		return d.DialLoopback(ctx, f.dst.Port())
+	case "":
+		return d.DialAddr(ctx, f.dst, v.Private)
+	}
+	return d.Dial(ctx, f.name, f.dst.Port(), v.Private)
+}
+
+func remoteAddr(conn net.Conn) string {
+	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		return a.Addr().String()
+	}
+	return ""
+}
+
+// nameError is the error for a connection that says in TLS that it is for another
+// host than it was made to.
+type nameError struct{ said string }
+
+func (e *nameError) Error() string {
+	if e.said == "" {
+		return "TLS without a host's name"
+	}
+	return "the name in TLS is " + e.said
+}
+
+// nameCheck reads from a connection that, if it is TLS, must be for name. Other
+// protocols say for themselves whom they are for, or have nobody else to be for.
+type nameCheck struct {
+	conn    net.Conn
+	name    string
+	checked bool
+	peeked  []byte
+}
+
+func (c *nameCheck) Read(b []byte) (int, error) {
+	if !c.checked {
+		c.checked = true
+		said, isTLS, peeked, err := intercept.PeekServerName(c.conn)
+		c.peeked = peeked
+		if err != nil && len(peeked) == 0 {
+			return 0, err
+		}
+		if isTLS && said != c.name {
+			return 0, &nameError{said}
+		}
+	}
+	if len(c.peeked) > 0 {
+		n := copy(b, c.peeked)
+		c.peeked = c.peeked[n:]
+		return n, nil
+	}
+	return c.conn.Read(b)
+}
+
+// answerQuestions serves questions for names that come by TCP.
+func (n *Network) answerQuestions(ctx context.Context, a *vnet.Attempt) {
+	conn, err := a.Accept()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	conn.SetDeadline(time.Now().Add(questionTime))
+	n.names.Serve(ctx, conn)
+}
+
+// questionTime bounds a connection for questions.
+const questionTime = time.Minute
+
+// traffic is what a connection has carried.
+type traffic struct {
+	addr     string // of the host
+	mu       sync.Mutex
+	up, down int64 // bytes
+}
+
+// sum returns a copy that does not change any more.
+func (t *traffic) sum() *traffic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &traffic{addr: t.addr, up: t.up, down: t.down}
+}
+
+// buffers are for copies. One holds a packet of the machine's network.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// splice copies in both directions until both have ended, or one has failed.
+// from is what is read of guest.
+func (t *traffic) splice(guest net.Conn, from io.Reader, host net.Conn) error {
+	up := make(chan error, 1)
+	go func() {
+		n, err := copyHalf(host, from)
+		t.up = n
+		if err != nil {
+			// Nobody will get the rest.
+			host.Close()
+			vnet.Abort(guest)
+		}
+		up <- err
+	}()
+	n, err := copyHalf(guest, host)
+	t.down = n
+	if err != nil {
+		host.Close()
+		vnet.Abort(guest)
+	}
+	upErr := <-up
+	guest.Close()
+	if name, ok := errors.AsType[*nameError](upErr); ok {
+		return name
+	}
+	return nil
+}
+
+// copyHalf copies one direction and passes its end on.
+func copyHalf(dst net.Conn, src io.Reader) (int64, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	// Neither end has a better way than our buffer, though both seem to.
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buf)
+	if half, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
+		err = half.CloseWrite()
+		if errors.Is(err, net.ErrClosed) || isNotConnected(err) {
+			err = nil // it has ended both directions already
+		}
+	}
+	return n, err
+}
+
+// counted counts what a connection carries.
+type counted struct {
+	net.Conn
+	t *traffic
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.t.mu.Lock()
+	c.t.up += int64(n)
+	c.t.mu.Unlock()
+	return n, err
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.t.mu.Lock()
+	c.t.down += int64(n)
+	c.t.mu.Unlock()
+	return n, err
+}
+
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,292 @@
+// Package network plays a machine its network.
+//
+// The machine's network card is a socket to the VMM. Behind it is a TCP/IP stack
+// of its own for each machine (vnet), in which every host of the internet seems to
+// be there. What a machine really reaches is decided when it sends the first
+// packet of a connection (policy): refused connections are reset at once, others
+// are made anew from the host (dial), and where requests matter they are looked
+// into (intercept). Names have addresses that exist only in this machine (dns).
+// Everything is recorded (audit).
+//
+// A plan.Network flows in, and the values of its secrets. Nothing of the guest's
+// is trusted: not its packets, not its names, not that it waits or reads.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/dial"
+	"github.com/mayfly-vm/mayfly/internal/network/dns"
+	"github.com/mayfly-vm/mayfly/internal/network/intercept"
+	"github.com/mayfly-vm/mayfly/internal/network/link"
+	"github.com/mayfly-vm/mayfly/internal/network/policy"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
+	"github.com/mayfly-vm/mayfly/internal/network/vnet"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// MaxConns bounds the connections of a machine at once; what is more is refused.
+const MaxConns = 1024
+
+// Config is what a Network is made of.
+type Config struct {
+	Plan    plan.Network
+	Secrets []secret.Secret
+	Audit   *audit.Log
+	Log     *slog.Logger
+}
+
+// Guest connects to a port of the guest.
+type Guest func(ctx context.Context, port int) (net.Conn, error)
+
+// Network is the network of one machine. Its methods may be called from several
+// goroutines.
+type Network struct {
+	log    *slog.Logger
+	audit  *audit.Log
+	dialer *dial.Dialer
+	names  *dns.Responder
+	proxy  *intercept.Proxy
+	stack  *vnet.Stack // nil in the modes without
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	policy atomic.Pointer[policy.Set]
+	edit   sync.Mutex // held while the policy is changed
+
+	mu    sync.Mutex
+	guest Guest // nil until Publish
+	flows map[*flow]struct{}
+	ports map[plan.Port]net.Listener
+
+	lastName   string // the name that was denied last
+	lastDenied time.Time
+}
+
+// New makes the network of a machine.
+func New(cfg Config) (*Network, error) {
+	n := &Network{
+		log: cfg.Log, audit: cfg.Audit,
+		dialer: dial.New(),
+		flows:  make(map[*flow]struct{}),
+		ports:  make(map[plan.Port]net.Listener),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.policy.Store(policy.New(cfg.Plan))
+	if cfg.Plan.Mode == plan.NetworkUser {
+		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}
+		var err error
+		n.proxy, err = intercept.New(intercept.Config{
+			Policy:  n.policy.Load,
+			Secrets: secret.NewTable(cfg.Secrets),
+			Dial:    n.dialName,
+			Record:  n.audit.Record,
+		})
+		if err != nil {
+			n.cancel()
+			return nil, err
+		}
+		n.stack = vnet.New(vnet.Config{
+			TCP: n.tcp, Datagram: n.datagram, Refused: n.refused, MaxConns: MaxConns,
+		})
+	}
+	return n, nil
+}
+
+// Attach connects the socket of a VMM's network card, which it takes over.
+func (n *Network) Attach(conn net.Conn) { n.stack.Attach(conn) }
+
+// Authority returns the certificate that a guest has to trust, in PEM; nil in the
+// modes without interception.
+func (n *Network) Authority() []byte {
+	if n.proxy == nil {
+		return nil
+	}
+	return n.proxy.Authority()
+}
+
+// Close ends all connections and waits for them.
+func (n *Network) Close() {
+	n.cancel()
+	n.mu.Lock()
+	for _, l := range n.ports {
+		l.Close()
+	}
+	for f := range n.flows {
+		f.endLocked("the machine ended")
+	}
+	n.mu.Unlock()
+	if n.stack != nil {
+		n.stack.Close()
+	}
+	if n.proxy != nil {
+		n.proxy.Close()
+	}
+	n.work.Wait()
+}
+
+// Policy returns the policy that is in force.
+func (n *Network) Policy() *policy.Set { return n.policy.Load() }
+
+// Allow adds a rule, also for a host that was denied.
+func (n *Network) Allow(r plan.Rule) {
+	n.change("allow "+r.String(), func(p *plan.Network, denied *[]plan.Rule) {
+		*denied = slices.DeleteFunc(*denied, func(d plan.Rule) bool {
+			return d.Host == r.Host && (d.Port == 0 || d.Port == r.Port)
+		})
+		p.Allow = append(p.Allow, r)
+	})
+}
+
+// Deny refuses a host from now on, and takes its rules away. A rule without a port
+// stands for all ports.
+func (n *Network) Deny(r plan.Rule) {
+	n.change("deny "+r.String(), func(p *plan.Network, denied *[]plan.Rule) {
+		p.Allow = slices.DeleteFunc(p.Allow, func(a plan.Rule) bool {
+			return a.Host == r.Host && (r.Port == 0 || a.Port == r.Port)
+		})
+		*denied = append(*denied, r)
+	})
+}
+
+// SetEgress changes what may be reached without a rule: plan.EgressPublic,
+// EgressAllowlist or EgressNone.
+func (n *Network) SetEgress(egress string) {
+	n.change("egress "+egress, func(p *plan.Network, _ *[]plan.Rule) { p.Egress, p.Learn = egress, false })
+}
+
+// change puts another policy in force and ends what it no longer lets pass.
+func (n *Network) change(what string, f func(p *plan.Network, denied *[]plan.Rule)) {
+	n.edit.Lock()
+	defer n.edit.Unlock()
+	old := n.policy.Load()
+	p, denied := old.Network(), slices.Clone(old.Denied())
+	p.Allow = slices.Clone(p.Allow)
+	f(&p, &denied)
+	n.policy.Store(policy.New(p, denied...))
+	n.audit.Record(audit.Event{Kind: audit.Policy, Rule: what})
+	n.recheck()
+}
+
+// knows decides whether the machine may know a name: dns.Responder.Decide.
+func (n *Network) knows(ctx context.Context, name, question string) error {
+	deny := func(rule, reason string) error {
+		if !n.askedAgain(name) {
+			n.audit.Record(audit.Event{Kind: audit.Name, Verdict: audit.Deny, Proto: question, Name: name, Rule: rule, Reason: reason})
+		}
+		return errors.New(reason)
+	}
+	v := n.policy.Load().Name(name)
+	if !v.Allow {
+		return deny(v.Rule, v.Reason)
+	}
+	if v.Bound || name == plan.HostName {
+		// It is looked up when somebody connects, and not to find out
+		// whether it is there: a question would tell whoever serves it.
+		return nil
+	}
+	addrs, err := n.dialer.Lookup(ctx, name, v.Private)
+	switch {
+	case errors.Is(err, dial.ErrNotFound):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", dns.ErrFailed, err)
+	}
+	if err := n.dialer.Check(name, addrs, v.Private); err != nil {
+		return deny("", err.Error())
+	}
+	return nil
+}
+
+// askedAgain reports whether the name that was denied last was the same one, a moment
+// ago: programs ask for each kind of address.
+func (n *Network) askedAgain(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	again := n.lastName == name && time.Since(n.lastDenied) < time.Second
+	n.lastName, n.lastDenied = name, time.Now()
+	return again
+}
+
+// dialName connects to a name for an intercepted connection.
+func (n *Network) dialName(ctx context.Context, name string, port uint16) (net.Conn, error) {
+	v := n.policy.Load().Connect(name, port)
+	if !v.Allow {
+		return nil, fmt.Errorf("%w: %s", intercept.ErrDenied, v.Reason)
+	}
+	if name == plan.HostName {
+		return n.dialer.DialLoopback(ctx, port)
+	}
+	conn, err := n.dialer.Dial(ctx, name, port, v.Private)
+	if _, ok := errors.AsType[*dial.AddressError](err); ok {
+		err = fmt.Errorf("%w: %w", intercept.ErrDenied, err)
+	}
+	return conn, err
+}
+
+// datagram answers questions for names, whoever they are sent to, and nothing
+// else.
+func (n *Network) datagram(ctx context.Context, _, dst netip.AddrPort, payload []byte) ([]byte, bool) {
+	if isQuestion(dst) {
+		return n.names.Answer(ctx, payload), true
+	}
+	e := audit.Event{
+		Kind: audit.Flow, Verdict: audit.Deny, Proto: "udp", Addr: dst.Addr().String(), Port: int(dst.Port()),
+		Reason: "no UDP leaves a machine",
+	}
+	e.Name, _ = n.names.Pool.Name(dst.Addr())
+	n.audit.Record(e)
+	return nil, false
+}
+
+const portDNS = 53
+
+// isQuestion reports whether dst is a place to ask for names.
+func isQuestion(dst netip.AddrPort) bool {
+	return dst.Port() == portDNS && !dns.Range.Contains(dst.Addr())
+}
+
+// isNoise reports whether a packet is one of those that no program of the guest sends.
+func isNoise(r link.Refusal) bool {
+	switch r.Kind {
+	case link.KindICMPError:
+		return true // the kernel's answer for a program that ended early
+	case link.KindARP:
+		return r.Dst.Addr() == vnet.Guest // the kernel announces itself
+	case kindRARP:
+		return true
+	}
+	return false
+}
+
+// kindRARP is what QEMU sends for a guest that was restored, for switches to learn
+// where it is now: net/announce.c.
+const kindRARP = "ethertype 0x8035"
+
+// refused records packets that are never let in.
+func (n *Network) refused(r link.Refusal) {
+	if isNoise(r) {
+		return
+	}
+	e := audit.Event{Kind: audit.Packet, Verdict: audit.Deny, Proto: r.Kind, Port: int(r.Dst.Port())}
+	if r.Omitted > 0 {
+		e.Count = r.Omitted + 1
+	}
+	if r.Dst.Addr().IsValid() {
+		e.Addr = r.Dst.Addr().String()
+		e.Name, _ = n.names.Pool.Name(r.Dst.Addr())
+	}
+	n.audit.Record(e)
+}

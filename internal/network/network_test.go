@@ -1,0 +1,205 @@
+package network
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// newNetwork makes a network that ends with t, and returns the path of its record.
+func newNetwork(t *testing.T, p plan.Network) (*Network, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit")
+	log, err := audit.Open(path, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Config{Plan: p, Audit: log, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.Close()
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n, path
+}
+
+// echo is a guest whose ports below 1000 say back what they hear, with its end.
+func echo(_ context.Context, port int) (net.Conn, error) {
+	if port >= 1000 {
+		return nil, fmt.Errorf("nobody listens on port %d", port)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		io.Copy(conn, conn)
+	}()
+	return net.Dial("tcp", l.Addr().String())
+}
+
+func TestPorts(t *testing.T) {
+	n, path := newNetwork(t, plan.Network{Mode: plan.NetworkNone, Ports: []plan.Port{{Address: "127.0.0.1", GuestPort: 80}}})
+	if _, err := n.OpenPort(plan.Port{Address: "127.0.0.1", GuestPort: 80}); err == nil {
+		t.Error("a port is open before there is a guest")
+	}
+	if err := n.Publish(echo); err != nil {
+		t.Fatal(err)
+	}
+	first := n.Ports()
+	if len(first) != 1 || first[0].HostPort == 0 {
+		t.Fatalf("Ports() = %+v; want the one of the plan", first)
+	}
+	for _, half := range []bool{true, false} {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", first[0].HostPort))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "hello")
+		if half {
+			conn.(*net.TCPConn).CloseWrite()
+			if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
+				t.Errorf("the port answers %q, %v; want what it was told, and its end", got, err)
+			}
+		}
+		conn.Close()
+	}
+	_, err := n.OpenPort(first[0])
+	if err == nil || hint.Of(err) == "" || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("a port that is taken: %v, %q; want that, and a hint", err, hint.Of(err))
+	}
+	closed, err := n.OpenPort(plan.Port{Address: "127.0.0.1", GuestPort: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody listens in the guest: it looks as if nobody did here.
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", closed.HostPort))
+	if err == nil {
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a port on which nobody listens: %v; want the end", err)
+		}
+		conn.Close()
+	}
+	if err := n.ClosePort(closed.HostPort); err != nil {
+		t.Error(err)
+	}
+	if err := n.ClosePort(closed.HostPort); err == nil {
+		t.Error("a port can be closed twice")
+	}
+	var opened int
+	if err := audit.Read(path, func(e audit.Event) error {
+		if e.Kind == audit.Port {
+			opened++
+		}
+		return nil
+	}); err != nil || opened != 3 {
+		t.Errorf("%d lines about ports, %v; want 3", opened, err)
+	}
+}
+
+// What the owner of a machine says last holds.
+func TestChanges(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Allow: []plan.Rule{{Host: "a.example"}}})
+	allowed := func(name string) bool { return n.Policy().Connect(name, 443).Allow }
+	if !allowed("a.example") || allowed("b.example") {
+		t.Fatal("the plan's policy is not in force")
+	}
+	n.Allow(plan.Rule{Host: "b.example"})
+	n.Deny(plan.Rule{Host: "a.example"})
+	if allowed("a.example") || !allowed("b.example") {
+		t.Error("after allow b and deny a the old policy holds")
+	}
+	n.Allow(plan.Rule{Host: "a.example"})
+	if !allowed("a.example") {
+		t.Error("what was denied cannot be allowed again")
+	}
+	n.SetEgress(plan.EgressPublic)
+	n.Deny(plan.Rule{Host: "c.example"})
+	if !allowed("d.example") || allowed("c.example") {
+		t.Error("egress public, with one host denied, is something else")
+	}
+	n.SetEgress(plan.EgressNone)
+	if allowed("d.example") || !allowed("a.example") {
+		t.Error("egress none leaves more, or less, than the rules")
+	}
+}
+
+// A name is answered only if the machine may know it, and is then not looked up.
+func TestKnows(t *testing.T) {
+	n, path := newNetwork(t, plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Allow: []plan.Rule{{Host: "a.example"}}})
+	if err := n.knows(t.Context(), "a.example", "A"); err != nil {
+		t.Error(err)
+	}
+	for _, question := range []string{"A", "AAAA", "TXT"} {
+		if err := n.knows(t.Context(), "b.example", question); err == nil {
+			t.Error("a name without a rule is known")
+		}
+	}
+	if err := n.knows(t.Context(), plan.HostName, "A"); err == nil {
+		t.Error("the host's name is known without a rule")
+	}
+	var names []string
+	if err := audit.Read(path, func(e audit.Event) error {
+		names = append(names, e.Name)
+		return nil
+	}); err != nil || strings.Join(names, " ") != "b.example "+plan.HostName {
+		t.Errorf("recorded: %q, %v; want each name once", names, err)
+	}
+}
+
+// A connection that is not intercepted is still for one host, if it is TLS.
+func TestNameCheck(t *testing.T) {
+	for what, test := range map[string]struct {
+		send func(net.Conn)
+		want string // of the error, "" for none
+	}{
+		"its name": {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "a.example"}).Handshake() }, ""},
+		"another":  {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "b.example"}).Handshake() }, "the name in TLS is b.example"},
+		"none":     {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "192.0.2.1"}).Handshake() }, "TLS without a host's name"},
+		"no TLS":   {func(c net.Conn) { io.WriteString(c, "SSH-2.0-client\r\n") }, ""},
+	} {
+		ours, theirs := net.Pipe()
+		deadline := time.Now().Add(10 * time.Second)
+		ours.SetDeadline(deadline)
+		theirs.SetDeadline(deadline)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			test.send(theirs)
+		}()
+		buf := make([]byte, 64<<10)
+		got, err := (&nameCheck{conn: ours, name: "a.example"}).Read(buf)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != test.want || err == nil && got == 0 {
+			t.Errorf("%s: %d bytes, %q; want %q", what, got, text, test.want)
+		}
+		ours.Close()
+		<-done
+	}
+}
