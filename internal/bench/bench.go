@@ -57,6 +57,7 @@ func parts() []part {
 	return []part{
 		{"s", "start to exit", true, (*bench).measureStart},
 		{"t", "templates", true, (*bench).measureTemplate},
+		{"n", "the network", true, (*bench).measureNetwork},
 		{"m", "a running machine", true, (*bench).measureMachine},
 		{"e", "the EROFS writer", false, (*bench).measureErofs},
 		{"w", "packing a workspace", false, (*bench).measurePack},
@@ -79,7 +80,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&b.output, "o", "bench.json", "the `file` to write")
 	f.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	f.DurationVar(&b.wait, "wait", 3*time.Minute, "wait at most so long for other programs to rest")
-	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, t templates, m machine")
+	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, t templates, n network, m machine")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

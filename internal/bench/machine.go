@@ -41,7 +41,7 @@ func (b *bench) startMachine(ctx context.Context, machines state.Store, p plan.P
 		lock.Release()
 		return nil, t, errors.Join(err, m.Remove())
 	}
-	owner, err := supervisor.Spawn(b.mayfly, m, lock)
+	owner, err := supervisor.Spawn(b.mayfly, m, lock, nil)
 	if err != nil {
 		return nil, t, errors.Join(err, m.Remove())
 	}

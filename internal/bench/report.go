@@ -64,6 +64,27 @@ func (r Row) ratioAtMost(limit float64) Row {
 	return r
 }
 
+// ratioAtLeast sets the least that the row's ratio may be.
+func (r Row) ratioAtLeast(limit float64) Row {
+	met := *r.Ratio >= limit
+	r.Target, r.Met = fmt.Sprintf("ratio ≥ %g", limit), &met
+	return r
+}
+
+// differenceAtMost sets the bound on what ours is more than the baseline.
+func (r Row) differenceAtMost(limit float64) Row {
+	met := r.Ours-*r.Baseline <= limit
+	r.Target, r.Met = fmt.Sprintf("≤ %g %s more", limit, r.Unit), &met
+	return r
+}
+
+// atLeast sets the least that ours may be.
+func (r Row) atLeast(limit float64) Row {
+	met := r.Ours >= limit
+	r.Target, r.Met = fmt.Sprintf("≥ %g %s", limit, r.Unit), &met
+	return r
+}
+
 func (b *bench) add(r Row) { b.rows = append(b.rows, r) }
 
 func median(v []float64) float64 {

@@ -125,18 +125,18 @@ changed comes back only when you say so. Then it is thrown away.`,
 	)
 	for _, c := range []*cobra.Command{
 		a.runCommand(), a.execCommand(), a.shellCommand(), a.diffCommand(), a.applyCommand(),
-		a.lsCommand(), a.logsCommand(), a.rmCommand(),
+		a.lsCommand(), a.logsCommand(), a.rmCommand(), a.policyCommand(), a.auditCommand(), a.portCommand(),
 	} {
 		c.GroupID = "machines"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.imageCommand(), a.gcCommand(), a.doctorCommand(), a.versionCommand()} {
+	for _, c := range []*cobra.Command{a.imageCommand(), a.gcCommand(), a.netCommand(), a.doctorCommand(), a.versionCommand()} {
 		c.GroupID = "host"
 		root.AddCommand(c)
 	}
 	root.SetHelpCommandGroupID("host")
 	root.SetCompletionCommandGroupID("host")
-	root.AddCommand(a.superviseCommand(), a.manCommand())
+	root.AddCommand(a.superviseCommand(), a.attackCommand(), a.manCommand())
 	return root
 }
 

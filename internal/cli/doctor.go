@@ -12,6 +12,7 @@ import (
 
 func (a *app) doctorCommand() *cobra.Command {
 	var refresh, fix bool
+	var target string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this computer can do, and how to close each gap",
@@ -22,9 +23,17 @@ whether it works, and remembers the answer for this kernel, QEMU and CPU.
 
 With --fix, a QEMU that is good enough is fetched where the distribution's is
 not, into your own data directory and without root. The exit code is 1 while
-something that machines need is missing.`,
+something that machines need is missing.
+
+With --attack, a running machine tries in some forty ways to reach what it must
+not: this computer, its network, other hosts than those that are allowed. Each
+has to be refused, and to be in the record. What the machine itself says of it
+can be believed only if nobody hostile works in it yet.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if target != "" {
+				return a.attack(target)
+			}
 			return a.doctor(cmd.Context(), refresh, fix)
 		},
 	}
@@ -32,6 +41,7 @@ something that machines need is missing.`,
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.BoolVar(&refresh, "refresh", false, "test KVM again")
 	f.BoolVar(&fix, "fix", false, "fetch a QEMU that is good enough, if needed")
+	f.StringVar(&target, "attack", "", "try to get out of the running `machine`'s network")
 	return cmd
 }
 

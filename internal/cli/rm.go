@@ -72,9 +72,9 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what crashed or killed processes left behind",
 		Long: `Remove what crashed or killed processes left behind: dead machines, temporary
-files of interrupted applies and builds, and parts of images that no image has
-any more. Running machines and images are not touched; mayfly image rm removes
-an image.`,
+files of interrupted applies and builds, parts of images that no image has any
+more, and records of networks that are older than 30 days. Running machines and
+images are not touched; mayfly image rm removes an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			machines, err := a.machines()
@@ -85,7 +85,11 @@ an image.`,
 			for _, name := range removed {
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}
-			return errors.Join(err, a.prune(cmd.Context(), false))
+			records, recordErr := machines.CollectAudits(time.Now())
+			for _, name := range records {
+				fmt.Fprintln(a.Out, "removed the record of machine "+name)
+			}
+			return errors.Join(err, recordErr, a.prune(cmd.Context(), false))
 		},
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -30,6 +31,7 @@ type runOptions struct {
 	discard bool
 	keep    bool
 	explain bool
+	learn   string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -58,6 +60,8 @@ it was not found.`,
 				return usageError{errors.New("--apply and --discard exclude each other")}
 			case o.discard && o.keep:
 				return usageError{errors.New("--discard and --keep exclude each other")}
+			case o.learn != "" && o.egress != "":
+				return usageError{errors.New("--learn lets everything public pass: it and --egress exclude each other")}
 			}
 			return a.run(cmd.Context(), &o, args, cmd.Flags().Changed)
 		},
@@ -71,6 +75,7 @@ it was not found.`,
 	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running when the command has ended")
+	f.StringVar(&o.learn, "learn", "", "let everything public pass, and write what the command reached to `file` as a list of allowed hosts")
 	f.BoolVar(&o.explain, "explain", false, "say at the end how the machine was started and why, and how long each phase took")
 	return cmd
 }
@@ -92,6 +97,15 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	}
 	if o.dryRun {
 		return a.printPlan(p, store)
+	}
+	if o.learn != "" {
+		if err := checkLearn(o.learn); err != nil {
+			return err
+		}
+	}
+	secrets, err := a.secrets(ctx, p)
+	if err != nil {
+		return err
 	}
 	a.debug("accelerator %s: %s", p.Machine.Accelerator, p.Machine.Reason)
 	for _, note := range p.Notes {
@@ -119,7 +133,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		a.note("agent %s", agent)
 	}
 	why.phase("start the supervisor")
-	owner, err := a.start(machines, p, img)
+	owner, err := a.start(machines, p, img, secrets)
 	if err != nil {
 		return err
 	}
@@ -144,8 +158,9 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		}
 		return err
 	}
+	learnErr := a.reportNetwork(owner.Machine, p, o.learn)
 	why.phase("list and apply the changes")
-	err = a.finish(ctx, o, owner, p)
+	err = errors.Join(learnErr, a.finish(ctx, o, owner, p))
 	if code == 0 {
 		return a.interrupted(err)
 	}
@@ -177,6 +192,9 @@ func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed fu
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	if !cfg.Network.None() && len(cfg.Network.Presets) > 0 {
+		facts.Mirrors = host.ResolveMirrors(ctx, host.Options{Dirs: facts.Dirs, Getenv: a.getenv, Fresh: a.fresh}, facts, cfg.Network.Presets)
+	}
 	in := plan.Input{Name: o.name}
 	if in.Name == "" {
 		in.Name = newName()
@@ -193,6 +211,7 @@ func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed fu
 			return plan.Plan{}, usageError{hint.Wrap(err, "cd to a project's directory, or --workspace DIR")}
 		}
 	}
+	in.Learn = o.learn != ""
 	p, err := plan.New(cfg, facts, in)
 	if err != nil {
 		return p, usageError{err}
@@ -201,7 +220,7 @@ func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed fu
 }
 
 // start makes the machine and its supervisor.
-func (a *app) start(machines state.Store, p plan.Plan, img image.Image) (*supervisor.Owner, error) {
+func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value) (*supervisor.Owner, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -214,7 +233,7 @@ func (a *app) start(machines state.Store, p plan.Plan, img image.Image) (*superv
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}
-	owner, err := supervisor.Spawn(exe, m, lock)
+	owner, err := supervisor.Spawn(exe, m, lock, secrets)
 	if err != nil {
 		return nil, errors.Join(err, m.Remove())
 	}

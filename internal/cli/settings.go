@@ -42,6 +42,13 @@ type settings struct {
 	allowOldQEMU bool
 	cold         bool
 
+	network string
+	egress  string
+	allow   []string
+	presets []string
+	publish []string
+	secrets []string
+
 	env []string
 }
 
@@ -60,6 +67,12 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.bootTimeout, "boot-timeout", "", "the guest must answer within this `time`, such as 90s")
 	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "start even a QEMU that is known to corrupt its guests")
 	f.BoolVar(&s.cold, "cold", false, "boot the machine, even if it could begin from a template")
+	f.StringVar(&s.network, "network", "", "`mode` of the network: user, none or bridge")
+	f.StringVar(&s.egress, "egress", "", "what the machine may reach without a rule: `public`, allowlist or none")
+	f.StringArrayVar(&s.allow, "allow", nil, "let the machine reach a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
+	f.StringSliceVar(&s.presets, "preset", nil, "let the machine reach what a `preset` names: apt, npm, go, pypi, crates, github, claude, … (repeatable)")
+	f.StringArrayVar(&s.publish, "publish", nil, "publish a port of the machine: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
+	f.StringArrayVar(&s.secrets, "secret", nil, "lend your variable to requests to these hosts: `NAME=HOST[,HOST…]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }
 
@@ -80,6 +93,21 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 	add("boot-timeout", "machine.boot_timeout", s.bootTimeout)
 	add("allow-old-qemu", "machine.allow_old_qemu", s.allowOldQEMU)
 	add("cold", "machine.cold", s.cold)
+	add("network", "network.mode", s.network)
+	add("egress", "network.egress", s.egress)
+	add("allow", "network.allow", s.allow)
+	add("preset", "network.presets", s.presets)
+	add("publish", "network.ports", s.publish)
+	for _, kv := range s.secrets {
+		name, hosts, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, usageError{hint.Errorf("--secret "+name+"=api.example.org", "--secret %s: to which hosts may it go?", name)}
+		}
+		from := "--secret " + name
+		out = append(out,
+			config.Setting{From: from, Key: "secrets." + name + ".from", Value: "env:" + name},
+			config.Setting{From: from, Key: "secrets." + name + ".hosts", Value: strings.Split(hosts, ",")})
+	}
 	if s.workspace != "" {
 		path, err := filepath.Abs(s.workspace)
 		if err != nil {

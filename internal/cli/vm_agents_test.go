@@ -8,13 +8,13 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
-// The agents' own programs run in a machine. None of them reaches its service
-// from there; how far they come without tells enough.
+// The agents' own programs run in a machine. It has no network, since no test is to
+// call their services; how far they come without tells enough.
 func TestAgents(t *testing.T) {
 	vmtest.Lock(t)
 	h := vmtest.New(t)
 	// The command alone chooses the profile.
-	r := h.Run(0, "run", "--keep", "--name", "agents", "--profile", "codex,opencode", "--", "claude", "--version")
+	r := h.Run(0, "run", "--keep", "--name", "agents", "--network", "none", "--profile", "codex,opencode", "--", "claude", "--version")
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(r.Stdout) {
 		t.Errorf("claude --version = %q", r.Stdout)
 	}

@@ -257,7 +257,7 @@ func startPlan(t *testing.T, h *vmtest.Host, p plan.Plan) (*supervisor.Owner, *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner, err := supervisor.Spawn(program, m, lock)
+	owner, err := supervisor.Spawn(program, m, lock, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

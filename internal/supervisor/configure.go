@@ -21,6 +21,9 @@ import (
 func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string, err error) {
 	each := warmTimeout(s.plan.Machine)
 	req := &wire.Prepare{Scratch: machine.Serial(plan.SlotScratch), Warm: warm, WarmSeconds: int(each / time.Second)}
+	if s.plan.Network.Mode == plan.NetworkUser {
+		req.Network = userNetwork()
+	}
 	for i := range s.image.Layers {
 		req.Layers = append(req.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
@@ -42,6 +45,8 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 // configure makes the prepared guest this machine.
 func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error {
 	req := newConfigure(s.plan)
+	req.Network = s.setUp()
+	req.Env = append(req.Env, networkEnv(req.Network, s.secrets)...)
 	req.Time = time.Now().UnixNano()
 	err := s.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Configure(stream, req)

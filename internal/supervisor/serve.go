@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,21 +12,27 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/network"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // What a connection to a supervisor is for.
 const (
-	opGuest = "guest" // becomes a stream to the guest's agent
-	opStop  = "stop"  // ends the machine, the polite way first
+	opGuest   = "guest"   // becomes a stream to the guest's agent
+	opStop    = "stop"    // ends the machine, the polite way first
+	opNetwork = "network" // changes the machine's network, and tells its state
 )
 
 type request struct {
-	Op string `json:"op"`
+	Op     string         `json:"op"`
+	Change *NetworkChange `json:"change,omitempty"`
 }
 
 type response struct {
-	Error string `json:"error,omitempty"`
+	Error   string        `json:"error,omitempty"`
+	Hint    string        `json:"hint,omitempty"`
+	Network *NetworkState `json:"network,omitempty"`
 }
 
 // listen makes the machine's socket. The directory's descriptor stands in for
@@ -50,36 +55,41 @@ func socketPath(dir *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), state.SocketFile)
 }
 
-func dial(m state.Machine, op string) (net.Conn, error) {
+func dial(m state.Machine, req request) (net.Conn, response, error) {
 	dir, err := os.Open(m.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("reach machine %s: %w", m.Name, err)
+		return nil, response{}, fmt.Errorf("reach machine %s: %w", m.Name, err)
 	}
 	defer dir.Close()
 	conn, err := net.Dial("unix", socketPath(dir))
 	if err != nil {
-		return nil, hint.Errorf("mayfly ls", "reach machine %s: it does not run", m.Name)
+		return nil, response{}, hint.Errorf("mayfly ls", "reach machine %s: it does not run", m.Name)
 	}
 	var answer response
-	if err = wire.WriteMessage(conn, request{op}); err == nil {
+	if err = wire.WriteMessage(conn, req); err == nil {
 		err = wire.ReadMessage(conn, &answer)
 	}
-	if err == nil && answer.Error != "" {
-		err = errors.New(answer.Error)
+	if err != nil {
+		err = fmt.Errorf("reach machine %s: %w", m.Name, err)
+	} else if answer.Error != "" {
+		err = hint.Errorf(answer.Hint, "machine %s: %s", m.Name, answer.Error)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("reach machine %s: %w", m.Name, err)
+		return nil, answer, err
 	}
-	return conn, nil
+	return conn, answer, nil
 }
 
 // OpenGuest returns a stream to the agent in the running machine m.
-func OpenGuest(m state.Machine) (net.Conn, error) { return dial(m, opGuest) }
+func OpenGuest(m state.Machine) (net.Conn, error) {
+	conn, _, err := dial(m, request{Op: opGuest})
+	return conn, err
+}
 
 // Stop ends the running machine m and waits until it has.
 func Stop(m state.Machine) error {
-	conn, err := dial(m, opStop)
+	conn, _, err := dial(m, request{Op: opStop})
 	if err != nil {
 		return err
 	}
@@ -97,9 +107,11 @@ func Stop(m state.Machine) error {
 
 // server answers connections until its listener is closed.
 type server struct {
-	guest func() (net.Conn, error)
-	stop  func()
-	wg    sync.WaitGroup
+	guest   func() (net.Conn, error)
+	stop    func()
+	network *network.Network
+	audit   *audit.Log
+	wg      sync.WaitGroup
 }
 
 func (s *server) serve(l *net.UnixListener) {
@@ -127,20 +139,22 @@ func (s *server) answer(conn *net.UnixConn) {
 	case opGuest:
 		stream, err := s.guest()
 		if err != nil {
-			wire.WriteMessage(conn, response{err.Error()})
+			wire.WriteMessage(conn, response{Error: err.Error()})
 			return
 		}
 		if wire.WriteMessage(conn, response{}) == nil {
 			join(conn, stream)
 		}
 		stream.Close()
+	case opNetwork:
+		wire.WriteMessage(conn, s.changeNetwork(req.Change))
 	case opStop:
 		wire.WriteMessage(conn, response{})
 		s.stop()
 		// Held open until the process ends.
 		io.Copy(io.Discard, conn)
 	default:
-		wire.WriteMessage(conn, response{fmt.Sprintf("unknown request %q", req.Op)})
+		wire.WriteMessage(conn, response{Error: fmt.Sprintf("unknown request %q", req.Op)})
 	}
 }
 

@@ -125,7 +125,7 @@ func TestGuestRefuses(t *testing.T) {
 	if _, err := OpenGuest(m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
 		t.Errorf("OpenGuest() = %v; want the supervisor's error", err)
 	}
-	if _, err := dial(m, "no-such-op"); err == nil || !strings.Contains(err.Error(), "unknown request") {
+	if _, _, err := dial(m, request{Op: "no-such-op"}); err == nil || !strings.Contains(err.Error(), "unknown request") {
 		t.Errorf("dial() = %v; want an unknown request", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -24,14 +25,15 @@ const Command = "supervise"
 
 // The descriptors that a supervisor is started with.
 const (
-	fdLock   = 3 // the machine's lock, held
-	fdEvents = 4 // pipe, written: Events
-	fdOwner  = 5 // pipe, read: its end ends the machine, unless "k" came before
+	fdLock    = 3 // the machine's lock, held
+	fdEvents  = 4 // pipe, written: Events
+	fdOwner   = 5 // pipe, read: its end ends the machine, unless "k" came before
+	fdSecrets = 6 // pipe, read: the values of secrets, as JSON
 )
 
 // Spawned reports whether this process was started by Spawn.
 func Spawned() bool {
-	for fd, kind := range map[int]uint32{fdLock: unix.S_IFREG, fdEvents: unix.S_IFIFO, fdOwner: unix.S_IFIFO} {
+	for fd, kind := range map[int]uint32{fdLock: unix.S_IFREG, fdEvents: unix.S_IFIFO, fdOwner: unix.S_IFIFO, fdSecrets: unix.S_IFIFO} {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != kind {
 			return false
@@ -56,9 +58,16 @@ type Owner struct {
 }
 
 // Spawn starts the supervisor of m, which takes lock over, as a process of its
-// own: exe with the arguments Command and the machine's directory.
-func Spawn(exe string, m state.Machine, lock *state.Lock) (*Owner, error) {
+// own: exe with the arguments Command and the machine's directory. secrets are the
+// values of those in the machine's plan, by their names. They go through a pipe:
+// arguments, variables and files can be read by others.
+func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]secret.Value) (*Owner, error) {
 	defer lock.Release()
+	secretsR, err := secretsPipe(secrets)
+	if err != nil {
+		return nil, fmt.Errorf("start the supervisor: %w", err)
+	}
+	defer secretsR.Close()
 	eventsR, eventsW, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
@@ -84,7 +93,7 @@ func Spawn(exe string, m state.Machine, lock *state.Lock) (*Owner, error) {
 		}
 		cmd.Dir = "/"
 		cmd.Stdout, cmd.Stderr = log, log
-		cmd.ExtraFiles = []*os.File{lock.File(), eventsW, ownerR}
+		cmd.ExtraFiles = []*os.File{lock.File(), eventsW, ownerR, secretsR}
 		// Away from the terminal: its signals are for the command line.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err = cmd.Start(); err == nil {

@@ -41,6 +41,9 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err := s.makeDisks(); err != nil {
 		return err
 	}
+	if err := s.makeNetwork(); err != nil {
+		return err
+	}
 	// A workspace that cannot be packed ends the start, and a start that ends
 	// ends the packing.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -109,7 +112,7 @@ func (s *supervisor) bringUp(ctx context.Context, packed func() error) error {
 // byBooting boots the machine.
 func (s *supervisor) byBooting(ctx context.Context, packed func() error) error {
 	timeout := bootTimeout(s.plan.Machine)
-	if err := s.startVMM(NewSpec(s.machine, s.plan, s.image)); err != nil {
+	if err := s.startMachine(NewSpec(s.machine, s.plan, s.image)); err != nil {
 		return err
 	}
 	return s.whileAlive(ctx, func(ctx context.Context) error {
@@ -131,7 +134,10 @@ func (s *supervisor) finish(ctx context.Context, timeout time.Duration, packed f
 		return err
 	}
 	s.events.phase(PhaseConfigure)
-	return s.configure(ctx, timeout)
+	if err := s.configure(ctx, timeout); err != nil {
+		return err
+	}
+	return s.publish()
 }
 
 // whileAlive runs f with a context that ends when the VMM does, and explains
@@ -189,7 +195,7 @@ func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
 
 // baseSpec is what all machines of an image and a shape have in common.
 func baseSpec(p plan.Plan, img image.Image) machine.Spec {
-	spec := machine.Spec{Machine: p.Machine, Kernel: img.Kernel.Path, Initramfs: img.Initramfs}
+	spec := machine.Spec{Machine: p.Machine, Kernel: img.Kernel.Path, Initramfs: img.Initramfs, Card: networkCard(p.Network)}
 	for i, layer := range img.Layers {
 		spec.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: layer.Path}
 	}

@@ -25,6 +25,10 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/network"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/bridge"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -55,6 +59,12 @@ type supervisor struct {
 	vmm     *machine.Process
 	monitor *qemu.Monitor // nil until it is needed
 	session guestSession
+
+	secrets []secret.Secret
+	audit   *audit.Log
+	network *network.Network
+	bridge  bridge.Config // of a machine on the host's bridge, as its tap
+	tap     *os.File
 
 	how Start
 
@@ -101,7 +111,7 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 		stop:    make(chan struct{}),
 	}
 	go s.watchOwner(os.NewFile(fdOwner, "owner"))
-	err = s.run(ctx)
+	err = s.run(ctx, os.NewFile(fdSecrets, "secrets"))
 	if err != nil {
 		s.log.Error("machine ended", "err", err)
 	}
@@ -123,13 +133,16 @@ func (s *supervisor) requestStop() { s.stopped.Do(func() { close(s.stop) }) }
 
 // run starts the machine and returns at its end, which is no error when it was
 // asked for.
-func (s *supervisor) run(ctx context.Context) error {
+func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 	var err error
 	if s.plan, err = s.machine.Plan(); err != nil {
 		return err
 	}
 	if err := state.ReadJSON(s.machine.File(state.ImageFile), &s.image); err != nil {
 		return fmt.Errorf("read the resolved image: %w", err)
+	}
+	if s.secrets, err = readSecrets(secrets, s.plan.Network.Secrets); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -154,7 +167,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		return err
 	}
 	defer l.Close()
-	srv := &server{guest: s.session.Open, stop: s.requestStop}
+	srv := &server{guest: s.session.Open, stop: s.requestStop, network: s.network, audit: s.audit}
 	go srv.serve(l)
 	if err := s.writeStatus(state.Running); err != nil {
 		return err

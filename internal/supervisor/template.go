@@ -44,7 +44,11 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 	spec := baseSpec(s.plan, s.image)
 	spec.Memory = machine.SharedMemory{Path: template.MemoryName}
 	warm := append([]string{baseWarm}, tp.Prewarm...)
-	id, err := template.Identify(s.plan.Machine, s.image, warm, qemu.Command(spec))
+	network := ""
+	if s.plan.Network.Mode == plan.NetworkUser {
+		network = fmt.Sprintf("%+v", *userNetwork())
+	}
+	id, err := template.Identify(s.plan.Machine, s.image, warm, network, qemu.Command(spec))
 	if err != nil {
 		s.how.Reason = err.Error()
 		s.log.Warn("no template", "err", err)
@@ -172,7 +176,7 @@ func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, mem
 	spec := NewSpec(s.machine, s.plan, s.image)
 	spec.Incoming = true
 	spec.Memory = memory
-	if err := s.startVMM(spec); err != nil {
+	if err := s.startMachine(spec); err != nil {
 		return &restoreError{err}
 	}
 	err := s.whileAlive(ctx, func(ctx context.Context) error {

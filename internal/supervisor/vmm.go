@@ -50,7 +50,7 @@ func (s *supervisor) startVMM(spec machine.Spec) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("open our own /proc: %w", err)
 	}
-	vmm, err := machine.Start(command, w, nil)
+	vmm, err := machine.Start(command, w, map[string]*os.File{machine.Tap: s.tap})
 	w.Close()
 	if err != nil {
 		return err

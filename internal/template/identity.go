@@ -26,6 +26,7 @@ type Identity struct {
 	Initramfs string   `json:"initramfs"` // path, which holds a hash of the guest's program
 	Layers    []string `json:"layers"`    // SHA-256 of their EROFS bytes, the top one first
 	Warm      []string `json:"warm,omitempty"`
+	Network   string   `json:"network,omitempty"` // how the guest's card is set up; empty for not
 	HostCPU   string   `json:"host_cpu"`
 	MemoryMiB int      `json:"memory_mib"`
 	VMM       Program  `json:"vmm"`
@@ -44,10 +45,11 @@ type Program struct {
 // MemoryName stands for the path of the memory in an Identity's command.
 const MemoryName = "MEMORY"
 
-// Identify returns the identity of a machine of m and img. command is the
+// Identify returns the identity of a machine of m and img. warm are the warming
+// commands, network is how the guest's card is set up before the save. command is the
 // command line of a VMM that boots it, its memory in the file MemoryName and with
 // no files in its slots but the layers.
-func Identify(m plan.Machine, img image.Image, warm []string, command machine.Command) (Identity, error) {
+func Identify(m plan.Machine, img image.Image, warm []string, network string, command machine.Command) (Identity, error) {
 	vmm, err := os.Stat(command.Path)
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify the template: %w", err)
@@ -58,6 +60,7 @@ func Identify(m plan.Machine, img image.Image, warm []string, command machine.Co
 		Kernel:    img.Kernel.ID,
 		Initramfs: img.Initramfs,
 		Warm:      warm,
+		Network:   network,
 		HostCPU:   m.HostCPU,
 		MemoryMiB: m.MemoryMiB,
 		VMM:       Program{command.Path, m.QEMU.Build, vmm.Size(), vmm.ModTime().UnixNano()},

@@ -30,7 +30,7 @@ func identity(t testing.TB, name string) Identity {
 	}
 	m := plan.Machine{MemoryMiB: memoryMiB, HostCPU: "cpu", QEMU: plan.QEMU{Build: "10.0.2"}}
 	img := image.Image{Key: name, Initramfs: "/boot/initramfs", Layers: []image.Layer{{SHA256: "d1"}, {SHA256: "d2"}}}
-	id, err := Identify(m, img, []string{"true"}, machine.Command{Path: exe, Args: []string{"-m", "40M"}})
+	id, err := Identify(m, img, []string{"true"}, "", machine.Command{Path: exe, Args: []string{"-m", "40M"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +376,7 @@ func TestIdentity(t *testing.T) {
 	if err := a.equal(b); err == nil || !strings.Contains(err.Error(), "image") {
 		t.Errorf("equal() = %v; want what differs", err)
 	}
-	if _, err := Identify(plan.Machine{}, image.Image{}, nil, machine.Command{Path: "/nonexistent"}); err == nil {
+	if _, err := Identify(plan.Machine{}, image.Image{}, nil, "", machine.Command{Path: "/nonexistent"}); err == nil {
 		t.Error("Identify() without a VMM = nil; want an error")
 	}
 }

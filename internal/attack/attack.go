@@ -1,0 +1,120 @@
+// Package attack tries, from inside a machine, to reach what the machine must not
+// reach.
+//
+// It runs in the guest, as root: mayfly doctor --attack copies the program there, and
+// so do the tests. A Target flows in, what there is to aim at, and one Result for
+// each attempt flows out. An attempt that gets through does no harm and sends nothing
+// that means anything to anybody. What the host recorded of it, the host compares.
+package attack
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Target is what there is to aim at.
+type Target struct {
+	// Egress is the policy in force, as in plan.Network: where all that is
+	// public may be reached, reaching it is no attack.
+	Egress string `json:"egress"`
+	// Allowed is a host that may be reached on port 443, whose requests are
+	// intercepted; empty for none.
+	Allowed string `json:"allowed,omitempty"`
+	// Public is an address that is public and no allowed host's by itself.
+	Public string `json:"public"`
+	// Inside are addresses, with ports, that are the host's or behind it.
+	Inside []string `json:"inside"`
+	// Names are names that lead to such addresses, or that do not exist.
+	Names []string `json:"names"`
+	// Placeholder stands for a secret that may not go to Allowed.
+	Placeholder string `json:"-"`
+}
+
+// Result is how one attempt ended.
+type Result struct {
+	Name    string        `json:"name"`
+	Refused bool          `json:"refused"`
+	Skipped bool          `json:"skipped,omitempty"` // there was nothing to aim at
+	How     string        `json:"how"`               // in a few words
+	Took    time.Duration `json:"took"`              // ns
+	// Trace is a text that the host's record must have a refused line with;
+	// empty where nothing of it reaches the host.
+	Trace string `json:"trace,omitempty"`
+}
+
+// attempt is one way to get out. It reports how it ended: refused, or with an error
+// that is not nil.
+type attempt struct {
+	name  string
+	needs need
+	try   func(ctx context.Context, t Target) (refused bool, how string)
+	// trace is that of Result.
+	trace func(t Target) string
+}
+
+// need is what an attempt cannot do without.
+type need int
+
+const (
+	nothing   need = 0
+	allowlist need = 1 << iota // a policy under which public hosts are not reached
+	allowed                    // Target.Allowed
+	secretOf                   // Target.Placeholder
+)
+
+func (n need) missing(t Target) string {
+	switch {
+	case n&allowlist != 0 && t.Egress == "public":
+		return "all that is public may be reached"
+	case n&(allowed|secretOf) != 0 && t.Allowed == "":
+		return "no host is allowed that could be aimed at"
+	case n&secretOf != 0 && t.Placeholder == "":
+		return "the machine has no secret"
+	}
+	return ""
+}
+
+// timeout bounds one attempt. One that takes as long was not refused at once.
+const timeout = 45 * time.Second
+
+// Run makes all attempts, one after the other, and reports each.
+func Run(ctx context.Context, t Target, report func(Result)) error {
+	for _, a := range all(t) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r := Result{Name: a.name}
+		if why := a.needs.missing(t); why != "" {
+			r.Skipped, r.How = true, why
+			report(r)
+			continue
+		}
+		begun := time.Now()
+		each, cancel := context.WithTimeout(ctx, timeout)
+		r.Refused, r.How = a.try(each, t)
+		cancel()
+		r.Took = time.Since(begun)
+		if a.trace != nil {
+			r.Trace = a.trace(t)
+		}
+		report(r)
+	}
+	return nil
+}
+
+func all(t Target) []attempt {
+	var list []attempt
+	list = append(list, addresses(t)...)
+	list = append(list, names(t)...)
+	list = append(list, requests()...)
+	return append(list, packets()...)
+}
+
+func traceOf(text string) func(Target) string { return func(Target) string { return text } }
+
+func refusedBy(err error) (bool, string) { return true, err.Error() }
+
+func gotThrough(format string, args ...any) (bool, string) {
+	return false, fmt.Sprintf(format, args...)
+}

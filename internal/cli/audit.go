@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	var follow, denied bool
+	cmd := &cobra.Command{
+		Use:   "audit NAME",
+		Short: "Print what a machine did with its network",
+		Long: `Print what a machine did with its network: one line for each connection, for
+each request on an intercepted connection, and for what was refused. The record
+outlives the machine by 30 days.
+
+Each line of the record holds the hash of the one before, and all are checked on
+the way: it is an error if one was changed or taken out.`,
+		Example: `  mayfly audit run-3f9a2c -f
+  mayfly audit run-3f9a2c --denied`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.audit(args[0], follow, denied)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&follow, "follow", "f", false, "go on with what is added, until you interrupt it")
+	f.BoolVar(&denied, "denied", false, "only what was refused or cut")
+	f.BoolVar(&a.json, "json", false, "print the lines of the record as they are, JSON")
+	return cmd
+}
+
+func (a *app) audit(name string, follow, denied bool) error {
+	if err := plan.CheckName(name); err != nil {
+		return usageError{err}
+	}
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	path := machines.At(name).AuditFile()
+	enc := json.NewEncoder(a.Out)
+	enc.SetEscapeHTML(false)
+	show := func(e audit.Event) error {
+		if denied && e.Verdict != audit.Deny && e.Verdict != audit.Cut {
+			return nil
+		}
+		if a.json {
+			return enc.Encode(e)
+		}
+		_, err := fmt.Fprintln(a.Out, auditLine(e))
+		return err
+	}
+	if follow {
+		err = audit.Follow(path, a.signals.ctx.Done(), show)
+	} else {
+		err = audit.Read(path, show)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return hint.Errorf("mayfly ls", "there is no record of a machine %s", name)
+	case errors.Is(err, audit.ErrChanged):
+		return hint.Wrap(err, "somebody changed "+path)
+	}
+	return err
+}
+
+// auditLine is an event for people to read.
+func auditLine(e audit.Event) string {
+	words := []string{e.Time.Local().Format(time.TimeOnly)}
+	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	if e.Verdict != "" {
+		add("%-5s", e.Verdict)
+	} else {
+		add("%-5s", e.Kind)
+	}
+	if e.Proto != "" {
+		add("%s", e.Proto)
+	}
+	if e.Kind == audit.Name {
+		words[len(words)-1] = "dns " + e.Proto
+	}
+	if e.Method != "" {
+		add("%s", e.Method)
+	}
+	host := e.Name
+	if host == "" {
+		host = e.Addr
+	}
+	if e.Port != 0 {
+		host = fmt.Sprintf("%s:%d", host, e.Port)
+	}
+	if host += e.Path; host != "" {
+		add("%s", host)
+	}
+	if e.Status != 0 {
+		add("%d", e.Status)
+	}
+	if e.Up > 0 || e.Down > 0 {
+		add("up %d, down %d bytes", e.Up, e.Down)
+	}
+	if e.Millis > 0 {
+		add("in %d ms", e.Millis)
+	}
+	if len(e.Secrets) > 0 {
+		add("with %s", strings.Join(e.Secrets, ", "))
+	}
+	if e.Rule != "" {
+		add("[%s]", e.Rule)
+	}
+	if e.Reason != "" {
+		add("%s", e.Reason)
+	}
+	if e.Count > 1 {
+		add("(%d times)", e.Count)
+	}
+	return client.Printable(strings.Join(words, " "))
+}

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/network/bridge"
+)
+
+func (a *app) netCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "net",
+		Short: "Set up this computer's bridge, for machines with addresses of their own",
+		Long: `Set up this computer's bridge, for machines with network.mode = "bridge": they
+have addresses of their own, by which this computer reaches them, and reach the
+internet by NAT, but not your local network, this computer or each other.
+
+Only this needs root. Machines without a bridge need nothing of it.`,
+		Args: unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.netUpCommand(), a.netDownCommand(), a.netStatusCommand())
+	return cmd
+}
+
+func (a *app) netUpCommand() *cobra.Command {
+	var address, owner string
+	var allowLAN, noIsolate bool
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Make the bridge, or change it",
+		Long: `Make the bridge with its rules, or change it to what the flags say. A second
+time changes nothing. Rules and interfaces of others are never touched.`,
+		Example: `  sudo mayfly net up
+  sudo mayfly net up --user "$USER"`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			cfg := bridge.Default()
+			cfg.AllowLAN, cfg.Isolate = allowLAN, !noIsolate
+			if address != "" {
+				prefix, err := netip.ParsePrefix(address)
+				if err != nil {
+					return usageError{fmt.Errorf("--address %s: it is an address with the length of its network, such as %v", address, cfg.Address)}
+				}
+				cfg.Address = prefix
+			} else if current, err := bridge.Current(cfg); err == nil {
+				// Machines that run have it as their gateway.
+				cfg.Address = current.Address
+			}
+			if owner != "" {
+				id, err := findUser(owner)
+				if err != nil {
+					return usageError{err}
+				}
+				cfg.Owner = id
+			}
+			if err := cfg.Check(); err != nil {
+				return usageError{err}
+			}
+			if err := bridge.Up(cfg); err != nil {
+				return err
+			}
+			return a.netProblems(cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&address, "address", "", "`address` of this computer on the bridge (default 192.168.83.1/24, or as it is)")
+	f.StringVar(&owner, "user", "", "let this `user` start machines on the bridge without root")
+	f.BoolVar(&allowLAN, "allow-lan", false, "let machines reach your local network")
+	f.BoolVar(&noIsolate, "no-isolate", false, "let machines reach each other")
+	return cmd
+}
+
+// findUser returns the number of a user.
+func findUser(name string) (uint32, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("--user %s: there is no such user", name)
+	}
+	id, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("--user %s: %w", name, err)
+	}
+	if id == 0 {
+		return 0, hint.Errorf("leave --user out", "--user %s: root needs no ports of its own", name)
+	}
+	return uint32(id), nil
+}
+
+// netProblems says what stands in the way of machines on the bridge.
+func (a *app) netProblems(cfg bridge.Config) error {
+	st, err := bridge.Inspect(cfg)
+	for _, p := range st.Problems {
+		a.note("%s", p)
+	}
+	return err
+}
+
+func (a *app) netDownCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove the bridge, with its ports and rules",
+		Long: `Remove the bridge, with its ports and rules, and put back what was changed of
+this computer's settings. Machines on it lose their network.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			left, err := bridge.Down(bridge.Default())
+			if left != "" {
+				a.note("%s", left)
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) netStatusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say what there is of the bridge, and what stands in the way",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE:  func(*cobra.Command, []string) error { return a.netStatus() },
+	}
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) netStatus() error {
+	st, err := bridge.Inspect(bridge.Default())
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(a.Out, st)
+	}
+	if !st.Up {
+		fmt.Fprintf(a.Out, "bridge   %s: not there\n", st.Name)
+	} else {
+		fmt.Fprintf(a.Out, "bridge   %s, %v\n", st.Name, st.Address)
+		fmt.Fprintf(a.Out, "machines %s\n", strings.Join(bridgeLimits(st), ", "))
+		fmt.Fprintf(a.Out, "rules    %s\n", st.Rules)
+		fmt.Fprintf(a.Out, "uplinks  %s\n", strings.Join(st.Uplinks, ", "))
+	}
+	for _, tap := range st.Taps {
+		what := "free"
+		switch {
+		case tap.Machine != "":
+			what = "machine " + tap.Machine
+		case tap.InUse:
+			what = "in use"
+		}
+		fmt.Fprintf(a.Out, "port     %s, of user %d, %s\n", tap.Name, tap.Owner, what)
+	}
+	for _, p := range st.Problems {
+		fmt.Fprintf(a.Out, "problem  %s\n", p)
+	}
+	if !st.Up {
+		return exitCode(exitError)
+	}
+	return nil
+}
+
+// bridgeLimits says what machines reach.
+func bridgeLimits(st bridge.Status) []string {
+	limits := []string{"reach the internet"}
+	if st.AllowLAN {
+		limits = append(limits, "reach the local network")
+	}
+	if !st.Isolate {
+		limits = append(limits, "reach each other")
+	}
+	return limits
+}

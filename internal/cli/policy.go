@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+)
+
+func (a *app) policyCommand() *cobra.Command {
+	var private bool
+	cmd := &cobra.Command{
+		Use:   "policy NAME [allow|deny RULE… | egress public|allowlist|none]",
+		Short: "Show or change what a running machine may reach",
+		Long: `Show or change what a running machine may reach. A rule is a host, or *. and a
+name for all hosts below it, with a port or for the web's two: example.org,
+*.example.org, git.example.org:22. host.mayfly.internal:PORT is a service on
+this computer's own loopback interface.
+
+What is changed is in force at once, for this machine and until its end.
+Connections that are no longer allowed are cut.`,
+		Example: `  mayfly policy run-3f9a2c
+  mayfly policy run-3f9a2c allow proxy.example.org:443
+  mayfly policy run-3f9a2c egress allowlist`,
+		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completePolicy,
+		RunE: func(_ *cobra.Command, args []string) error {
+			change, err := policyChange(args[1:], private)
+			if err != nil {
+				return usageError{err}
+			}
+			return a.policy(args[0], change)
+		},
+	}
+	cmd.Flags().BoolVar(&private, "private", false, "with allow: also when the host has addresses that are not public")
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) completePolicy(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	switch {
+	case len(args) == 0:
+		return a.completeMachines(cmd, args, prefix)
+	case len(args) == 1:
+		return []string{"allow", "deny", "egress"}, cobra.ShellCompDirectiveNoFileComp
+	case args[1] == "egress":
+		return []string{plan.EgressPublic, plan.EgressAllowlist, plan.EgressNone}, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// policyChange reads what is to change; words are empty for nothing.
+func policyChange(words []string, private bool) (supervisor.NetworkChange, error) {
+	var c supervisor.NetworkChange
+	if len(words) == 0 {
+		if private {
+			return c, errors.New("--private is for allow")
+		}
+		return c, nil
+	}
+	verb, words := words[0], words[1:]
+	if len(words) == 0 {
+		return c, fmt.Errorf("%s what?", verb)
+	}
+	switch verb {
+	case "allow", "deny":
+		for _, w := range words {
+			r, err := config.ParseRule(w)
+			if err != nil {
+				return c, err
+			}
+			rule := plan.NewRule(r)
+			rule.Private, rule.From = rule.Private || private, "mayfly policy"
+			if verb == "allow" {
+				c.Allow = append(c.Allow, rule)
+			} else {
+				c.Deny = append(c.Deny, rule)
+			}
+		}
+	case "egress":
+		if len(words) != 1 {
+			return c, errors.New("egress takes one word")
+		}
+		switch words[0] {
+		case plan.EgressPublic, plan.EgressAllowlist, plan.EgressNone:
+			c.Egress = words[0]
+		default:
+			return c, fmt.Errorf("egress %q: it is public, allowlist or none", words[0])
+		}
+	default:
+		return c, fmt.Errorf("unknown word %q: it is allow, deny or egress", verb)
+	}
+	return c, nil
+}
+
+// changeNetwork changes the network of the machine name and returns its state.
+func (a *app) changeNetwork(name string, change supervisor.NetworkChange) (supervisor.NetworkState, error) {
+	m, err := a.machine(name)
+	if err != nil {
+		return supervisor.NetworkState{}, err
+	}
+	return supervisor.ChangeNetwork(m, change)
+}
+
+func (a *app) policy(name string, change supervisor.NetworkChange) error {
+	st, err := a.changeNetwork(name, change)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(a.Out, st)
+	}
+	if st.Mode != plan.NetworkUser {
+		fmt.Fprintf(a.Out, "network  %s\n", st.Mode)
+		return nil
+	}
+	fmt.Fprintf(a.Out, "egress   %s\n", st.Egress)
+	for _, r := range st.Deny {
+		fmt.Fprintf(a.Out, "deny     %s\n", r)
+	}
+	for _, r := range st.Allow {
+		var remarks []string
+		if r.Private {
+			remarks = append(remarks, "private")
+		}
+		if r.Passthrough {
+			remarks = append(remarks, "not intercepted")
+		}
+		if r.From != "" {
+			remarks = append(remarks, r.From)
+		}
+		line := "allow    " + r.String()
+		if len(remarks) > 0 {
+			line += "  (" + strings.Join(remarks, ", ") + ")"
+		}
+		fmt.Fprintln(a.Out, line)
+	}
+	for _, s := range st.Secrets {
+		fmt.Fprintf(a.Out, "secret   %s to %s\n", s.Name, strings.Join(s.Hosts, ", "))
+	}
+	if text := deniedSummary(st); text != "" {
+		fmt.Fprintln(a.Out, "denied   "+text)
+	}
+	return nil
+}
+
+// shownDenied is the number of hosts that a summary names.
+const shownDenied = 5
+
+// deniedSummary says in one line what a machine was refused, "" for nothing.
+func deniedSummary(st supervisor.NetworkState) string {
+	var parts []string
+	more := st.MoreDenied
+	for i, d := range st.Denied {
+		if i >= shownDenied {
+			more += d.Count
+			continue
+		}
+		text := client.Printable(d.Host)
+		if d.Port != 0 {
+			text = fmt.Sprintf("%s:%d", text, d.Port)
+		}
+		if d.Count > 1 {
+			text += fmt.Sprintf(" (%d)", d.Count)
+		}
+		parts = append(parts, text)
+	}
+	if more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// deniedCount is how often a machine was refused something.
+func deniedCount(st supervisor.NetworkState) int {
+	n := st.MoreDenied
+	for _, d := range st.Denied {
+		n += d.Count
+	}
+	return n
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+)
+
+func (a *app) portCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "port NAME [ls | add [ADDRESS:]PORT:GUEST-PORT | rm PORT]",
+		Short: "Publish ports of a running machine on this computer",
+		Long: `Publish ports of a running machine on this computer. Without an address that is
+127.0.0.1, which only this computer reaches. Port 0 takes any that is free, and
+is printed. What listens on the machine's loopback interface only is reached,
+too.`,
+		Example: `  mayfly port run-3f9a2c add 8080:80
+  mayfly port run-3f9a2c rm 8080`,
+		Args:              usageArgs(cobra.RangeArgs(1, 3)),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(_ *cobra.Command, args []string) error {
+			change, err := portChange(args[1:])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.port(args[0], change)
+		},
+	}
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+func portChange(words []string) (supervisor.NetworkChange, error) {
+	var c supervisor.NetworkChange
+	switch {
+	case len(words) == 0, len(words) == 1 && words[0] == "ls":
+	case len(words) == 2 && words[0] == "add":
+		p, err := config.ParsePort(words[1])
+		if err != nil {
+			return c, err
+		}
+		port := plan.NewPort(p)
+		c.Open = &port
+	case len(words) == 2 && words[0] == "rm":
+		n, err := strconv.ParseUint(words[1], 10, 16)
+		if err != nil || n == 0 {
+			return c, fmt.Errorf("%q is no port of this computer", words[1])
+		}
+		c.Close = int(n)
+	default:
+		return c, fmt.Errorf("%q: it is ls, add [ADDRESS:]PORT:GUEST-PORT or rm PORT", words)
+	}
+	return c, nil
+}
+
+func (a *app) port(name string, change supervisor.NetworkChange) error {
+	st, err := a.changeNetwork(name, change)
+	if err != nil {
+		return err
+	}
+	if change.Open != nil {
+		if note := openToOthers(*st.Opened); note != "" {
+			a.note("%s", note)
+		}
+		if !a.json {
+			fmt.Fprintln(a.Out, netip.AddrPortFrom(netip.MustParseAddr(st.Opened.Address), uint16(st.Opened.HostPort)))
+			return nil
+		}
+	}
+	if a.json {
+		return a.printJSON(a.Out, st.Ports)
+	}
+	if change.Close != 0 {
+		return nil
+	}
+	if len(st.Ports) == 0 {
+		a.note("no port of %s is published; mayfly port %s add 8080:80 publishes one", name, name)
+		return nil
+	}
+	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ADDRESS\tPORT\tGUEST PORT")
+	for _, p := range st.Ports {
+		fmt.Fprintf(w, "%s\t%d\t%d\n", p.Address, p.HostPort, p.GuestPort)
+	}
+	return w.Flush()
+}
+
+// openToOthers says who else than this computer reaches a port; "" for nobody.
+func openToOthers(p plan.Port) string {
+	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
+		return ""
+	}
+	return fmt.Sprintf("port %d of this computer is open to others (%s)", p.HostPort, p.Address)
+}

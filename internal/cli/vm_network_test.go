@@ -1,0 +1,535 @@
+package cli_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/netlab"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// networkPackages are what the tests' clients need beside the default image.
+var networkPackages = []string{"--no-detect", "--package", "nodejs", "--package", "python3"}
+
+// secretValue is what no guest may ever see. It looks like a real token.
+const secretValue = "ghp_R3alT0kenThatN0GuestMaySee4242abcdEF"
+
+// networkConfig is the configuration of the machine in the lab.
+const networkConfig = `version = 1
+[network]
+egress = "allowlist"
+allow = [
+	"web.example", "*.wild.example", "git.example:22", "raw.example:7", "raw.example:19",
+	{ host = "api.example", methods = ["GET"], paths = ["/headers"] },
+	{ host = "mirror.example", private = true },
+	{ host = "pinned.example", intercept = false },
+	"private.example", "rebound.example:7", "host.mayfly.internal:11434",
+]
+ports = ["127.0.0.1:18080:8000"]
+
+[secrets.TOKEN]
+from = "env:TOKEN"
+hosts = ["token.example"]
+`
+
+// newLab makes an internet, and a user whose commands run in it.
+func newLab(t *testing.T) (*vmtest.Host, *netlab.Lab) {
+	t.Helper()
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	h.Run(0, append([]string{"image", "build"}, networkPackages...)...)
+	lab := netlab.New(t)
+	for i, name := range []string{
+		"web.example", "a.b.wild.example", "git.example", "raw.example", "api.example",
+		"pinned.example", "token.example", "evil.example", "other.example",
+	} {
+		lab.Name(name, netlab.A(fmt.Sprintf("93.184.216.%d", 10+i)))
+	}
+	lab.Name("mirror.example", netlab.A(netlab.LAN.String()))
+	lab.Name("private.example", netlab.A(netlab.LAN.String()))
+	lab.Name("loopback.example", netlab.A("127.0.0.1"))
+	lab.Name("rebound.example", netlab.A("93.184.216.99"), netlab.A(netlab.LAN.String()))
+	h.Through = lab.Command
+	h.Set("TOKEN", secretValue)
+	return h, lab
+}
+
+// startInLab starts a machine m with a configuration.
+func startInLab(t *testing.T, h *vmtest.Host, config string, flags ...string) {
+	t.Helper()
+	writeFile(t, filepath.Join(h.Variable("XDG_CONFIG_HOME"), "mayfly/config.toml"), config)
+	args := append(append([]string{"run", "--keep", "--name", "m"}, networkPackages...), flags...)
+	h.Run(0, append(args, "--", "true")...)
+}
+
+// TestNetworkAllowlist is a machine with a list of hosts, used by real clients.
+func TestNetworkAllowlist(t *testing.T) {
+	h, lab := newLab(t)
+	lab.Repository("project")
+	for name, from := range map[string]string{"key": lab.SSHKey(), "known_hosts": lab.SSHKnownHosts()} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(h.Dir, name), string(data))
+		if err := os.Chmod(filepath.Join(h.Dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buildClient(t, h)
+	startInLab(t, h, networkConfig)
+
+	sh := func(t *testing.T, script string) string {
+		t.Helper()
+		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
+	}
+	fails := func(t *testing.T, script string) (vmtest.Result, time.Duration) {
+		t.Helper()
+		begun := time.Now()
+		r := h.For(t).Mayfly("exec", "m", "--", "sh", "-c", script).Run()
+		if r.Code == 0 {
+			t.Errorf("%s succeeded: %s", script, r.Stdout)
+		}
+		return r, time.Since(begun)
+	}
+
+	t.Run("clients", func(t *testing.T) {
+		for script, want := range map[string]string{
+			"curl -sS --http1.1 -w %{http_version} https://web.example/hello":                                                "hello from web.example\n1.1",
+			"curl -sS --http2 -w %{http_version} https://web.example/hello":                                                  "hello from web.example\n2",
+			"curl -sS http://web.example/hello":                                                                              "hello from web.example\n",
+			"curl -sS https://a.b.wild.example/hello":                                                                        "hello from a.b.wild.example\n",
+			"curl -sS -k https://pinned.example/hello":                                                                       "hello from pinned.example\n",
+			`node -e 'fetch("https://web.example/hello").then(r => r.text()).then(s => process.stdout.write(s))'`:            "hello from web.example\n",
+			`python3 -c 'import urllib.request as u; print(u.urlopen("https://web.example/hello").read().decode(), end="")'`: "hello from web.example\n",
+			"./client https://web.example/hello":                                                                             "hello from web.example\n",
+			"sudo curl -sS https://web.example/hello":                                                                        "hello from web.example\n",
+			"curl -sSN https://web.example/sse":                                                                              "data: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n",
+			`node --experimental-websocket -e 'const w = new WebSocket("wss://web.example/ws"); w.onopen = () => w.send("over a socket"); w.onmessage = m => { process.stdout.write(m.data); w.close() }' 2>/dev/null`: "over a socket",
+			"curl -sS http://host.mayfly.internal:11434/hello":               "private: 127.0.0.1\n",
+			"curl -sS http://mirror.example/hello":                           "private: 192.168.1.1\n",
+			"git clone -q https://web.example/project.git a && cat a/README": "hello\n",
+			`GIT_SSH_COMMAND="ssh -i $PWD/key -o UserKnownHostsFile=$PWD/known_hosts" git clone -q git@git.example:project.git b && cat b/README`: "hello\n",
+		} {
+			r := h.For(t).Mayfly("exec", "m", "--", "sh", "-c", script).Run()
+			if r.Code != 0 || r.Stdout != want {
+				t.Errorf("%s: %d, %q; want %q\n%s", script, r.Code, r.Stdout, want, r.Stderr)
+			}
+		}
+	})
+	t.Run("bulk", func(t *testing.T) {
+		const size = 20_000_000
+		sum := sha256.New()
+		io.Copy(sum, netlab.Pattern(size))
+		want := hex.EncodeToString(sum.Sum(nil))
+		for _, proto := range []string{"--http1.1", "--http2"} {
+			if got := sh(t, fmt.Sprintf("curl -sS %s https://web.example/bytes/%d | tee big | sha256sum", proto, size)); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: what came down has the hash %s; want %s", proto, got, want)
+			}
+			got := sh(t, "curl -sS "+proto+" -T big https://web.example/upload")
+			if want := fmt.Sprintf(`{"bytes":%d,"sha256":"%s"}`+"\n", size, want); got != want {
+				t.Errorf("%s: what went up: %s; want %s", proto, got, want)
+			}
+		}
+	})
+	t.Run("refused at once", func(t *testing.T) {
+		for script, code := range map[string]int{
+			"curl -sS https://evil.example/":                           6, // no such name
+			"curl -sS https://web.example:8443/":                       7,
+			"curl -sS http://93.184.216.17/":                           7,
+			"curl -sS http://192.168.1.1/":                             7,
+			"curl -sS http://169.254.169.254/":                         7,
+			"curl -sS http://10.9.0.2:8080/":                           7,
+			"curl -sS http://host.mayfly.internal:6379/":               7,
+			"curl -sS -f https://private.example/":                     22, // 502, and why
+			"curl -sS -f https://api.example/hello":                    22, // 403
+			"curl -sS -f -X POST https://api.example/headers":          22,
+			"curl -sS -f -H 'Host: evil.example' https://web.example/": 22, // 421
+		} {
+			r, took := fails(t, script)
+			if r.Code != code || took > 20*time.Second {
+				t.Errorf("%s: exit code %d after %v; want %d at once\n%s", script, r.Code, took, code, r.Stderr)
+			}
+		}
+		if got := sh(t, "curl -sS https://api.example/hello; curl -sS -X DELETE https://api.example/headers"); got != "mayfly: this path is not allowed\nmayfly: the method DELETE is not allowed here\n" {
+			t.Errorf("the reasons are %q", got)
+		}
+	})
+	t.Run("rebinding", func(t *testing.T) {
+		// The resolver answers with a public address once, and then with the LAN's.
+		const connect = "(exec 3<>/dev/tcp/rebound.example/7 && echo ok >&3 && head -n1 <&3) 2>/dev/null || echo refused"
+		got := h.For(t).Run(0, "exec", "m", "--", "bash", "-c", connect+"; sleep 11; "+connect).Stdout
+		if got != "ok\nrefused\n" {
+			t.Errorf("twice the same name: %q; want ok, then refused", got)
+		}
+	})
+	t.Run("secret", func(t *testing.T) { testSecret(t, h, lab) })
+	t.Run("ports", func(t *testing.T) { testPorts(t, h, lab) })
+	t.Run("policy", func(t *testing.T) { testPolicy(t, h) })
+
+	for _, touched := range lab.Touched() {
+		switch touched {
+		case "tcp 127.0.0.1:11434", "tcp 192.168.1.1:80": // with a rule each
+		default:
+			t.Errorf("%s was reached", touched)
+		}
+	}
+	for _, q := range lab.Queries() {
+		if strings.Contains(q, "evil") {
+			t.Errorf("the question %q got out", q)
+		}
+	}
+	if out := h.Run(0, "audit", "m", "--denied").Stdout; !strings.Contains(out, "evil.example") || !strings.Contains(out, "169.254.169.254:80") {
+		t.Errorf("audit --denied lacks what was denied:\n%s", out)
+	}
+	h.Run(0, "rm", "m")
+	// The record outlives the machine.
+	h.Run(0, "audit", "m")
+}
+
+// buildClient makes a program of Go's for the guest: whose standard library looks for
+// certificates in its own way.
+func buildClient(t *testing.T, h *vmtest.Host) {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "go.mod"), "module client\n")
+	writeFile(t, filepath.Join(dir, "main.go"), `package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	resp, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	io.Copy(os.Stdout, resp.Body)
+}
+`)
+	cmd := exec.Command("go", "build", "-o", filepath.Join(h.Dir, "client"), ".")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+}
+
+// lastRequest returns the request that arrived last.
+func lastRequest(t *testing.T, lab *netlab.Lab) netlab.Request {
+	t.Helper()
+	all := lab.Requests()
+	if len(all) == 0 {
+		t.Fatal("no request arrived")
+	}
+	return all[len(all)-1]
+}
+
+// testSecret lends a secret to requests, and looks for it everywhere.
+func testSecret(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+	sh := func(script string) string {
+		t.Helper()
+		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
+	}
+	placeholder := strings.TrimSpace(sh("echo $TOKEN"))
+	if placeholder == secretValue || !strings.HasPrefix(placeholder, "ghp_") || len(placeholder) != len(secretValue) {
+		t.Errorf("the placeholder is %q; want another value of the same shape", placeholder)
+	}
+	for _, proto := range []string{"--http1.1", "--http2"} {
+		curl := "curl -sS " + proto + " "
+		// The server says what it got: the guest must not learn it so.
+		if got := sh(curl + `-H "Authorization: Bearer $TOKEN" https://token.example/headers`); strings.Contains(got, secretValue) || !strings.Contains(got, placeholder) {
+			t.Errorf("%s: the answer is %s; want the placeholder in it", proto, got)
+		}
+		if got := lastRequest(t, lab).Header.Get("Authorization"); got != "Bearer "+secretValue {
+			t.Errorf("%s: Authorization: %q arrived; want the secret", proto, got)
+		}
+		sh(curl + `-u "user:$TOKEN" https://token.example/hello`)
+		r := http.Request{Header: lastRequest(t, lab).Header}
+		if user, password, _ := r.BasicAuth(); user != "user" || password != secretValue {
+			t.Errorf("%s: %s:%s arrived; want user and the secret", proto, user, password)
+		}
+		sh(curl + `"https://token.example/hello?key=$TOKEN&x=1"`)
+		if got, want := lastRequest(t, lab).Path, "/hello?key="+secretValue+"&x=1"; got != want {
+			t.Errorf("%s: %s arrived; want %s", proto, got, want)
+		}
+		// Another's key, which would tell another what the agent sends.
+		sh(curl + `-H "Authorization: Bearer attackers-own" -H "X-Api-Key: attackers" https://token.example/hello`)
+		if got := lastRequest(t, lab).Header; got.Get("Authorization") != "" || got.Get("X-Api-Key") != "" {
+			t.Errorf("%s: foreign credentials arrived: %v", proto, got)
+		}
+		// To another host, and on a connection that anybody can read.
+		n := len(lab.Requests())
+		for _, url := range []string{"https://web.example/headers", "http://token.example/headers"} {
+			if got := sh(curl + `-w %{http_code} -H "Authorization: Bearer $TOKEN" ` + url + " || true"); !strings.Contains(got, "403") && !strings.HasSuffix(got, "000") {
+				t.Errorf("%s %s: %s; want 403", proto, url, got)
+			}
+		}
+		if got := lab.Requests()[n:]; len(got) > 0 {
+			t.Errorf("%s: refused requests arrived: %+v", proto, got)
+		}
+	}
+	if got := sh("sudo cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'"); strings.Contains(got, secretValue) {
+		t.Error("the secret is in an environment or an argument in the guest")
+	}
+	sh("sync")
+	// What the guest has, as files or in memory, is in files of its machine and
+	// in the memory of its VMM.
+	machine := filepath.Dir(h.File("m", "x"))
+	for _, dir := range []string{machine, filepath.Join(h.State, "audit")} {
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files in %s: %v", dir, err)
+		}
+		for _, name := range files {
+			if fi, err := os.Stat(name); err == nil && fi.Mode().IsRegular() && grepFile(t, name, secretValue) {
+				t.Errorf("the secret is in %s", name)
+			}
+		}
+	}
+	var status struct {
+		Supervisor, VMM struct{ PID int }
+	}
+	data, err := os.ReadFile(h.File("m", "status.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{status.Supervisor.PID, status.VMM.PID} {
+		for _, file := range []string{"environ", "cmdline"} {
+			if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file)); err != nil || bytes.Contains(data, []byte(secretValue)) {
+				t.Errorf("%s of process %d: %v, or the secret is in it", file, pid, err)
+			}
+		}
+	}
+	if !grepMemory(t, status.VMM.PID, placeholder) {
+		t.Error("not even the placeholder is in the guest's memory: the search does not work")
+	}
+	if grepMemory(t, status.VMM.PID, secretValue) {
+		t.Error("the secret is in the guest's memory")
+	}
+}
+
+// grepFile reports whether text is in a file, which may be sparse.
+func grepFile(t *testing.T, name, text string) bool {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const seekData, seekHole = 3, 4 // lseek(2)
+	for at := int64(0); ; {
+		begin, err := f.Seek(at, seekData)
+		if err != nil {
+			return false // nothing but a hole
+		}
+		end, err := f.Seek(begin, seekHole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grep(io.NewSectionReader(f, begin, end-begin), text) {
+			return true
+		}
+		at = end
+	}
+}
+
+// grep reports whether text is in what r gives.
+func grep(r io.Reader, text string) bool {
+	buf := make([]byte, 1<<20)
+	kept := 0
+	for {
+		n, err := r.Read(buf[kept:])
+		if bytes.Contains(buf[:kept+n], []byte(text)) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		keep := min(kept+n, len(text)-1)
+		copy(buf, buf[kept+n-keep:kept+n])
+		kept = keep
+	}
+}
+
+// grepMemory reports whether text is in the memory of a process, in what is resident.
+func grepMemory(t *testing.T, pid int, text string) bool {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		var begin, end int64
+		var perm string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &begin, &end, &perm); err != nil || perm[0] != 'r' {
+			continue
+		}
+		if grep(io.NewSectionReader(mem, begin, end-begin), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// testPorts publishes what listens on the guest's loopback interface.
+func testPorts(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+	h.For(t).Run(0, "exec", "m", "--", "sh", "-c",
+		"mkdir -p /tmp/www && echo from the guest >/tmp/www/page && cd /tmp/www && (setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 &) && for i in $(seq 100); do curl -s http://127.0.0.1:8000/page && exit 0; sleep 0.1; done; exit 1")
+	get := func(port string) string { return lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:"+port+"/page") }
+	if got := get("18080"); got != "from the guest\n" {
+		t.Errorf("the port of the configuration: %q", got)
+	}
+	added := strings.TrimSpace(h.For(t).Run(0, "port", "m", "add", "0:8000").Stdout)
+	port := strings.TrimPrefix(added, "127.0.0.1:")
+	if got := get(port); got != "from the guest\n" {
+		t.Errorf("the port %s: %q", added, got)
+	}
+	if out := h.For(t).Run(0, "port", "m").Stdout; !strings.Contains(out, "18080") || !strings.Contains(out, port) {
+		t.Errorf("port m prints %s; want both ports", out)
+	}
+	h.For(t).Run(1, "port", "m", "add", "18080:8000") // taken
+	h.For(t).Run(0, "port", "m", "rm", port)
+	if out, err := lab.Command(exec.Command("curl", "-sS", "-m", "20", "http://"+added)).CombinedOutput(); err == nil {
+		t.Errorf("the port that was closed answers: %s", out)
+	}
+	if r := h.For(t).Run(0, "port", "m", "add", "0.0.0.0:0:8000"); !strings.Contains(r.Stderr, "open to others") {
+		t.Errorf("a port that others reach is opened without a word: %s", r.Stderr)
+	}
+}
+
+// testPolicy changes the policy of the running machine.
+func testPolicy(t *testing.T, h *vmtest.Host) {
+	h = h.For(t)
+	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+	h.Run(0, "policy", "m", "allow", "other.example")
+	h.Run(0, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+	// A download, intercepted or not, is cut when it is no longer allowed.
+	for _, url := range []string{"https://other.example/slow", "http://raw.example:19/"} {
+		c := h.Mayfly("exec", "m", "--", "curl", "-sSN", "--http0.9", "-o", "/dev/null", url)
+		c.Start()
+		c.Until("a line of the download", func() bool {
+			return strings.Contains(h.Run(0, "exec", "m", "--", "sh", "-c", "pgrep -x curl >/dev/null && echo runs; true").Stdout, "runs")
+		})
+		time.Sleep(time.Second) // it is under way
+		host := strings.Split(strings.SplitN(url, "//", 2)[1], "/")[0]
+		begun := time.Now()
+		h.Run(0, "policy", "m", "deny", strings.Split(host, ":")[0])
+		if r := c.Wait(); r.Code == 0 || time.Since(begun) > 15*time.Second {
+			t.Errorf("%s: exit code %d, %v after it was denied; want it cut", url, r.Code, time.Since(begun))
+		}
+	}
+	if out := h.Run(0, "audit", "m").Stdout; strings.Count(out, " cut ") < 2 {
+		t.Errorf("the cuts are not in the record:\n%s", out)
+	}
+	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+}
+
+// TestNetworkAttack is the suite of mayfly doctor --attack, in a machine with a list
+// and a secret, and in one for which all that is public is open.
+func TestNetworkAttack(t *testing.T) {
+	h, lab := newLab(t)
+	for name, config := range map[string]string{"allowlist": networkConfig, "public": "version = 1\n"} {
+		t.Run(name, func(t *testing.T) {
+			h := h.For(t)
+			startInLab(t, h, config)
+			before := len(lab.Queries())
+			c := h.Mayfly("doctor", "--attack", "m")
+			c.Timeout = 10 * time.Minute
+			r := c.Want(0)
+			t.Log(r.Stdout)
+			if strings.Contains(r.Stdout, "REACHED") || strings.Count(r.Stdout, "refused") < 25 {
+				t.Errorf("the attack:\n%s", r.Stdout)
+			}
+			if got := lab.Touched(); got != nil {
+				t.Errorf("reached: %q", got)
+			}
+			if name == "allowlist" {
+				for _, q := range lab.Queries()[before:] {
+					if strings.Contains(q, "attack") {
+						t.Errorf("the question %q got out", q)
+					}
+				}
+			}
+			h.Run(0, "rm", "m")
+		})
+	}
+}
+
+// TestNetworkPublic is the default: all that is public, and nothing else.
+func TestNetworkPublic(t *testing.T) {
+	h, lab := newLab(t)
+	list := filepath.Join(h.Dir, "policy.toml")
+	script := strings.Join([]string{
+		"curl -sS https://web.example/hello", "curl -sS http://93.184.216.18/hello >/dev/null",
+		"curl -sS https://private.example/", "curl -sS http://loopback.example:11434/", "curl -sS http://192.168.1.1/", "curl -sS https://nowhere.example/", "true",
+	}, "; ")
+	// The lab's authority is the host's: nothing is intercepted here.
+	writeFile(t, filepath.Join(h.Dir, "lab.pem"), string(lab.Authority()))
+	args := append([]string{"run", "--discard", "--learn", list}, networkPackages...)
+	r := h.Run(0, append(args, "--", "sh", "-c", "export CURL_CA_BUNDLE=$PWD/lab.pem; "+script)...)
+	if r.Stdout != "hello from web.example\n" {
+		t.Errorf("stdout = %q, stderr = %s", r.Stdout, r.Stderr)
+	}
+	if !strings.Contains(r.Stderr, "3 connections denied: ") || !strings.Contains(r.Stderr, "192.168.1.1:80") || !strings.Contains(r.Stderr, "private.example") {
+		t.Errorf("the summary is missing: %s", r.Stderr)
+	}
+	if got := lab.Touched(); got != nil {
+		t.Errorf("reached: %q", got)
+	}
+	text, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\t\"web.example:443\",\n") || !strings.Contains(string(text), `"93.184.216.18:80"`) || !strings.Contains(string(text), `#   "192.168.1.1:80"`) {
+		t.Errorf("what was learned:\n%s", text)
+	}
+	// It is a configuration that lets the same pass, and nothing else.
+	args = append([]string{"run", "--discard", "--config", list}, networkPackages...)
+	r = h.Run(0, append(args, "--", "sh", "-c", "curl -sS https://web.example/hello; curl -sS https://other.example/; true")...)
+	if r.Stdout != "hello from web.example\n" || !strings.Contains(r.Stderr, "1 connection denied: other.example") {
+		t.Errorf("with what was learned: %q, %s", r.Stdout, r.Stderr)
+	}
+}
+
+// TestNetworkNone is a machine without a network card, whose ports work all the same.
+func TestNetworkNone(t *testing.T) {
+	h, lab := newLab(t)
+	startInLab(t, h, "version = 1\n", "--network", "none", "--publish", "127.0.0.1:18080:8000")
+	if got := h.Run(0, "exec", "m", "--", "ls", "/sys/class/net").Stdout; got != "lo\n" {
+		t.Errorf("network interfaces = %q; want lo alone", got)
+	}
+	testPortOf(t, h, lab)
+	h.Run(0, "rm", "m")
+}
+
+func testPortOf(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+	t.Helper()
+	h.Run(0, "exec", "m", "--", "sh", "-c", "echo here >/tmp/page; (cd /tmp && setsid python3 -m http.server 8000 >/dev/null 2>&1 &); for i in $(seq 100); do curl -s http://127.0.0.1:8000/page >/dev/null && exit 0; sleep 0.1; done; exit 1")
+	if got := lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:18080/page"); got != "here\n" {
+		t.Errorf("the published port answers %q", got)
+	}
+}
