@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -66,10 +67,10 @@ func (c *clientConn) CloseWrite() error {
 // certificate is tls.Config.GetCertificate. The name in TLS must be that of the
 // connection.
 func (c *clientConn) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if hello.ServerName != c.name {
+	if strings.ToLower(hello.ServerName) != c.name {
 		said := "TLS without a host's name"
 		if hello.ServerName != "" {
-			said = "the name in TLS is " + hello.ServerName
+			said = "the name in TLS is " + printable(hello.ServerName)
 		}
 		c.deny(said)
 		return nil, fmt.Errorf("%s; this connection is to %s", said, c.name)

@@ -28,9 +28,8 @@ func (p *Proxy) addSecrets(e *exchange, r *http.Request) (_ *http.Request, reaso
 		return r, ""
 	}
 	f := &filling{table: p.cfg.Secrets, exchange: e}
-	path, err := url.PathUnescape(r.URL.EscapedPath())
-	if err != nil || len(f.table.Find(path)) > 0 || len(f.table.Find(r.URL.EscapedPath())) > 0 {
-		return r, "a secret cannot be a part of a path"
+	if found := append(f.table.Find(r.URL.Path), f.table.Find(r.URL.EscapedPath())...); len(found) > 0 {
+		return r, fmt.Sprintf("the secret %s cannot be a part of a path", found[0].Name)
 	}
 	out := r.Clone(r.Context())
 	out.Header = f.headers(r.Header)
@@ -85,6 +84,9 @@ func (f *filling) headers(in http.Header) http.Header {
 	out := make(http.Header, len(in))
 	for name, values := range in {
 		for _, v := range values {
+			if name == "Cookie" && exclusive {
+				v = f.cookies(v)
+			}
 			filled, ours := f.fill(v)
 			if !ours && (name == "Authorization" || name == "Proxy-Authorization") {
 				filled, ours = f.basic(v)
@@ -97,6 +99,23 @@ func (f *filling) headers(in http.Header) http.Header {
 		}
 	}
 	return out
+}
+
+// cookies returns those cookies of a header that hold a stand-in; all of them if none
+// does.
+func (f *filling) cookies(v string) string {
+	var ours []string
+	all := strings.Split(v, ";")
+	for _, cookie := range all {
+		if len(f.table.Find(cookie)) > 0 {
+			ours = append(ours, strings.TrimSpace(cookie))
+		}
+	}
+	if len(ours) == 0 || len(ours) == len(all) {
+		return v
+	}
+	f.note("stripped Cookie")
+	return strings.Join(ours, "; ")
 }
 
 // basic is fill for credentials in base64, RFC 7617.

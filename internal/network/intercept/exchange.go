@@ -2,10 +2,10 @@ package intercept
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
@@ -68,20 +68,19 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	w := &response{ResponseWriter: rw}
 	e.response = w
+	if reason := p.begin(e); reason != "" {
+		e.end(audit.Deny, reason)
+		refuse(w, http.StatusServiceUnavailable, reason)
+		p.record(e, r, "")
+		return
+	}
+	defer p.finish(e)
 	// Known first, and then the policy is asked: no change of it can fall in between.
-	p.mu.Lock()
-	p.requests[e] = struct{}{}
-	p.mu.Unlock()
 	v := p.cfg.Policy().Request(c.name, c.port, e.method, e.path)
-	defer func() {
-		p.mu.Lock()
-		delete(p.requests, e)
-		p.mu.Unlock()
-		p.record(e, r, v.Rule)
-	}()
-	status, reason := http.StatusForbidden, v.Reason
-	if v.Allow {
-		status, reason = check(c, r)
+	defer func() { p.record(e, r, v.Rule) }()
+	status, reason := check(c, r)
+	if reason == "" && !v.Allow {
+		status, reason = http.StatusForbidden, v.Reason
 	}
 	if reason == "" {
 		status = http.StatusForbidden
@@ -89,9 +88,13 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		r, reason = p.addSecrets(e, r)
 	}
 	if reason != "" {
+		e.used = nil // they did not go out
 		e.end(audit.Deny, reason)
 		refuse(w, status, reason)
 		return
+	}
+	if len(e.used) > 0 {
+		w.scrubber = newScrubber(e.used)
 	}
 	if r.Body != nil {
 		r.Body = &countedBody{r.Body, &e.up}
@@ -110,11 +113,18 @@ func refuse(w http.ResponseWriter, status int, reason string) {
 // check refuses what is for another host than the connection, or a way around what is
 // decided of names. The reason is "" for what may pass.
 func check(c *clientConn, r *http.Request) (status int, reason string) {
-	switch host := hostName(r.Host); {
+	host, ok := hostName(r.Host)
+	switch {
 	case r.Method == http.MethodConnect:
 		return http.StatusForbidden, "CONNECT is not allowed: connect to the host itself"
+	case !ok:
+		return http.StatusMisdirectedRequest, "servers may understand the host of the request in more than one way"
 	case host != c.name:
 		return http.StatusMisdirectedRequest, fmt.Sprintf("this connection is to %s, and the request for %s", c.name, host)
+	case r.URL.Opaque != "":
+		// "x:http://other.example/" would go on without its "x:", and such a
+		// target counts more than Host: RFC 9112 3.2.2.
+		return http.StatusMisdirectedRequest, "the target of the request is neither a path nor an address of HTTP"
 	case len(r.Header["Upgrade"]) > 0 && !isWebSocket(r.Header):
 		return http.StatusForbidden, "of upgrades only websocket is allowed"
 	case isDNS(r):
@@ -123,12 +133,14 @@ func check(c *clientConn, r *http.Request) (status int, reason string) {
 	return 0, ""
 }
 
-// hostName returns the name in a Host header, RFC 9110 7.2.
-func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+// hostName returns the name in a Host header, RFC 9110 7.2, unless somebody could take it
+// for another.
+func hostName(host string) (name string, ok bool) {
+	name, port, _ := strings.Cut(host, ":")
+	if strings.Trim(port, "0123456789") != "" || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
+		return "", false
 	}
-	return strings.TrimSuffix(strings.ToLower(host), ".")
+	return strings.TrimSuffix(strings.ToLower(name), "."), true
 }
 
 func isWebSocket(h http.Header) bool {
@@ -146,7 +158,14 @@ func isDNS(r *http.Request) bool {
 		}
 	}
 	query := r.URL.Query()
-	return r.Method == http.MethodGet && query.Has("dns") && strings.HasSuffix(r.URL.Path, "/dns-query")
+	return query.Has("dns") && strings.HasSuffix(r.URL.Path, "/dns-query") || slices.ContainsFunc(query["dns"], isQuestion)
+}
+
+// isQuestion reports whether text is a question for a name as RFC 8484 writes it: a header
+// of 12 bytes, RFC 1035 4.1.1, that is no answer's and counts one question.
+func isQuestion(text string) bool {
+	m, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	return err == nil && len(m) > 12 && m[2]&0x80 == 0 && m[4] == 0 && m[5] == 1
 }
 
 // traced returns a context in which the address that a request goes to is noted.
@@ -182,7 +201,9 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 		verdict = audit.Deny
 	}
 	reason := []byte(err.Error())
-	newScrubber(e.used).replace(reason)
+	if s := e.response.scrubber; s != nil {
+		s.replace(reason)
+	}
 	e.end(verdict, string(reason))
 	refuse(w, http.StatusBadGateway, string(reason))
 }
@@ -197,7 +218,7 @@ func (p *Proxy) record(e *exchange, r *http.Request, rule string) {
 	}
 	event := audit.Event{
 		Kind: audit.Request, Verdict: e.verdict, Proto: proto, Name: e.conn.name, Port: int(e.conn.port),
-		Method: printable(e.method), Path: printable(e.path), Status: e.response.status, Up: e.up.Load(), Down: e.response.down,
+		Method: printable(e.method), Path: printable(e.path), Status: e.response.status, Up: e.up.Load(), Down: e.response.down.Load(),
 		Millis: time.Since(e.begun).Milliseconds(), Rule: rule, Reason: printable(e.reason),
 	}
 	if e.reason == "" {
@@ -244,11 +265,17 @@ func (b *countedBody) Read(p []byte) (int, error) {
 // response counts what is written of a response.
 type response struct {
 	http.ResponseWriter
-	status int
-	down   int64
+	status   int
+	down     atomic.Int64
+	scrubber *scrubber // nil if no secret is in the request
 }
 
 func (w *response) WriteHeader(status int) {
+	if w.scrubber != nil && status < 200 {
+		// Headers that come before the response are not shown to
+		// modifyResponse.
+		w.scrubber.header(w.Header())
+	}
 	if w.status == 0 || w.status < 200 {
 		w.status = status
 	}
@@ -260,7 +287,7 @@ func (w *response) Write(b []byte) (int, error) {
 		w.status = http.StatusOK
 	}
 	n, err := w.ResponseWriter.Write(b)
-	w.down += int64(n)
+	w.down.Add(int64(n))
 	return n, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -19,7 +20,7 @@ const recordHandshake = 22
 var errPeeked = errors.New("the name is known")
 
 // PeekServerName reads the beginning of what a client sends. If it is TLS, name is the
-// host's that it names, "" for none. peeked is all that was read, and is for whoever
+// host's that it names, in lower case, "" for none. peeked is all that was read, and is for whoever
 // goes on with the connection. The error is that of reading, with what was read before.
 func PeekServerName(conn net.Conn) (name string, isTLS bool, peeked []byte, err error) {
 	p := &peeker{conn: conn}
@@ -38,7 +39,7 @@ func PeekServerName(conn net.Conn) (name string, isTLS bool, peeked []byte, err 
 	}}).Handshake()
 	switch {
 	case hello != nil:
-		return hello.ServerName, true, p.read, nil
+		return strings.ToLower(hello.ServerName), true, p.read, nil
 	case p.err != nil:
 		err = p.err
 	}

@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -56,7 +57,10 @@ const (
 	headerTimeout  = 20 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 256 << 10
-	maxStreams     = 256 // requests at once on a connection of HTTP/2
+	maxStreams     = 256  // requests at once on a connection of HTTP/2
+	maxRequests    = 1024 // at once on all connections
+	maxIdle        = 256  // connections to hosts that wait for a request
+	maxRespHeaders = 1 << 20
 	copyBuffer     = 64 << 10
 )
 
@@ -72,9 +76,11 @@ type Proxy struct {
 	closed    chan struct{}
 	once      sync.Once
 	serving   sync.WaitGroup
+	handling  sync.WaitGroup // of requests; added to under mu, unless ended
 
 	mu       sync.Mutex
 	requests map[*exchange]struct{} // under way
+	ended    bool
 }
 
 // New returns a proxy with an authority of its own.
@@ -98,11 +104,14 @@ func New(cfg Config) (*Proxy, error) {
 		TLSHandshakeTimeout:   headerTimeout,
 		ForceAttemptHTTP2:     true,
 		DisableCompression:    true, // what is compressed is between the two ends
+		MaxIdleConns:          maxIdle,
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       30 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		WriteBufferSize:       copyBuffer,
 		ReadBufferSize:        copyBuffer,
+
+		MaxResponseHeaderBytes: maxRespHeaders,
 	}
 	p.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -156,17 +165,30 @@ func (p *Proxy) Serve(ctx context.Context, conn net.Conn, name string, port uint
 	}
 	select {
 	case p.conns <- toServer:
-		<-c.done
+		select {
+		case <-c.done:
+		case <-p.closed:
+		}
 	case <-p.closed:
 	case <-c.done:
 	}
 }
 
-// Close ends all connections and waits for those who serve them.
+// Close ends all connections, and waits for those who serve them and until the requests
+// that were under way are recorded.
 func (p *Proxy) Close() {
+	// First, for that to be the reason and not the error that comes of it.
+	p.mu.Lock()
+	p.ended = true
+	for e := range p.requests {
+		e.end(audit.Allow, "the machine ended")
+		e.cancel()
+	}
+	p.mu.Unlock()
 	p.once.Do(func() { close(p.closed) })
 	p.server.Close()
 	p.serving.Wait()
+	p.handling.Wait()
 	p.transport.CloseIdleConnections()
 }
 
@@ -180,6 +202,31 @@ func (p *Proxy) Recheck() {
 			e.cut(v.Reason)
 		}
 	}
+	// The addresses of others were checked by the policy of before.
+	p.transport.CloseIdleConnections()
+}
+
+// begin takes e into the table of requests. The reason is why not, "" for none.
+func (p *Proxy) begin(e *exchange) (reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.ended:
+		return "the machine has ended"
+	case len(p.requests) >= maxRequests:
+		return fmt.Sprintf("more than %d requests at once", maxRequests)
+	}
+	p.handling.Add(1)
+	p.requests[e] = struct{}{}
+	return ""
+}
+
+// finish takes e out again, when it is recorded.
+func (p *Proxy) finish(e *exchange) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.requests, e)
+	p.handling.Done()
 }
 
 func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 )
@@ -14,20 +15,47 @@ import (
 // secrets that it was sent, the guest does not learn.
 func modifyResponse(resp *http.Response) error {
 	e := exchangeOf(resp.Request)
+	conn, isConn := resp.Body.(io.ReadWriteCloser)
+	if s := e.response.scrubber; s != nil {
+		s.header(resp.Header)
+		// Whatever Content-Encoding says of it: who sends something compressed
+		// against our wish does no harm, and who only says so gains nothing.
+		resp.Body = &scrubbedBody{ReadCloser: resp.Body, scrubber: s, atEnd: func() { s.header(resp.Trailer) }}
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		e.response.status = resp.StatusCode // nobody writes it as one
+		if isConn {
+			resp.Body = &upgraded{ReadCloser: resp.Body, host: conn, up: &e.up, down: &e.response.down}
+		}
 	}
-	if len(e.used) == 0 {
-		return nil
+	return nil
+}
+
+// upgraded is a connection to a host that is not HTTP's any more. It counts what it
+// carries.
+type upgraded struct {
+	io.ReadCloser // without the values of secrets
+	host          io.ReadWriteCloser
+	up, down      *atomic.Int64
+}
+
+func (u *upgraded) Read(b []byte) (int, error) {
+	n, err := u.ReadCloser.Read(b)
+	u.down.Add(int64(n))
+	return n, err
+}
+
+func (u *upgraded) Write(b []byte) (int, error) {
+	n, err := u.host.Write(b)
+	u.up.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes the end of one direction on.
+func (u *upgraded) CloseWrite() error {
+	if half, ok := u.host.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
 	}
-	s := newScrubber(e.used)
-	s.header(resp.Header)
-	// A connection that was upgraded goes both ways; and what is compressed against
-	// our wish cannot be searched.
-	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Header.Get("Content-Encoding") != "" {
-		return nil
-	}
-	resp.Body = &scrubbedBody{ReadCloser: resp.Body, scrubber: s, atEnd: func() { s.header(resp.Trailer) }}
 	return nil
 }
 

@@ -22,13 +22,16 @@ const (
 	commandTimeout = time.Minute
 )
 
+// errSource does not say what there was instead: it may be the value itself.
+var errSource = errors.New("the source of a secret is neither env:NAME, file:PATH nor cmd:COMMAND")
+
 // Resolve gets the value that from names: "env:NAME", a variable; "file:PATH", a file's
 // content without its last newline; "cmd:COMMAND", what a shell command prints. It is for
 // the process of the user, whose variables getenv knows. Errors never quote a value.
 func Resolve(ctx context.Context, from string, getenv func(string) string) (Value, error) {
 	kind, what, ok := strings.Cut(from, ":")
 	if !ok || what == "" {
-		return Value{}, fmt.Errorf("%q is neither env:NAME, file:PATH nor cmd:COMMAND", from)
+		return Value{}, errSource
 	}
 	var plain string
 	var err error
@@ -45,7 +48,7 @@ func Resolve(ctx context.Context, from string, getenv func(string) string) (Valu
 	case "cmd":
 		plain, err = runCommand(ctx, what)
 	default:
-		err = fmt.Errorf("%q is neither env:NAME, file:PATH nor cmd:COMMAND", from)
+		err = errSource
 	}
 	if err != nil {
 		return Value{}, err
@@ -86,14 +89,15 @@ func runCommand(ctx context.Context, command string) (string, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, os.Stderr
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("no answer within %v", commandTimeout)
-		}
-		return "", fmt.Errorf("the command %q: %w", command, err)
-	}
-	if out.full {
+	err := cmd.Run()
+	switch {
+	case out.full:
 		return "", fmt.Errorf("the command %q prints more than %d KiB", command, maxValue>>10)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		err = fmt.Errorf("no answer within %v", commandTimeout)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the command %q: %w", command, err)
 	}
 	return trimNewline(out.String()), nil
 }
@@ -107,7 +111,7 @@ type bounded struct {
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > maxValue {
 		b.full = true
-		return len(p), nil
+		return 0, io.ErrShortWrite // ends a command that would print for ever
 	}
 	return b.Builder.Write(p)
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"regexp"
 	"strings"
 )
 
@@ -20,13 +21,22 @@ import (
 const redacted = "REDACTED"
 
 // Value is a value that must not show up.
-type Value struct{ plain string }
+type Value struct {
+	// A pointer, since fmt calls no methods of what is in an unexported field,
+	// and prints strings that it finds there.
+	plain *string
+}
 
 // NewValue returns a Value.
-func NewValue(plain string) Value { return Value{plain} }
+func NewValue(plain string) Value { return Value{&plain} }
 
 // Reveal returns the value itself, for the one place where it is used.
-func (v Value) Reveal() string { return v.plain }
+func (v Value) Reveal() string {
+	if v.plain == nil {
+		return ""
+	}
+	return *v.plain
+}
 
 func (Value) String() string               { return redacted }
 func (Value) GoString() string             { return redacted }
@@ -52,15 +62,19 @@ const minRandom = 16
 // maxPrefix bounds the beginning of a value that says of which kind it is, in bytes.
 const maxPrefix = 16
 
+// vendorPrefix matches that beginning: words with a version at most. What is random,
+// such as a UUID or base64, has capitals or other digits, and is no prefix.
+var vendorPrefix = regexp.MustCompile(`^(?:[a-z]{1,10}[0-9]{0,2}[-_])+`)
+
 // Placeholder returns a random stand-in for v. It has the length of v and its prefix, such
 // as "ghp_" or "sk-ant-api03-", and after that other letters and digits of the same
 // alphabet: programs look at the shape of a token before they use it. For a value too
 // short to be replaced so it is "mayfly-" and 32 hexadecimal digits.
 func Placeholder(v Value) string {
-	value := v.plain
-	prefix := 0
-	if i := strings.LastIndexAny(value[:min(len(value), maxPrefix)], "-_"); i >= 0 && countAlnum(value[i+1:]) >= minRandom {
-		prefix = i + 1
+	value := v.Reveal()
+	prefix := len(vendorPrefix.FindString(value[:min(len(value), maxPrefix)]))
+	if countAlnum(value[prefix:]) < minRandom {
+		prefix = 0
 	}
 	if countAlnum(value[prefix:]) < minRandom || !isPrintable(value) {
 		var b [16]byte

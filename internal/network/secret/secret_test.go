@@ -24,15 +24,19 @@ func TestValueIsRedacted(t *testing.T) {
 	s := Secret{Name: "N", Value: v}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v, "s", s)
+	// fmt calls no methods below a field that is not exported.
+	hidden := struct{ s []Secret }{[]Secret{s}}
 	data, err := json.Marshal(map[string]any{"v": v, "s": s, "p": &v})
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := fmt.Sprintf("%v %+v %#v %s %q %x %d %v %+v %#v %s %v", v, v, v, v, v, v, v, s, s, s, &v, []Secret{s}) +
+		fmt.Sprintf("%v %+v %#v", hidden, hidden, hidden) +
+		fmt.Sprintf("%v %+v %#v", NewTable([]Secret{s}), NewTable([]Secret{s}), *NewTable([]Secret{s})) +
 		fmt.Sprint(v, fmt.Errorf("%v", v)) + log.String() + string(data)
-	for _, hidden := range []string{plain, fmt.Sprintf("%x", plain)} {
-		if strings.Contains(all, hidden) {
-			t.Errorf("%q shows in %s", hidden, all)
+	for _, text := range []string{plain, fmt.Sprintf("%x", plain)} {
+		if strings.Contains(all, text) {
+			t.Errorf("%q shows in %s", text, all)
 		}
 	}
 	if !strings.Contains(all, redacted) || v.Reveal() != plain {
@@ -47,12 +51,22 @@ func TestPlaceholder(t *testing.T) {
 		"0123456789abcdef0123456789abcdef":             `^[0-9a-f]{32}$`,
 		"12345678901234567890":                         `^[0-9]{20}$`,
 		"eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSMeKKF2Q":   `^[0-9A-Za-z]{12}\.[0-9A-Za-z]{12}\.[0-9A-Za-z]{16}$`,
-		"hunter2":                     `^mayfly-[0-9a-f]{32}$`,
-		"päss-wörter-sind-länger-als": `^mayfly-[0-9a-f]{32}$`,
+		"123e4567-e89b-42d3-a456-426614174000":         `^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`,
+		"hunter2":                                      `^mayfly-[0-9a-f]{32}$`,
+		"päss-wörter-sind-länger-als":                  `^mayfly-[0-9a-f]{32}$`,
 	} {
 		a, b := Placeholder(NewValue(value)), Placeholder(NewValue(value))
 		if !regexp.MustCompile(want).MatchString(a) || a == b || a == value {
 			t.Errorf("Placeholder(%q) = %q, then %q; want two that match %s", value, a, b, want)
+		}
+	}
+}
+
+// Of a value that has no vendor's prefix, but a dash early, nothing is kept.
+func TestPlaceholderKeepsNothingRandom(t *testing.T) {
+	for _, value := range []string{"123e4567-e89b-42d3-a456-426614174000", "Zk3Qw9_xTy8RmN_4vBqL2sJdF6hGpXcYuAeKo7iW1z"} {
+		if p := Placeholder(NewValue(value)); p[:8] == value[:8] || p[9:13] == value[9:13] {
+			t.Errorf("Placeholder(%q) = %q; it begins as the value", value, p)
 		}
 	}
 }
@@ -119,13 +133,13 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for _, from := range []string{
-		"TOKEN", "env:", "env:MISSING", "env:LINES", "file:" + dir, "file:" + large, "file:" + fifo, "file:/no/such",
-		"cmd:false", "cmd:true", "cmd:head -c 100000 /dev/zero", "vault:x",
+		"TOKEN", "one:two", "env:", "env:MISSING", "env:LINES", "file:" + dir, "file:" + large, "file:" + fifo, "file:/no/such",
+		"cmd:false", "cmd:true", "cmd:head -c 100000 /dev/zero", "cmd:yes", "vault:x",
 	} {
 		v, err := Resolve(t.Context(), from, getenv)
 		if err == nil || v.Reveal() != "" {
 			t.Errorf("Resolve(%s) = %q; want an error", from, v.Reveal())
-		} else if strings.Contains(err.Error(), "one") && from == "env:LINES" && strings.Contains(err.Error(), "two") {
+		} else if strings.Contains(err.Error(), "one") && strings.Contains(err.Error(), "two") || from == "TOKEN" && strings.Contains(err.Error(), from) {
 			t.Errorf("Resolve(%s) tells the value: %v", from, err)
 		}
 	}
