@@ -47,14 +47,16 @@ type Dialer struct {
 	resolver net.Resolver
 	names    cache
 
+	interfaces func() ([]net.Addr, error) // net.InterfaceAddrs
+
 	mu      sync.Mutex
-	own     map[netip.Addr]bool // the addresses of this host
+	own     []netip.Prefix // this host's addresses, each with the network that it is in
 	ownTime time.Time
 }
 
 // New returns a dialer that uses the host's resolver.
 func New() *Dialer {
-	d := &Dialer{resolver: net.Resolver{PreferGo: true}}
+	d := &Dialer{resolver: net.Resolver{PreferGo: true}, interfaces: net.InterfaceAddrs}
 	d.names.max = 512
 	return d
 }
@@ -102,7 +104,7 @@ func (d *Dialer) Check(name string, addrs []netip.Addr, private bool) error {
 func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 	addr = addr.Unmap()
 	bad := func(why string) error { return &AddressError{name, addr, why} }
-	own, err := d.ownAddress(addr)
+	own, attached, err := d.local(addr)
 	switch {
 	case err != nil:
 		return err
@@ -115,6 +117,10 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 		return bad("no single host's")
 	case !private && !ipaddr.Public(addr):
 		return bad("not public")
+	case !private && attached:
+		// A local network may have addresses that are public, and with IPv6
+		// it usually does.
+		return bad("in a network that this computer is in")
 	}
 	return nil
 }
@@ -122,26 +128,34 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 // ownAge is how long the list of the host's addresses is believed.
 const ownAge = time.Second
 
-// ownAddress reports whether addr is one of this host's interfaces.
-func (d *Dialer) ownAddress(addr netip.Addr) (bool, error) {
+// local reports whether addr is one of this host's interfaces, and whether it is in a
+// network that one of them is in.
+func (d *Dialer) local(addr netip.Addr) (own, attached bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if time.Since(d.ownTime) > ownAge {
-		list, err := net.InterfaceAddrs()
+		list, err := d.interfaces()
 		if err != nil {
-			return false, fmt.Errorf("list this computer's addresses: %w", err)
+			return false, false, fmt.Errorf("list this computer's addresses: %w", err)
 		}
-		d.own = make(map[netip.Addr]bool, len(list))
+		d.own = nil
 		for _, a := range list {
-			if ip, ok := a.(*net.IPNet); ok {
-				if own, ok := netip.AddrFromSlice(ip.IP); ok {
-					d.own[own.Unmap()] = true
-				}
+			ip, ok := a.(*net.IPNet)
+			if !ok {
+				continue
+			}
+			own, ok := netip.AddrFromSlice(ip.IP)
+			if bits, _ := ip.Mask.Size(); ok {
+				d.own = append(d.own, netip.PrefixFrom(own.Unmap(), bits))
 			}
 		}
 		d.ownTime = time.Now()
 	}
-	return d.own[addr], nil
+	for _, p := range d.own {
+		own = own || p.Addr() == addr
+		attached = attached || p.Contains(addr)
+	}
+	return own, attached, nil
 }
 
 // Dial connects to a port of the host with this name.

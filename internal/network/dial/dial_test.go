@@ -56,6 +56,41 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// The neighbours of a host are its local network, whatever their addresses look like.
+func TestCheckAttachedNetworks(t *testing.T) {
+	d := New()
+	d.interfaces = func() ([]net.Addr, error) {
+		var list []net.Addr
+		for _, text := range []string{"93.184.216.10/24", "2606:4700:1:2::5/64", "198.35.26.96/32"} {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, &net.IPNet{IP: ip, Mask: network.Mask})
+		}
+		return list, nil
+	}
+	for _, test := range []struct {
+		addr            string
+		public, private bool
+	}{
+		{"93.184.216.10", false, false}, // the host itself
+		{"198.35.26.96", false, false},
+		{"93.184.216.77", false, true},
+		{"::ffff:93.184.216.77", false, true},
+		{"2606:4700:1:2::99", false, true},
+		{"93.184.217.77", true, true},
+		{"2606:4700:1:3::99", true, true},
+		{"198.35.26.97", true, true},
+	} {
+		for private, want := range map[bool]bool{false: test.public, true: test.private} {
+			if err := d.Check("x.example", []netip.Addr{netip.MustParseAddr(test.addr)}, private); (err == nil) != want {
+				t.Errorf("Check(%s, private %v) = %v; want an error: %v", test.addr, private, err, !want)
+			}
+		}
+	}
+}
+
 // A name that is localhost's, for the host's own resolver, leads nowhere.
 func TestDialLoopbackByName(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
