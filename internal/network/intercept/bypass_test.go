@@ -90,6 +90,36 @@ func TestScrubEverywhere(t *testing.T) {
 	}
 }
 
+// A server may keep what it was sent and tell it when it is asked again, for a part of it, too,
+// or without TLS.
+func TestScrubLaterAnswers(t *testing.T) {
+	var stored atomic.Value
+	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+		if note := r.URL.Query().Get("note"); note != "" {
+			stored.Store(note)
+			return
+		}
+		http.ServeContent(w, r, "note.txt", time.Time{}, strings.NewReader(stored.Load().(string)))
+	}, []plan.Rule{{Host: host}}, lend(host))
+	for _, proto := range protocols {
+		c := l.client(proto)
+		do(t, c, "GET", "https://"+host+"/?note="+placeholder, nil)
+		if stored.Load() != value {
+			t.Fatalf("%s: stored is %q; want the secret", proto, stored.Load())
+		}
+		for _, part := range []string{"", "bytes=0-9", "bytes=10-"} {
+			_, body, _ := do(t, c, "GET", "https://"+host+"/", func(r *http.Request) {
+				if part != "" {
+					r.Header.Set("Range", part)
+				}
+			})
+			if body != placeholder {
+				t.Errorf("%s, %q: the guest gets %q; want the stand-in", proto, part, body)
+			}
+		}
+	}
+}
+
 // The same for a connection that was upgraded, whose bytes are counted.
 func TestWebSocketWithSecret(t *testing.T) {
 	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {

@@ -37,9 +37,9 @@ func (p *Proxy) addSecrets(e *exchange, r *http.Request) (_ *http.Request, reaso
 	if f.reason != "" {
 		return r, f.reason
 	}
-	if len(e.used) > 0 {
+	if len(f.table.For(e.conn.name)) > 0 {
 		// What is compressed, or comes in parts, could not be searched for the
-		// value.
+		// values that the host knows.
 		out.Header.Set("Accept-Encoding", "identity")
 		out.Header.Del("Range")
 		out.Header.Del("If-Range")

@@ -93,8 +93,10 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		refuse(w, status, reason)
 		return
 	}
-	if len(e.used) > 0 {
-		w.scrubber = newScrubber(e.used)
+	// Not only of a request that carries one: a server may tell later what it was sent
+	// before.
+	if own := p.cfg.Secrets.For(c.name); len(own) > 0 {
+		w.scrubber = newScrubber(own)
 	}
 	if r.Body != nil {
 		r.Body = &countedBody{r.Body, &e.up}
@@ -267,7 +269,7 @@ type response struct {
 	http.ResponseWriter
 	status   int
 	down     atomic.Int64
-	scrubber *scrubber // nil if no secret is in the request
+	scrubber *scrubber // nil if the host gets no secret
 }
 
 func (w *response) WriteHeader(status int) {

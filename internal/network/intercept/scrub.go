@@ -11,8 +11,8 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 )
 
-// modifyResponse is httputil.ReverseProxy.ModifyResponse. What a server says of the
-// secrets that it was sent, the guest does not learn.
+// modifyResponse is httputil.ReverseProxy.ModifyResponse. What a host says of the secrets
+// that it is sent, in whatever answer, the guest does not learn.
 func modifyResponse(resp *http.Response) error {
 	e := exchangeOf(resp.Request)
 	conn, isConn := resp.Body.(io.ReadWriteCloser)

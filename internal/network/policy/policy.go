@@ -94,10 +94,12 @@ const (
 
 func hasPort(r plan.Rule, port uint16) bool {
 	if r.Port == 0 {
-		return port == web || port == webTLS
+		return isWeb(port)
 	}
 	return r.Port == int(port)
 }
+
+func isWeb(port uint16) bool { return port == web || port == webTLS }
 
 // anyPort asks for the rules of a name, whatever their port.
 const anyPort = 0
@@ -215,7 +217,7 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 		case len(s.rules(name, anyPort)) > 0 && !s.network.Learn:
 			return deny("", "the rules of this host do not name port %d", port)
 		}
-		return Verdict{Allow: true, Intercept: port == webTLS && s.hasSecret(name), Rule: egressRule(s.network)}
+		return Verdict{Allow: true, Intercept: isWeb(port) && s.hasSecret(name), Rule: egressRule(s.network)}
 	}
 	v := Verdict{Allow: true, Private: isPrivate(rules), Rule: rules[0].String(), Bound: true}
 	passthrough := slices.ContainsFunc(rules, func(r plan.Rule) bool { return r.Passthrough })
@@ -224,17 +226,17 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 	case name == plan.HostName:
 		v.Bound = false // a service on loopback knows nothing of this name
 		v.Intercept = limited
-	case limited, port == webTLS && s.hasSecret(name):
+	case limited, isWeb(port) && s.hasSecret(name):
 		v.Intercept = true
 	case passthrough:
 	case v.Private:
 		// A company's own servers have certificates of the company's, which
 		// the host trusts and an image does not.
-		v.Intercept = port == web || port == webTLS || slices.ContainsFunc(rules, isMirror)
+		v.Intercept = isWeb(port) || slices.ContainsFunc(rules, isMirror)
 	default:
 		// Without looking into it, nobody knows whom a request on an
 		// allowed connection is for.
-		v.Intercept = !s.public() && (port == web || port == webTLS)
+		v.Intercept = !s.public() && isWeb(port)
 	}
 	return v
 }

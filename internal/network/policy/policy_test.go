@@ -181,6 +181,10 @@ func TestSecretHosts(t *testing.T) {
 			}
 		}
 	}
+	// What a host was sent by TLS it may tell without.
+	if v := public.Connect("api.example", 80); !v.Allow || !v.Intercept {
+		t.Errorf("public: Connect(api.example, 80) = %+v; want it intercepted", v)
+	}
 	if v := list.Connect("other.example", 443); v.Allow {
 		t.Error("another host is allowed")
 	}
