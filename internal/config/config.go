@@ -38,6 +38,7 @@ type Config struct {
 	Workspace Workspace
 	Network   Network
 	Home      Home
+	Volumes   []Volume          // [[volume]]
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
 	Secrets   map[string]Secret // by the name of the variable
 }
@@ -51,6 +52,7 @@ type Machine struct {
 	BootTimeout  time.Duration // boot_timeout = "90s", whole seconds; 0: a bound fit for the accelerator
 	AllowOldQEMU bool          // start even a QEMU whose emulation is known to be broken
 	Cold         bool          // always boot, never begin from a saved boot
+	Autostart    bool          // systemd starts the machine, where it is installed
 }
 
 // Image is the section [image].
@@ -66,11 +68,14 @@ type Workspace struct {
 	Path    string   // absolute, or begins with "~/"; "": the current directory
 	Mode    string   // "copy"
 	Exclude []string // "node_modules"
+	Clone   []Clone  // what `mayfly new` clones into it
 }
 
 // Home is the section [home].
 type Home struct {
-	Shell string // "zsh"; "": like the user's own
+	Shell     string   // "zsh"; "": like the user's own
+	Dotfiles  []string // "~/configfiles", or a git URL and "@" and a revision
+	ShellInit string   // what shells begin with, after all else; that of profiles first
 }
 
 // Default returns the configuration of a user who wrote nothing.
@@ -89,6 +94,9 @@ func Default() Config {
 type File struct {
 	Path string // for messages; a relative workspace.path is relative to its directory
 	Data []byte
+	// Portable makes commands for this computer an error: the file is one
+	// that may have been written elsewhere.
+	Portable bool
 }
 
 // MaxFileSize bounds a configuration file.
@@ -124,7 +132,7 @@ func ReadFile(path string) (File, error) {
 type Setting struct {
 	From  string // what the user wrote, for messages: "--memory"
 	Key   string // the key in a file: "machine.memory", "env.GOFLAGS"
-	Value any    // string, bool, int or []string
+	Value any    // as in a file, or an int or a []string
 }
 
 // Sources are all the places that a configuration comes from. Later ones win.
@@ -148,6 +156,9 @@ func Load(s Sources) (Config, error) {
 	for _, f := range s.Files {
 		settings, errs := parse(f)
 		m.errs = append(m.errs, errs...)
+		if f.Portable {
+			m.commands = append(m.commands, hostCommands(settings)...)
+		}
 		m.merge(settings)
 	}
 	settings := make([]setting, 0, len(s.Settings))
@@ -171,6 +182,10 @@ type merger struct {
 	// places are where the values of each key were written, in the order in
 	// which they were merged: for a list, that of its elements in cfg.
 	places map[string][]origin
+
+	// commands are the settings of portable files that would run on this
+	// computer.
+	commands []setting
 }
 
 // merge applies the settings of one source, its profiles first.

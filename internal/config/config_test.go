@@ -30,6 +30,7 @@ accel = "tcg"
 allow_old_qemu = true
 boot_timeout = "90s"
 cold = true
+autostart = true
 
 [image]
 base = "debian:trixie"
@@ -41,6 +42,12 @@ prewarm = "git --version"
 path = "~/src/project"
 mode = "copy"
 exclude = ["node_modules"]
+clone = ["https://example.org/a.git", { url = "git@example.org:b.git", ref = "main" }]
+
+[[volume]]
+name = "var"
+mount = "/var"
+size = "12GiB"
 
 [network]
 mode = "user"
@@ -53,6 +60,8 @@ ports = ["8080:80", "[::1]:8081:80"]
 
 [home]
 shell = "zsh"
+dotfiles = ["~/configfiles"]
+shell_init = "umask 077"
 
 [env]
 GOPATH = "$HOME/go"
@@ -70,7 +79,7 @@ func TestLoadEverything(t *testing.T) {
 	}
 	want := Config{
 		Profiles: []string{"go-protobuf", "claude"},
-		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true, Cold: true},
+		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true, Cold: true, Autostart: true},
 		Image: Image{
 			Base: "debian:trixie",
 			Packages: []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep",
@@ -78,7 +87,10 @@ func TestLoadEverything(t *testing.T) {
 			Agents:  []string{"claude", "codex"},
 			Prewarm: []string{"claude --version", "git --version"},
 		},
-		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}},
+		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}, Clone: []Clone{
+			{URL: "https://example.org/a.git"}, {URL: "git@example.org:b.git", Ref: "main"},
+		}},
+		Volumes: []Volume{{Name: "var", Mount: "/var", SizeMiB: 12 << 10}},
 		Network: Network{
 			Mode: "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},
 			Allow: []Rule{
@@ -92,7 +104,7 @@ func TestLoadEverything(t *testing.T) {
 			},
 			Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
 		},
-		Home: Home{Shell: "zsh"},
+		Home: Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077"},
 		Env:  map[string]string{"GOPATH": "$HOME/go"},
 		Secrets: map[string]Secret{
 			"ANTHROPIC_API_KEY": {From: "env:ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}, Foreign: "allow"},
@@ -233,9 +245,8 @@ D = "$PATH:/x"
 		{"shell", "version = 1\nhome.shell = \"/bin/zsh\"", []string{`f.toml:2: home.shell: must be a program's name without a directory (did you mean "zsh"?)`}},
 		{"path", "version = 1\nworkspace.path = \"~other/x\"", []string{`f.toml:2: workspace.path: is "~other/x"; must be absolute or begin with ~/`}},
 		{"later", "version = 1\n[workspace]\nclone = []\n[machine]\nengine = \"firecracker\"", []string{
-			`f.toml:3: workspace.clone: not in this version of mayfly`,
 			`f.toml:5: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
-		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python (did you mean "go"?)`}},
+		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},
 		{"profile outside", "version = 1\nprofiles = [\"../x\"]", []string{`f.toml:2: profiles: "../x" is not a profile's name: lower-case letters, digits and hyphens only`}},
 	}
 	for _, tt := range tests {
@@ -266,7 +277,7 @@ func TestSettingErrors(t *testing.T) {
 		{"--profile", "profiles", []string{"cluade"}},
 	}})
 	want := []string{
-		`--profile: no profile "cluade"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python (did you mean "claude"?)`,
+		`--profile: no profile "cluade"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "claude"?)`,
 		`--memory: is "4"; must be a size such as "4GiB" or "512MiB"`,
 		`MAYFLY_ACCEL: is "kmv"; must be "auto", "kvm" or "tcg" (did you mean "kvm"?)`,
 	}

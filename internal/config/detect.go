@@ -30,6 +30,7 @@ var markers = []struct{ file, profile string }{
 	{"pyproject.toml", "python"},
 	{"requirements.txt", "python"},
 	{"setup.py", "python"},
+	{"Cargo.toml", "rust"},
 	{"CMakeLists.txt", "c"},
 	{"meson.build", "c"},
 }

@@ -19,6 +19,7 @@ type Profile struct {
 	Agents   []string
 	Prewarm  []string
 	Presets  []string // of the network
+	Shell    string   // of the user; "" for none that it asks for
 }
 
 // Profiles returns the built-in profiles, sorted by name.
@@ -31,6 +32,8 @@ func Profiles() []Profile {
 		{Name: "go-protobuf", Packages: append(slices.Clone(golang), "protobuf-compiler"), Presets: []string{"go"}},
 		{Name: "node", Packages: []string{"nodejs", "npm", "git", "ripgrep"}, Presets: []string{"npm"}},
 		{Name: "python", Packages: []string{"python3", "python3-venv", "python3-pip", "git", "ripgrep"}, Presets: []string{"pypi"}},
+		{Name: "rust", Packages: []string{"cargo", "rustc", "rustfmt", "rust-clippy", "gcc", "git", "ripgrep"}, Presets: []string{"crates"}},
+		{Name: "zsh", Packages: []string{"zsh"}, Shell: "zsh"},
 	}
 	for _, agent := range Agents() {
 		// An agent's program is large, and most of what it does first is to
@@ -67,12 +70,16 @@ func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
 		return nil, []*Error{unknownProfile(at, dir, name)}
 	}
 	here := origin{name: "built-in profile " + name}
-	return []setting{
+	settings := []setting{
 		{here, "image.packages", builtin[i].Packages},
 		{here, "image.agents", builtin[i].Agents},
 		{here, "image.prewarm", builtin[i].Prewarm},
 		{here, "network.presets", builtin[i].Presets},
-	}, nil
+	}
+	if shell := builtin[i].Shell; shell != "" {
+		settings = append(settings, setting{here, "home.shell", shell})
+	}
+	return settings, nil
 }
 
 func parseProfile(f File) ([]setting, []*Error) {

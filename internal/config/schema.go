@@ -27,6 +27,7 @@ var fields = []field{
 	{"machine.boot_timeout", func(c *Config, s setting) *Error { return asDuration(s, &c.Machine.BootTimeout) }},
 	{"machine.allow_old_qemu", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.AllowOldQEMU) }},
 	{"machine.cold", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.Cold) }},
+	{"machine.autostart", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.Autostart) }},
 	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
 	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
 	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
@@ -41,6 +42,8 @@ var fields = []field{
 	{"network.address", func(c *Config, s setting) *Error { return asAddress(s, &c.Network.Address) }},
 	{"network.mac", func(c *Config, s setting) *Error { return asMAC(s, &c.Network.MAC) }},
 	{"home.shell", func(c *Config, s setting) *Error { return asShell(s, &c.Home.Shell) }},
+	{"home.dotfiles", func(c *Config, s setting) *Error { return appendList(s, &c.Home.Dotfiles, checkDotfiles) }},
+	{"home.shell_init", appendShellInit},
 }
 
 // lists are the keys of lists that are checked and stored element by element:
@@ -49,6 +52,8 @@ var lists = []field{
 	{"network.presets", addPreset},
 	{"network.allow", addRule},
 	{"network.ports", addPort},
+	{"workspace.clone", addClone},
+	{"volume", addVolume},
 }
 
 // sections are the tables that keys are in. The names in [env] and of the tables
@@ -58,10 +63,7 @@ var sections = []string{"machine", "image", "workspace", "network", "home", "env
 // later are keys, and values of keys, of the design that this version does not
 // have: whoever writes one did not mistype.
 var (
-	laterKeys = []string{
-		"machine.autostart", "workspace.clone", "share", "volume",
-		"home.dotfiles", "home.shell_init",
-	}
+	laterKeys   = []string{"share", "machine.init"}
 	laterValues = map[string][]string{
 		"machine.engine": {"cloud-hypervisor", "firecracker"},
 		"workspace.mode": {"share"},
@@ -96,13 +98,21 @@ func isList(key string) bool {
 
 // elements returns the settings of the elements of one of lists, and else s alone.
 func (s setting) elements() []setting {
-	list, ok := s.value.([]string)
-	if !ok || !isList(s.key) {
+	if !isList(s.key) {
 		return []setting{s}
 	}
-	all := make([]setting, len(list))
-	for i, v := range list {
-		all[i] = setting{s.origin, s.key, v}
+	var all []setting
+	switch list := s.value.(type) {
+	case []string:
+		for _, v := range list {
+			all = append(all, setting{s.origin, s.key, v})
+		}
+	case []any:
+		for _, v := range list {
+			all = append(all, setting{s.origin, s.key, v})
+		}
+	default:
+		return []setting{s}
 	}
 	return all
 }
@@ -372,8 +382,11 @@ func asShell(s setting, dst *string) *Error {
 
 var memorySize = regexp.MustCompile(`^([0-9]{1,9}) ?([A-Za-z]*)$`)
 
-// asMemory reads "4GiB" or "512MiB".
-func asMemory(s setting, dst *int) *Error {
+// asMemory reads the size of a memory.
+func asMemory(s setting, dst *int) *Error { return asSize(s, MinMemoryMiB, maxMemoryMiB, dst) }
+
+// asSize reads "4GiB" or "512MiB", in MiB.
+func asSize(s setting, least, most int, dst *int) *Error {
 	v, ok := s.value.(string)
 	if !ok {
 		return s.errorf("must be a string such as \"4GiB\", not %s", describe(s.value))
@@ -400,8 +413,8 @@ func asMemory(s setting, dst *int) *Error {
 		}
 		return e
 	}
-	if n < MinMemoryMiB || n > maxMemoryMiB {
-		return s.errorf("is %s; must be between %dMiB and %dGiB", shortQuote(v), MinMemoryMiB, maxMemoryMiB>>10)
+	if n < least || n > most {
+		return s.errorf("is %s; must be between %dMiB and %dGiB", shortQuote(v), least, most>>10)
 	}
 	*dst = n
 	return nil

@@ -99,7 +99,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 // README.md shows every key of the configuration, and no other.
 func TestConfigurationIsDocumented(t *testing.T) {
 	var want []string
-	for _, m := range regexp.MustCompile(`(?m)^\t\{"([a-z_.]+)", (?:func|add)`).FindAllSubmatch(readFile(t, "internal/config/schema.go"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\t\{"([a-z_.]+)", (?:func|add|append)`).FindAllSubmatch(readFile(t, "internal/config/schema.go"), -1) {
 		want = append(want, string(m[1]))
 	}
 	slices.Sort(want)
@@ -115,6 +115,9 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	for line := range strings.Lines(block) {
 		key := keyLine.FindStringSubmatch(line)
 		switch {
+		case strings.HasPrefix(line, "[["): // a list of tables is one key
+			name, _, _ := strings.Cut(line[2:], "]")
+			got, section = append(got, name), ""
 		case strings.HasPrefix(line, "["):
 			section, _, _ = strings.Cut(line[1:], "]")
 		case key != nil && section != "" && section != "env" && !strings.HasPrefix(section, "secrets."): // there names are free

@@ -1,0 +1,213 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// What only a machine with a name of its own has: `mayfly run` ignores it.
+
+// Clone is an element of workspace.clone: a git repository that `mayfly new` clones
+// into the workspace.
+type Clone struct {
+	URL string // "https://example.org/project.git"
+	Ref string // a branch, a tag or a commit; "" for what the repository's HEAD is
+}
+
+// cloneKeys are those of a clone.
+var cloneKeys = []string{"url", "ref"}
+
+// addClone reads an element of workspace.clone, a URL or a table.
+func addClone(c *Config, s setting) *Error {
+	var clone Clone
+	switch v := s.value.(type) {
+	case string:
+		clone.URL = v
+	case map[string]any:
+		for _, key := range sortedKeys(v) {
+			at := setting{s.origin, joinKey(s.key, key), v[key]}
+			var err *Error
+			switch key {
+			case "url":
+				err = asString(at, &clone.URL)
+			case "ref":
+				err = asString(at, &clone.Ref)
+			default:
+				err = at.errorf("unknown key")
+				err.Suggestion = nearest(key, cloneKeys)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	default:
+		return s.errorf("must be a URL or a table such as { url = \"https://example.org/project.git\", ref = \"main\" }, not %s", describe(s.value))
+	}
+	for _, text := range []string{clone.URL, clone.Ref} {
+		if len(text) > maxCommand || strings.ContainsFunc(text, isControl) || strings.HasPrefix(text, "-") {
+			return s.errorf("%s is neither a repository's URL nor a branch's name", shortQuote(text))
+		}
+	}
+	if clone.URL == "" {
+		return s.errorf("has no url")
+	}
+	c.Workspace.Clone = append(c.Workspace.Clone[:len(c.Workspace.Clone):len(c.Workspace.Clone)], clone)
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+// Volume is an element of volume: a disk of the machine's that outlives its stops.
+type Volume struct {
+	Name    string // "var"
+	Mount   string // absolute, or begins with "~/", the home directory in the machine
+	SizeMiB int
+}
+
+// Limits of volumes. All disks have one virtual size, plan.DiskSize.
+const (
+	MaxVolumes       = 7
+	minVolumeMiB     = 16
+	maxVolumeMiB     = 64 << 10
+	defaultVolumeMiB = 8 << 10
+)
+
+var (
+	volumeKeys = []string{"name", "mount", "size"}
+	volumeName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+)
+
+// addVolume reads an element of volume: a table or, as from --volume,
+// NAME:MOUNT[:SIZE].
+func addVolume(c *Config, s setting) *Error {
+	v := Volume{SizeMiB: defaultVolumeMiB}
+	table, err := volumeTable(s)
+	if err != nil {
+		return err
+	}
+	for _, key := range sortedKeys(table) {
+		at := setting{s.origin, joinKey(s.key, key), table[key]}
+		switch key {
+		case "name":
+			err = asString(at, &v.Name)
+		case "mount":
+			err = asString(at, &v.Mount)
+		case "size":
+			err = asSize(at, minVolumeMiB, maxVolumeMiB, &v.SizeMiB)
+		default:
+			err = at.errorf("unknown key")
+			err.Suggestion = nearest(key, volumeKeys)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := v.check(); err != nil {
+		return s.place(err)
+	}
+	for _, other := range c.Volumes {
+		switch {
+		case other == v:
+			return nil // a file and a flag may agree
+		case other.Name == v.Name:
+			return s.errorf("there is a volume %s already", v.Name)
+		case other.Mount == v.Mount:
+			return s.errorf("the volume %s is mounted on %s already", other.Name, v.Mount)
+		}
+	}
+	if len(c.Volumes) == MaxVolumes {
+		return s.errorf("a machine has at most %d volumes", MaxVolumes)
+	}
+	c.Volumes = append(c.Volumes[:len(c.Volumes):len(c.Volumes)], v)
+	return nil
+}
+
+func volumeTable(s setting) (map[string]any, *Error) {
+	switch v := s.value.(type) {
+	case map[string]any:
+		return v, nil
+	case string:
+		parts := strings.Split(v, ":")
+		if len(parts) < 2 || len(parts) > 3 {
+			return nil, s.errorf("is %s; must be NAME:MOUNT or NAME:MOUNT:SIZE, as in var:/var:8GiB", shortQuote(v))
+		}
+		table := map[string]any{"name": parts[0], "mount": parts[1]}
+		if len(parts) == 3 {
+			table["size"] = parts[2]
+		}
+		return table, nil
+	}
+	return nil, s.errorf("must be a table, written [[volume]], not %s", describe(s.value))
+}
+
+func (v Volume) check() *Error {
+	clean := strings.TrimPrefix(v.Mount, "~")
+	switch {
+	case !volumeName.MatchString(v.Name):
+		return wrong("%s is not a volume's name: lower-case letters, digits and hyphens only, at most 32", shortQuote(v.Name))
+	case v.Mount == "":
+		return wrong("the volume %s has no mount, the directory where it appears in the machine", v.Name)
+	case v.Mount == "~" || !strings.HasPrefix(clean, "/") || path.Clean(clean) != clean || clean == "/",
+		len(v.Mount) > 1024, strings.ContainsFunc(v.Mount, isControl), strings.ContainsAny(v.Mount, ":,"):
+		return wrong("mount is %s; must be a directory such as \"/var\" or \"~/.cache\", written without . and ..", shortQuote(v.Mount))
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev", "/run", "/boot", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64"} {
+		if v.Mount == dir || strings.HasPrefix(v.Mount, dir+"/") && dir != "/usr" && dir != "/etc" {
+			return wrong("mount is %s, which a machine does not start without", shortQuote(v.Mount))
+		}
+	}
+	return nil
+}
+
+// hostCommands returns the settings whose values would be run on this computer.
+func hostCommands(settings []setting) []setting {
+	var found []setting
+	for _, s := range settings {
+		from, isText := s.value.(string)
+		if _, sub, ok := cutSecret(s.key); ok && sub == "from" && isText && strings.HasPrefix(from, "cmd:") {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func (m *merger) checkCommands() {
+	for _, s := range m.commands {
+		m.errs = append(m.errs, s.errorf("is a command for this computer, which a machine's file cannot carry; put it into config.toml"))
+	}
+}
+
+// shellInitLimit bounds home.shell_init, of all sources together.
+const shellInitLimit = 32 << 10
+
+// appendShellInit appends to the text that shells begin with.
+func appendShellInit(c *Config, s setting) *Error {
+	var text string
+	if err := asString(s, &text); err != nil {
+		return err
+	}
+	switch {
+	case strings.ContainsRune(text, 0):
+		return s.errorf("holds a zero byte")
+	case len(c.Home.ShellInit)+len(text) > shellInitLimit:
+		return s.errorf("is too long: at most %d KiB", shellInitLimit>>10)
+	}
+	if c.Home.ShellInit != "" && !strings.HasSuffix(c.Home.ShellInit, "\n") {
+		c.Home.ShellInit += "\n"
+	}
+	c.Home.ShellInit += text
+	return nil
+}
+
+// checkDotfiles judges the form only: what is there is looked at when it is used.
+func checkDotfiles(text string) (msg, suggestion string) {
+	switch {
+	case text == "" || len(text) > maxCommand || strings.ContainsFunc(text, isControl) || strings.HasPrefix(text, "-"):
+		return fmt.Sprintf("%s is neither a directory nor a repository's URL", shortQuote(text)), ""
+	case strings.HasPrefix(text, "~/"), strings.HasPrefix(text, "/"), strings.Contains(text, "://"), strings.Contains(text, "@"):
+		return "", ""
+	}
+	return fmt.Sprintf("%s must be a directory, absolute or beginning with ~/, or a git URL", shortQuote(text)), ""
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNamedErrors(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"[[volume]]\nname = \"var\"", `f.toml:2: volume: the volume var has no mount, the directory where it appears in the machine`},
+		{"[[volume]]\nname = \"a b\"\nmount = \"/var\"", `f.toml:2: volume: "a b" is not a volume's name`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/\"", `f.toml:2: volume: mount is "/"`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/var/../etc\"", `f.toml:2: volume: mount is "/var/../etc"`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/proc/x\"", `f.toml:2: volume: mount is "/proc/x", which a machine does not start without`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/a\"\nsize = \"1TiB\"", `f.toml:2: volume.size: is "1TiB"`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/a\"\nsize = \"65GiB\"", `f.toml:2: volume.size: is "65GiB"; must be between 16MiB and 64GiB`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/a\"\n[[volume]]\nname = \"a\"\nmount = \"/b\"", `f.toml:5: volume: there is a volume a already`},
+		{"[[volume]]\nname = \"a\"\nmount = \"/a\"\n[[volume]]\nname = \"b\"\nmount = \"/a\"", `f.toml:5: volume: the volume a is mounted on /a already`},
+		{"[[volume]]\nnam = \"a\"", `f.toml:2: volume.nam: unknown key (did you mean "name"?)`},
+		{"[workspace]\nclone = [{ ur = \"x\" }]", `f.toml:3: workspace.clone.ur: unknown key (did you mean "url"?)`},
+		{"[workspace]\nclone = [\"--upload-pack=x\"]", `f.toml:3: workspace.clone: "--upload-pack=x" is neither`},
+		{"[home]\ndotfiles = [\"dots\"]", `f.toml:3: home.dotfiles: "dots" must be a directory`},
+	}
+	for _, tt := range tests {
+		_, err := Load(Sources{Files: []File{file("f.toml", "version = 1\n"+tt.text)}})
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("Load(%q) = %v; want %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+// A machine's file may have been written by an agent, or elsewhere.
+func TestPortableFileCarriesNoCommand(t *testing.T) {
+	const text = "version = 1\n[secrets.TOKEN]\nfrom = \"cmd:touch /tmp/x\"\nhosts = [\"example.org\"]"
+	f := file("f.toml", text)
+	if _, err := Load(Sources{Files: []File{f}}); err != nil {
+		t.Fatal(err)
+	}
+	f.Portable = true
+	const want = "f.toml:3: secrets.TOKEN.from: is a command for this computer"
+	if _, err := Load(Sources{Files: []File{f}}); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Load = %v; want %s", err, want)
+	}
+}
+
+// What is written is what is read.
+func TestEncode(t *testing.T) {
+	settings := []Setting{
+		{Key: "profiles", Value: []string{"go", "claude"}},
+		{Key: "machine.vcpus", Value: int64(4)},
+		{Key: "machine.memory", Value: "4GiB"},
+		{Key: "machine.autostart", Value: true},
+		{Key: "image.packages", Value: []string{"jq"}},
+		{Key: "image.packages", Value: []string{"fzf"}},
+		{Key: "workspace.path", Value: "~/microvm/a b"},
+		{Key: "workspace.clone", Value: []any{map[string]any{"url": "https://example.org/a.git", "ref": "v1"}}},
+		{Key: "volume", Value: []string{"var:/var:12GiB", "cache:~/.cache"}},
+		{Key: "network.allow", Value: []string{"example.org", "*.golang.org"}},
+		{Key: "home.shell_init", Value: "export A=1\nexport B='\"'\n"},
+		{Key: "env.QUOTED", Value: "a\"b\\c$$d\n\x01ä"},
+		{Key: "secrets.TOKEN.from", Value: "env:TOKEN"},
+		{Key: "secrets.TOKEN.hosts", Value: []string{"example.org"}},
+	}
+	data, err := Encode("A machine.\nIts second line.", settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(Sources{Files: []File{{Path: "f.toml", Data: data, Portable: true}}})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, data)
+	}
+	want, err := Load(Sources{Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("Load(Encode(s)) differs from Load(s) (-want +got):\n%s\n%s", d, data)
+	}
+	if !strings.HasPrefix(string(data), "# A machine.\n# Its second line.\nversion = 1\nprofiles = [\"go\", \"claude\"]\n\n[machine]\n") {
+		t.Errorf("Encode:\n%s", data)
+	}
+}
