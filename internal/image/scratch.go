@@ -60,6 +60,48 @@ func (s *Store) ensureScratch(ctx context.Context, report *reporter) error {
 
 // mkfs makes an ext4 file system of plan.DiskSize in a few megabytes.
 func mkfs(ctx context.Context, path string) error {
+	return makeExt4(ctx, path, plan.DiskSize,
+		// One inode per 32 KiB: 2 million, enough for node_modules.
+		"-i", "32768",
+		// A journal and checksums would protect contents that are thrown
+		// away after a crash. Without them the guest also has no inode
+		// tables to initialize in the background: mkfs leaves them as
+		// holes, which read as zeros.
+		"-O", "^has_journal,^resize_inode,^metadata_csum,^uninit_bg",
+		"-E", "lazy_itable_init=0,packed_meta_blocks=1,hash_seed=6d617966-6c79-4000-8000-000000000001",
+		"-U", "6d617966-6c79-4000-8000-000000000000")
+}
+
+// MakeVolume makes a disk at path, which must not exist, with an empty ext4 file system
+// of size bytes that outlives crashes of its guest, and that a kernel can grow to
+// plan.DiskSize while it is mounted.
+func MakeVolume(ctx context.Context, path string, size int64) error {
+	// Under another name until it is whole: what is there is never made again.
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make a disk: %w", err)
+	}
+	extended := "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
+	if size < plan.DiskSize {
+		extended += fmt.Sprintf(",resize=%d", int64(plan.DiskSize)>>12)
+	}
+	err := makeExt4(ctx, temp, size,
+		// One inode per 16 KiB, ext4's own choice: it may hold small files only.
+		"-i", "16384",
+		// The journal's blocks are holes until it is written.
+		"-J", "size=16", "-E", extended)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("make a disk: %w", err)
+	}
+	return nil
+}
+
+// makeExt4 makes a sparse file of plan.DiskSize with a file system of size bytes.
+func makeExt4(ctx context.Context, path string, size int64, options ...string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -67,23 +109,14 @@ func mkfs(ctx context.Context, path string) error {
 	if err := errors.Join(f.Truncate(plan.DiskSize), f.Close()); err != nil {
 		return err
 	}
+	args := append([]string{"-q", "-F", "-b", "4096", "-m", "0"}, options...)
 	err = tool.Run(ctx, tool.Cmd{
 		Name: "mkfs.ext4",
-		Args: []string{"-q", "-F", "-b", "4096", "-m", "0",
-			// One inode per 32 KiB: 2 million, enough for node_modules.
-			"-i", "32768",
-			// A journal and checksums would protect contents that are thrown
-			// away after a crash. Without them the guest also has no inode
-			// tables to initialize in the background: mkfs leaves them as
-			// holes, which read as zeros.
-			"-O", "^has_journal,^resize_inode,^metadata_csum,^uninit_bg",
-			"-E", "lazy_itable_init=0,packed_meta_blocks=1,hash_seed=6d617966-6c79-4000-8000-000000000001",
-			"-U", "6d617966-6c79-4000-8000-000000000000",
-			path},
-		Env: []string{"E2FSPROGS_FAKE_TIME=1754697600"},
+		Args: append(args, path, fmt.Sprint(size>>12)), // in blocks
+		Env:  []string{"E2FSPROGS_FAKE_TIME=1754697600"},
 	})
 	if errors.Is(err, exec.ErrNotFound) {
-		return hint.Errorf("sudo apt install e2fsprogs", "make a scratch disk: %w", err)
+		return hint.Errorf("sudo apt install e2fsprogs", "make a file system: %w", err)
 	}
 	return err
 }

@@ -23,6 +23,10 @@ type Spec struct {
 	// empty disk.
 	Disks [plan.DiskSlots]Disk
 
+	// Kept are disks that outlive the machine, plan.MaxKeptDisks at most. What
+	// the guest flushes to them reaches the host's disk.
+	Kept []Disk
+
 	// Card is the network card; nil for a machine without one.
 	Card *Card
 
@@ -34,7 +38,7 @@ type Spec struct {
 	Incoming bool
 }
 
-// Disk is the file of one slot: raw, sparse, plan.DiskSize long.
+// Disk is the file of one disk: raw, sparse, plan.DiskSize long.
 type Disk struct {
 	Path     string
 	Writable bool
@@ -52,6 +56,11 @@ type Card struct {
 // Serial returns the serial number by which the guest finds the disk of slot.
 func Serial(slot int) string {
 	return fmt.Sprintf("slot%d", slot)
+}
+
+// KeptSerial returns the serial number by which the guest finds one of Spec.Kept.
+func KeptSerial(i int) string {
+	return fmt.Sprintf("kept%d", i)
 }
 
 // Command is a VMM's command line. File i is open in the VMM as descriptor

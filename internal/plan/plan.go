@@ -23,6 +23,8 @@ type Plan struct {
 	Image     Image     `json:"image"`
 	Guest     Guest     `json:"guest"`
 	Workspace Workspace `json:"workspace"`
+	Volumes   []Volume  `json:"volumes,omitempty"` // parents before what is mounted below them
+	Keep      *Keep     `json:"keep,omitempty"`    // nil for a machine that leaves nothing behind
 	Network   Network   `json:"network"`
 	Notes     []string  `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
 }
@@ -88,6 +90,9 @@ type Guest struct {
 	Timezone string            `json:"timezone,omitempty"` // "Europe/Zurich"; empty for UTC
 	Locale   string            `json:"locale"`             // "C.UTF-8"
 	Env      map[string]string `json:"env,omitempty"`
+	// ShellInit is what shells begin with, after the user's own files; what
+	// it exports, every command gets.
+	ShellInit string `json:"shell_init,omitempty"`
 }
 
 // User is the guest's only human user. It is never root, whoever runs mayfly.
@@ -113,6 +118,18 @@ type Workspace struct {
 	Exclude []string `json:"exclude,omitempty"`
 }
 
+// Keep is what a machine with a name of its own has beyond one start.
+type Keep struct {
+	Dir string `json:"dir"` // absolute
+}
+
+// Volume is a disk of the machine's that outlives its stops.
+type Volume struct {
+	Name    string `json:"name"`
+	Mount   string `json:"mount"` // absolute
+	SizeMiB int    `json:"size_mib"`
+}
+
 // Dir returns the directory in which commands start.
 func (p *Plan) Dir() string {
 	if p.Workspace.Path != "" {
@@ -136,3 +153,15 @@ const (
 	MaxLayers      = 4
 	SlotWorkspace  = 5 // EROFS
 )
+
+// KeptDisks returns the number of disks that the machine has beyond its slots: one for
+// what a machine with a name keeps by itself, and its volumes.
+func (p *Plan) KeptDisks() int {
+	if p.Keep == nil {
+		return 0
+	}
+	return 1 + len(p.Volumes)
+}
+
+// MaxKeptDisks bounds KeptDisks: they are the functions of one PCI device.
+const MaxKeptDisks = 8

@@ -118,8 +118,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 	case req.Op == wire.OpFetch && req.Fetch != nil:
 		a.fetch(stream, req.Fetch)
 	case req.Op == wire.OpPowerOff:
-		a.reaper.killAll()
-		unix.Sync()
+		a.reaper.endAll(endTimeout)
+		unix.Sync() // all file systems have journals, or are thrown away
 		wire.WriteMessage(stream, wire.Configured{})
 		PowerOff()
 	}

@@ -39,8 +39,13 @@ func (a *agent) configure(req *wire.Configure, came time.Time) wire.Configured {
 	if err != nil {
 		return wire.Configured{Error: err.Error()}
 	}
+	var answer wire.Configured
+	if m.env, err = a.readShellInit(m); err != nil {
+		answer.Notes = append(answer.Notes, fmt.Sprintf("home.shell_init: %v: commands that no shell starts do not have what it exports", err))
+	}
 	a.machine = m
-	return wire.Configured{Nanos: time.Since(start).Nanoseconds()}
+	answer.Nanos = time.Since(start).Nanoseconds()
+	return answer
 }
 
 func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, error) {

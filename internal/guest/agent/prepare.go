@@ -128,7 +128,7 @@ func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []
 		mount  func(target string) error
 	}{
 		{warmDir, mount{"tmpfs", "", "tmpfs", nosuid, "mode=755,size=50%"}.on},
-		{root, func(target string) error { return overlay(warmDir, layers, target, unix.MS_NODEV) }},
+		{root, func(target string) error { return overlay(warmDir, layers, target, overlayOptions, unix.MS_NODEV) }},
 		{root + "/tmp", mount{"tmpfs", "", "tmpfs", nosuid, "mode=1777,size=50%"}.on},
 		{root + "/proc", mount{"proc", "", "proc", nosuid | unix.MS_NOEXEC, ""}.on},
 		{root + "/dev", mount{"devtmpfs", "", "devtmpfs", unix.MS_NOSUID, "mode=0755"}.on},

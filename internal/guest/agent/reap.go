@@ -64,6 +64,21 @@ func (r *reaper) reap() (left bool) {
 	}
 }
 
+// endTimeout is the time that programs have to end by themselves when the machine does.
+const endTimeout = 3 * time.Second
+
+// endAll asks every process to end, as when a terminal and then a computer are
+// switched off, and kills those that have not within timeout.
+func (r *reaper) endAll(timeout time.Duration) {
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGTERM, unix.SIGCONT} {
+		unix.Kill(-1, sig)
+	}
+	for deadline := time.Now().Add(timeout); r.reap() && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	r.killAll()
+}
+
 // killTimeout bounds the wait for processes that hang in the kernel.
 const killTimeout = time.Second
 

@@ -20,30 +20,43 @@ const (
 	rootDir    = "/mayfly/root"
 )
 
-// overlayOptions switches off what would make an upper directory more than a
+// lastingOptions switch off what would make an upper directory more than a
 // list of changed files: with redirects and metadata-only copies a change
-// would refer to the lower layers. The disks are thrown away after a crash, so
-// nothing is ever synced.
-const overlayOptions = "redirect_dir=off,metacopy=off,index=off,xino=off,volatile"
+// would refer to the lower layers.
+const lastingOptions = "redirect_dir=off,metacopy=off,index=off,xino=off"
+
+// overlayOptions are for disks that are thrown away after a crash: nothing is ever
+// synced.
+const overlayOptions = lastingOptions + ",volatile"
 
 // makeRoot mounts the machine's own disks, fills in what makes the root this
 // machine's, and mounts it with the workspace below rootDir.
 func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
-	// The packed workspace is mounted while the rest goes on.
+	// The packed workspace and what is kept are mounted while the rest goes on.
 	packed := make(chan error, 1)
-	go func() { packed <- p.mountPacked(req.Workspace) }()
+	go func() { packed <- errors.Join(p.mountPacked(req.Workspace), p.mountKeep(req.Keep)) }()
 	m, workspacePath, err := p.fillRoot(req)
 	if err := errors.Join(err, <-packed); err != nil {
 		return nil, err
 	}
-	if err := overlay(filepath.Join(scratchDir, "root"), p.layers, rootDir, 0); err != nil {
+	if err := overlay(filepath.Join(scratchDir, "root"), p.layers, rootDir, overlayOptions, 0); err != nil {
+		return nil, err
+	}
+	if err := p.mountVolumes(req); err != nil {
 		return nil, err
 	}
 	if req.Workspace == nil {
 		return m, nil
 	}
-	dir := filepath.Join(scratchDir, "workspace")
-	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, workspacePath), nosuid); err != nil {
+	dir, lasting, err := workspaceDir(req)
+	if err != nil {
+		return nil, err
+	}
+	options := overlayOptions
+	if lasting {
+		options = lastingOptions
+	}
+	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, workspacePath), options, nosuid); err != nil {
 		return nil, err
 	}
 	// Opened now, since the new root will cover it.
@@ -86,8 +99,16 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath stri
 	go func() { network <- t.setUpNetwork(req.Network) }()
 	m = &machine{user: req.User, credential: credential(req.User)}
 	m.env, err = setUpUser(t, req)
+	if err == nil {
+		err = t.setUpShells(req)
+	}
 	if err := errors.Join(err, <-network); err != nil {
 		return nil, "", err
+	}
+	for i, v := range req.Volumes {
+		if req.Volumes[i].Mount, err = t.makePath(v.Mount, req.User); err != nil {
+			return nil, "", fmt.Errorf("make the way to %s: %w", v.Mount, err)
+		}
 	}
 	if ws := req.Workspace; ws != nil {
 		if workspacePath, err = t.makePath(ws.Path, req.User); err != nil {
@@ -112,7 +133,7 @@ func makeUpper(dir, lower string) (string, error) {
 }
 
 // overlay mounts an overlay of lowers on target with its upper directory in dir.
-func overlay(dir string, lowers []string, target string, flags uintptr) error {
+func overlay(dir string, lowers []string, target, options string, flags uintptr) error {
 	upper, err := makeUpper(dir, lowers[0])
 	if err != nil {
 		return err
@@ -121,7 +142,7 @@ func overlay(dir string, lowers []string, target string, flags uintptr) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,%s", strings.Join(lowers, ":"), upper, work, overlayOptions)
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,%s", strings.Join(lowers, ":"), upper, work, options)
 	return mount{"mayfly", target, "overlay", flags | unix.MS_NOATIME, data}.do()
 }
 

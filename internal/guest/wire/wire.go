@@ -98,6 +98,22 @@ type Configure struct {
 	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
 	Env       []string   `json:"env,omitempty"`      // KEY=VALUE, for every command
 	Network   *Network   `json:"network,omitempty"`
+
+	// Keep is the serial of the disk of what a machine with a name keeps:
+	// changes of the workspace, and what belongs to agents. Without it those are
+	// on the scratch disk.
+	Keep    string   `json:"keep,omitempty"`
+	Volumes []Volume `json:"volumes,omitempty"` // parents before what is mounted below them
+	// ShellInit is shell text that shells begin with, after the user's own
+	// files. What it exports every command gets.
+	ShellInit string `json:"shell_init,omitempty"`
+}
+
+// Volume is a disk with a file system of the machine's that outlives it.
+type Volume struct {
+	Serial string `json:"serial"`
+	Mount  string `json:"mount"`  // absolute
+	Blocks uint64 `json:"blocks"` // of 4 KiB: the size that the file system is to have at least
 }
 
 // Network is how a machine's network card is set up. Without it there is none, or it
@@ -124,6 +140,9 @@ const (
 type Workspace struct {
 	Serial string `json:"serial"` // of its EROFS disk
 	Path   string `json:"path"`   // absolute
+	// Copy names the copy, where its changes are kept: those of another copy are
+	// of no use, and are removed.
+	Copy string `json:"copy,omitempty"`
 }
 
 // User is the guest's user; see plan.User.
@@ -150,8 +169,9 @@ type Terminfo struct {
 
 // Configured answers Configure.
 type Configured struct {
-	Error string `json:"error,omitempty"`
-	Nanos int64  `json:"nanos"` // time spent
+	Error string   `json:"error,omitempty"`
+	Nanos int64    `json:"nanos"`           // time spent
+	Notes []string `json:"notes,omitempty"` // what did not work, for the user
 }
 
 // Clock corrects the guest's clock, and asks for it.

@@ -97,28 +97,34 @@ func Command(spec machine.Spec) machine.Command {
 	// Tells a guest's kernel that it was restored, and is to reseed.
 	arg("device", "vmgenid", "guid=auto")
 
-	for slot, disk := range spec.Disks {
-		node := machine.Serial(slot)
-		// By the slot and not by its file: the guest has seen whether a
-		// disk can be written when it is saved, and with another file in
-		// the slot when it is restored.
-		readOnly := onOff(slot != plan.SlotScratch)
-		if disk.Path == "" {
-			arg("blockdev", fmt.Sprintf(nullDisk, node, int64(plan.DiskSize), readOnly))
+	sets := 0
+	disk := func(d machine.Disk, name, addr string, readOnly, flush bool) {
+		if d.Path == "" {
+			arg("blockdev", fmt.Sprintf(nullDisk, name, int64(plan.DiskSize), onOff(readOnly)))
 		} else {
-			// The file is handed over open, as set number slot+1.
-			fd := file(machine.File{Path: disk.Path, Writable: disk.Writable})
-			arg("add-fd", fmt.Sprintf("fd=%d", fd), fmt.Sprintf("set=%d", slot+1))
+			// The file is handed over open.
+			fd := file(machine.File{Path: d.Path, Writable: d.Writable})
+			sets++
+			arg("add-fd", fmt.Sprintf("fd=%d", fd), fmt.Sprintf("set=%d", sets))
 			// A lock would be shared by all that have the layer
 			// open; we have our own. The page cache of the host is
-			// the point of sharing layers, and what is lost in a
-			// crash of the host was disposable.
-			arg("blockdev", "driver=raw", "node-name="+node, "read-only="+readOnly,
-				"cache.no-flush=on", "discard=unmap",
-				"file.driver=file", fmt.Sprintf("file.filename=/dev/fdset/%d", slot+1), "file.locking=off",
+			// the point of sharing layers.
+			arg("blockdev", "driver=raw", "node-name="+name, "read-only="+onOff(readOnly),
+				"cache.no-flush="+onOff(!flush), "discard=unmap",
+				"file.driver=file", fmt.Sprintf("file.filename=/dev/fdset/%d", sets), "file.locking=off",
 				"file.aio=threads")
 		}
-		arg("device", "virtio-blk-pci", "drive="+node, "serial="+node, fmt.Sprintf("addr=5.%d", slot), "multifunction=on", "disable-legacy=on")
+		arg("device", "virtio-blk-pci", "drive="+name, "serial="+name, "addr="+addr, "multifunction=on", "disable-legacy=on")
+	}
+	for slot, d := range spec.Disks {
+		// Read-only by the slot and not by its file: the guest has seen
+		// whether a disk can be written when it is saved, and with another
+		// file in the slot when it is restored. What is lost in a crash of the
+		// host was disposable.
+		disk(d, machine.Serial(slot), fmt.Sprintf("5.%d", slot), slot != plan.SlotScratch, false)
+	}
+	for i, d := range spec.Kept {
+		disk(d, machine.KeptSerial(i), fmt.Sprintf("6.%d", i), false, true)
 	}
 	if spec.Incoming {
 		arg("incoming", "defer")

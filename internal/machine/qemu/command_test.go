@@ -57,7 +57,10 @@ func specs() map[string]machine.Spec {
 	user.Card = &machine.Card{MAC: "52:54:00:6d:61:79", MTU: 65520}
 	bridge := base
 	bridge.Card = &machine.Card{MAC: "02:00:00:00:00:05", MTU: 1500, Tap: true}
+	kept := base
+	kept.Kept = []machine.Disk{{Path: "/kept/m/keep.img", Writable: true}, {}}
 	return map[string]machine.Spec{
+		"kept":         kept,
 		"user-network": user, "bridge": bridge,
 		"tcg": base, "tcg-unknown-tsc": noTSC, "kvm": kvm, "full": full, "private-qemu": private, "bare": bare, "saved": saved, "restored": restored,
 	}
@@ -137,14 +140,15 @@ func TestCommandNamesNoDisk(t *testing.T) {
 	}
 }
 
-// Only the scratch disk is writable, for the file and for the device. That goes
-// by the slot, also of an empty one: a restored guest has seen it.
+// Only the scratch disk is writable, and what is kept, for the file and for the device.
+// That goes by the slot, also of an empty one: a restored guest has seen it.
 func TestCommandReadOnly(t *testing.T) {
 	for name, spec := range specs() {
 		c := Command(spec)
 		for _, f := range c.Files {
-			if f.Writable && f.Path != spec.Disks[plan.SlotScratch].Path {
-				t.Errorf("%s: %s is open for writing; want the scratch disk only", name, f.Path)
+			kept := slices.ContainsFunc(spec.Kept, func(d machine.Disk) bool { return d.Path == f.Path })
+			if f.Writable && f.Path != spec.Disks[plan.SlotScratch].Path && !kept {
+				t.Errorf("%s: %s is open for writing; want the scratch disk and what is kept only", name, f.Path)
 			}
 		}
 		for _, arg := range c.Args {
@@ -197,7 +201,8 @@ func TestCommandMemory(t *testing.T) {
 }
 
 // What is saved of one machine fits all of its kind: the devices never differ, but
-// for the network card, which is of two kinds or not there.
+// for the network card, which is of two kinds or not there, and the number of disks that
+// are kept.
 func TestCommandDevicesAreFixed(t *testing.T) {
 	devices := func(c machine.Command) (devs []string) {
 		for i, arg := range c.Args {
@@ -216,6 +221,7 @@ func TestCommandDevicesAreFixed(t *testing.T) {
 	for name, spec := range specs() {
 		got := devices(Command(spec))
 		isCard := func(dev string) bool { return strings.HasPrefix(dev, "virtio-net-pci,") }
+		got = slices.DeleteFunc(got, func(dev string) bool { return strings.HasPrefix(dev, "virtio-blk-pci,drive=kept") })
 		if n := len(got); spec.Card != nil && !slices.ContainsFunc(got, isCard) || n > len(want)+1 {
 			t.Errorf("%s: no network card, or several, in %q", name, got)
 		}
