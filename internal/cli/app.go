@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/binary"
+	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -87,7 +88,11 @@ func (a *app) machine(name string) (state.Machine, error) {
 	if err != nil {
 		return state.Machine{}, err
 	}
-	return machines.Get(name)
+	m, err := machines.Get(name)
+	if err != nil && a.defined(name) {
+		return m, hint.Errorf("mayfly start "+name, "%s does not run", name)
+	}
+	return m, err
 }
 
 // images opens the store of images.

@@ -124,8 +124,9 @@ changed comes back only when you say so. Then it is thrown away.`,
 		&cobra.Group{ID: "host", Title: "This computer:"},
 	)
 	for _, c := range []*cobra.Command{
-		a.runCommand(), a.execCommand(), a.shellCommand(), a.diffCommand(), a.applyCommand(),
-		a.lsCommand(), a.logsCommand(), a.rmCommand(), a.policyCommand(), a.auditCommand(), a.portCommand(),
+		a.runCommand(), a.newCommand(), a.checkCommand(), a.editCommand(),
+		a.startCommand(), a.stopCommand(), a.restartCommand(), a.resetCommand(), a.execCommand(), a.shellCommand(), a.diffCommand(), a.applyCommand(),
+		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.cpCommand(), a.rmCommand(), a.policyCommand(), a.auditCommand(), a.portCommand(),
 	} {
 		c.GroupID = "machines"
 		root.AddCommand(c)

@@ -1,12 +1,23 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -16,70 +27,270 @@ func (a *app) lsCommand() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List machines",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(*cobra.Command, []string) error { return a.ls() },
+		Long: `List machines: those with names of their own, and those that mayfly run made.
+
+The image of a machine is current; or stale, when it runs with another one than
+it would be started with now (mayfly restart); or outdated, when the one that it
+would be started with is not built (mayfly check builds it).`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
 }
 
+// stateStopped is the state of a machine that is defined and does not run.
+const stateStopped = "stopped"
+
 // machineJSON is a machine as ls --json prints it. Fields are only added.
 type machineJSON struct {
-	Name      string      `json:"name"`
-	State     state.Phase `json:"state"`
-	Started   time.Time   `json:"started"`
-	Kept      bool        `json:"kept"`
-	Workspace string      `json:"workspace"`
-	VCPUs     int         `json:"vcpus"`
-	MemoryMiB int         `json:"memory_mib"`
+	Name      string    `json:"name"`
+	State     string    `json:"state"` // stopped, starting, running or dead
+	Started   time.Time `json:"started"`
+	Kept      bool      `json:"kept"`
+	Workspace string    `json:"workspace"`
+	VCPUs     int       `json:"vcpus"`
+	MemoryMiB int       `json:"memory_mib"`
+
+	Defined bool   `json:"defined"`           // has a file of its own
+	File    string `json:"file,omitempty"`    // that file
+	Network string `json:"network"`           // none, user or bridge
+	Address string `json:"address,omitempty"` // on a bridge
+	Image   string `json:"image"`             // current, stale, outdated; empty for a machine of mayfly run
+	// MemoryUsed and DiskUsed are in bytes, of this computer's.
+	MemoryUsed int64  `json:"memory_used"`
+	DiskUsed   int64  `json:"disk_used"`
+	Next       string `json:"next,omitempty"`  // the command that puts right what is not as it should be
+	Error      string `json:"error,omitempty"` // what is wrong with the file
 }
 
-func (a *app) ls() error {
-	machines, err := a.machines()
+func (a *app) ls(ctx context.Context) error {
+	rows, err := a.rows(ctx)
 	if err != nil {
 		return err
-	}
-	all, err := machines.List()
-	if err != nil {
-		return err
-	}
-	rows := make([]machineJSON, 0, len(all))
-	for _, m := range all {
-		st := m.Status()
-		row := machineJSON{Name: m.Name, State: st.Phase, Started: st.Started, Kept: st.Kept}
-		if p, err := m.Plan(); err == nil {
-			row.Workspace, row.VCPUs, row.MemoryMiB = p.Workspace.Path, p.Machine.VCPUs, p.Machine.MemoryMiB
-		}
-		rows = append(rows, row)
 	}
 	if a.json {
 		return a.printJSON(a.Out, rows)
 	}
 	if len(rows) == 0 {
-		a.note("no machines; mayfly run makes one")
+		a.note("no machines; mayfly run or mayfly new makes one")
 		return nil
 	}
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tAGE\tVCPUS\tMEMORY\tWORKSPACE")
-	dead := false
+	fmt.Fprintln(w, "NAME\tSTATE\tAGE\tIMAGE\tADDRESS\tMEMORY\tDISK\tWORKSPACE")
 	for _, r := range rows {
-		dead = dead || r.State == state.Dead
 		age := "-"
-		if !r.Started.IsZero() {
+		if !r.Started.IsZero() && r.State != stateStopped {
 			age = time.Since(r.Started).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d MiB\t%s\n", r.Name, r.State, age, r.VCPUs, r.MemoryMiB, workspace.QuotePath(r.Workspace))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, age, dash(r.Image), dash(r.Address),
+			size(r.MemoryUsed), size(r.DiskUsed), dash(workspace.QuotePath(r.Workspace)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if dead {
-		a.note("hint: mayfly gc removes dead machines")
+	var next []string
+	for _, r := range rows {
+		if r.Error != "" {
+			a.note("%s: %s", r.Name, r.Error)
+		}
+		if r.Next != "" && !slices.Contains(next, r.Next) {
+			next = append(next, r.Next)
+		}
+	}
+	for _, command := range next {
+		a.note("hint: %s", command)
 	}
 	return nil
 }
 
-// completeMachines completes the names of machines.
+// size prints a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n == 0:
+		return "-"
+	case n < 10<<30:
+		return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
+	}
+	return fmt.Sprintf("%d GiB", n>>30)
+}
+
+// rows returns all machines, sorted by name.
+func (a *app) rows(ctx context.Context) ([]machineJSON, error) {
+	machines, err := a.machines()
+	if err != nil {
+		return nil, err
+	}
+	running, err := machines.List()
+	if err != nil {
+		return nil, err
+	}
+	store, err := a.definitions()
+	if err != nil {
+		return nil, err
+	}
+	defined, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]machineJSON, 0, len(running)+len(defined))
+	byName := make(map[string]int)
+	for _, m := range running {
+		byName[m.Name] = len(rows)
+		rows = append(rows, runRow(m))
+	}
+	look := a.newLook(ctx)
+	for _, d := range defined {
+		i, ok := byName[d.Name]
+		if !ok {
+			i = len(rows)
+			rows = append(rows, machineJSON{Name: d.Name, State: stateStopped})
+		}
+		look.define(&rows[i], d, machines.At(d.Name))
+	}
+	slices.SortFunc(rows, func(x, y machineJSON) int { return cmp.Compare(x.Name, y.Name) })
+	return rows, nil
+}
+
+// runRow is the row of a machine that runs, or has left its directory.
+func runRow(m state.Machine) machineJSON {
+	st := m.Status()
+	row := machineJSON{Name: m.Name, State: string(st.Phase), Started: st.Started, Kept: st.Kept}
+	if p, err := m.Plan(); err == nil {
+		row.Workspace, row.VCPUs, row.MemoryMiB = p.Workspace.Path, p.Machine.VCPUs, p.Machine.MemoryMiB
+		row.Network, row.Address = p.Network.Mode, p.Network.Address
+	}
+	row.DiskUsed = diskUsed(m.Dir)
+	if st.Phase == state.Dead {
+		row.Next = "mayfly gc removes dead machines"
+	} else {
+		row.MemoryUsed = residentBytes(st.VMM.PID)
+	}
+	return row
+}
+
+// look is what listing machines needs to know once.
+type look struct {
+	a     *app
+	facts host.Facts
+	err   error
+	store *image.Store
+}
+
+func (a *app) newLook(ctx context.Context) *look {
+	l := &look{a: a}
+	if l.facts, l.err = a.facts(ctx, false); l.err == nil {
+		l.store, l.err = a.images()
+	}
+	return l
+}
+
+// define adds to a row what the definition says.
+func (l *look) define(row *machineJSON, d definition.Definition, m state.Machine) {
+	row.Defined, row.File = true, d.Path
+	row.DiskUsed += diskUsed(d.Dir)
+	if row.State == string(state.Dead) {
+		row.Next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", d.Name, d.Name)
+	}
+	cfg, err := l.a.loadNamed(d)
+	if err != nil {
+		row.Error, row.Next = err.Error(), "mayfly edit "+d.Name
+		return
+	}
+	if row.State == stateStopped {
+		row.Network, row.Address = cfg.Network.Mode, cfg.Network.Address
+		if cfg.Workspace.Path != "" {
+			row.Workspace = plan.WorkspacePath(cfg, l.a.getenv("HOME"), "")
+		}
+	}
+	if l.err != nil {
+		return
+	}
+	p, err := plan.New(cfg, l.facts, plan.Input{Name: d.Name, Keep: d.Dir})
+	if err != nil {
+		row.Error = err.Error()
+		return
+	}
+	if row.State == stateStopped {
+		row.VCPUs, row.MemoryMiB = p.Machine.VCPUs, p.Machine.MemoryMiB
+	}
+	row.Image = l.imageState(p, m)
+	if row.Next == "" {
+		row.Next = nextForImage(row.Image, d.Name)
+	}
+}
+
+// The states of a machine's image, as microvm -l of microvm.nix has them.
+const (
+	imageCurrent  = "current"
+	imageStale    = "stale"
+	imageOutdated = "outdated"
+)
+
+func nextForImage(state, name string) string {
+	switch state {
+	case imageStale:
+		return "mayfly restart " + name
+	case imageOutdated:
+		return "mayfly check " + name
+	}
+	return ""
+}
+
+func (l *look) imageState(p plan.Plan, m state.Machine) string {
+	next, err := l.store.Lookup(p.Image)
+	if err != nil {
+		return imageOutdated
+	}
+	var now image.Image
+	if m.Alive() && state.ReadJSON(m.File(state.ImageFile), &now) == nil && !slices.Equal(now.Files(), next.Files()) {
+		return imageStale
+	}
+	return imageCurrent
+}
+
+// diskUsed returns the bytes that the files below dir take. Of a machine's directory
+// there are few.
+func diskUsed(dir string) int64 {
+	var total int64
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			continue
+		}
+		if fi.IsDir() {
+			total += diskUsed(filepath.Join(dir, e.Name()))
+		} else if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+			total += st.Blocks * 512
+		}
+	}
+	return total
+}
+
+// residentBytes returns the memory that a process has of its own in bytes, 0 if that is
+// not known: what a machine shares with its template is nobody's.
+func residentBytes(pid int) int64 {
+	if pid <= 0 {
+		return 0
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// completeMachines completes the names of machines that run, or have left something.
 func (a *app) completeMachines(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	machines, err := a.machines()
 	if err != nil || len(args) > 0 {
@@ -94,4 +305,13 @@ func (a *app) completeMachines(_ *cobra.Command, args []string, _ string) ([]str
 		names = append(names, m.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeAll completes the names of all machines.
+func (a *app) completeAll(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	names, _ := a.completeMachines(cmd, nil, prefix)
+	defined, _ := a.completeNamed(cmd, args, prefix)
+	names = append(names, defined...)
+	slices.Sort(names)
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
 }

@@ -49,7 +49,12 @@ func (c *changes) close() { c.image.Close() }
 
 // readChanges asks the guest of m for its changes, and checks them.
 func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes, err error) {
-	f, err := os.Open(m.File(state.ManifestFile))
+	p, err := m.Plan()
+	if err != nil {
+		return nil, err
+	}
+	packed, list := supervisor.WorkspaceFiles(m, p)
+	f, err := os.Open(list)
 	if err != nil {
 		return nil, fmt.Errorf("read what was packed: %w", err)
 	}
@@ -58,7 +63,7 @@ func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes
 	if c.manifest, err = workspace.ReadManifest(f); err != nil {
 		return nil, err
 	}
-	if c.image, err = os.Open(m.File(state.WorkspaceFile)); err != nil {
+	if c.image, err = os.Open(packed); err != nil {
 		return nil, err
 	}
 	defer func() {

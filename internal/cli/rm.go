@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
@@ -17,28 +19,49 @@ func (a *app) rmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm [--force] NAME…",
 		Short: "End machines and remove them, with everything in them",
-		Long: `End machines and remove them, with everything in them. What they changed and
-was not applied is lost.
+		Long: `End machines and remove them, with everything in them: what they changed and
+was not applied, volumes, the state of agents, and the file of a machine that
+mayfly new made. Your directories stay as they are.
 
 With --force the machine is not asked to power off: its supervisor is killed.`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return a.completeMachines(cmd, nil, prefix)
+			return a.completeAll(cmd, args, prefix)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			machines, err := a.machines()
-			if err != nil {
-				return err
-			}
-			var errs []error
-			for _, name := range args {
-				errs = append(errs, removeMachine(machines, name, force))
-			}
-			return errors.Join(errs...)
+			return a.each(args, func(name string) error { return a.remove(name, force) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill the machine in place of asking it to end")
 	return cmd
+}
+
+// remove ends the machine name, and removes what there is of it.
+func (a *app) remove(name string, force bool) error {
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	store, err := a.definitions()
+	if err != nil {
+		return err
+	}
+	runErr := removeMachine(machines, name, force)
+	if runErr != nil && !errors.Is(runErr, state.ErrNotFound) {
+		return runErr
+	}
+	d := store.At(name)
+	if _, err := os.Lstat(d.Path); err != nil {
+		if _, err := os.Lstat(d.Dir); err != nil || plan.CheckName(name) != nil {
+			return runErr // it has no definition
+		}
+	}
+	release, err := a.holdName(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return store.Remove(name)
 }
 
 func removeMachine(machines state.Store, name string, force bool) error {
@@ -89,7 +112,11 @@ images are not touched; mayfly image rm removes an image.`,
 			for _, name := range records {
 				fmt.Fprintln(a.Out, "removed the record of machine "+name)
 			}
-			return errors.Join(err, recordErr, a.prune(cmd.Context(), false))
+			store, storeErr := a.definitions()
+			if storeErr == nil {
+				storeErr = store.Collect()
+			}
+			return errors.Join(err, recordErr, storeErr, a.prune(cmd.Context(), false))
 		},
 	}
 }

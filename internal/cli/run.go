@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
@@ -115,6 +116,9 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if err != nil {
 		return err
 	}
+	if a.defined(p.Name) {
+		return hint.Errorf("mayfly start "+p.Name+", or another --name", "%s is the name of a machine that mayfly new made", p.Name)
+	}
 	// A name that is taken is found out before a long build, too.
 	if _, err := machines.Get(p.Name); err == nil {
 		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
@@ -188,6 +192,23 @@ func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed fu
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	in := plan.Input{Name: o.name, Learn: o.learn != ""}
+	if in.Name == "" {
+		in.Name = newName()
+	}
+	if !o.noWorkspace {
+		cwd, err := os.Getwd()
+		if err != nil {
+			return plan.Plan{}, fmt.Errorf("find the current directory: %w", err)
+		}
+		in.Workspace = plan.WorkspacePath(cfg, a.getenv("HOME"), cwd)
+	}
+	return a.makePlan(ctx, cfg, in)
+}
+
+// makePlan makes the plan of a machine of the configuration cfg. The workspace of in
+// is still as the user wrote it.
+func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (plan.Plan, error) {
 	facts, err := a.facts(ctx, cfg.Machine.Accel != string(plan.TCG))
 	if err != nil {
 		return plan.Plan{}, err
@@ -195,23 +216,14 @@ func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed fu
 	if !cfg.Network.None() && len(cfg.Network.Presets) > 0 {
 		facts.Mirrors = host.ResolveMirrors(ctx, host.Options{Dirs: facts.Dirs, Getenv: a.getenv, Fresh: a.fresh}, facts, cfg.Network.Presets)
 	}
-	in := plan.Input{Name: o.name}
-	if in.Name == "" {
-		in.Name = newName()
-	}
 	if in.Home, err = workspacePath(facts.User.Home); err != nil {
 		in.Home = ""
 	}
-	if !o.noWorkspace {
-		cwd, err := os.Getwd()
-		if err != nil {
-			return plan.Plan{}, fmt.Errorf("find the current directory: %w", err)
-		}
-		if in.Workspace, err = workspacePath(plan.WorkspacePath(cfg, facts.User.Home, cwd)); err != nil {
+	if in.Workspace != "" {
+		if in.Workspace, err = workspacePath(in.Workspace); err != nil {
 			return plan.Plan{}, usageError{hint.Wrap(err, "cd to a project's directory, or --workspace DIR")}
 		}
 	}
-	in.Learn = o.learn != ""
 	p, err := plan.New(cfg, facts, in)
 	if err != nil {
 		return p, usageError{err}
@@ -245,11 +257,16 @@ func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets 
 const minDisk = 512 << 20
 
 func checkDisk(facts host.Facts) error {
-	if free := facts.Disk.StateFree; free < minDisk {
-		return hint.Errorf("mayfly gc and mayfly image prune make room",
-			"the disk of %s has %d MiB free; a machine needs %d", facts.Dirs.State, free>>20, minDisk>>20)
+	return enough("a machine", facts.Dirs.State, facts.Disk.StateFree, minDisk)
+}
+
+// enough returns an error if there is less space on the disk of dir than is needed.
+func enough(who, dir string, free, need int64) error {
+	if free >= need {
+		return nil
 	}
-	return nil
+	return hint.Errorf("mayfly gc and mayfly image prune make room",
+		"the disk of %s has %d MiB free; %s needs %d", dir, free>>20, who, need>>20)
 }
 
 // dryRun is what --dry-run prints.

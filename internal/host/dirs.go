@@ -8,8 +8,8 @@ import (
 // Dirs are mayfly's directories of this user. They need not exist.
 type Dirs struct {
 	Config string `json:"config"` // what the user wrote
-	Data   string `json:"data"`   // images, volumes, a private QEMU
-	State  string `json:"state"`  // machines
+	Data   string `json:"data"`   // images, a private QEMU
+	State  string `json:"state"`  // machines, and what they keep
 	Cache  string `json:"cache"`  // what can be made again
 }
 

@@ -196,9 +196,9 @@ func nextSubID(text string) int {
 	return next
 }
 
-// freeBytes returns the space free for this user on the file system that holds
+// FreeBytes returns the space free for this user on the file system that holds
 // dir, or will hold it once it is made.
-func freeBytes(dir string) int64 {
+func FreeBytes(dir string) int64 {
 	if dir == "" {
 		return 0
 	}

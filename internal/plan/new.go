@@ -25,6 +25,10 @@ type Input struct {
 	// Home is the real path of the user's home directory.
 	Home string
 
+	// Keep is the directory of what a machine with a name of its own keeps;
+	// empty for a machine that leaves nothing behind.
+	Keep string
+
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool
 }
@@ -46,6 +50,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.image()
 	b.template()
 	b.workspace(in)
+	b.keep(in)
 	if len(b.errs) > 0 {
 		return Plan{}, errors.Join(b.errs...)
 	}

@@ -42,6 +42,7 @@ func (b *builder) guest(name string) {
 		}
 		g.Env[key] = value
 	}
+	g.ShellInit = b.cfg.Home.ShellInit
 	b.plan.Guest = g
 }
 

@@ -42,6 +42,7 @@ attack:                                                 # runs in the guest
 workspace:          plan
 share:              plan
 state:              plan
+definition:         plan                                # machines with a name of their own
 
 machine:            plan image
 machine/qemu:       plan image machine guest/wire       # the name of the control port is the protocol's
@@ -52,9 +53,9 @@ guest/binary:
 guest/client:       guest/wire
 guest/agent:        guest/wire
 
-supervisor:         plan image template network network/* share workspace state machine machine/* guest/client guest/wire
+supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan image image/* template machine machine/* network/* state supervisor guest/client guest/wire guest/binary workspace attack
+cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/wire guest/binary workspace attack
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 

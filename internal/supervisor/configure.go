@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -45,6 +46,9 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 // configure makes the prepared guest this machine.
 func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error {
 	req := newConfigure(s.plan)
+	if req.Workspace != nil {
+		req.Workspace.Copy = cmp.Or(s.copy, s.packed)
+	}
 	req.Network = s.setUp()
 	req.Env = append(req.Env, networkEnv(req.Network, s.secrets)...)
 	req.Time = time.Now().UnixNano()
@@ -52,6 +56,9 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 		answer, err := client.Configure(stream, req)
 		if err == nil {
 			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
+		}
+		for _, note := range answer.Notes[:min(len(answer.Notes), maxNotes)] {
+			s.warn("%s", client.Printable(note))
 		}
 		return err
 	})
@@ -63,6 +70,9 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 	}
 	return nil
 }
+
+// maxNotes bounds what a guest can say to the user at its start.
+const maxNotes = 16
 
 // goodRoundTrip is one that is worth no better. Half of it is the most by which the
 // clock of a guest is wrong then.
@@ -120,6 +130,10 @@ func newConfigure(p plan.Plan) *wire.Configure {
 	if p.Workspace.Path != "" {
 		c.Workspace = &wire.Workspace{Serial: machine.Serial(plan.SlotWorkspace), Path: p.Workspace.Path}
 	}
+	if p.Keep != nil {
+		c.Keep, c.Volumes = machine.KeptSerial(0), keptVolumes(p)
+	}
+	c.ShellInit = p.Guest.ShellInit
 	if p.Guest.Timezone != "" {
 		// By content: the image need not know any time zone.
 		if data, err := readSmall("/etc/localtime", 64<<10); err == nil {

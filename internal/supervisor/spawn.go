@@ -163,6 +163,21 @@ func (o *Owner) Lost(timeout time.Duration) error {
 	}
 }
 
+// Wait waits for the end of a machine that is kept, and returns why it ended: nil if
+// somebody asked for it.
+func (o *Owner) Wait(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case _, ok := <-o.Events:
+			if !ok {
+				return o.last.Err()
+			}
+		}
+	}
+}
+
 func (o *Owner) lost() error {
 	if err := o.last.Err(); err != nil {
 		return err

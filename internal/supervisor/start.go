@@ -28,7 +28,7 @@ type Start struct {
 
 // start brings the machine up: from a template if it can, else by booting. The
 // workspace is packed meanwhile.
-func (s *supervisor) start(ctx context.Context) error {
+func (s *supervisor) start(ctx context.Context) (err error) {
 	if n := len(s.image.Layers); n == 0 || n > plan.MaxLayers {
 		return fmt.Errorf("the image has %d layers; a machine takes 1 to %d", n, plan.MaxLayers)
 	}
@@ -36,6 +36,12 @@ func (s *supervisor) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.openOutputs(); err != nil {
+		return err
+	}
+	if err := s.makeKept(ctx); err != nil {
+		return err
+	}
+	if s.copy, err = s.keptCopy(); err != nil {
 		return err
 	}
 	if err := s.makeDisks(); err != nil {
@@ -49,7 +55,7 @@ func (s *supervisor) start(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	packed := s.packInBackground(ctx, cancel)
-	err := s.bringUp(ctx, packed)
+	err = s.bringUp(ctx, packed)
 	cancel(err)
 	// The pack writes into the machine's directory: it is waited for.
 	packErr := packed()
@@ -171,12 +177,13 @@ func (s *supervisor) makeDisks() error {
 	if err := image.CopySparse(scratch, s.image.Scratch); err != nil {
 		return fmt.Errorf("make the scratch disk: %w", err)
 	}
-	if s.plan.Workspace.Path == "" {
+	if s.plan.Workspace.Path == "" || s.copy != "" {
 		return nil
 	}
+	packed, _ := WorkspaceFiles(s.machine, s.plan)
 	// The VMM opens the file now and the guest reads it only once it is
 	// configured: in between it is filled.
-	f, err := os.OpenFile(s.machine.File(state.WorkspaceFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(packed, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the workspace disk: %w", err)
 	}
@@ -188,26 +195,31 @@ func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
 	spec := baseSpec(p, img)
 	spec.Disks[plan.SlotScratch] = machine.Disk{Path: m.File(state.ScratchFile), Writable: true}
 	if p.Workspace.Path != "" {
-		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: m.File(state.WorkspaceFile)}
+		packed, _ := WorkspaceFiles(m, p)
+		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: packed}
 	}
+	spec.Kept = keptDisks(p)
 	return spec
 }
 
 // baseSpec is what all machines of an image and a shape have in common.
 func baseSpec(p plan.Plan, img image.Image) machine.Spec {
 	spec := machine.Spec{Machine: p.Machine, Kernel: img.Kernel.Path, Initramfs: img.Initramfs, Card: networkCard(p.Network)}
+	spec.Kept = make([]machine.Disk, p.KeptDisks())
 	for i, layer := range img.Layers {
 		spec.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: layer.Path}
 	}
 	return spec
 }
 
+// packWorkspace makes the machine's private copy of the workspace, unless it has one.
 func (s *supervisor) packWorkspace(ctx context.Context) error {
 	ws := s.plan.Workspace
-	if ws.Path == "" {
+	if ws.Path == "" || s.copy != "" {
 		return nil
 	}
-	f, err := os.OpenFile(s.machine.File(state.WorkspaceFile), os.O_RDWR, 0)
+	packed, list := WorkspaceFiles(s.machine, s.plan)
+	f, err := os.OpenFile(packed, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -221,10 +233,20 @@ func (s *supervisor) packWorkspace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.OpenFile(s.machine.File(state.ManifestFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// The name says that both are whole.
+	out, err := os.OpenFile(list+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = manifest.WriteTo(out)
-	return errors.Join(err, out.Close())
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(list+".new", list); err != nil {
+		return err
+	}
+	if s.plan.Keep != nil {
+		s.packed, err = copyName(list)
+	}
+	return err
 }

@@ -67,6 +67,9 @@ type supervisor struct {
 	tap     *os.File
 
 	how Start
+	// copy is the name of the copy of the workspace, where there is one that was
+	// kept; packed that of the one which was packed, once it is.
+	copy, packed string
 
 	kept    chan struct{} // closed when the owner lets the machine live on
 	gone    chan struct{} // closed when the owner ended without that

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// tarOf returns a stream as a hostile guest sends it.
+func tarOf(t testing.TB, headers ...tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range headers {
+		if h.Typeflag == tar.TypeReg {
+			h.Size = int64(len(h.Name))
+		}
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			if _, err := tw.Write([]byte(h.Name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := tw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestExtractHostile(t *testing.T) {
+	outside := t.TempDir()
+	dir := filepath.Join(outside, "target")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	stream := tarOf(t,
+		tar.Header{Typeflag: tar.TypeDir, Name: "src/", Mode: 0o777},
+		tar.Header{Typeflag: tar.TypeReg, Name: "src/tool", Mode: 0o4755},
+		tar.Header{Typeflag: tar.TypeReg, Name: "src/../../escaped", Mode: 0o644},
+		tar.Header{Typeflag: tar.TypeReg, Name: "other", Mode: 0o644},
+		tar.Header{Typeflag: tar.TypeReg, Name: "/etc/absolute", Mode: 0o644},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/out", Linkname: "../../x"},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/abs", Linkname: "/etc/passwd"},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/in", Linkname: "tool"},
+		tar.Header{Typeflag: tar.TypeChar, Name: "src/dev", Devmajor: 1, Devminor: 3},
+		tar.Header{Typeflag: tar.TypeLink, Name: "src/hard", Linkname: "src/tool"},
+	)
+	skipped, err := extract(root, bytes.NewReader(stream), "src", "copy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(skipped) != 7 {
+		t.Errorf("left out: %q; want 7", skipped)
+	}
+	var got []string
+	filepath.Walk(outside, func(path string, fi os.FileInfo, err error) error {
+		rel, _ := filepath.Rel(outside, path)
+		got = append(got, rel+" "+fi.Mode().String())
+		return err
+	})
+	want := ". drwxr-xr-x, target drwxr-xr-x, target/copy drwxr-xr-x, target/copy/in Lrwxrwxrwx, target/copy/tool -rwxr-xr-x"
+	if s := strings.Join(got, ", "); s != want {
+		t.Errorf("there is %s; want %s", s, want)
+	}
+	// Through a link of its own it gets nowhere, either.
+	again := tarOf(t, tar.Header{Typeflag: tar.TypeReg, Name: "src/in", Mode: 0o644})
+	if _, err := extract(root, bytes.NewReader(again), "src", "copy"); err == nil {
+		t.Error("a file was written through a link")
+	}
+}
+
+func FuzzExtract(f *testing.F) {
+	f.Add(tarOf(f, tar.Header{Typeflag: tar.TypeReg, Name: "src/a", Mode: 0o644}, tar.Header{Typeflag: tar.TypeSymlink, Name: "src/b", Linkname: ".."}))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		outside := t.TempDir()
+		dir := filepath.Join(outside, "target")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		extract(root, bytes.NewReader(stream), "src", "copy")
+		for _, d := range []struct{ dir, only string }{{outside, "target"}, {dir, "copy"}} {
+			entries, err := os.ReadDir(d.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if e.Name() != d.only {
+					t.Errorf("%s was made in %s", e.Name(), d.dir)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/network/bridge"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// workspacesDir is where mayfly new makes workspaces, below the home directory.
+const workspacesDir = "microvm"
+
+// newOptions are the flags of mayfly new.
+type newOptions struct {
+	settings
+	mode      string
+	volumes   []string
+	shell     string
+	dotfiles  []string
+	shellInit string
+	autostart bool
+}
+
+func (a *app) newCommand() *cobra.Command {
+	var o newOptions
+	cmd := &cobra.Command{
+		Use:   "new [flags] NAME",
+		Short: "Define a machine with a name and start nothing",
+		Long: `Define a machine with a name: a file that says what it is, a directory to work
+on, and an identity. It starts nothing; mayfly check NAME builds its image.
+
+The flags are those of mayfly run, and are written into the file. Without
+--workspace the directory is ~/microvm/NAME, and is made.`,
+		Example: `  mayfly new dcs --profile go,claude
+  mayfly new scratch --network none --volume var:/var:8GiB`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.newMachine(cmd.Context(), args[0], &o, cmd.Flags().Changed)
+		},
+	}
+	f := cmd.Flags()
+	o.settings.register(f)
+	for _, flag := range []string{"no-detect", "trust", "config"} { // of mayfly run only
+		f.MarkHidden(flag)
+	}
+	f.StringVar(&o.mode, "mode", "", "`how` the workspace is given: copy or share")
+	f.StringArrayVar(&o.volumes, "volume", nil, "a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
+	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
+	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "a `directory` or a git URL with files for the home directory (repeatable)")
+	f.StringVar(&o.shellInit, "shell-init", "", "shell `text` for all shells and commands")
+	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, once mayfly systemd install was run")
+	f.BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+// madeJSON is what mayfly new made, as new --json prints it. Fields are only added.
+type madeJSON struct {
+	Name      string   `json:"name"`
+	File      string   `json:"file"`
+	Workspace string   `json:"workspace"`
+	Data      string   `json:"data"` // what is kept of the machine
+	Mode      string   `json:"mode"`
+	Network   string   `json:"network"`
+	Address   string   `json:"address,omitempty"`
+	MAC       string   `json:"mac,omitempty"`
+	Profiles  []string `json:"profiles"`
+	Packages  []string `json:"packages"`
+	Next      []string `json:"next"` // commands to type
+}
+
+// newMachine defines a machine. What it made it removes again if it fails.
+func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) (err error) {
+	if err := plan.CheckName(name); err != nil {
+		return usageError{err}
+	}
+	if machines, err := a.machines(); err != nil {
+		return err
+	} else if _, err := machines.Get(name); err == nil && !a.defined(name) {
+		return hint.Errorf("mayfly rm "+name+", or another name", "a machine of mayfly run is called %s", name)
+	}
+	settings, err := a.newSettings(name, o, changed)
+	if err != nil {
+		return err
+	}
+	// Before anything is made: what is wrong with the flags, and with the host.
+	cfg, err := a.tryFile(settings)
+	if err != nil {
+		return err
+	}
+	dirs, err := a.dirs()
+	if err != nil {
+		return err
+	}
+	if err := enough("a new machine", dirs.State, host.FreeBytes(dirs.State), newDisk); err != nil {
+		return err
+	}
+	store, err := a.definitions()
+	if err != nil {
+		return err
+	}
+	ws := plan.WorkspacePath(cfg, a.getenv("HOME"), "")
+	if err := a.checkNewWorkspace(ws); err != nil {
+		return usageError{err}
+	}
+	d, err := store.Create(ctx, name, func(taken definition.Taken) ([]byte, error) {
+		all, err := withAddress(settings, cfg, taken)
+		if err != nil {
+			return nil, err
+		}
+		return config.Encode("Machine "+name+". mayfly edit "+name+" checks it; mayfly restart "+name+" uses it.", all)
+	})
+	if err != nil {
+		return err
+	}
+	undo := []func() error{func() error { return store.Remove(name) }}
+	defer func() {
+		for i := len(undo) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, undo[i]())
+		}
+	}()
+	made, err := a.makeIdentity(d)
+	if err != nil {
+		return err
+	}
+	isNew, err := makeDir(ws)
+	if err != nil {
+		return fmt.Errorf("make the workspace: %w", err)
+	}
+	if isNew != "" {
+		undo = append(undo, func() error { return os.RemoveAll(isNew) })
+	}
+	if cfg, err = a.loadNamed(d); err != nil {
+		return err
+	}
+	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
+	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
+	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
+	return a.printMade(made)
+}
+
+// newDisk is the space in bytes that defining a machine needs; its image is another
+// matter.
+const newDisk = 64 << 20
+
+// newSettings returns the flags as settings of the machine's file.
+func (a *app) newSettings(name string, o *newOptions, changed func(string) bool) ([]config.Setting, error) {
+	if o.noWorkspace && o.workspace != "" {
+		return nil, usageError{errors.New("--no-workspace and --workspace exclude each other")}
+	}
+	list, err := o.settings.list(a.getenv, changed)
+	if err != nil {
+		return nil, err
+	}
+	if !changed("workspace") && !o.noWorkspace {
+		list = append(list, config.Setting{From: "the default", Key: "workspace.path", Value: "~/" + filepath.Join(workspacesDir, name)})
+	}
+	add := func(flag, key string, value any) {
+		if changed(flag) {
+			list = append(list, config.Setting{From: "--" + flag, Key: key, Value: value})
+		}
+	}
+	add("mode", "workspace.mode", o.mode)
+	add("volume", "volume", o.volumes)
+	add("shell", "home.shell", o.shell)
+	add("dotfiles", "home.dotfiles", o.dotfiles)
+	add("shell-init", "home.shell_init", o.shellInit)
+	add("autostart", "machine.autostart", o.autostart)
+	return list, nil
+}
+
+// tryFile reads settings as the file that they will be in.
+func (a *app) tryFile(settings []config.Setting) (config.Config, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return config.Config{}, err
+	}
+	// First as they are, for errors that name the flags.
+	if _, err := config.Load(config.Sources{Settings: settings, ProfileDir: filepath.Join(dirs.Config, "profiles")}); err != nil {
+		return config.Config{}, usageError{err}
+	}
+	data, err := config.Encode("", settings)
+	if err != nil {
+		return config.Config{}, usageError{err}
+	}
+	return a.loadFile(config.File{Path: "the flags", Data: data})
+}
+
+// withAddress adds the address of a machine on the bridge, if it has none.
+func withAddress(settings []config.Setting, cfg config.Config, taken definition.Taken) ([]config.Setting, error) {
+	if cfg.Network.Mode != plan.NetworkBridge {
+		return settings, nil
+	}
+	if cfg.Network.Address != "" {
+		return settings, taken.Check(netip.MustParsePrefix(cfg.Network.Address), cfg.Network.MAC)
+	}
+	network := bridge.Default().Address
+	if current, err := bridge.Current(bridge.Default()); err == nil {
+		network = current.Address
+	}
+	address, mac, err := taken.Next(network)
+	if err != nil {
+		return nil, err
+	}
+	return append(settings,
+		config.Setting{Key: "network.address", Value: address.String()},
+		config.Setting{Key: "network.mac", Value: mac}), nil
+}
+
+// checkNewWorkspace finds out what is wrong with a directory that may not be there yet.
+func (a *app) checkNewWorkspace(path string) error {
+	if path == "" {
+		return nil
+	}
+	dirs, err := a.dirs()
+	if err != nil {
+		return err
+	}
+	home := a.getenv("HOME")
+	// What is there of it is judged by its real name.
+	real, rest := path, ""
+	for {
+		resolved, err := filepath.EvalSymlinks(real)
+		if err == nil {
+			real = filepath.Join(resolved, rest)
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || real == "/" {
+			return err
+		}
+		real, rest = filepath.Dir(real), filepath.Join(filepath.Base(real), rest)
+	}
+	err = plan.CheckWorkspace(real, plan.Protected{Homes: []string{home}, Own: []string{dirs.Config, dirs.Data, dirs.State, dirs.Cache}})
+	if err != nil {
+		return err
+	}
+	if fi, err := os.Stat(path); err == nil {
+		if !fi.IsDir() {
+			return fmt.Errorf("the workspace %s is no directory", path)
+		}
+		return workspace.Check(path)
+	}
+	return nil
+}
+
+// makeDir makes the directory path and its parents and returns the first that was not
+// there, "" if all were.
+func makeDir(path string) (first string, err error) {
+	if path == "" {
+		return "", nil
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		first = dir
+	}
+	return first, os.MkdirAll(path, 0o755)
+}
+
+// makeIdentity makes what the machine is known by, and stays as long as its definition.
+func (a *app) makeIdentity(d definition.Definition) (madeJSON, error) {
+	made := madeJSON{Name: d.Name, File: d.Path, Data: d.Dir}
+	return made, nil
+}
+
+func (a *app) printMade(made madeJSON) error {
+	made.Next = []string{"mayfly check " + made.Name, "mayfly start " + made.Name}
+	if made.Profiles == nil {
+		made.Profiles = []string{}
+	}
+	if made.Packages == nil {
+		made.Packages = []string{}
+	}
+	if a.json {
+		return a.printJSON(a.Out, made)
+	}
+	rows := [][2]string{{"machine", made.Name}, {"file", made.File}}
+	if made.Workspace != "" {
+		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", workspace.QuotePath(made.Workspace), made.Mode)})
+	}
+	if len(made.Profiles) > 0 {
+		rows = append(rows, [2]string{"profiles", strings.Join(made.Profiles, ", ")})
+	}
+	if len(made.Packages) > 0 {
+		rows = append(rows, [2]string{"packages", strings.Join(made.Packages, " ")})
+	}
+	network := made.Network
+	if made.Address != "" {
+		network += ", " + made.Address + ", MAC " + made.MAC
+	}
+	rows = append(rows, [2]string{"network", network}, [2]string{"next", strings.Join(made.Next, ", ")})
+	for _, r := range rows {
+		fmt.Fprintf(a.Out, "%-10s %s\n", r[0]+":", r[1])
+	}
+	return nil
+}

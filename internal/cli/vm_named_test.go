@@ -1,0 +1,220 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// named returns a host with the machine m, defined with flags.
+func named(t *testing.T, flags ...string) *vmtest.Host {
+	t.Helper()
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	t.Cleanup(func() { h.Mayfly("rm", "--force", "m").Run() })
+	h.Run(0, append([]string{"new", "m", "--workspace", h.Dir}, flags...)...)
+	return h
+}
+
+// The life of a machine with a name: what it keeps, what it does not, and how it ends.
+func TestNamed(t *testing.T) {
+	h := named(t, "--volume", "var:/var:1GiB", "--volume", "cache:~/.cache:64MiB",
+		"-e", "FROM_ENV=env", "--shell-init", "export FROM_INIT=$FROM_ENV-init; export PATH=$HOME/own:$PATH")
+	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
+	h.Run(0, "start", "m")
+	sh := func(t *testing.T, script string) string {
+		t.Helper()
+		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
+	}
+	t.Run("environment", func(t *testing.T) {
+		const want = "env env-init\n"
+		for name, argv := range map[string][]string{
+			"exec":              {"sh", "-c", "echo $FROM_ENV $FROM_INIT"},
+			"login shell":       {"bash", "-lc", "echo $FROM_ENV $FROM_INIT"},
+			"interactive shell": {"bash", "-ic", "echo $FROM_ENV $FROM_INIT"},
+			"interactive zsh":   {"zsh", "-ic", "echo $FROM_ENV $FROM_INIT"},
+			"after a dotfile":   {"bash", "-c", `sed -i '1i FROM_ENV=dotfile' ~/.bashrc; bash -ic 'echo $FROM_ENV $FROM_INIT'`},
+		} {
+			if got := h.For(t).Run(0, append([]string{"exec", "m", "--"}, argv...)...).Stdout; got != want {
+				t.Errorf("%s: %q; want %q", name, got, want)
+			}
+		}
+		if got := sh(t, "echo $PATH"); !strings.Contains(got, "/own:/") {
+			t.Errorf("PATH = %q; want what home.shell_init puts first", got)
+		}
+	})
+	t.Run("volumes", func(t *testing.T) {
+		// A new one has what the image has: packages can be installed.
+		if got := sh(t, "ls -d /var/lib/dpkg/status; stat -c %U ~/.cache; df --output=size -m /var | tail -1"); !strings.HasPrefix(got, "/var/lib/dpkg/status\n") || strings.Contains(got, "root") {
+			t.Errorf("in the volumes: %q", got)
+		}
+	})
+	sh(t, "echo kept > new.txt; rm README; sudo touch /var/kept /notkept; touch ~/.cache/kept ~/notkept; sync")
+
+	t.Run("ls and inspect", func(t *testing.T) {
+		var rows []struct {
+			Name, State, Image     string
+			Defined                bool
+			Memory_used, Disk_used int64
+		}
+		if err := json.Unmarshal([]byte(h.For(t).Run(0, "ls", "--json").Stdout), &rows); err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) != 1 || rows[0].State != "running" || rows[0].Image != "current" || !rows[0].Defined || rows[0].Memory_used == 0 || rows[0].Disk_used == 0 {
+			t.Errorf("ls: %+v", rows)
+		}
+		out := h.For(t).Run(0, "inspect", "m").Stdout
+		for _, want := range []string{"private copy of the workspace", "the volume var, 1024 MiB on /var", "the volume cache"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("inspect does not say %q:\n%s", want, out)
+			}
+		}
+		if got := h.For(t).Run(0, "top", "--once").Stdout; !strings.Contains(got, "\nm ") {
+			t.Errorf("top: %q", got)
+		}
+	})
+	t.Run("a program that ignores SIGTERM", func(t *testing.T) {
+		h := h.For(t)
+		c := h.Mayfly("exec", "m", "--", "sh", "-c", "trap '' TERM HUP; echo up; while :; do sleep 1; done")
+		c.Start()
+		c.Printed("up")
+		begin := time.Now()
+		h.Run(0, "stop", "m")
+		if took := time.Since(begin); took > 6*time.Second {
+			t.Errorf("stop took %v; want 6 s at most", took)
+		}
+		c.Wait()
+		if names := h.Machines(); len(names) > 0 {
+			t.Errorf("left of the run: %v", names)
+		}
+	})
+	t.Run("restart", func(t *testing.T) {
+		h := h.For(t)
+		h.Run(0, "start", "m")
+		if got := sh(t, "cat new.txt; ls README /var/kept ~/.cache/kept /notkept ~/notkept 2>/dev/null | wc -l"); got != "kept\n2\n" {
+			t.Errorf("after a stop: %q; want the workspace's changes and the volumes, and nothing else", got)
+		}
+		if got := h.Run(0, "diff", "m").Stdout; got != "D  README\nA  new.txt (5 B)\n" {
+			t.Errorf("diff: %q", got)
+		}
+		h.Run(0, "apply", "m")
+		if data, err := os.ReadFile(filepath.Join(h.Dir, "new.txt")); err != nil || string(data) != "kept\n" {
+			t.Errorf("applied: %q, %v", data, err)
+		}
+	})
+	t.Run("killed", func(t *testing.T) {
+		h := h.For(t)
+		sh(t, "echo late > late.txt; sync")
+		var st state.Status
+		if err := state.ReadJSON(h.File("m", state.StatusFile), &st); err != nil || !st.Supervisor.Kill() {
+			t.Fatalf("kill the supervisor: %v", err)
+		}
+		var r vmtest.Result
+		for range 100 {
+			if r = h.Run(0, "ls"); strings.Contains(r.Stdout, "dead") {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !strings.Contains(r.Stderr, "mayfly logs m, or mayfly start m") {
+			t.Errorf("ls of a dead machine: %q %q", r.Stdout, r.Stderr)
+		}
+		h.Run(0, "start", "m")
+		if got := sh(t, "cat late.txt"); got != "late\n" {
+			t.Errorf("after a crash: %q", got)
+		}
+	})
+	t.Run("grow and shrink", func(t *testing.T) {
+		h := h.For(t)
+		file := filepath.Join(h.Variable("XDG_CONFIG_HOME"), "mayfly/machines/m.toml")
+		change := func(from, to string) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, file, strings.Replace(string(data), from, to, 1))
+		}
+		change(`size = "1GiB"`, `size = "3GiB"`)
+		h.Run(0, "restart", "m")
+		if got := sh(t, "df --output=size -m /var | tail -1 | tr -d ' '; ls /var/kept"); len(got) < 4 || got[0] < '2' || !strings.HasSuffix(got, "/var/kept\n") {
+			t.Errorf("grown: %q; want about 2900 MiB", got)
+		}
+		change(`size = "3GiB"`, `size = "2GiB"`)
+		// What cannot start is not stopped.
+		r := h.Run(1, "restart", "m")
+		if !strings.Contains(r.Stderr, "has 3072 MiB; it can grow, and not shrink to 2048 MiB") {
+			t.Errorf("shrink: %q", r.Stderr)
+		}
+		sh(t, "true")
+		change(`size = "2GiB"`, `size = "3GiB"`)
+	})
+	t.Run("reset", func(t *testing.T) {
+		h := h.For(t)
+		h.Run(0, "reset", "m")
+		h.Run(0, "start", "m")
+		if got := sh(t, "ls; ls /var/kept ~/.cache/kept 2>/dev/null | wc -l"); got != "new.txt\n0\n" {
+			t.Errorf("after reset: %q; want the directory as it is now, and empty volumes", got)
+		}
+	})
+	t.Run("cp", func(t *testing.T) {
+		h := h.For(t)
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "src/a"), "a")
+		writeFile(t, filepath.Join(dir, "src/sub/b"), "b")
+		h.Run(0, "cp", filepath.Join(dir, "src"), "m:/tmp")
+		h.Run(0, "cp", filepath.Join(dir, "src/a"), "m:renamed")
+		if got := sh(t, "cat /tmp/src/a /tmp/src/sub/b renamed; stat -c %U /tmp/src"); got != "aba"+strings.TrimSpace(sh(t, "id -un"))+"\n" {
+			t.Errorf("copied in: %q", got)
+		}
+		h.Run(0, "cp", "m:/tmp/src", filepath.Join(dir, "back"))
+		if data, err := os.ReadFile(filepath.Join(dir, "back/sub/b")); err != nil || string(data) != "b" {
+			t.Errorf("copied out: %q, %v", data, err)
+		}
+		if r := h.Run(1, "cp", "m:/no/such", dir); !strings.Contains(r.Stderr, "machine m: ") {
+			t.Errorf("cp of nothing: %q", r.Stderr)
+		}
+	})
+	h.Run(0, "rm", "m")
+	if r := h.Run(0, "ls"); r.Stdout != "" {
+		t.Errorf("after rm: %q", r.Stdout)
+	}
+	if _, err := os.Stat(filepath.Join(h.Dir, "new.txt")); err != nil {
+		t.Errorf("rm touched the directory: %v", err)
+	}
+}
+
+// A machine in the foreground is a service: it ends with a signal, and fails when its
+// machine does.
+func TestForeground(t *testing.T) {
+	h := named(t)
+	for _, tt := range []struct {
+		name string
+		end  func(*vmtest.Command)
+		code int
+		say  string
+	}{
+		{"stopped", func(*vmtest.Command) { h.Run(0, "stop", "m") }, 0, "m was stopped"},
+		{"signalled", func(c *vmtest.Command) { c.Signal(os.Interrupt) }, 0, "m is being stopped"},
+		{"crashed", func(*vmtest.Command) {
+			h.Mayfly("exec", "m", "--", "sudo", "sh", "-c", "echo c > /proc/sysrq-trigger").Run()
+		}, 1, "the machine ended unexpectedly"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := h.For(t)
+			c := h.Mayfly("start", "--foreground", "m")
+			c.Start()
+			c.Until("a machine that runs", func() bool { return strings.Contains(h.Run(0, "ls").Stdout, "running") })
+			tt.end(c)
+			r := c.Wait()
+			if r.Code != tt.code || !strings.Contains(r.Stderr, tt.say) {
+				t.Errorf("exit code %d, %q; want %d, %q", r.Code, r.Stderr, tt.code, tt.say)
+			}
+		})
+	}
+}

@@ -1,0 +1,223 @@
+// Package definition keeps what machines with a name of their own are: for each a
+// configuration file, NAME.toml, and a directory for what outlives its stops.
+//
+// Names come in, files and directories are made, found and removed. It does not say
+// what is in the configuration (package config), what becomes of it (package plan),
+// or whether a machine runs (package state).
+package definition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/filelock"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// The files of what a machine keeps, in its directory.
+const (
+	KeepFile     = "keep.img"             // ext4: changes of the workspace, state of agents
+	CopyFile     = "workspace.img"        // EROFS, the private copy
+	ManifestFile = "workspace.manifest"   // what was packed
+	VolumesDir   = "volumes"              // NAME.img, ext4
+	SizesFile    = "volumes.json"         // the size of each, in MiB
+	HostKeyFile  = "ssh_host_ed25519_key" // of the machine's SSH server, OpenSSH's format
+)
+
+// Store is where definitions are.
+type Store struct {
+	ConfigDir string // what the user wrote: machines/NAME.toml
+	StateDir  string // what is kept: kept/NAME
+}
+
+// Definition is one machine's. Either may be missing: a user can remove a file.
+type Definition struct {
+	Name string
+	Path string // of the configuration file
+	Dir  string // of what is kept
+}
+
+// ErrNotFound is wrapped by the error for a machine that is not defined.
+var ErrNotFound = errors.New("no machine has this name")
+
+func (s Store) files() string { return filepath.Join(s.ConfigDir, "machines") }
+func (s Store) dirs() string  { return filepath.Join(s.StateDir, "kept") }
+
+// At returns the definition of name, whether there is one or not.
+func (s Store) At(name string) Definition {
+	return Definition{name, filepath.Join(s.files(), name+".toml"), filepath.Join(s.dirs(), name)}
+}
+
+// Get returns the definition of name.
+func (s Store) Get(name string) (Definition, error) {
+	d := s.At(name)
+	if plan.CheckName(name) == nil {
+		if fi, err := os.Stat(d.Path); err == nil && fi.Mode().IsRegular() {
+			return d, nil
+		}
+	}
+	return d, hint.Errorf("mayfly ls, or mayfly new NAME", "%w: %.80q", ErrNotFound, name)
+}
+
+// List returns all definitions, sorted by name.
+func (s Store) List() ([]Definition, error) {
+	entries, err := os.ReadDir(s.files())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	var all []Definition
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".toml")
+		if ok && plan.CheckName(name) == nil {
+			all = append(all, s.At(name))
+		}
+	}
+	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Create defines the machine name. The file is what write returns; it is called with
+// what other machines have taken, and while it runs no other machine is defined. An
+// error leaves nothing behind.
+func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byte, error)) (_ Definition, err error) {
+	d := s.At(name)
+	if err := plan.CheckName(name); err != nil {
+		return d, err
+	}
+	for _, dir := range []string{s.files(), s.dirs()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return d, fmt.Errorf("define machine %s: %w", name, err)
+		}
+	}
+	release, err := filelock.Acquire(ctx, filepath.Join(s.files(), ".lock"), nil)
+	if err != nil {
+		return d, fmt.Errorf("define machine %s: %w", name, err)
+	}
+	defer release()
+	if _, err := os.Lstat(d.Path); err == nil {
+		return d, hint.Errorf("mayfly inspect "+name+", or another name", "machine %s is defined already, in %s", name, d.Path)
+	}
+	taken, err := s.taken()
+	if err != nil {
+		return d, err
+	}
+	data, err := write(taken)
+	if err != nil {
+		return d, err
+	}
+	switch err := os.Mkdir(d.Dir, 0o700); {
+	case errors.Is(err, fs.ErrExist):
+		return d, hint.Errorf("mayfly rm "+name+" removes it", "an earlier machine %s has left data in %s", name, d.Dir)
+	case err != nil:
+		return d, fmt.Errorf("define machine %s: %w", name, err)
+	}
+	if err := writeNew(d.Path, data); err != nil {
+		return d, fmt.Errorf("define machine %s: %w", name, errors.Join(err, os.Remove(d.Dir)))
+	}
+	return d, nil
+}
+
+// writeNew makes the file path, all or nothing. The file system's answer counts, when
+// the disk is full, before the file has its name.
+func writeNew(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Link(tmp.Name(), path) // fails where there is one
+}
+
+// Remove removes the definition and what was kept. The machine must not run.
+func (s Store) Remove(name string) error {
+	d := s.At(name)
+	if err := plan.CheckName(name); err != nil {
+		return err
+	}
+	_, fileErr := os.Lstat(d.Path)
+	_, dirErr := os.Lstat(d.Dir)
+	if errors.Is(fileErr, fs.ErrNotExist) && errors.Is(dirErr, fs.ErrNotExist) {
+		_, err := s.Get(name)
+		return err
+	}
+	// The file first: what is left without it is data that nobody uses, and
+	// another Remove removes that.
+	if err := os.Remove(d.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove machine %s: %w", name, err)
+	}
+	return d.removeDir()
+}
+
+// removeDir removes what is kept. Its name is free at once.
+func (d Definition) removeDir() error {
+	dead := filepath.Join(filepath.Dir(d.Dir), fmt.Sprintf(".dead-%s-%d", d.Name, time.Now().UnixNano()))
+	err := os.Rename(d.Dir, dead)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.RemoveAll(dead)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the data of machine %s: %w", d.Name, err)
+	}
+	return nil
+}
+
+// Reset removes what the machine has written: volumes, the copy of the workspace with
+// all changes, and the state of agents. Its identity stays.
+func (d Definition) Reset() error {
+	// In this order a crash leaves an older state or an empty one, and never
+	// new data beside old changes.
+	for _, name := range []string{KeepFile, ManifestFile, CopyFile, SizesFile, VolumesDir} {
+		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
+			return fmt.Errorf("reset machine %s: %w", d.Name, err)
+		}
+	}
+	return nil
+}
+
+// ResetCopy removes the copy of the workspace with all changes.
+func (d Definition) ResetCopy() error {
+	for _, name := range []string{ManifestFile, CopyFile} {
+		if err := os.Remove(filepath.Join(d.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("reset the copy of machine %s: %w", d.Name, err)
+		}
+	}
+	return nil
+}
+
+// Collect removes what a killed Remove has left.
+func (s Store) Collect() error {
+	left, err := filepath.Glob(filepath.Join(s.dirs(), ".dead-*"))
+	if err != nil {
+		return err
+	}
+	temps, err := filepath.Glob(filepath.Join(s.files(), ".new-*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range left {
+		errs = append(errs, os.RemoveAll(path))
+	}
+	for _, path := range temps {
+		// One that is being written is minutes younger.
+		if fi, err := os.Lstat(path); err == nil && time.Since(fi.ModTime()) > 10*time.Minute {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
+}

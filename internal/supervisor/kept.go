@@ -1,0 +1,125 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// What a machine with a name keeps is in its definition's directory and not in that of
+// its run, which goes with the run. The lock of the run guards both.
+
+// makeKept makes the disks of what is kept, unless they are there.
+func (s *supervisor) makeKept(ctx context.Context) error {
+	d, ok := definition.Of(s.plan)
+	if !ok {
+		return nil
+	}
+	if err := d.CheckVolumes(s.plan.Volumes); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(d.VolumeFile("x")), 0o700); err != nil {
+		return fmt.Errorf("make the disks of what is kept: %w", err)
+	}
+	if err := makeOnce(ctx, d.File(definition.KeepFile), plan.DiskSize); err != nil {
+		return err
+	}
+	for _, v := range s.plan.Volumes {
+		if err := makeOnce(ctx, d.VolumeFile(v.Name), int64(v.SizeMiB)<<20); err != nil {
+			return err
+		}
+	}
+	return d.RecordVolumes(s.plan.Volumes)
+}
+
+func makeOnce(ctx context.Context, path string, size int64) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return image.MakeVolume(ctx, path, size)
+}
+
+// keptDisks returns the disks of what is kept, in the order of their serial numbers.
+func keptDisks(p plan.Plan) []machine.Disk {
+	d, ok := definition.Of(p)
+	if !ok {
+		return nil
+	}
+	disks := []machine.Disk{{Path: d.File(definition.KeepFile), Writable: true}}
+	for _, v := range p.Volumes {
+		disks = append(disks, machine.Disk{Path: d.VolumeFile(v.Name), Writable: true})
+	}
+	return disks
+}
+
+// keptVolumes tells the guest of its volumes.
+func keptVolumes(p plan.Plan) []wire.Volume {
+	var volumes []wire.Volume
+	for i, v := range p.Volumes {
+		volumes = append(volumes, wire.Volume{Serial: machine.KeptSerial(1 + i), Mount: v.Mount, Blocks: uint64(v.SizeMiB) << 8})
+	}
+	return volumes
+}
+
+// WorkspaceFiles returns where the packed workspace of the machine m and its manifest
+// are.
+func WorkspaceFiles(m state.Machine, p plan.Plan) (packed, manifest string) {
+	if d, ok := definition.Of(p); ok {
+		return d.File(definition.CopyFile), d.File(definition.ManifestFile)
+	}
+	return m.File(state.WorkspaceFile), m.File(state.ManifestFile)
+}
+
+// keptCopy returns the name of the copy of the workspace that an earlier start of the
+// machine made, "" if none did.
+func (s *supervisor) keptCopy() (string, error) {
+	if s.plan.Keep == nil {
+		return "", nil
+	}
+	packed, path := WorkspaceFiles(s.machine, s.plan)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// One without a list was being packed when its machine was killed.
+		if err := os.Remove(packed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("make the copy of the workspace: %w", err)
+		}
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the copy of the workspace: %w", err)
+	}
+	defer f.Close()
+	manifest, err := workspace.ReadManifest(f)
+	if err != nil {
+		return "", hint.Errorf("mayfly reset "+s.plan.Name, "find the copy of the workspace: %w", err)
+	}
+	if manifest.Root != s.plan.Workspace.Path {
+		return "", hint.Errorf("mayfly reset "+s.plan.Name+", which wipes it",
+			"machine %s has a copy of %s still, and its workspace is %s", s.plan.Name, manifest.Root, s.plan.Workspace.Path)
+	}
+	return copyName(path)
+}
+
+// copyName returns the name of a copy: of its manifest's content.
+func copyName(manifest string) (string, error) {
+	data, err := os.ReadFile(manifest)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8]), nil
+}
