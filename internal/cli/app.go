@@ -109,9 +109,12 @@ func (a *app) images() (*image.Store, error) {
 		Dir:        filepath.Join(dirs.Data, "store"),
 		BuildDir:   "/var/tmp",
 		Agent:      agent,
-		AgentsLock: filepath.Join(dirs.Config, "agents.lock.json"),
+		AgentsLock: filepath.Join(dirs.Config, agentsLockFile),
 	})
 }
+
+// agentsLockFile pins agents, beside the configuration.
+const agentsLockFile = "agents.lock.json"
 
 // templates opens the store of templates.
 func (a *app) templates() (template.Store, error) {

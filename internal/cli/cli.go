@@ -131,7 +131,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 		c.GroupID = "machines"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.imageCommand(), a.gcCommand(), a.netCommand(), a.doctorCommand(), a.versionCommand()} {
+	for _, c := range []*cobra.Command{a.imageCommand(), a.updateCommand(), a.gcCommand(), a.netCommand(), a.doctorCommand(), a.versionCommand()} {
 		c.GroupID = "host"
 		root.AddCommand(c)
 	}

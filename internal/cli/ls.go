@@ -57,6 +57,7 @@ type machineJSON struct {
 	Network string `json:"network"`           // none, user or bridge
 	Address string `json:"address,omitempty"` // on a bridge
 	Image   string `json:"image"`             // current, stale, outdated; empty for a machine of mayfly run
+	Changed bool   `json:"changed"`           // the file was changed since the machine was started
 	// MemoryUsed and DiskUsed are in bytes, of this computer's.
 	MemoryUsed int64  `json:"memory_used"`
 	DiskUsed   int64  `json:"disk_used"`
@@ -188,6 +189,9 @@ func (a *app) newLook(ctx context.Context) *look {
 // define adds to a row what the definition says.
 func (l *look) define(row *machineJSON, d definition.Definition, m state.Machine) {
 	row.Defined, row.File = true, d.Path
+	if fi, err := os.Stat(d.Path); err == nil && row.State == string(state.Running) && fi.ModTime().After(row.Started) {
+		row.Changed, row.Next = true, "mayfly restart "+d.Name+" uses its file as it is now"
+	}
 	row.DiskUsed += diskUsed(d.Dir)
 	if row.State == string(state.Dead) {
 		row.Next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", d.Name, d.Name)

@@ -141,6 +141,9 @@ func TestNamed(t *testing.T) {
 			writeFile(t, file, strings.Replace(string(data), from, to, 1))
 		}
 		change(`size = "1GiB"`, `size = "3GiB"`)
+		if r := h.Run(0, "ls"); !strings.Contains(r.Stderr, "mayfly restart m uses its file as it is now") {
+			t.Errorf("ls after the file was changed: %q", r.Stderr)
+		}
 		h.Run(0, "restart", "m")
 		if got := sh(t, "df --output=size -m /var | tail -1 | tr -d ' '; ls /var/kept"); len(got) < 4 || got[0] < '2' || !strings.HasSuffix(got, "/var/kept\n") {
 			t.Errorf("grown: %q; want about 2900 MiB", got)

@@ -34,11 +34,11 @@ func agentsSpace(list []agents.Named) space {
 
 // build makes the parts of an image that are missing, side by side where they
 // do not need each other, and then its manifest.
-func (s *Store) build(ctx context.Context, w wanted, report *reporter) (Manifest, error) {
+func (b *builder) build(ctx context.Context) (Manifest, error) {
+	s, w := b.Store, b.want
 	if err := s.checkSpace(s.missingSpace(w)); err != nil {
 		return Manifest{}, err
 	}
-	b := &builder{Store: s, want: w, report: report}
 	if err := b.findMirrors(ctx); err != nil {
 		return Manifest{}, err
 	}
@@ -118,19 +118,22 @@ func (s *Store) missingSpace(w wanted) space {
 	return need
 }
 
-// builder is one call of Store.build.
+// builder builds one image.
 type builder struct {
 	*Store
 	want    wanted
 	mirrors apt.Mirrors
 	report  *reporter
+	refresh *refresh // nil to take what there is
 }
 
 // once returns what a recipe gives: from the store, or by make, which one
 // process at a time runs.
 func (b *builder) once(ctx context.Context, r recipe, need space, make func() (string, error)) (string, error) {
 	id, recipeKey, err := b.known(r)
-	if id != "" || err != nil {
+	// What the lock file of the agents pins does not change.
+	anew := b.refresh != nil && r.Role != RoleAgents
+	if err != nil || id != "" && !anew {
 		return id, err
 	}
 	release, err := b.acquire(ctx, "recipe-"+recipeKey, true, b.report.waiting(r.Role))
@@ -138,13 +141,17 @@ func (b *builder) once(ctx context.Context, r recipe, need space, make func() (s
 		return "", err
 	}
 	defer release()
-	if id, _, err := b.known(r); id != "" || err != nil {
+	if id, _, err = b.known(r); err != nil || id != "" && !anew {
 		return id, err
 	}
 	if err := b.checkSpace(need); err != nil {
 		return "", err
 	}
-	id, err = make()
+	if anew {
+		id, err = b.again(ctx, r, recipeKey, id, make)
+	} else {
+		id, err = make()
+	}
 	if err == nil {
 		err = b.remember(recipeKey, r, id)
 	}
@@ -184,6 +191,9 @@ func (b *builder) apt(ctx context.Context, maxAge time.Duration, artifact string
 	}
 	if err := os.MkdirAll(root.Dir, 0o755); err != nil {
 		return root, err
+	}
+	if b.refresh != nil {
+		maxAge = min(maxAge, time.Minute)
 	}
 	if time.Since(root.Updated()) < maxAge {
 		return root, nil

@@ -105,7 +105,8 @@ func (s *Store) Ensure(ctx context.Context, pi plan.Image, progress Progress) (I
 	defer release()
 	m, err := s.manifest(w.key)
 	if errors.Is(err, fs.ErrNotExist) {
-		m, err = s.build(ctx, w, report)
+		b := &builder{Store: s, want: w, report: report}
+		m, err = b.build(ctx)
 	}
 	if err != nil {
 		return Image{}, fmt.Errorf("image: %w", err)

@@ -236,3 +236,49 @@ func TestWriteLayerIncomplete(t *testing.T) {
 		}
 	}
 }
+
+// fakeView puts a program called npm first in PATH that knows one newer version.
+func fakeView(t *testing.T, version, dist string) {
+	t.Helper()
+	bin := t.TempDir()
+	script := "#!/bin/sh\ncase \"$*\" in\n" +
+		`"view --json @x/tool version") echo '"` + version + `"';;` + "\n" +
+		`"view --json @x/tool@` + version + `-linux-x64 dist") echo '` + dist + `';;` + "\n" +
+		"*) echo \"called with $*\" >&2; exit 1;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(bin, "npm"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+func TestLatest(t *testing.T) {
+	old := agents.Named{Name: "tool", Agent: agents.Agent{
+		Title: "Tool", Version: "1.0", NPM: "@x/tool@1.0-linux-x64", Integrity: integrity([]byte("old")), Size: 1, Files: []string{"tool"}, Bin: "tool",
+	}}
+	fakeView(t, "1.1", `{"integrity": "`+integrity([]byte("new"))+`", "unpackedSize": 7}`)
+	got, err := agents.Latest(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Version != "1.1" || got.NPM != "@x/tool@1.1-linux-x64" || got.Integrity != integrity([]byte("new")) || got.Size != 7 {
+		t.Errorf("Latest = %+v", got)
+	}
+	// What is pinned is what is loaded.
+	path := filepath.Join(t.TempDir(), "config", "agents.lock.json")
+	if err := agents.Pin(path, []agents.Named{got}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := agents.Load(path)
+	if err != nil || lock.Agents["tool"].Version != "1.1" || lock.Agents["claude"].Version == "" {
+		t.Errorf("Load of what was pinned: %+v, %v", lock.Agents["tool"], err)
+	}
+	fakeView(t, "1.0", "")
+	if got, err := agents.Latest(t.Context(), old); err != nil || got.Version != "1.0" || got.Integrity != old.Integrity {
+		t.Errorf("Latest of the newest = %+v, %v", got, err)
+	}
+	// A registry that gives no hash is not believed.
+	fakeView(t, "1.1", `{"integrity": "sha1-x", "unpackedSize": 7}`)
+	if _, err := agents.Latest(t.Context(), old); err == nil {
+		t.Error("Latest without a SHA-512 works")
+	}
+}
