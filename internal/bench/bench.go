@@ -59,6 +59,7 @@ func parts() []part {
 		{"t", "templates", true, (*bench).measureTemplate},
 		{"n", "the network", true, (*bench).measureNetwork},
 		{"m", "a running machine", true, (*bench).measureMachine},
+		{"d", "machines with names", false, (*bench).measureNamed},
 		{"e", "the EROFS writer", false, (*bench).measureErofs},
 		{"w", "packing a workspace", false, (*bench).measurePack},
 	}
@@ -80,7 +81,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&b.output, "o", "bench.json", "the `file` to write")
 	f.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	f.DurationVar(&b.wait, "wait", 3*time.Minute, "wait at most so long for other programs to rest")
-	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, t templates, n network, m machine")
+	f.StringVar(&b.parts, "parts", "", "only some parts, by letter: e erofs, w workspace, s start, t templates, n network, m machine, d named machines")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
