@@ -128,11 +128,12 @@ func (n *Network) Close() {
 		f.endLocked("the machine ended")
 	}
 	n.mu.Unlock()
-	if n.stack != nil {
-		n.stack.Close()
-	}
+	// The proxy's requests write to connections of the stack.
 	if n.proxy != nil {
 		n.proxy.Close()
+	}
+	if n.stack != nil {
+		n.stack.Close()
 	}
 	n.work.Wait()
 }
@@ -265,15 +266,13 @@ func isNoise(r link.Refusal) bool {
 		return true // the kernel's answer for a program that ended early
 	case link.KindARP:
 		return r.Dst.Addr() == vnet.Guest // the kernel announces itself
-	case kindRARP:
+	case link.KindRARP:
+		// QEMU sends it for a guest that was restored, for switches to learn
+		// where it is now: net/announce.c.
 		return true
 	}
 	return false
 }
-
-// kindRARP is what QEMU sends for a guest that was restored, for switches to learn
-// where it is now: net/announce.c.
-const kindRARP = "ethertype 0x8035"
 
 // refused records packets that are never let in.
 func (n *Network) refused(r link.Refusal) {

@@ -17,14 +17,19 @@ import (
 // Bounds of a log. A guest can cause lines as fast as it can connect: what is
 // more than the rate is counted, and the count is a line.
 const (
-	MaxFileSize = 8 << 20 // of the file that is written; then it becomes the old one
-	maxText     = 256     // bytes of one field that the guest chose
-	linesBurst  = 2000    // at once
-	linesPerSec = 200     // in the long run
+	MaxFileSize = 8 << 20  // of the file that is written; then it becomes the old one
+	maxText     = 256      // bytes of one field that the guest chose
+	tail        = 64 << 10 // more than a line of all fields, with what JSON makes of them
+	linesBurst  = 2000     // at once
+	linesPerSec = 200      // in the long run
 )
 
-// Suffix is what the name of the older file of a log ends in.
-const Suffix = ".old"
+// Suffix is what the name of the older file of a log ends in, DamagedSuffix that of one
+// that could not be continued.
+const (
+	Suffix        = ".old"
+	DamagedSuffix = ".damaged"
+)
 
 // Log is the log of one machine, open for writing. Its methods may be called
 // from several goroutines.
@@ -46,31 +51,70 @@ type Log struct {
 	err     error
 }
 
+// errDamaged means that a log cannot be continued.
+var errDamaged = errors.New("its last line is none of ours")
+
 // Open begins or continues the log of machine at path. What a crash left of a
-// line is cut off.
+// line is cut off. One that cannot be continued is set aside, and a new one says so:
+// a machine must not depend on it.
 func Open(path, machine string) (*Log, error) {
 	l := &Log{machine: machine, path: path, now: time.Now, tokens: linesBurst, denials: make(map[denial]int)}
 	l.filled = l.now()
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	err := l.open()
+	if errors.Is(err, errDamaged) {
+		err = l.setAside()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
+	return l, nil
+}
+
+func (l *Log) open() error {
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
 	if err := l.resume(f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open the audit log: %w", err)
+		return err
 	}
 	l.file = f
-	return l, nil
+	return nil
+}
+
+// setAside begins anew in the place of files that cannot be continued.
+func (l *Log) setAside() error {
+	for _, suffix := range []string{Suffix, ""} {
+		err := os.Rename(l.path+suffix, l.path+suffix+DamagedSuffix)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := l.open(); err != nil {
+		return err
+	}
+	l.Record(Event{Kind: Note, Reason: "the log before this one was damaged, and is set aside"})
+	return nil
 }
 
 // resume finds the end of what is in f.
 func (l *Log) resume(f *os.File) error {
-	data, err := io.ReadAll(io.LimitReader(f, 2*MaxFileSize))
+	fi, err := f.Stat()
 	if err != nil {
 		return err
 	}
+	// A line and a half are enough.
+	from := max(0, fi.Size()-tail)
+	data := make([]byte, fi.Size()-from)
+	if _, err := f.ReadAt(data, from); err != nil {
+		return err
+	}
 	whole := bytes.LastIndexByte(data, '\n') + 1
-	l.size = int64(whole)
+	if whole == 0 && from > 0 {
+		return errDamaged
+	}
+	l.size = from + int64(whole)
 	if err := f.Truncate(l.size); err != nil {
 		return err
 	}
@@ -78,7 +122,7 @@ func (l *Log) resume(f *os.File) error {
 		return err
 	}
 	last := data[:whole]
-	if whole == 0 {
+	if l.size == 0 {
 		// The old file goes before a new one.
 		if last, err = os.ReadFile(l.path + Suffix); errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -90,7 +134,7 @@ func (l *Log) resume(f *os.File) error {
 	last = last[bytes.LastIndexByte(last, '\n')+1:]
 	var e Event
 	if err := json.Unmarshal(last, &e); err != nil {
-		return fmt.Errorf("its last line: %w", err)
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	l.seq, l.prev = e.Seq, sha256.Sum256(last)
 	return nil

@@ -67,6 +67,30 @@ func TestLogContinues(t *testing.T) {
 }
 
 // Whoever changes a line, or takes one out, changes what follows.
+// A machine starts also when its log cannot be continued.
+func TestDamagedLogIsSetAside(t *testing.T) {
+	for name, text := range map[string]string{"no JSON": "x\n", "a line without end": strings.Repeat("x", 1<<20)} {
+		path := filepath.Join(t.TempDir(), "m.jsonl")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(path, "m")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if data, err := os.ReadFile(path + DamagedSuffix); err != nil || string(data) != text {
+			t.Errorf("%s: set aside: %d bytes, %v", name, len(data), err)
+		}
+		said := false
+		if err := Read(path, func(e Event) error { said = said || strings.Contains(e.Reason, "set aside"); return nil }); err != nil || !said {
+			t.Errorf("%s: the new log says so: %v, %v", name, said, err)
+		}
+	}
+}
+
 func TestReadFindsChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l := open(t, path)

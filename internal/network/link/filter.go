@@ -68,7 +68,7 @@ func (f *filter) check(frame []byte) (verdict, Refusal) {
 		}
 		return drop, r
 	default:
-		return drop, Refusal{Kind: fmt.Sprintf("ethertype %#04x", etherType)}
+		return drop, Refusal{Kind: etherKind(etherType)}
 	}
 }
 
@@ -222,4 +222,12 @@ func protoKind(proto byte) string {
 // addr4 returns the IPv4 address that b begins with.
 func addr4(b []byte) netip.Addr {
 	return netip.AddrFrom4([4]byte(b[:4]))
+}
+
+// etherKind names the protocol of a frame that is neither IPv4 nor ARP.
+func etherKind(etherType uint16) string {
+	if etherType == 0x8035 { // RFC 903
+		return KindRARP
+	}
+	return fmt.Sprintf("ethertype %#04x", etherType)
 }

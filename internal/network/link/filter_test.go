@@ -87,6 +87,7 @@ func TestFilter(t *testing.T) {
 
 		{"IPv6", ethernet([]byte{0x33, 0x33, 0, 0, 0, 2}, etherIPv6, packet6), drop, KindIPv6, "[ff02::2]:0"},
 		{"short IPv6", ethernet(gatewayMAC, etherIPv6, nil), drop, KindIPv6, ""},
+		{"RARP", ethernet(gatewayMAC, 0x8035, nil), drop, KindRARP, ""},
 		{"LLDP", ethernet(gatewayMAC, 0x88cc, nil), drop, "ethertype 0x88cc", ""},
 		{"VLAN", ethernet(gatewayMAC, 0x8100, nil), drop, "ethertype 0x8100", ""},
 

@@ -22,6 +22,7 @@ type Refusal struct {
 // Kinds of refusals.
 const (
 	KindARP         = "arp"       // other than a question for the gateway's address
+	KindRARP        = "rarp"      // reverse ARP
 	KindMalformed   = "malformed" // lengths contradict each other, or a group is addressed as one host
 	KindFrame       = "frame"     // impossible length: the VMM's socket was closed
 	KindIPv6        = "ipv6"
