@@ -51,11 +51,13 @@ template:           plan image machine
 guest/wire:
 guest/binary:
 guest/client:       guest/wire
-guest/agent:        guest/wire
+guest/session:      guest/wire
+guest/agent:        guest/wire guest/session
+launch:             config
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/wire guest/binary workspace attack
+cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace attack
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/guest/session"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -33,6 +34,9 @@ type agent struct {
 
 	modules chan struct{} // closed when all modules are loaded; modErr is set before
 	modErr  error
+
+	sessions session.Table
+	seeding  sync.Mutex // held while settings are written
 
 	mu       sync.Mutex // guards what follows
 	prepared *prepared  // nil until then
@@ -66,18 +70,18 @@ func Run() error {
 
 	r := bufio.NewReaderSize(port, wire.MaxFrame)
 	for {
-		session, err := wire.Accept(port, r, a.greeted)
+		mux, err := wire.Accept(port, r, a.greeted)
 		if err != nil {
 			return err
 		}
 		for {
-			stream, err := session.Accept()
+			stream, err := mux.Accept()
 			if err != nil {
 				break // the host begins anew
 			}
 			go a.serve(stream, time.Now())
 		}
-		session.Close()
+		mux.Close()
 	}
 }
 
@@ -111,6 +115,12 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		wire.WriteMessage(stream, wire.Clocked{Now: time.Now().UnixNano()})
 	case req.Op == wire.OpExec && req.Exec != nil:
 		a.exec(stream, req.Exec)
+	case req.Op == wire.OpSession && req.Session != nil:
+		a.session(stream, req.Session)
+	case req.Op == wire.OpSessions:
+		wire.WriteMessage(stream, wire.Sessions{Sessions: a.sessions.List()})
+	case req.Op == wire.OpSeed && req.Seed != nil:
+		wire.WriteMessage(stream, a.seed(req.Seed))
 	case req.Op == wire.OpConnect && req.Connect != nil:
 		connect(stream, req.Connect)
 	case req.Op == wire.OpChanges && req.Changes != nil:

@@ -148,7 +148,7 @@ func (p *process) run(stream net.Conn, out *output) {
 	defer p.close()
 	var copies sync.WaitGroup
 	for t, f := range p.outs {
-		copies.Go(func() { copyOut(out, t, f) })
+		copies.Go(func() { copyOut(f, func(p []byte) error { return out.write(t, p) }) })
 	}
 	inputDone := make(chan struct{})
 	go func() {
@@ -218,20 +218,20 @@ func (p *process) input(stream net.Conn, out *output) {
 	}
 }
 
-// copyOut sends what comes from f as frames of type t until f ends or its read
-// deadline passes, and then what is left in it.
-func copyOut(out *output, t wire.FrameType, f *os.File) {
+// copyOut sends what comes from f until f ends or its read deadline passes, and
+// then what is left in it.
+func copyOut(f *os.File, send func([]byte) error) {
 	buf := make([]byte, wire.MaxFrame)
 	for {
 		n, err := f.Read(buf)
-		if n > 0 && out.write(t, buf[:n]) != nil {
+		if n > 0 && send(buf[:n]) != nil {
 			// The host is gone. Go on reading: a program must not block
 			// on a full pipe while it is being ended.
 			io.Copy(io.Discard, f)
 			return
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			drain(out, t, f, buf)
+			drain(f, buf, send)
 			return
 		}
 		if err != nil {
@@ -245,7 +245,7 @@ const drainLimit = 1 << 20
 
 // drain sends what f holds at this moment. A background process may fill it
 // again and again, so that it need not become empty.
-func drain(out *output, t wire.FrameType, f *os.File, buf []byte) {
+func drain(f *os.File, buf []byte, send func([]byte) error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return
@@ -263,7 +263,7 @@ func drain(out *output, t wire.FrameType, f *os.File, buf []byte) {
 		if err != nil || readErr != nil || n <= 0 {
 			return
 		}
-		if out.write(t, buf[:n]) != nil {
+		if send(buf[:n]) != nil {
 			return
 		}
 		sent += n

@@ -25,8 +25,14 @@ type Stdio struct {
 //
 // The goroutine that reads Stdin may outlive Exec, blocked in a read.
 func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
+	return converse(stream, wire.Request{Op: wire.OpExec, Exec: req}, stdio, nil)
+}
+
+// converse sends req and moves frames until the program has ended. Of a session
+// it calls begun first.
+func converse(stream io.ReadWriteCloser, req wire.Request, stdio Stdio, begun func(payload []byte) error) (int, error) {
 	defer stream.Close()
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpExec, Exec: req}); err != nil {
+	if err := wire.WriteMessage(stream, req); err != nil {
 		return 0, fmt.Errorf("start the command: %w", err)
 	}
 	x := &execution{frames: wire.NewFrameWriter(stream), done: make(chan struct{}), acks: make(chan struct{}, wire.StdinWindow)}
@@ -39,7 +45,16 @@ func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
 		stream.Close() // ends a write that the guest does not take
 		controls.Wait()
 	}()
-	go x.sendStdin(stdio.Stdin)
+	started := false
+	start := func() {
+		if !started {
+			started = true
+			go x.sendStdin(stdio.Stdin)
+		}
+	}
+	if begun == nil {
+		start()
+	}
 	controls.Go(func() { x.sendControls(stdio) })
 
 	frames := wire.NewFrameReader(stream)
@@ -52,6 +67,16 @@ func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
 			return 0, fmt.Errorf("the machine was lost while the command ran: %w", err)
 		}
 		switch t {
+		case wire.FrameSession:
+			if begun == nil || started {
+				return 0, errors.New("the guest told of a session that was not asked for")
+			}
+			err = begun(payload)
+			start()
+		case wire.FrameEnd:
+			if begun != nil {
+				return 0, errDetached
+			}
 		case wire.FrameStdout:
 			err = writeAll(stdio.Stdout, payload)
 		case wire.FrameStderr:

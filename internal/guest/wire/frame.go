@@ -9,7 +9,7 @@ import (
 // FrameType says what a frame carries.
 type FrameType byte
 
-// The frames of OpExec and OpFetch.
+// The frames of OpExec, OpSession and OpFetch.
 const (
 	FrameStdin    FrameType = 1 // host: bytes for the program
 	FrameStdinEOF FrameType = 2 // host: its standard input ends; ^D on a terminal is a byte, not this
@@ -23,6 +23,7 @@ const (
 	FrameFile     FrameType = 20 // guest: the path of the file that follows
 	FrameEnd      FrameType = 21 // guest: the file is complete
 	FrameStdinAck FrameType = 22 // guest: one FrameStdin was consumed
+	FrameSession  FrameType = 23 // guest, first in OpSession: JSON, SessionInfo
 )
 
 // StdinWindow is the number of FrameStdin that the host may send ahead of

@@ -39,6 +39,9 @@ const (
 	OpExec      Op = "exec"      // frames in both directions, see Exec
 	OpChanges   Op = "changes"   // Change messages, the last with End set
 	OpConnect   Op = "connect"   // Connected, then the bytes of the connection
+	OpSession   Op = "session"   // frames in both directions, see Session
+	OpSessions  Op = "sessions"  // Sessions
+	OpSeed      Op = "seed"      // Seeded
 	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpPowerOff  Op = "poweroff"  // Done, then the machine is off
 )
@@ -50,6 +53,8 @@ type Request struct {
 	Configure *Configure `json:"configure,omitempty"`
 	Clock     *Clock     `json:"clock,omitempty"`
 	Exec      *Exec      `json:"exec,omitempty"`
+	Session   *Session   `json:"session,omitempty"`
+	Seed      *Seed      `json:"seed,omitempty"`
 	Connect   *Connect   `json:"connect,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`

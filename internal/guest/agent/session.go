@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/session"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// session serves a viewer of a session, whose program it starts if need be.
+func (a *agent) session(stream net.Conn, req *wire.Session) {
+	m, err := a.configured()
+	if err != nil {
+		wire.NewFrameWriter(stream).Write(wire.FrameError, []byte(err.Error()))
+		return
+	}
+	var p *process // that was started, if any
+	start := func(size wire.Winsize) (session.Program, error) {
+		exec := *req.Exec
+		exec.TTY = &size
+		var err error
+		if p, err = a.startProcess(m, &exec); err != nil {
+			return session.Program{}, err
+		}
+		return session.Program{
+			Input:      p.tty,
+			Resize:     func(ws wire.Winsize) { setWinsize(p.tty, ws) },
+			Signal:     func(sig syscall.Signal) { syscall.Kill(-p.pid, sig) },
+			Foreground: p.foreground,
+		}, nil
+	}
+	a.sessions.Serve(stream, req, start, func(s *session.Session) { p.runSession(s) })
+}
+
+// runSession moves the output of a program to its session until it has ended.
+func (p *process) runSession(s *session.Session) {
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		copyOut(p.tty, s.Output)
+	}()
+	ws := <-p.status
+	// As in run: others may hold the terminal open.
+	p.tty.SetReadDeadline(time.Now())
+	<-copied
+	p.close()
+	s.Exit(exitCode(ws))
+}
+
+// foreground is the process group that reads p's terminal, or 0.
+func (p *process) foreground() (pgrp int) {
+	conn, err := p.tty.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	conn.Control(func(fd uintptr) {
+		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP); err == nil {
+			pgrp = n
+		}
+	})
+	return pgrp
+}

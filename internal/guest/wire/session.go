@@ -1,0 +1,103 @@
+package wire
+
+import "encoding/json"
+
+// Session opens a session: a program on a terminal that goes on when nobody looks
+// on. After it come the frames of Exec, with FrameSession before all that the
+// guest sends. The end of the stream only ends the looking on.
+type Session struct {
+	Name string `json:"name"` // lower-case letters, digits and hyphens
+	// Exec is the program to start if no session of that name runs. Without
+	// it there must be one. Exec.TTY is the size of the viewer's terminal, nil
+	// if it has none.
+	Exec *Exec `json:"exec,omitempty"`
+	// New starts the program in any case. If the name is taken, the session's
+	// is Name-2 or so.
+	New bool `json:"new,omitempty"`
+	// Detached starts the program and looks not on: FrameEnd follows
+	// FrameSession.
+	Detached bool `json:"detached,omitempty"`
+	// ReadOnly looks on and sends no input.
+	ReadOnly bool     `json:"read_only,omitempty"`
+	TTY      *Winsize `json:"tty,omitempty"` // of the viewer, where Exec is nil
+}
+
+// SessionInfo is what the guest tells of a session.
+type SessionInfo struct {
+	Name    string   `json:"name"`
+	Argv    []string `json:"argv"`              // may be cut short
+	Started int64    `json:"started"`           // ns since 1970
+	New     bool     `json:"new,omitempty"`     // in FrameSession: it was started for this request
+	Viewers int      `json:"viewers,omitempty"` // who look on now
+	Exited  bool     `json:"exited,omitempty"`  // the program has ended
+	Code    int      `json:"code,omitempty"`    // its exit code, or 128 and the signal
+	Output  int64    `json:"output,omitempty"`  // ns since 1970 of its last output; 0 for none
+	Input   int64    `json:"input,omitempty"`   // of the last input by a viewer
+	Title   string   `json:"title,omitempty"`   // of its window, as the program says
+
+	// Waiting says that the program seems to wait for an answer, and Why how
+	// that is known; see package session.
+	Waiting bool       `json:"waiting,omitempty"`
+	Why     WaitReason `json:"why,omitempty"`
+	Notice  string     `json:"notice,omitempty"` // what the program notified
+}
+
+// WaitReason is why a session's program seems to wait.
+type WaitReason string
+
+// The reasons, the surest first.
+const (
+	WaitNotice WaitReason = "notice" // it notified since the last input
+	WaitBell   WaitReason = "bell"   // it rang since the last input
+	WaitQuiet  WaitReason = "quiet"  // it is silent and does nothing
+)
+
+// Sessions answers OpSessions.
+type Sessions struct {
+	Error    string        `json:"error,omitempty"`
+	Sessions []SessionInfo `json:"sessions,omitempty"` // by start
+}
+
+// Bounds of what a guest tells of its sessions.
+const (
+	MaxSessions    = 16
+	MaxSessionName = 32
+)
+
+// ValidSessionName reports whether name can be a session's.
+func ValidSessionName(name string) bool {
+	if name == "" || len(name) > MaxSessionName || name[0] == '-' {
+		return false
+	}
+	for _, b := range []byte(name) {
+		if (b < 'a' || b > 'z') && (b < '0' || b > '9') && b != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// Seed writes settings into files of the guest's user, for programs that would
+// else ask for them first. It is the user who writes.
+type Seed struct {
+	Dirs  []string   `json:"dirs,omitempty"` // absolute; made with mode 0700
+	Files []SeedFile `json:"files,omitempty"`
+}
+
+// SeedFile is a file to have settings. Either it holds a JSON object, in which
+// Must and Default are merged, or it is a Text.
+type SeedFile struct {
+	Path string `json:"path"` // absolute
+	// Must holds in the file, whatever stands there.
+	Must json.RawMessage `json:"must,omitempty"`
+	// Default holds where the file says nothing.
+	Default json.RawMessage `json:"default,omitempty"`
+	// Text is the content of a file that is not there yet.
+	Text string `json:"text,omitempty"`
+}
+
+// Seeded answers Seed.
+type Seeded struct {
+	Error string   `json:"error,omitempty"`
+	Aside []string `json:"aside,omitempty"` // files that could not be read and were renamed, as they are called now
+}
