@@ -123,15 +123,43 @@ changed comes back only when you say so. Then it is thrown away.`,
 		&cobra.Group{ID: "machines", Title: "Machines:"},
 		&cobra.Group{ID: "host", Title: "This computer:"},
 	)
-	for _, c := range []*cobra.Command{
-		a.runCommand(), a.newCommand(), a.checkCommand(), a.editCommand(),
-		a.startCommand(), a.stopCommand(), a.restartCommand(), a.resetCommand(), a.execCommand(), a.shellCommand(), a.diffCommand(), a.applyCommand(),
-		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.cpCommand(), a.rmCommand(), a.policyCommand(), a.auditCommand(), a.portCommand(),
-	} {
+	commands := []*cobra.Command{
+		a.runCommand(),
+		a.newCommand(),
+		a.checkCommand(),
+		a.editCommand(),
+		a.startCommand(),
+		a.stopCommand(),
+		a.restartCommand(),
+		a.resetCommand(),
+		a.agentCommand(),
+		a.attachCommand(),
+		a.execCommand(),
+		a.shellCommand(),
+		a.cpCommand(),
+		a.diffCommand(),
+		a.applyCommand(),
+		a.lsCommand(),
+		a.inspectCommand(),
+		a.topCommand(),
+		a.logsCommand(),
+		a.rmCommand(),
+		a.policyCommand(),
+		a.auditCommand(),
+		a.portCommand(),
+	}
+	for _, c := range append(commands, a.agentCommands()...) {
 		c.GroupID = "machines"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.imageCommand(), a.updateCommand(), a.gcCommand(), a.netCommand(), a.doctorCommand(), a.versionCommand()} {
+	for _, c := range []*cobra.Command{
+		a.imageCommand(),
+		a.updateCommand(),
+		a.gcCommand(),
+		a.netCommand(),
+		a.doctorCommand(),
+		a.versionCommand(),
+	} {
 		c.GroupID = "host"
 		root.AddCommand(c)
 	}

@@ -78,15 +78,20 @@ var errLost = errors.New("the machine was lost")
 // execIn runs argv, or a shell, in the machine m on our own standard streams,
 // and returns its exit code.
 func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (int, error) {
+	req := &wire.Exec{Argv: argv, Dir: p.Dir()}
+	if len(argv) == 0 {
+		req.Argv = []string{p.Guest.User.Shell}
+	}
+	return a.execRequest(m, req, noTTY)
+}
+
+// execRequest runs what req says on our own standard streams.
+func (a *app) execRequest(m state.Machine, req *wire.Exec, noTTY bool) (int, error) {
 	stream, err := supervisor.OpenGuest(m)
 	if err != nil {
 		return 0, runError{err, exitMayfly}
 	}
 	defer stream.Close()
-	req := &wire.Exec{Argv: argv, Dir: p.Dir()}
-	if len(argv) == 0 {
-		req.Argv = []string{p.Guest.User.Shell}
-	}
 	in, err := newInput(a.In)
 	if err != nil {
 		return 0, runError{err, exitMayfly}
@@ -110,18 +115,24 @@ func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (i
 	go forwardSignals(sigs, numbers, done, func() { stream.Close() })
 
 	code, err := client.Exec(stream, req, stdio)
+	if err != nil {
+		return 0, guestError(err)
+	}
+	return code, nil
+}
+
+// guestError gives the error of a guest's command its exit code.
+func guestError(err error) error {
 	var refused *client.GuestError
 	switch {
-	case err == nil:
-		return code, nil
 	case errors.As(err, &refused) && strings.HasSuffix(refused.Text, "command not found"):
-		return 0, runError{err, exitMissing}
+		return runError{err, exitMissing}
 	case errors.As(err, &refused):
-		return 0, runError{err, exitCannot}
+		return runError{err, exitCannot}
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed):
-		return 0, runError{fmt.Errorf("%w: %w", errLost, err), exitMayfly}
+		return runError{fmt.Errorf("%w: %w", errLost, err), exitMayfly}
 	}
-	return 0, runError{err, exitMayfly}
+	return runError{err, exitMayfly}
 }
 
 // giveUpAfter is the number of signals after which a command that does not end

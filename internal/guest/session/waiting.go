@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"os"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -97,19 +96,53 @@ func waitsForMany(number int) bool {
 	return false
 }
 
-// reports are what terminals send without anybody typing: where the cursor is,
-// what they are, that they came to the front, colours.
-var reports = regexp.MustCompile(`^(?:\x1b\[[?>=]?[0-9;:]*(?:\$y|[cnRtu])|\x1b\[[IO]|\x1b[\]P_][^\x1b\a]*(?:\a|\x1b\\))+$`)
-
-// automatic reports whether input is of a terminal and not of who sits at it.
+// automatic reports whether input is of a terminal and not of who sits at it:
+// where the cursor is, what it is, that it came to the front, colours.
 func automatic(data []byte) bool {
-	return len(data) > 2 && data[0] == 0x1b && !kittyKey(data) && reports.Match(data)
+	for rest := data; ; {
+		if len(rest) < 3 || rest[0] != 0x1b {
+			return len(rest) == 0 && len(data) > 0
+		}
+		n := 0
+		switch rest[1] {
+		case '[':
+			end := bytes.IndexFunc(rest[2:], func(r rune) bool { return r >= 0x40 })
+			if end < 0 || !report(rest[2:2+end], rest[2+end]) {
+				return false
+			}
+			n = 2 + end + 1
+		case ']', 'P', '_':
+			bell, st := bytes.IndexByte(rest, '\a'), bytes.Index(rest, []byte("\x1b\\"))
+			switch {
+			case bell >= 0 && (st < 0 || bell < st):
+				n = bell + 1
+			case st >= 0:
+				n = st + 2
+			default:
+				return false
+			}
+		default:
+			return false
+		}
+		rest = rest[n:]
+	}
 }
 
-// kittyKey reports whether data begins with a key in kitty's protocol, which
-// looks like a report of its flags.
-func kittyKey(data []byte) bool {
-	return bytes.HasPrefix(data, []byte("\x1b[")) && data[2] != '?' && data[len(data)-1] == 'u'
+// report reports whether a control sequence is a terminal's answer and no key.
+func report(params []byte, final byte) bool {
+	switch final {
+	case 'c', 'u':
+		return len(params) > 0 && params[0] >= '<' && params[0] <= '?'
+	case 'I', 'O':
+		return len(params) == 0
+	case 'n', 't':
+		return len(params) > 0
+	case 'R':
+		return bytes.IndexByte(params, ';') > 0 && !bytes.HasPrefix(params, []byte("1;")) // F3 with shift is ESC [ 1 ; 2 R
+	case 'y':
+		return bytes.HasSuffix(params, []byte("$"))
+	}
+	return false
 }
 
 // signalProgram passes on a signal that the host may send.
