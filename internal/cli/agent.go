@@ -175,11 +175,14 @@ func missingAgent(err error, m state.Machine, p plan.Plan, agent string) error {
 	return err
 }
 
-// seed writes the settings of an agent into the machine.
-func (a *app) seed(m state.Machine, spec launch.Spec) error {
-	s := &wire.Seed{Dirs: spec.Dirs}
-	for _, f := range spec.Files {
-		s.Files = append(s.Files, wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text})
+// seed writes the settings of agents that are to be there before they start.
+func (a *app) seed(m state.Machine, specs ...launch.Spec) error {
+	s := &wire.Seed{}
+	for _, spec := range specs {
+		s.Dirs = append(s.Dirs, spec.Dirs...)
+		for _, f := range spec.Files {
+			s.Files = append(s.Files, wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text})
+		}
 	}
 	stream, err := supervisor.OpenGuest(m)
 	if err != nil {
@@ -196,16 +199,41 @@ func (a *app) seed(m state.Machine, spec launch.Spec) error {
 	return nil
 }
 
-// runningMachine returns the machine name, which runs.
-func (a *app) runningMachine(_ context.Context, name string) (state.Machine, error) {
-	m, err := a.machine(name)
+// seedAgents does that for all agents of a machine's image, for users who start them by
+// hand.
+func (a *app) seedAgents(m state.Machine, p plan.Plan) error {
+	var specs []launch.Spec
+	for _, agent := range p.Image.Agents {
+		spec, err := launch.Launch(agent, p.Dir(), p.Guest.User.Home, nil)
+		if err != nil {
+			return err
+		}
+		specs = append(specs, spec)
+	}
+	if len(specs) == 0 {
+		return nil
+	}
+	return a.seed(m, specs...)
+}
+
+// runningMachine returns the machine name, which runs. One that mayfly new made is
+// started if it does not.
+func (a *app) runningMachine(ctx context.Context, name string) (state.Machine, error) {
+	machines, err := a.machines()
+	if err != nil {
+		return state.Machine{}, err
+	}
+	if m := machines.At(name); m.Alive() && plan.CheckName(name) == nil {
+		return m, nil
+	}
+	if a.defined(name) {
+		return a.startNamed(ctx, name, startOptions{})
+	}
+	m, err := machines.Get(name)
 	if err != nil {
 		return m, err
 	}
-	if !m.Alive() {
-		return m, runError{hint.Errorf("mayfly ls", "machine %s does not run", name), exitMayfly}
-	}
-	return m, nil
+	return m, runError{hint.Errorf("mayfly ls", "machine %s does not run", name), exitMayfly}
 }
 
 // How long a guest may take to tell of its sessions.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -58,11 +60,35 @@ type machineJSON struct {
 	Address string `json:"address,omitempty"` // on a bridge
 	Image   string `json:"image"`             // current, stale, outdated; empty for a machine of mayfly run
 	Changed bool   `json:"changed"`           // the file was changed since the machine was started
+	// Sessions are the programs that go on without a terminal, agents above all.
+	Sessions []sessionJSON `json:"sessions,omitempty"`
 	// MemoryUsed and DiskUsed are in bytes, of this computer's.
 	MemoryUsed int64  `json:"memory_used"`
 	DiskUsed   int64  `json:"disk_used"`
 	Next       string `json:"next,omitempty"`  // the command that puts right what is not as it should be
 	Error      string `json:"error,omitempty"` // what is wrong with the file
+}
+
+// sessionJSON is a program in a machine that goes on without a terminal. What it says of
+// itself is the guest's word.
+type sessionJSON struct {
+	Name    string `json:"name"`
+	Viewers int    `json:"viewers"`
+	Waiting bool   `json:"waiting"`       // it seems to wait for an answer
+	Why     string `json:"why,omitempty"` // how that is known: notice, bell or quiet
+	Exited  bool   `json:"exited"`
+	Code    int    `json:"code"`
+	Title   string `json:"title,omitempty"`
+}
+
+func (s sessionJSON) String() string {
+	switch {
+	case s.Exited:
+		return fmt.Sprintf("%s (ended, %d)", s.Name, s.Code)
+	case s.Waiting:
+		return s.Name + " (waits)"
+	}
+	return s.Name
 }
 
 func (a *app) ls(ctx context.Context) error {
@@ -78,14 +104,18 @@ func (a *app) ls(ctx context.Context) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tAGE\tIMAGE\tADDRESS\tMEMORY\tDISK\tWORKSPACE")
+	fmt.Fprintln(w, "NAME\tSTATE\tAGE\tIMAGE\tADDRESS\tMEMORY\tDISK\tAGENTS\tWORKSPACE")
 	for _, r := range rows {
 		age := "-"
 		if !r.Started.IsZero() && r.State != stateStopped {
 			age = time.Since(r.Started).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, age, dash(r.Image), dash(r.Address),
-			size(r.MemoryUsed), size(r.DiskUsed), dash(workspace.QuotePath(r.Workspace)))
+		var sessions []string
+		for _, s := range r.Sessions {
+			sessions = append(sessions, s.String())
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, age, dash(r.Image), dash(r.Address),
+			size(r.MemoryUsed), size(r.DiskUsed), dash(strings.Join(sessions, ", ")), dash(workspace.QuotePath(r.Workspace)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -140,6 +170,13 @@ func (a *app) rows(ctx context.Context) ([]machineJSON, error) {
 		byName[m.Name] = len(rows)
 		rows = append(rows, runRow(m))
 	}
+	sessions := make([][]sessionJSON, len(running))
+	var asked sync.WaitGroup
+	for i, m := range running {
+		if rows[i].State == string(state.Running) {
+			asked.Go(func() { sessions[i] = glance(ctx, m) })
+		}
+	}
 	look := a.newLook(ctx)
 	for _, d := range defined {
 		i, ok := byName[d.Name]
@@ -149,8 +186,28 @@ func (a *app) rows(ctx context.Context) ([]machineJSON, error) {
 		}
 		look.define(&rows[i], d, machines.At(d.Name))
 	}
+	asked.Wait()
+	for i := range running {
+		rows[i].Sessions = sessions[i]
+	}
 	slices.SortFunc(rows, func(x, y machineJSON) int { return cmp.Compare(x.Name, y.Name) })
 	return rows, nil
+}
+
+// glance lists the sessions of a machine that answers at once.
+func glance(ctx context.Context, m state.Machine) []sessionJSON {
+	sessions, err := guestSessions(ctx, m, glanceTimeout)
+	if err != nil {
+		return nil // it is busy, or lies
+	}
+	var list []sessionJSON
+	for _, s := range sessions {
+		list = append(list, sessionJSON{
+			Name: s.Name, Viewers: s.Viewers, Waiting: s.Waiting, Why: string(s.Why), Exited: s.Exited, Code: s.Code,
+			Title: client.Printable(s.Title),
+		})
+	}
+	return list
 }
 
 // runRow is the row of a machine that runs, or has left its directory.

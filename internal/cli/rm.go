@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -61,7 +62,19 @@ func (a *app) remove(name string, force bool) error {
 		return err
 	}
 	defer release()
+	if err := a.saveTranscripts(store, name); err != nil {
+		return err
+	}
 	return store.Remove(name)
+}
+
+// saveTranscripts keeps what a machine's agents said, and says where.
+func (a *app) saveTranscripts(store definition.Store, name string) error {
+	path, err := store.SaveTranscripts(name, time.Now())
+	if path != "" {
+		a.note("the transcripts of its agents are in %s", path)
+	}
+	return err
 }
 
 func removeMachine(machines state.Store, name string, force bool) error {

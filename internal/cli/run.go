@@ -153,6 +153,9 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		return a.interrupted(err)
 	}
 	progress.stop()
+	if err := a.seedAgents(owner.Machine, p); err != nil {
+		a.note("the agents may ask for settings: %v", err)
+	}
 	why.phase("run the command")
 
 	code, err := a.execIn(owner.Machine, p, argv, o.noTTY)

@@ -158,6 +158,9 @@ func (a *app) launchPlan(ctx context.Context, p plan.Plan) (*supervisor.Owner, e
 		owner.Close()
 		return nil, a.interrupted(err)
 	}
+	if err := a.seedAgents(owner.Machine, p); err != nil {
+		a.note("the agents may ask for settings: %v", err)
+	}
 	return owner, nil
 }
 
@@ -287,6 +290,13 @@ next start begins clean.`,
 					return err
 				}
 				defer release()
+				store, err := a.definitions()
+				if err != nil {
+					return err
+				}
+				if err := a.saveTranscripts(store, name); err != nil {
+					return err
+				}
 				return d.Reset()
 			})
 		},

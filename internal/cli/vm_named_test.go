@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,6 +56,8 @@ func TestNamed(t *testing.T) {
 			t.Errorf("in the volumes: %q", got)
 		}
 	})
+	const agents = "~/.local/share/mayfly-agents"
+	sh(t, "mkdir -p "+agents+"/claude/projects/p; echo said > "+agents+"/claude/projects/p/t.jsonl")
 	sh(t, "echo kept > new.txt; rm README; sudo touch /var/kept /notkept; touch ~/.cache/kept ~/notkept; sync")
 
 	t.Run("ls and inspect", func(t *testing.T) {
@@ -99,6 +102,9 @@ func TestNamed(t *testing.T) {
 		h.Run(0, "start", "m")
 		if got := sh(t, "cat new.txt; ls README /var/kept ~/.cache/kept /notkept ~/notkept 2>/dev/null | wc -l"); got != "kept\n2\n" {
 			t.Errorf("after a stop: %q; want the workspace's changes and the volumes, and nothing else", got)
+		}
+		if got := sh(t, "cat "+agents+"/claude/projects/p/t.jsonl"); got != "said\n" {
+			t.Errorf("of the agents: %q", got)
 		}
 		if got := h.Run(0, "diff", "m").Stdout; got != "D  README\nA  new.txt (5 B)\n" {
 			t.Errorf("diff: %q", got)
@@ -159,7 +165,13 @@ func TestNamed(t *testing.T) {
 	})
 	t.Run("reset", func(t *testing.T) {
 		h := h.For(t)
-		h.Run(0, "reset", "m")
+		h.Run(0, "stop", "m")
+		r := h.Run(0, "reset", "m")
+		_, archive, _ := strings.Cut(r.Stderr, "the transcripts of its agents are in ")
+		out, err := exec.Command("tar", "-xOf", strings.TrimSpace(archive), "claude/projects/p/t.jsonl").CombinedOutput()
+		if err != nil || string(out) != "said\n" {
+			t.Errorf("transcripts: %v: %q; reset said %q", err, out, r.Stderr)
+		}
 		h.Run(0, "start", "m")
 		if got := sh(t, "ls; ls /var/kept ~/.cache/kept 2>/dev/null | wc -l"); got != "new.txt\n0\n" {
 			t.Errorf("after reset: %q; want the directory as it is now, and empty volumes", got)

@@ -24,12 +24,13 @@ import (
 
 // The files of what a machine keeps, in its directory.
 const (
-	KeepFile     = "keep.img"             // ext4: changes of the workspace, state of agents
-	CopyFile     = "workspace.img"        // EROFS, the private copy
-	ManifestFile = "workspace.manifest"   // what was packed
-	VolumesDir   = "volumes"              // NAME.img, ext4
-	SizesFile    = "volumes.json"         // the size of each, in MiB
-	HostKeyFile  = "ssh_host_ed25519_key" // of the machine's SSH server, OpenSSH's format
+	KeepFile        = "keep.img"             // ext4: changes of the workspace, state of agents
+	CopyFile        = "workspace.img"        // EROFS, the private copy
+	ManifestFile    = "workspace.manifest"   // what was packed
+	VolumesDir      = "volumes"              // NAME.img, ext4
+	SizesFile       = "volumes.json"         // the size of each, in MiB
+	TranscriptsFile = "transcripts.tar"      // of the agents, as the guest packed them at the last stop
+	HostKeyFile     = "ssh_host_ed25519_key" // of the machine's SSH server, OpenSSH's format
 )
 
 // Store is where definitions are.
@@ -47,6 +48,9 @@ type Definition struct {
 
 // ErrNotFound is wrapped by the error for a machine that is not defined.
 var ErrNotFound = errors.New("no machine has this name")
+
+// transcriptsDir holds the transcripts of machines that were removed or reset.
+const transcriptsDir = "transcripts"
 
 func (s Store) files() string { return filepath.Join(s.ConfigDir, "machines") }
 func (s Store) dirs() string  { return filepath.Join(s.StateDir, "kept") }
@@ -158,6 +162,24 @@ func (s Store) Remove(name string) error {
 		return fmt.Errorf("remove machine %s: %w", name, err)
 	}
 	return d.removeDir()
+}
+
+// SaveTranscripts puts the transcripts of the machine's agents where they outlive it, and
+// returns that place; "" if there are none.
+func (s Store) SaveTranscripts(name string, now time.Time) (path string, err error) {
+	from := s.At(name).File(TranscriptsFile)
+	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	dir := filepath.Join(s.StateDir, transcriptsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
+	}
+	path = filepath.Join(dir, name+"-"+now.UTC().Format("20060102T150405.000000000")+".tar")
+	if err := os.Rename(from, path); err != nil {
+		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
+	}
+	return path, nil
 }
 
 // removeDir removes what is kept. Its name is free at once.

@@ -125,6 +125,16 @@ func Launch(agent, dir, home string, args []string) (Spec, error) {
 	return s, nil
 }
 
+// Env returns the variables with which the agent keeps its files in its directory also
+// when its user starts it by hand: those of its own, which mean nothing to others.
+func Env(agent, home string) []string {
+	s, err := Launch(agent, home, home, nil)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(s.Env, func(kv string) bool { return strings.HasPrefix(kv, "XDG_") })
+}
+
 // arguments returns args with the flags for unattended work, unless args say
 // otherwise.
 func (a Agent) arguments(args []string) []string {

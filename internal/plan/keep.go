@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/launch"
 )
 
 // keep decides about what outlives a stop of the machine.
@@ -15,8 +17,8 @@ func (b *builder) keep(in Input) {
 		}
 		return
 	}
-	b.plan.Keep = &Keep{Dir: in.Keep}
 	home := b.plan.Guest.User.Home
+	b.plan.Keep = &Keep{Dir: in.Keep, Agents: path.Join(home, launch.StateDir)}
 	for _, v := range b.cfg.Volumes {
 		mount := v.Mount
 		if rest, ok := strings.CutPrefix(mount, "~"); ok {

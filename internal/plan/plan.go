@@ -121,6 +121,8 @@ type Workspace struct {
 // Keep is what a machine with a name of its own has beyond one start.
 type Keep struct {
 	Dir string `json:"dir"` // absolute
+	// Agents is the directory in the guest where agents keep their files.
+	Agents string `json:"agents"`
 }
 
 // Volume is a disk of the machine's that outlives its stops.

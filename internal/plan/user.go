@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/launch"
 )
 
 // fallbackUser is the guest's user when the host's cannot be it.
@@ -41,6 +42,18 @@ func (b *builder) guest(name string) {
 			g.Env = make(map[string]string)
 		}
 		g.Env[key] = value
+	}
+	for _, agent := range b.cfg.Image.Agents {
+		for _, kv := range launch.Env(agent, u.Home) {
+			key, value, _ := strings.Cut(kv, "=")
+			if _, own := g.Env[key]; own {
+				continue
+			}
+			if g.Env == nil {
+				g.Env = make(map[string]string)
+			}
+			g.Env[key] = value
+		}
 	}
 	g.ShellInit = b.cfg.Home.ShellInit
 	b.plan.Guest = g

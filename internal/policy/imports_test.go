@@ -22,7 +22,8 @@ leaf: apt atomicfile cleanup filelock hint ipaddr image/cpio image/erofs image/k
 config:
 host:               host/kvmguest
 host/kvmguest:
-plan:               config host
+launch:                                                 # how coding agents are started
+plan:               config host launch
 
 image:              plan image/* guest/binary
 image/agents:
@@ -53,7 +54,6 @@ guest/binary:
 guest/client:       guest/wire
 guest/session:      guest/wire
 guest/agent:        guest/wire guest/session
-launch:             config
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client

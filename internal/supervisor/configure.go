@@ -132,6 +132,7 @@ func newConfigure(p plan.Plan) *wire.Configure {
 	}
 	if p.Keep != nil {
 		c.Keep, c.Volumes = machine.KeptSerial(0), keptVolumes(p)
+		c.KeepDirs = []wire.KeepDir{{Name: "agents", Path: p.Keep.Agents}}
 	}
 	c.ShellInit = p.Guest.ShellInit
 	if p.Guest.Timezone != "" {

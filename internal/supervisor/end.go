@@ -47,6 +47,7 @@ func (s *supervisor) end(err error) {
 func (s *supervisor) endVMM() {
 	select {
 	case <-s.kept:
+		s.saveTranscripts()
 		s.powerOff()
 	default:
 	}

@@ -45,6 +45,9 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := p.mountVolumes(req); err != nil {
 		return nil, err
 	}
+	if err := mountKeepDirs(req); err != nil {
+		return nil, err
+	}
 	if req.Workspace == nil {
 		return m, nil
 	}
@@ -108,6 +111,11 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath stri
 	for i, v := range req.Volumes {
 		if req.Volumes[i].Mount, err = t.makePath(v.Mount, req.User); err != nil {
 			return nil, "", fmt.Errorf("make the way to %s: %w", v.Mount, err)
+		}
+	}
+	for i, d := range req.KeepDirs {
+		if req.KeepDirs[i].Path, err = t.makePath(d.Path, req.User); err != nil {
+			return nil, "", fmt.Errorf("make the way to %s: %w", d.Path, err)
 		}
 	}
 	if ws := req.Workspace; ws != nil {

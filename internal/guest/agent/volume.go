@@ -60,6 +60,35 @@ func workspaceDir(req *wire.Configure) (dir string, lasting bool, err error) {
 	return filepath.Join(all, req.Workspace.Copy), true, nil
 }
 
+// mountKeepDirs mounts directories of the disk of what is kept in the root, which is
+// mounted.
+func mountKeepDirs(req *wire.Configure) error {
+	if req.Keep == "" {
+		return nil
+	}
+	for _, d := range req.KeepDirs {
+		if filepath.Base(d.Name) != d.Name {
+			return fmt.Errorf("bad name of a directory %q", d.Name)
+		}
+		dir := filepath.Join(keepDir, "dirs", d.Name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := os.Chown(dir, req.User.UID, req.User.GID); err != nil {
+			return err
+		}
+		target := filepath.Join(rootDir, d.Path)
+		// A volume may be mounted above it.
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", d.Path, err)
+		}
+	}
+	return nil
+}
+
 // mountVolumes mounts the volumes in the root, which is mounted. A new one is first
 // filled with what the image has in its place, as a container's volumes are: programs
 // would not start with an empty /var.

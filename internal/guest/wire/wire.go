@@ -107,11 +107,18 @@ type Configure struct {
 	// Keep is the serial of the disk of what a machine with a name keeps:
 	// changes of the workspace, and what belongs to agents. Without it those are
 	// on the scratch disk.
-	Keep    string   `json:"keep,omitempty"`
-	Volumes []Volume `json:"volumes,omitempty"` // parents before what is mounted below them
+	Keep     string    `json:"keep,omitempty"`
+	KeepDirs []KeepDir `json:"keep_dirs,omitempty"`
+	Volumes  []Volume  `json:"volumes,omitempty"` // parents before what is mounted below them
 	// ShellInit is shell text that shells begin with, after the user's own
 	// files. What it exports every command gets.
 	ShellInit string `json:"shell_init,omitempty"`
+}
+
+// KeepDir is a directory on the disk of what is kept, the user's.
+type KeepDir struct {
+	Name string `json:"name"` // on the disk
+	Path string `json:"path"` // absolute, where it appears
 }
 
 // Volume is a disk with a file system of the machine's that outlives it.

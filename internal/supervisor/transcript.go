@@ -1,0 +1,113 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// Bounds of what is fetched of the agents' transcripts when a machine stops.
+const (
+	transcriptTimeout = 3 * time.Second
+	transcriptLimit   = 128 << 20
+)
+
+// transcriptScript prints a tar archive of the agents' transcripts below its argument:
+// Claude Code's projects, Codex's sessions, Gemini CLI's chats and opencode's storage.
+const transcriptScript = `cd -- "$1" 2>/dev/null || exit 0
+set --
+for dir in claude/projects codex/sessions gemini/.gemini/tmp opencode/data/opencode/storage; do
+	[ -d "$dir" ] && set -- "$@" "$dir"
+done
+[ $# -eq 0 ] || exec tar -cf - -- "$@"`
+
+// saveTranscripts keeps what agents and their user said, for when the machine is thrown
+// away. It is the guest's archive: nobody here looks into it.
+func (s *supervisor) saveTranscripts() {
+	d, ok := definition.Of(s.plan)
+	if !ok || s.session == nil || s.ended() {
+		return
+	}
+	err := s.fetchTranscripts(d.File(definition.TranscriptsFile))
+	if err != nil {
+		s.log.Warn("the transcripts of the agents were not saved", "err", err)
+	}
+}
+
+func (s *supervisor) fetchTranscripts(path string) error {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	defer f.Close()
+	out := &bounded{w: f, left: transcriptLimit}
+	req := &wire.Exec{Argv: []string{"sh", "-c", transcriptScript, "mayfly", s.plan.Keep.Agents}, Dir: "/"}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), transcriptTimeout, errors.New("the guest takes too long"))
+	defer cancel()
+	stream, err := s.openWithin(ctx)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	defer stop()
+	code, err := client.Exec(stream, req, client.Stdio{Stdout: out})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	case code != 0:
+		return fmt.Errorf("tar in the guest: exit code %d", code)
+	case out.n == 0:
+		return nil // there are none; what was saved before stays
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// openWithin opens a stream to the guest. One that reads nothing does not hold it up.
+func (s *supervisor) openWithin(ctx context.Context) (guestStream, error) {
+	type opened struct {
+		stream guestStream
+		err    error
+	}
+	done := make(chan opened, 1)
+	session := s.session
+	go func() {
+		stream, err := session.Open()
+		done <- opened{stream, err}
+	}()
+	select {
+	case o := <-done:
+		return o.stream, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// bounded refuses more than a number of bytes.
+type bounded struct {
+	w       io.Writer
+	n, left int64
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.left {
+		return 0, errors.New("there is too much of it")
+	}
+	n, err := b.w.Write(p)
+	b.n += int64(n)
+	b.left -= int64(n)
+	return n, err
+}
