@@ -1,5 +1,5 @@
-// Package tool runs the external programs that build images: mmdebstrap, npm,
-// mkfs.ext4.
+// Package tool runs external programs: mmdebstrap, npm and mkfs.ext4, which build
+// images, and git.
 //
 // It takes a command and gives back an error that says what the program said
 // last. A program runs in a process group of its own. The group is asked to
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,11 +30,12 @@ const Grace = 20 * time.Second
 
 // Cmd is a program to run.
 type Cmd struct {
-	Name   string    // of the program, found in PATH or in the system's sbin directories
-	Args   []string  // without the name
-	Dir    string    // working directory; empty for this process's own
-	Env    []string  // "NAME=value", added to this process's environment
-	Stdout io.Writer // nil discards it
+	Name   string                 // of the program, found in PATH or in the system's sbin directories
+	Args   []string               // without the name
+	Dir    string                 // working directory; empty for this process's own
+	Env    []string               // "NAME=value", added to this process's environment
+	Drop   func(name string) bool // which variables of that environment it does not get; nil for none
+	Stdout io.Writer              // nil discards it
 
 	// Line, if not nil, gets every line of standard error as it comes.
 	Line func(string)
@@ -41,6 +43,10 @@ type Cmd struct {
 	// Keep are files that the program and all that it starts hold open as long
 	// as they live: a lock among them stays locked even when this process dies.
 	Keep []*os.File
+
+	// NoTerminal gives the program a session of its own. It can then ask nothing:
+	// in a process group behind the terminal's, who reads from it is stopped.
+	NoTerminal bool
 
 	// OwnMounts hides from the rest of the system what the program mounts, and
 	// ends those mounts with it, however it ends. It needs root.
@@ -90,9 +96,12 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.Stdout = c.Stdout
 	cmd.Stderr = stderr
 	cmd.ExtraFiles = c.Keep
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8")
+	cmd.Env = append(environ(c.Drop), "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8")
 	cmd.Env = append(cmd.Env, c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if c.NoTerminal {
+		cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Setsid = false, true // a session's first process leads a group, too
+	}
 	if c.OwnMounts {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes them private, too
 	}
@@ -113,6 +122,14 @@ func Run(ctx context.Context, c Cmd) error {
 		return &Error{Name: c.Name, Tail: stderr.tail(), Err: err}
 	}
 	return nil
+}
+
+// environ returns this process's environment without the variables to drop.
+func environ(drop func(string) bool) []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return drop != nil && drop(name)
+	})
 }
 
 // group runs a program and passes SIGTERM on to the whole process group. It is

@@ -79,3 +79,22 @@ func TestRunCancel(t *testing.T) {
 		t.Errorf("took %v", d)
 	}
 }
+
+// A program in a session of its own has no terminal, and variables can be kept
+// from it.
+func TestRunApart(t *testing.T) {
+	t.Setenv("SECRET_WORD", "x")
+	t.Setenv("OTHER_WORD", "y")
+	var out strings.Builder
+	err := tool.Run(t.Context(), tool.Cmd{
+		Name: "sh",
+		// The sixth field of a process's stat is its session, the seventh its terminal.
+		Args:       []string{"-c", `echo "[$SECRET_WORD$OTHER_WORD]"; read -r _ _ _ _ group session terminal _ </proc/self/stat; [ "$group" = "$session" ] && echo "$terminal"`},
+		Drop:       func(name string) bool { return name == "SECRET_WORD" },
+		NoTerminal: true,
+		Stdout:     &out,
+	})
+	if err != nil || out.String() != "[y]\n0\n" {
+		t.Errorf("Run() = %q, %v; want no SECRET_WORD and no terminal", out.String(), err)
+	}
+}
