@@ -158,6 +158,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 		a.gcCommand(),
 		a.netCommand(),
 		a.doctorCommand(),
+		a.skillCommand(),
 		a.versionCommand(),
 	} {
 		c.GroupID = "host"
