@@ -28,6 +28,7 @@ const workspacesDir = "microvm"
 type newOptions struct {
 	settings
 	mode      string
+	clone     []string
 	volumes   []string
 	shell     string
 	dotfiles  []string
@@ -44,8 +45,9 @@ func (a *app) newCommand() *cobra.Command {
 on, and an identity. It starts nothing; mayfly check NAME builds its image.
 
 The flags are those of mayfly run, and are written into the file. Without
---workspace the directory is ~/microvm/NAME, and is made.`,
-		Example: `  mayfly new dcs --profile go,claude
+--workspace the directory is ~/microvm/NAME, and is made; sources are cloned
+into it on this computer, without running anything of theirs.`,
+		Example: `  mayfly new dcs --profile go,claude --clone https://git.example.org/dcs.git
   mayfly new scratch --network none --volume var:/var:8GiB`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,6 +60,7 @@ The flags are those of mayfly run, and are written into the file. Without
 		f.MarkHidden(flag)
 	}
 	f.StringVar(&o.mode, "mode", "", "`how` the workspace is given: copy or share")
+	f.StringArrayVar(&o.clone, "clone", nil, "clone a repository into the workspace: `URL[@REF]` (repeatable)")
 	f.StringArrayVar(&o.volumes, "volume", nil, "a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
 	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
 	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "a `directory` or a git URL with files for the home directory (repeatable)")
@@ -69,17 +72,25 @@ The flags are those of mayfly run, and are written into the file. Without
 
 // madeJSON is what mayfly new made, as new --json prints it. Fields are only added.
 type madeJSON struct {
-	Name      string   `json:"name"`
-	File      string   `json:"file"`
-	Workspace string   `json:"workspace"`
-	Data      string   `json:"data"` // what is kept of the machine
-	Mode      string   `json:"mode"`
-	Network   string   `json:"network"`
-	Address   string   `json:"address,omitempty"`
-	MAC       string   `json:"mac,omitempty"`
-	Profiles  []string `json:"profiles"`
-	Packages  []string `json:"packages"`
-	Next      []string `json:"next"` // commands to type
+	Name      string       `json:"name"`
+	File      string       `json:"file"`
+	Workspace string       `json:"workspace"`
+	Data      string       `json:"data"` // what is kept of the machine
+	Mode      string       `json:"mode"`
+	Network   string       `json:"network"`
+	Address   string       `json:"address,omitempty"`
+	MAC       string       `json:"mac,omitempty"`
+	Profiles  []string     `json:"profiles"`
+	Packages  []string     `json:"packages"`
+	Clones    []clonedJSON `json:"clones"`
+	Next      []string     `json:"next"` // commands to type
+}
+
+type clonedJSON struct {
+	URL    string `json:"url"`
+	Path   string `json:"path"`
+	Commit string `json:"commit"`
+	Branch string `json:"branch,omitempty"`
 }
 
 // newMachine defines a machine. What it made it removes again if it fails.
@@ -149,6 +160,12 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
 	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
 	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
+	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, ws, func(path string) {
+		undo = append(undo, func() error { return os.RemoveAll(path) })
+	})
+	if err != nil {
+		return a.interrupted(err)
+	}
 	return a.printMade(made)
 }
 
@@ -158,8 +175,8 @@ const newDisk = 64 << 20
 
 // newSettings returns the flags as settings of the machine's file.
 func (a *app) newSettings(name string, o *newOptions, changed func(string) bool) ([]config.Setting, error) {
-	if o.noWorkspace && o.workspace != "" {
-		return nil, usageError{errors.New("--no-workspace and --workspace exclude each other")}
+	if o.noWorkspace && (len(o.clone) > 0 || o.workspace != "") {
+		return nil, usageError{errors.New("--no-workspace excludes --workspace and --clone")}
 	}
 	list, err := o.settings.list(a.getenv, changed)
 	if err != nil {
@@ -179,6 +196,17 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	add("dotfiles", "home.dotfiles", o.dotfiles)
 	add("shell-init", "home.shell_init", o.shellInit)
 	add("autostart", "machine.autostart", o.autostart)
+	for _, spec := range o.clone {
+		c, err := parseClone(spec)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		table := map[string]any{"url": c.URL}
+		if c.Ref != "" {
+			table["ref"] = c.Ref
+		}
+		list = append(list, config.Setting{From: "--clone", Key: "workspace.clone", Value: []any{table}})
+	}
 	return list, nil
 }
 
@@ -291,6 +319,9 @@ func (a *app) printMade(made madeJSON) error {
 	rows := [][2]string{{"machine", made.Name}, {"file", made.File}}
 	if made.Workspace != "" {
 		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", workspace.QuotePath(made.Workspace), made.Mode)})
+	}
+	for _, c := range made.Clones {
+		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", workspaceName(c.URL), c.Commit, workspace.QuotePath(c.Path))})
 	}
 	if len(made.Profiles) > 0 {
 		rows = append(rows, [2]string{"profiles", strings.Join(made.Profiles, ", ")})

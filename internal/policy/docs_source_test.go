@@ -192,12 +192,16 @@ func snippets(text string) []string {
 func TestCommandsExist(t *testing.T) {
 	var source strings.Builder
 	for _, f := range tree(t) {
-		if f.dir() == "internal/cli" && f.isGo() && !f.isTest() {
+		// There is a command for each agent.
+		if (f.dir() == "internal/cli" || f.dir() == "internal/launch") && f.isGo() && !f.isTest() {
 			source.Write(f.data)
 		}
 	}
 	words := map[string]bool{"help": true, "completion": true, "supervise": true}
-	for _, m := range regexp.MustCompile(`Use: +"([a-z]+)`).FindAllStringSubmatch(source.String(), -1) {
+	for _, m := range regexp.MustCompile(`Use: +"([a-z][a-z-]*)`).FindAllStringSubmatch(source.String(), -1) {
+		words[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`Name: "([a-z]+)", Title: `).FindAllStringSubmatch(source.String(), -1) {
 		words[m[1]] = true
 	}
 	flags := map[string]bool{"help": true}
