@@ -1,5 +1,6 @@
 // Command mayfly-guest is PID 1 of a mayfly machine. It is started by the
-// kernel from the initramfs and never by hand.
+// kernel from the initramfs and never by hand. Of itself it starts processes of the
+// guest's user, which serve files.
 package main
 
 import (
@@ -10,6 +11,13 @@ import (
 )
 
 func main() {
+	if os.Getpid() != 1 && agent.IsSFTP(os.Args) {
+		if err := agent.SFTP(); err != nil {
+			fmt.Fprintf(os.Stderr, "mayfly-guest: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "mayfly-guest: only runs as the first process of a mayfly machine")
 		os.Exit(2)

@@ -17,7 +17,7 @@ import (
 // that ends in /* stands for all packages below. Tests may also import what
 // only tests use.
 const imports = `
-leaf: apt atomicfile cleanup clone dotfiles filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc skill
+leaf: apt atomicfile cleanup clone dotfiles filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc skill sshkey
 
 config:
 host:               host/kvmguest
@@ -53,7 +53,8 @@ guest/wire:
 guest/binary:
 guest/client:       guest/wire
 guest/session:      guest/wire
-guest/agent:        guest/wire guest/session
+guest/sshd:
+guest/agent:        guest/wire guest/session guest/sshd
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client

@@ -22,12 +22,12 @@ var sockets = []string{
 var mayOpen = map[string][]string{
 	"internal/network/dial": {"net.Dial*", "net.Listen*", "net.Resolver"},
 
-	"internal/supervisor":  {"net.ListenUnix", "net.Dial"},     // the machine's own socket, a file
-	"internal/host":        {"net.DefaultResolver"},            // whether a mirror is public, for the plan
-	"internal/guest/agent": {"unix.Socket", "net.DialTimeout"}, // in the guest
-	"internal/attack":      {"*"},                              // in the guest: what must not get out
-	"internal/bench":       {"net.Listen*", "net.Dial*"},       // this computer's loopback interface
-	"internal/netlab":      {"*"},                              // tests' own internet
+	"internal/supervisor":  {"net.ListenUnix", "net.Dial"},                   // the machine's own socket, a file
+	"internal/host":        {"net.DefaultResolver"},                          // whether a mirror is public, for the plan
+	"internal/guest/agent": {"unix.Socket", "net.DialTimeout", "net.Listen"}, // in the guest
+	"internal/attack":      {"*"},                                            // in the guest: what must not get out
+	"internal/bench":       {"net.Listen*", "net.Dial*"},                     // this computer's loopback interface
+	"internal/netlab":      {"*"},                                            // tests' own internet
 }
 
 func TestOnlyOnePackageOpensSockets(t *testing.T) {

@@ -123,6 +123,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		wire.WriteMessage(stream, a.seed(req.Seed))
 	case req.Op == wire.OpConnect && req.Connect != nil:
 		connect(stream, req.Connect)
+	case req.Op == wire.OpSSH && req.SSH != nil:
+		a.ssh(stream, req.SSH)
 	case req.Op == wire.OpChanges && req.Changes != nil:
 		a.changes(stream, req.Changes)
 	case req.Op == wire.OpFetch && req.Fetch != nil:

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/guest/sshd"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -18,7 +19,9 @@ type machine struct {
 	user       wire.User
 	credential *syscall.Credential // the user's
 	env        []string
-	workspace  *workspace // nil for none
+	workspace  *workspace   // nil for none
+	ssh        *sshd.Server // nil for none
+	sshDir     string       // where a shell on a terminal begins
 }
 
 func credential(u wire.User) *syscall.Credential {
@@ -79,7 +82,10 @@ func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, 
 	if err := switchRoot(); err != nil {
 		return nil, err
 	}
-	return m, makeRuntimeDir(req.User)
+	if err := makeRuntimeDir(req.User); err != nil {
+		return nil, err
+	}
+	return m, a.setUpSSH(m, req.SSH)
 }
 
 // warmUp runs a program that does nothing while the machine is configured: an

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -22,7 +24,7 @@ func (a *agent) exec(stream net.Conn, req *wire.Exec) {
 	m, err := a.configured()
 	if err == nil {
 		var p *process
-		if p, err = a.startProcess(m, req); err == nil {
+		if p, err = a.execProcess(m, req); err == nil {
 			p.run(stream, out)
 			return
 		}
@@ -51,16 +53,42 @@ type process struct {
 	outs   map[wire.FrameType]*os.File
 }
 
-// startProcess starts the program of req as m's user, in a session of its own.
-func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error) {
+// execProcess starts the program of req.
+func (a *agent) execProcess(m *machine, req *wire.Exec) (*process, error) {
 	if len(req.Argv) == 0 {
 		return nil, errors.New("no command")
 	}
-	env := mergeEnv(m.env, req.Env)
-	path, err := lookPath(req.Argv[0], getenv(env, "PATH"), req.Dir)
-	if err != nil {
+	prog := program{argv: req.Argv, dir: req.Dir, env: mergeEnv(m.env, req.Env)}
+	var err error
+	if prog.path, err = lookPath(req.Argv[0], getenv(prog.env, "PATH"), req.Dir); err != nil {
 		return nil, err
 	}
+	if req.Terminfo != nil {
+		if err := addTerminfo(req.Terminfo); err != nil {
+			return nil, err
+		}
+	}
+	if ws := req.TTY; ws != nil {
+		prog.terminal = func(tty, _ *os.File) error {
+			setWinsize(tty, unix.Winsize{Row: ws.Rows, Col: ws.Cols})
+			return nil
+		}
+	}
+	return a.startProcess(m, prog)
+}
+
+// program is what a process is made of.
+type program struct {
+	path string
+	argv []string
+	dir  string
+	env  []string
+	// terminal sets up the terminal that the program gets; nil for three pipes.
+	terminal func(tty, slave *os.File) error
+}
+
+// startProcess starts prog as m's user, in a session of its own.
+func (a *agent) startProcess(m *machine, prog program) (_ *process, err error) {
 	p := &process{outs: make(map[wire.FrameType]*os.File)}
 	var child []*os.File // stdin, stdout, stderr
 	defer func() {
@@ -71,12 +99,7 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 			p.close()
 		}
 	}()
-	if req.Terminfo != nil {
-		if err := addTerminfo(req.Terminfo); err != nil {
-			return nil, err
-		}
-	}
-	if req.TTY != nil {
+	if prog.terminal != nil {
 		tty, slave, err := openTerminal()
 		if err != nil {
 			return nil, err
@@ -85,7 +108,9 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 		p.outs[wire.FrameStdout] = tty
 		child = []*os.File{slave, slave, slave}
 		slave.Chown(m.user.UID, m.user.GID)
-		setWinsize(tty, *req.TTY)
+		if err := prog.terminal(tty, slave); err != nil {
+			return nil, err
+		}
 	} else {
 		stdin, w, err := os.Pipe()
 		if err != nil {
@@ -107,31 +132,31 @@ func (a *agent) startProcess(m *machine, req *wire.Exec) (_ *process, err error)
 		}
 	}
 	attr := &syscall.ProcAttr{
-		Dir:   req.Dir,
-		Env:   env,
+		Dir:   prog.dir,
+		Env:   prog.env,
 		Files: []uintptr{child[0].Fd(), child[1].Fd(), child[2].Fd()},
 		Sys: &syscall.SysProcAttr{
 			Setsid:     true,
-			Setctty:    req.TTY != nil, // Ctty 0: the child's standard input
+			Setctty:    prog.terminal != nil, // Ctty 0: the child's standard input
 			Credential: m.credential,
 		},
 	}
 	p.pid, p.status, err = a.reaper.start(func() (int, error) {
-		return syscall.ForkExec(path, req.Argv, attr)
+		return syscall.ForkExec(prog.path, prog.argv, attr)
 	})
 	if err != nil {
-		return nil, explainStart(req, path, err)
+		return nil, explainStart(prog, err)
 	}
 	return p, nil
 }
 
 // explainStart tells a missing directory from a missing program: the kernel
 // gives one error for both.
-func explainStart(req *wire.Exec, path string, err error) error {
-	if _, statErr := os.Stat(req.Dir); statErr != nil {
-		return fmt.Errorf("start in %s: %w", req.Dir, statErr)
+func explainStart(prog program, err error) error {
+	if _, statErr := os.Stat(prog.dir); statErr != nil {
+		return fmt.Errorf("start in %s: %w", prog.dir, statErr)
 	}
-	return fmt.Errorf("start %s: %w", path, err)
+	return fmt.Errorf("start %s: %w", prog.path, err)
 }
 
 func (p *process) close() {
@@ -145,24 +170,36 @@ func (p *process) close() {
 
 // run moves bytes until the program has ended and its output is sent.
 func (p *process) run(stream net.Conn, out *output) {
-	defer p.close()
-	var copies sync.WaitGroup
-	for t, f := range p.outs {
-		copies.Go(func() { copyOut(f, func(p []byte) error { return out.write(t, p) }) })
-	}
 	inputDone := make(chan struct{})
 	go func() {
 		defer close(inputDone)
 		p.input(stream, out)
 	}()
+	ws := p.wait(out.write, inputDone, func() { stream.Close() })
+	out.write(wire.FrameExit, []byte{exitCode(ws)})
+	// The host closes the stream; the goroutine ends with it.
+	stream.SetReadDeadline(time.Now())
+	<-inputDone
+}
 
-	var ws syscall.WaitStatus
+// writeFunc takes what a program writes to one of its outputs. It may be called for
+// both at once.
+type writeFunc func(wire.FrameType, []byte) error
+
+// wait hands the program's output to write until it has ended and all is handed
+// over. When gone is closed, who it runs for is gone, as a terminal that hangs up:
+// write is made to fail by abandon, and the program is ended.
+func (p *process) wait(write writeFunc, gone <-chan struct{}, abandon func()) (ws syscall.WaitStatus) {
+	defer p.close()
+	var copies sync.WaitGroup
+	for t, f := range p.outs {
+		copies.Go(func() { copyOut(f, func(p []byte) error { return write(t, p) }) })
+	}
 	select {
 	case ws = <-p.status:
-	case <-inputDone:
-		// The host is gone, as a terminal that hangs up. Who writes to it
-		// must not wait for it.
-		stream.Close()
+	case <-gone:
+		// Who writes to it must not wait for it.
+		abandon()
 		ws = p.hangUp()
 	}
 	// A background process may hold the outputs open for ever. What the
@@ -171,10 +208,7 @@ func (p *process) run(stream net.Conn, out *output) {
 		f.SetReadDeadline(time.Now())
 	}
 	copies.Wait()
-	out.write(wire.FrameExit, []byte{exitCode(ws)})
-	// The host closes the stream; the goroutine ends with it.
-	stream.SetReadDeadline(time.Now())
-	<-inputDone
+	return ws
 }
 
 // hangUp ends the program's process group.
@@ -208,7 +242,7 @@ func (p *process) input(stream net.Conn, out *output) {
 			}
 		case wire.FrameResize:
 			if ws, err := wire.ParseWinsize(payload); err == nil && p.tty != nil {
-				setWinsize(p.tty, ws)
+				setWinsize(p.tty, unix.Winsize{Row: ws.Rows, Col: ws.Cols})
 			}
 		case wire.FrameSignal:
 			if len(payload) == 1 {
@@ -243,7 +277,7 @@ func copyOut(f *os.File, send func([]byte) error) {
 // drainLimit is more than a pipe or a terminal holds.
 const drainLimit = 1 << 20
 
-// drain sends what f holds at this moment. A background process may fill it
+// drain hands over what f holds at this moment. A background process may fill it
 // again and again, so that it need not become empty.
 func drain(f *os.File, buf []byte, send func([]byte) error) {
 	conn, err := f.SyscallConn()

@@ -29,6 +29,12 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if IsSFTP(os.Args) { // as the guest's program
+		if err := SFTP(); err != nil {
+			panic(err)
+		}
+		return
+	}
 	switch os.Getenv(helperVariable) {
 	case helperServe:
 		serveHelper()
@@ -56,6 +62,9 @@ func serveHelper() {
 				panic(err)
 			}
 			a.machine.workspace = &workspace{upper: root}
+		}
+		if home := os.Getenv("SSH_HOME"); home != "" {
+			serveSSH(a, home)
 		}
 	}
 	port := os.NewFile(3, "port")

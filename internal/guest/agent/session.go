@@ -23,12 +23,12 @@ func (a *agent) session(stream net.Conn, req *wire.Session) {
 		exec := *req.Exec
 		exec.TTY = &size
 		var err error
-		if p, err = a.startProcess(m, &exec); err != nil {
+		if p, err = a.execProcess(m, &exec); err != nil {
 			return session.Program{}, err
 		}
 		return session.Program{
 			Input:      p.tty,
-			Resize:     func(ws wire.Winsize) { setWinsize(p.tty, ws) },
+			Resize:     func(ws wire.Winsize) { setWinsize(p.tty, unix.Winsize{Row: ws.Rows, Col: ws.Cols}) },
 			Signal:     func(sig syscall.Signal) { syscall.Kill(-p.pid, sig) },
 			Foreground: p.foreground,
 		}, nil

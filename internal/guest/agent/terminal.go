@@ -6,8 +6,6 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
-
-	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // openTerminal opens a new pseudo terminal. Package pty leaves its files in
@@ -32,12 +30,12 @@ func openTerminal() (master, slave *os.File, err error) {
 }
 
 // setWinsize does not use package pty, which would make tty blocking again.
-func setWinsize(tty *os.File, ws wire.Winsize) {
+func setWinsize(tty *os.File, ws unix.Winsize) {
 	conn, err := tty.SyscallConn()
 	if err != nil {
 		return
 	}
 	conn.Control(func(fd uintptr) {
-		unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: ws.Rows, Col: ws.Cols})
+		unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &ws)
 	})
 }

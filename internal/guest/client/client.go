@@ -81,6 +81,20 @@ func Connect(stream io.ReadWriter, port int) error {
 	return nil
 }
 
+// SSH makes stream a connection to the guest's SSH server. terminfo describes the
+// client's terminal; nil for none, or one that every image knows.
+func SSH(stream io.ReadWriter, terminfo *wire.Terminfo) error {
+	var answer wire.Connected
+	err := call(stream, wire.Request{Op: wire.OpSSH, SSH: &wire.SSHClient{Terminfo: terminfo}}, &answer)
+	if err == nil && answer.Error != "" {
+		err = &GuestError{answer.Error}
+	}
+	if err != nil {
+		return fmt.Errorf("connect to the SSH server of the machine: %w", err)
+	}
+	return nil
+}
+
 // PowerOff asks the guest to end. The machine may be off before it answers.
 func PowerOff(stream io.ReadWriter) error {
 	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})

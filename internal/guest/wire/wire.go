@@ -42,6 +42,7 @@ const (
 	OpSession   Op = "session"   // frames in both directions, see Session
 	OpSessions  Op = "sessions"  // Sessions
 	OpSeed      Op = "seed"      // Seeded
+	OpSSH       Op = "ssh"       // Connected, then a connection to the SSH server
 	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpPowerOff  Op = "poweroff"  // Done, then the machine is off
 )
@@ -56,6 +57,7 @@ type Request struct {
 	Session   *Session   `json:"session,omitempty"`
 	Seed      *Seed      `json:"seed,omitempty"`
 	Connect   *Connect   `json:"connect,omitempty"`
+	SSH       *SSHClient `json:"ssh,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`
 }
@@ -103,6 +105,7 @@ type Configure struct {
 	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
 	Env       []string   `json:"env,omitempty"`      // KEY=VALUE, for every command
 	Network   *Network   `json:"network,omitempty"`
+	SSH       *SSH       `json:"ssh,omitempty"` // nil for no SSH server
 
 	// Keep is the serial of the disk of what a machine with a name keeps:
 	// changes of the workspace, and what belongs to agents. Without it those are
@@ -126,6 +129,22 @@ type Volume struct {
 	Serial string `json:"serial"`
 	Mount  string `json:"mount"`  // absolute
 	Blocks uint64 `json:"blocks"` // of 4 KiB: the size that the file system is to have at least
+}
+
+// SSH is who may log in to a machine.
+type SSH struct {
+	HostKey        []byte `json:"host_key"`         // an OpenSSH private key, ed25519
+	AuthorizedKeys []byte `json:"authorized_keys"`  // as authorized_keys(5), without options
+	Listen         bool   `json:"listen,omitempty"` // on port 22, too
+	// Dir is where a shell on a terminal begins. All else begins in the home
+	// directory, as programs that work through SSH expect.
+	Dir string `json:"dir,omitempty"`
+}
+
+// SSHClient is what the host knows of who connects to the SSH server.
+type SSHClient struct {
+	// Terminfo describes the terminal if the image may not know it.
+	Terminfo *Terminfo `json:"terminfo,omitempty"`
 }
 
 // Network is how a machine's network card is set up. Without it there is none, or it
@@ -214,7 +233,7 @@ type Connect struct {
 	Port int `json:"port"`
 }
 
-// Connected answers Connect. Without an error the connection follows.
+// Connected answers Connect and SSHClient. Without an error the connection follows.
 type Connected struct {
 	Error string `json:"error,omitempty"`
 }
