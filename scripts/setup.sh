@@ -44,6 +44,8 @@ cpio cpio reads back the initial file system in tests
 binutils as assembles the test guest anew in tests
 procps ps finds leftover processes in tests
 openssh-server /usr/sbin/sshd serves git over SSH in tests
+openssh-client ssh logs in to machines in tests
+rsync rsync copies to machines by SSH in tests
 curl curl asks the servers of tests
 gcc gcc links the race detector into tests
 libc6-dev /usr/include/stdio.h links the race detector into tests

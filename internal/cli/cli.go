@@ -136,6 +136,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 		a.attachCommand(),
 		a.execCommand(),
 		a.shellCommand(),
+		a.sshCommand(),
 		a.cpCommand(),
 		a.diffCommand(),
 		a.applyCommand(),
@@ -157,6 +158,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 		a.updateCommand(),
 		a.gcCommand(),
 		a.netCommand(),
+		a.sshConfigCommand(),
 		a.doctorCommand(),
 		a.skillCommand(),
 		a.versionCommand(),
@@ -166,7 +168,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 	}
 	root.SetHelpCommandGroupID("host")
 	root.SetCompletionCommandGroupID("host")
-	root.AddCommand(a.superviseCommand(), a.attackCommand(), a.manCommand())
+	root.AddCommand(a.superviseCommand(), a.attackCommand(), a.sshProxyCommand(), a.manCommand())
 	return root
 }
 

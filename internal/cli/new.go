@@ -18,6 +18,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/sshkey"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -83,7 +84,8 @@ type madeJSON struct {
 	Profiles  []string     `json:"profiles"`
 	Packages  []string     `json:"packages"`
 	Clones    []clonedJSON `json:"clones"`
-	Next      []string     `json:"next"` // commands to type
+	HostKey   string       `json:"host_key"` // the fingerprint of its SSH host key
+	Next      []string     `json:"next"`     // commands to type
 }
 
 type clonedJSON struct {
@@ -302,11 +304,20 @@ func makeDir(path string) (first string, err error) {
 // makeIdentity makes what the machine is known by, and stays as long as its definition.
 func (a *app) makeIdentity(d definition.Definition) (madeJSON, error) {
 	made := madeJSON{Name: d.Name, File: d.Path, Data: d.Dir}
+	private, err := d.HostKey()
+	if err != nil {
+		return made, err
+	}
+	public, err := sshkey.PublicOf(private)
+	if err != nil {
+		return made, err
+	}
+	made.HostKey = public.Fingerprint()
 	return made, nil
 }
 
 func (a *app) printMade(made madeJSON) error {
-	made.Next = []string{"mayfly check " + made.Name, "mayfly start " + made.Name}
+	made.Next = []string{"mayfly check " + made.Name, "mayfly start " + made.Name, "mayfly ssh " + made.Name}
 	if made.Profiles == nil {
 		made.Profiles = []string{}
 	}
@@ -333,7 +344,7 @@ func (a *app) printMade(made madeJSON) error {
 	if made.Address != "" {
 		network += ", " + made.Address + ", MAC " + made.MAC
 	}
-	rows = append(rows, [2]string{"network", network}, [2]string{"next", strings.Join(made.Next, ", ")})
+	rows = append(rows, [2]string{"network", network}, [2]string{"host key", made.HostKey}, [2]string{"next", strings.Join(made.Next, ", ")})
 	for _, r := range rows {
 		fmt.Fprintf(a.Out, "%-10s %s\n", r[0]+":", r[1])
 	}

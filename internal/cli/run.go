@@ -244,7 +244,7 @@ func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets 
 	if err != nil {
 		return nil, err
 	}
-	if err := state.WriteJSON(m.File(state.ImageFile), img); err != nil {
+	if err := errors.Join(state.WriteJSON(m.File(state.ImageFile), img), a.authorizeKeys(m)); err != nil {
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}

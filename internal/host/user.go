@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// CurrentUser describes the user of this process, and nothing else of the host.
+func CurrentUser(getenv func(string) string) User { return probeUser(Options{Getenv: getenv}) }
+
 // probeUser describes the user of this process from /etc/passwd and /etc/group.
 // For one that is not there, as with a directory service, the environment is
 // asked, as the login program set it.

@@ -59,6 +59,15 @@ func (b *builder) guest(name string) {
 	b.plan.Guest = g
 }
 
+// UserName returns what the user of all machines of a host's user is called. It may
+// not be the host's name for them, but never depends on more than that user.
+func UserName(h host.User) string {
+	if h.UID == 0 || !validAccount(h.Name) {
+		return fallbackUser
+	}
+	return h.Name
+}
+
 // user models the guest's user on the host's. The numbers are kept, so that a
 // file has the same owner on both sides, unless they mean someone else in a
 // Debian guest; a user who cannot be kept becomes dev, 1000, and never root:
@@ -76,9 +85,8 @@ func (b *builder) user() User {
 		return User{Name: fallbackUser, UID: fallbackID, GID: fallbackID, Home: "/home/" + fallbackUser, Shell: shell}
 	}
 
-	u := User{Name: h.Name, UID: h.UID, GID: h.GID, Home: h.Home, Shell: shell}
-	if !validAccount(u.Name) {
-		u.Name = fallbackUser
+	u := User{Name: UserName(h), UID: h.UID, GID: h.GID, Home: h.Home, Shell: shell}
+	if u.Name != h.Name {
 		b.note("the user in the guest is %s: %.80q cannot be a user's name there", u.Name, h.Name)
 	}
 	if !ordinaryID(u.UID) {

@@ -39,6 +39,9 @@ const (
 	ManifestFile  = "workspace.manifest" // what was packed
 	JournalFile   = "apply.journal"      // temporary names of an apply under way
 	StagingDir    = "staging"            // contents of an apply under way
+
+	AuthorizedKeysFile = "authorized_keys"          // who may log in by SSH; not there for nobody
+	HostKeyFile        = "ssh_host_ed25519_key.pub" // the public part of the machine's host key
 )
 
 // newPrefix begins the names of directories that are being made or removed.

@@ -49,10 +49,14 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 	if req.Workspace != nil {
 		req.Workspace.Copy = cmp.Or(s.copy, s.packed)
 	}
+	var err error
+	if req.SSH, err = newSSH(s.machine, s.plan); err != nil {
+		return err
+	}
 	req.Network = s.setUp()
 	req.Env = append(req.Env, networkEnv(req.Network, s.secrets)...)
 	req.Time = time.Now().UnixNano()
-	err := s.call(ctx, timeout, func(stream guestStream) error {
+	err = s.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Configure(stream, req)
 		if err == nil {
 			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
