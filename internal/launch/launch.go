@@ -185,7 +185,7 @@ func claude(s *Spec) {
 				"bypassPermissionsModeAccepted": true, // as older versions call it
 				"projects":                      object{s.Dir: object{"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true}},
 			}.encode(),
-			Default: object{"theme": "dark", "numStartups": 1}.encode(),
+			Default: object{"theme": "dark"}.encode(),
 		},
 		{
 			Path: path.Join(s.State, "settings.json"),

@@ -25,6 +25,7 @@ const helperVariable = "MAYFLY_AGENT_TEST"
 
 const (
 	helperServe   = "serve"    // an agent that serves descriptor 3
+	helperEcho    = "echo"     // a program on a terminal
 	helperKillAll = "kill-all" // the first process of a namespace, which kills all others
 )
 
@@ -38,6 +39,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(helperVariable) {
 	case helperServe:
 		serveHelper()
+	case helperEcho:
+		echoHelper()
 	case helperKillAll:
 		killAllHelper()
 	default:

@@ -31,6 +31,7 @@ var tracked = [...]struct {
 	{66, false},   // keypad
 	{2004, false}, // what is pasted comes in brackets
 	{2026, false}, // output is shown later, all at once
+	{2027, false}, // clusters of characters are as wide as they look
 	{2031, false}, // the terminal tells of light and dark
 	{2048, false}, // the terminal tells of its size
 	{47, false}, {1047, false}, {1049, false},

@@ -1,0 +1,148 @@
+package cli_test
+
+import (
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/supervisor"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
+)
+
+// leaveKeys are those that leave a session.
+const leaveKeys = "\x1d\x1d"
+
+// sessions lists the sessions of the machine name.
+func sessions(t testing.TB, h *vmtest.Host, name string) map[string]wire.SessionInfo {
+	t.Helper()
+	machines, err := state.Open(h.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := machines.Get(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := supervisor.OpenGuest(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	all, err := client.Sessions(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]wire.SessionInfo)
+	for _, s := range all {
+		named[s.Name] = s
+	}
+	return named
+}
+
+// Agents work in sessions that survive their terminals. The machine has no
+// network: an agent that asks for its login has asked nothing else before.
+func TestSession(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	h.Run(0, "run", "--keep", "--name", "s", "--network", "none", "--profile", "claude,codex,opencode", "--", "true")
+	t.Run("as the user", func(t *testing.T) {
+		// The flag is added, with which root would be refused.
+		if got := h.For(t).Run(0, "claude", "s", "--", "--version").Stdout; !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(got) {
+			t.Errorf("claude --version = %q", got)
+		}
+		h.For(t).Run(0, "claude", "s", "--", "--dangerously-skip-permissions", "--version")
+	})
+	t.Run("claude", func(t *testing.T) { testClaudeSession(t, h.For(t)) })
+	for agent, want := range map[string]string{"codex": "Sign in with ChatGPT", "opencode": "Ask anything"} {
+		t.Run(agent, func(t *testing.T) {
+			h := h.For(t)
+			term := h.Terminal(agent, "s")
+			term.Expect(want)
+			term.Type(leaveKeys)
+			term.Expect(agent + " goes on; mayfly attach s " + agent)
+			term.Want(0)
+			again := h.Terminal("attach", "s", agent)
+			again.Expect(want)
+			again.Type(leaveKeys)
+			again.Want(0)
+		})
+	}
+	h.Run(0, "rm", "s")
+}
+
+func testClaudeSession(t *testing.T, h *vmtest.Host) {
+	// The dialogs that it would begin with.
+	asks := regexp.MustCompile(`(?i)text style|theme|trust|accept`)
+	const ready, login = "bypass permissions on", "Not logged in"
+
+	if r := h.Run(0, "agent", "s", "claude", "--detach"); !strings.Contains(r.Stderr, "claude works in s; mayfly attach s claude shows it") {
+		t.Errorf("it says %s", r.Stderr)
+	}
+	if r := h.Run(0, "agent", "s", "claude", "--detach"); !strings.Contains(r.Stderr, "works in s already") {
+		t.Errorf("of one that works it says %s", r.Stderr)
+	}
+	term := h.Terminal("attach", "s")
+	term.Expect(ready)
+	term.Until(login, func() bool { return strings.Contains(term.Screen(), login) })
+	if found := asks.FindString(term.Screen()); found != "" {
+		t.Errorf("it asks about %q first: %q", found, term.Screen())
+	}
+	i := sessions(t, h, "s")["claude"]
+	if i.Viewers != 1 || i.Exited || !strings.Contains(i.Title, "Claude Code") || i.Argv[0] != "claude" || i.Output == 0 {
+		t.Errorf("the session is %+v", i)
+	}
+
+	// The terminal is gone at once, as with a lost connection.
+	term.Signal(syscall.SIGKILL)
+	term.Wait()
+	if i := sessions(t, h, "s")["claude"]; i.Exited {
+		t.Errorf("the program ended with its terminal: %+v", i)
+	}
+	// Two look at it; what one types, the other sees. It was at its prompt, and
+	// for some time it says nothing: it waits.
+	one, two := h.Terminal("claude", "s"), h.TerminalOf("xterm", "attach", "s", "claude")
+	for _, term := range []*vmtest.Terminal{one, two} {
+		term.Expect(ready)
+	}
+	one.Until("quiet", func() bool { i := sessions(t, h, "s")["claude"]; return i.Waiting && i.Viewers == 2 })
+	one.Type("hello there")
+	two.Until("hello", func() bool {
+		return strings.Contains(regexp.MustCompile(`\x1b\[[0-9;?]*[a-zA-Z]`).ReplaceAllString(two.Screen(), ""), "hello")
+	})
+	if i := sessions(t, h, "s")["claude"]; i.Input == 0 || i.Waiting {
+		t.Errorf("after input the session is %+v", i)
+	}
+	one.Type(leaveKeys)
+	one.Expect("claude goes on")
+	one.Want(0)
+	if !strings.Contains(one.Screen(), "\x1b[?1049l") {
+		t.Error("who leaves does not get the screen back")
+	}
+	// SIGHUP is a terminal that is closed.
+	two.Signal(syscall.SIGHUP)
+	two.Want(0)
+
+	// The program's end is everybody's.
+	term = h.Terminal("attach", "s")
+	term.Expect(ready)
+	h.Run(0, "exec", "s", "--", "sh", "-c", "pkill -KILL -x claude || sudo pkill -KILL claude")
+	term.Want(137)
+	if r := h.Run(1, "attach", "s"); !strings.Contains(r.Stderr, "mayfly agent s") {
+		t.Errorf("without a session attach says %s", r.Stderr)
+	}
+
+	// A script starts one, and asks later how it went. Settings that are broken
+	// do not keep it from starting.
+	h.Run(0, "exec", "s", "--", "sh", "-c", "echo '{' > ~/.local/share/mayfly-agents/claude/.claude.json")
+	if r := h.Run(0, "agent", "s", "claude", "--detach", "--", "-p", "hi"); !strings.Contains(r.Stderr, "claude/.claude.json.unreadable-") {
+		t.Errorf("with broken settings it says %s", r.Stderr)
+	}
+	r := h.Run(1, "attach", "s", "claude")
+	if !strings.Contains(r.Stdout, login) {
+		t.Errorf("claude -p said %q; want %s", r.Stdout, login)
+	}
+}
