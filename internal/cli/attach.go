@@ -20,11 +20,12 @@ import (
 // viewing is how a session is looked at.
 type viewing struct {
 	readOnly bool
-	detach   string // keys
+	detach   detachKeys
 }
 
 func (v *viewing) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&v.detach, "detach-keys", defaultDetachKeys, "keys that leave the session, such as ctrl-p,ctrl-q")
+	v.detach = detachKeys(defaultDetachKeys)
+	cmd.Flags().Var(&v.detach, "detach-keys", "keys that leave the session, such as ctrl-p,ctrl-q")
 }
 
 func (a *app) attachCommand() *cobra.Command {
@@ -93,10 +94,6 @@ func pickSession(m state.Machine, sessions []wire.SessionInfo) (string, error) {
 // view shows a session on our own standard streams until its program ends, the
 // user detaches, or we are told to end; only the first ends the session.
 func (a *app) view(ctx context.Context, m state.Machine, req *wire.Session, v viewing) error {
-	keys, err := parseDetachKeys(v.detach)
-	if err != nil {
-		return usageError{fmt.Errorf("--detach-keys: %w", err)}
-	}
 	stream, err := supervisor.OpenGuest(m)
 	if err != nil {
 		return runError{err, exitMayfly}
@@ -135,7 +132,7 @@ func (a *app) view(ctx context.Context, m state.Machine, req *wire.Session, v vi
 			return runError{err, exitMayfly}
 		}
 		req.TTY = exec.TTY
-		stdio.Stdin = &detachReader{from: in, keys: keys, detach: func() {
+		stdio.Stdin = &detachReader{from: in, keys: v.detach, detach: func() {
 			detached.Store(true)
 			stream.Close()
 		}}

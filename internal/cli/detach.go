@@ -12,10 +12,29 @@ import (
 // defaultDetachKeys is what ends the looking at a session. Programs for agents use
 // nearly every other key with Ctrl, and the first of the two still goes to the
 // program when another key follows.
-const defaultDetachKeys = "ctrl-],ctrl-]"
+const defaultDetachKeys = "\x1d\x1d" // ctrl-],ctrl-]
 
-// detachKeys are the characters of a sequence of keys.
+// detachKeys are the characters of a sequence of keys. It is a flag's value.
 type detachKeys []byte
+
+func (k *detachKeys) Type() string { return "keys" }
+
+func (k *detachKeys) Set(text string) (err error) {
+	*k, err = parseDetachKeys(text)
+	return err
+}
+
+func (k *detachKeys) String() string {
+	var words []string
+	for _, b := range *k {
+		if b >= 0x20 {
+			words = append(words, string(rune(b)))
+			continue
+		}
+		words = append(words, "ctrl-"+strings.ToLower(string(rune(b|0x40))))
+	}
+	return strings.Join(words, ",")
+}
 
 // parseDetachKeys reads keys as docker does: single characters, and ctrl- with a
 // letter or one of @[\]^_, with commas between. An empty text is no sequence.

@@ -18,8 +18,13 @@ func TestParseDetachKeys(t *testing.T) {
 			if err == nil {
 				t.Errorf("parseDetachKeys(%q) = %q; want an error", in, got)
 			}
-		} else if err != nil || string(got) != want {
+			continue
+		}
+		if err != nil || string(got) != want {
 			t.Errorf("parseDetachKeys(%q) = %q, %v; want %q", in, got, err, want)
+		}
+		if again, err := parseDetachKeys(got.String()); err != nil || string(again) != want {
+			t.Errorf("parseDetachKeys(%q) = %q, %v; want %q", got.String(), again, err, want)
 		}
 	}
 }

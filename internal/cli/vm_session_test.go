@@ -43,6 +43,14 @@ func sessions(t testing.TB, h *vmtest.Host, name string) map[string]wire.Session
 	return named
 }
 
+// ends waits until the mayfly in term has ended.
+func ends(t testing.TB, term *vmtest.Terminal, code int) {
+	t.Helper()
+	if r := term.Wait(); r.Code != code {
+		t.Errorf("mayfly %s ended with %d; want %d: %q", strings.Join(term.Args, " "), r.Code, code, term.Screen())
+	}
+}
+
 // Agents work in sessions that survive their terminals. The machine has no
 // network: an agent that asks for its login has asked nothing else before.
 func TestSession(t *testing.T) {
@@ -64,11 +72,11 @@ func TestSession(t *testing.T) {
 			term.Expect(want)
 			term.Type(leaveKeys)
 			term.Expect(agent + " goes on; mayfly attach s " + agent)
-			term.Want(0)
+			ends(t, term, 0)
 			again := h.Terminal("attach", "s", agent)
 			again.Expect(want)
 			again.Type(leaveKeys)
-			again.Want(0)
+			ends(t, again, 0)
 		})
 	}
 	h.Run(0, "rm", "s")
@@ -118,19 +126,19 @@ func testClaudeSession(t *testing.T, h *vmtest.Host) {
 	}
 	one.Type(leaveKeys)
 	one.Expect("claude goes on")
-	one.Want(0)
+	ends(t, one, 0)
 	if !strings.Contains(one.Screen(), "\x1b[?1049l") {
 		t.Error("who leaves does not get the screen back")
 	}
 	// SIGHUP is a terminal that is closed.
 	two.Signal(syscall.SIGHUP)
-	two.Want(0)
+	ends(t, two, 0)
 
 	// The program's end is everybody's.
 	term = h.Terminal("attach", "s")
 	term.Expect(ready)
 	h.Run(0, "exec", "s", "--", "sh", "-c", "pkill -KILL -x claude || sudo pkill -KILL claude")
-	term.Want(137)
+	ends(t, term, 137)
 	if r := h.Run(1, "attach", "s"); !strings.Contains(r.Stderr, "mayfly agent s") {
 		t.Errorf("without a session attach says %s", r.Stderr)
 	}

@@ -205,7 +205,7 @@ func TestCommandsExist(t *testing.T) {
 		words[m[1]] = true
 	}
 	flags := map[string]bool{"help": true}
-	for _, m := range regexp.MustCompile(`(?:Bool|String|StringSlice|StringArray)VarP?\(&[\w.]+, "([a-z-]+)"`).FindAllStringSubmatch(source.String(), -1) {
+	for _, m := range regexp.MustCompile(`(?:Bool|String|StringSlice|StringArray|\.)VarP?\(&[\w.]+, "([a-z-]+)"`).FindAllStringSubmatch(source.String(), -1) {
 		flags[m[1]] = true
 	}
 	call := regexp.MustCompile(`(?:^|[\s/$])mayfly ([a-z][a-z-]*)((?: [a-z|]+)?)(.*)`)
