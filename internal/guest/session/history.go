@@ -75,15 +75,15 @@ func (h *history) enterAlternate(m *modes) {
 }
 
 // since returns the output from where the screen that is shown was last empty,
-// and the modes there; exact is false where that was forgotten, and it begins
-// at the first mark that was not.
-func (h *history) since(alternate int) (exact bool, m modes, out []byte) {
+// and the modes there. If that was forgotten it begins at the first mark that
+// was not.
+func (h *history) since(alternate int) (m modes, out []byte) {
 	if c := h.clears[alternate]; c.at >= h.start {
-		return true, c.modes, h.bytes[c.at-h.start:]
+		return c.modes, h.bytes[c.at-h.start:]
 	}
 	if len(h.marks) == 0 {
-		return true, modes{}, h.bytes
+		return modes{}, h.bytes
 	}
 	c := h.marks[0]
-	return false, c.modes, h.bytes[c.at-h.start:]
+	return c.modes, h.bytes[c.at-h.start:]
 }

@@ -344,12 +344,8 @@ func (s *Screen) Title() string { return s.title }
 // remembered and the terminals are of one size; else it is near it, and the
 // program should be made to draw anew.
 func (s *Screen) Replay(rows int) []byte {
-	from, m, out := s.history.since(s.modes.alternate())
+	m, out := s.history.since(s.modes.alternate())
 	b := append([]byte(m.enter(rows)), out...)
-	if !from {
-		// What was forgotten may have begun anywhere.
-		b = append(b, "\x1b[0m"...)
-	}
 	if s.title != "" {
 		b = append(b, "\x1b]2;"+s.title+"\a"...)
 	}

@@ -200,13 +200,7 @@ func (s *Session) add(v *viewer) (ok bool) {
 	if len(s.viewers) >= maxViewers {
 		return false
 	}
-	if v.tty != nil {
-		v.rows = int(v.tty.Rows)
-		v.pending = append(v.pending, s.screen.Replay(v.rows)...)
-	} else {
-		_, _, out := s.screen.history.since(0)
-		v.pending = append(v.pending, out...)
-	}
+	v.pending = s.replay(v)
 	if s.exited {
 		s.seen = true
 		v.end(wire.FrameExit, []byte{s.code})
@@ -217,6 +211,15 @@ func (s *Session) add(v *viewer) (ok bool) {
 		s.drawAnew()
 	}
 	return true
+}
+
+// replay is what v gets first. Without a terminal that is only what was written.
+func (s *Session) replay(v *viewer) []byte {
+	if v.tty != nil {
+		return s.screen.Replay(int(v.tty.Rows))
+	}
+	_, out := s.screen.history.since(s.screen.modes.alternate())
+	return bytes.Clone(out)
 }
 
 func (s *Session) remove(v *viewer) {

@@ -25,7 +25,8 @@ type Table struct {
 type Start func(size wire.Winsize) (Program, error)
 
 // Serve answers a request for a session on stream. A program is started by start,
-// and run is called with its session, which it owns from then on.
+// and run is called with its session, which it owns from then on: it returns when
+// the program has ended, for which nobody waits.
 func (t *Table) Serve(stream net.Conn, req *wire.Session, start Start, run func(*Session)) {
 	s, fresh, err := t.open(req, start)
 	if err != nil {

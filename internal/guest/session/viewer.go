@@ -17,7 +17,6 @@ type viewer struct {
 
 	// The session's mutex guards what follows.
 	tty     *wire.Winsize // nil without a terminal
-	rows    int           // of tty, at the beginning
 	pending []byte        // output that is not sent yet
 	missed  bool          // pending would have been too much
 	acks    int           // acknowledgements of input that are not sent yet
@@ -67,9 +66,8 @@ func (v *viewer) write(stream net.Conn, gone <-chan struct{}) {
 		v.pending, v.acks = nil, 0
 		if v.missed {
 			v.missed = false
-			// It may have stopped in the middle of a sequence: cancel that.
-			out = append([]byte{0x18}, s.screen.Replay(v.rows)...)
-			if !s.exited {
+			out = s.replay(v)
+			if !s.exited && v.tty != nil {
 				s.drawAnew()
 			}
 		}
@@ -123,7 +121,7 @@ func (v *viewer) read(stream net.Conn) {
 		case t == wire.FrameResize:
 			if ws, err := wire.ParseWinsize(payload); err == nil && ws.Rows > 0 && ws.Cols > 0 {
 				s.mu.Lock()
-				v.tty, v.rows = &ws, int(ws.Rows)
+				v.tty = &ws
 				s.fit()
 				s.mu.Unlock()
 			}
