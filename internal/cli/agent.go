@@ -181,7 +181,11 @@ func (a *app) seed(m state.Machine, specs ...launch.Spec) error {
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
 		for _, f := range spec.Files {
-			s.Files = append(s.Files, wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text})
+			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text}
+			for _, t := range f.Tails {
+				file.Tails = append(file.Tails, wire.SeedTail(t))
+			}
+			s.Files = append(s.Files, file)
 		}
 	}
 	stream, err := supervisor.OpenGuest(m)

@@ -42,7 +42,16 @@ type File struct {
 	Path    string // absolute
 	Must    json.RawMessage
 	Default json.RawMessage
+	Tails   []Tail
 	Text    string
+}
+
+// Tail is the end of a variable, which only the machine knows, to be put into the
+// list of the object to which Keys lead.
+type Tail struct {
+	Keys     []string
+	Variable string
+	Length   int
 }
 
 // Agent is an agent that can be started.
@@ -186,6 +195,8 @@ func claude(s *Spec) {
 				"projects":                      object{s.Dir: object{"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true}},
 			}.encode(),
 			Default: object{"theme": "dark"}.encode(),
+			// It would ask whether to use the key that it finds.
+			Tails: []Tail{{Keys: []string{"customApiKeyResponses", "approved"}, Variable: "ANTHROPIC_API_KEY", Length: 20}},
 		},
 		{
 			Path: path.Join(s.State, "settings.json"),

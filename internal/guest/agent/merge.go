@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // mergeJSON returns the JSON object file, which a program keeps its settings in,
 // with must and defaults in it, which are objects or empty. Objects in objects
 // are merged likewise. Of must everything holds, of defaults what file says
-// nothing of. changed is false if that was so before.
-func mergeJSON(file, must, defaults []byte) (merged []byte, changed bool, err error) {
+// nothing of. Then items are put into their lists. changed is false if all that
+// was so before.
+func mergeJSON(file, must, defaults []byte, items []listItem) (merged []byte, changed bool, err error) {
 	object := make(map[string]any)
 	if len(bytes.TrimSpace(file)) > 0 {
 		if object, err = decodeObject(file); err != nil {
@@ -31,6 +33,9 @@ func mergeJSON(file, must, defaults []byte) (merged []byte, changed bool, err er
 			return nil, false, fmt.Errorf("settings: %w", err)
 		}
 		changed = mergeObject(object, from, seed.holds) || changed
+	}
+	for _, item := range items {
+		changed = item.put(object) || changed
 	}
 	if !changed {
 		return file, false, nil
@@ -61,6 +66,34 @@ func mergeObject(object, from map[string]any, holds bool) (changed bool) {
 		changed = true
 	}
 	return changed
+}
+
+// listItem is a text that is to be in the list to which keys lead.
+type listItem struct {
+	keys []string
+	text string
+}
+
+// put puts the item into its list and reports whether that changed object. What
+// is no object on the way, or no list at its end, is replaced.
+func (i listItem) put(object map[string]any) (changed bool) {
+	for n, key := range i.keys {
+		if n == len(i.keys)-1 {
+			list, _ := object[key].([]any)
+			if slices.Contains(list, any(i.text)) {
+				return false
+			}
+			object[key] = append(list, i.text)
+			return true
+		}
+		inner, ok := object[key].(map[string]any)
+		if !ok {
+			inner = make(map[string]any)
+			object[key] = inner
+		}
+		object = inner
+	}
+	return false
 }
 
 // equalJSON compares values as they are written: numbers by their digits.

@@ -36,7 +36,7 @@ func (a *agent) seed(req *wire.Seed) wire.Seeded {
 			}
 		}
 		for _, f := range req.Files {
-			aside, err := seedFile(f)
+			aside, err := seedFile(f, m.env)
 			if err != nil {
 				return err
 			}
@@ -108,9 +108,9 @@ func makeDir(dir string) error {
 	return os.MkdirAll(dir, 0o700)
 }
 
-// seedFile writes one file. It returns the new name of an old one that could not
+// seedFile writes one file, with env as the machine's variables. It returns the new name of an old one that could not
 // be read.
-func seedFile(f wire.SeedFile) (aside string, err error) {
+func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
 	if err := makeDir(filepath.Dir(f.Path)); err != nil {
 		return "", err
 	}
@@ -137,15 +137,21 @@ func seedFile(f wire.SeedFile) (aside string, err error) {
 	}
 	data := []byte(f.Text)
 	if f.Text == "" {
+		var items []listItem
+		for _, t := range f.Tails {
+			if value := getenv(env, t.Variable); value != "" && t.Length > 0 {
+				items = append(items, listItem{t.Keys, value[max(len(value)-t.Length, 0):]})
+			}
+		}
 		var changed bool
-		data, changed, err = mergeJSON(old, f.Must, f.Default)
+		data, changed, err = mergeJSON(old, f.Must, f.Default, items)
 		if err != nil {
 			// What the file is for others need not be lost on us.
 			aside = path + ".unreadable-" + rand.Text()[:8]
 			if err := os.Rename(path, aside); err != nil {
 				return "", fmt.Errorf("settings in %s: %w", f.Path, err)
 			}
-			data, changed, err = mergeJSON(nil, f.Must, f.Default)
+			data, changed, err = mergeJSON(nil, f.Must, f.Default, items)
 		}
 		if err != nil {
 			return aside, fmt.Errorf("settings in %s: %w", f.Path, err)

@@ -41,7 +41,7 @@ func TestMergeJSON(t *testing.T) {
 		{"comments", "{\n// x\n}", `{"a":1}`, "", "error"},
 		{"bad settings", `{}`, `[]`, "", "error"},
 	} {
-		got, changed, err := mergeJSON([]byte(tt.file), []byte(tt.must), []byte(tt.defaults))
+		got, changed, err := mergeJSON([]byte(tt.file), []byte(tt.must), []byte(tt.defaults), nil)
 		if (err != nil) != (tt.want == "error") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -64,6 +64,28 @@ func TestMergeJSON(t *testing.T) {
 	}
 }
 
+func TestMergeJSONLists(t *testing.T) {
+	items := []listItem{{[]string{"l", "approved"}, "tail"}}
+	for in, want := range map[string]string{
+		``:                                `{"l":{"approved":["tail"]}}`,
+		`{"l":{"approved":["a"],"x":1}}`:  `{"l":{"approved":["a","tail"],"x":1}}`,
+		`{"l":{"approved":["tail","a"]}}`: "",
+		`{"l":[1]}`:                       `{"l":{"approved":["tail"]}}`,
+		`{"l":{"approved":{"a":1}}}`:      `{"l":{"approved":["tail"]}}`,
+	} {
+		got, changed, err := mergeJSON([]byte(in), nil, nil, items)
+		if err != nil || changed != (want != "") {
+			t.Errorf("mergeJSON(%s) = %v, %v; want %v", in, changed, err, want != "")
+		}
+		if want == "" {
+			want = in
+		}
+		if d := cmp.Diff(canonical(t, []byte(want)), canonical(t, got)); d != "" {
+			t.Errorf("mergeJSON(%s): -want +got:\n%s", in, d)
+		}
+	}
+}
+
 func canonical(t testing.TB, data []byte) any {
 	t.Helper()
 	if len(data) == 0 {
@@ -80,15 +102,16 @@ func canonical(t testing.TB, data []byte) any {
 // a second merge changes nothing.
 func FuzzMergeJSON(f *testing.F) {
 	const must, defaults = `{"a":true,"p":{"/x":{"t":true}}}`, `{"theme":"dark","p":{"/x":{"n":1}}}`
+	items := []listItem{{[]string{"l", "approved"}, "tail"}}
 	for _, seed := range []string{"", "{}", `{"a":1,"p":{"/x":{"t":false,"k":[1]}},"theme":null}`, `{"p":[1]}`, `{"a":1e400,"a":2}`, `{"":{"":{}}}`, "[", "null", "\ufeff{}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		merged, _, err := mergeJSON(file, []byte(must), []byte(defaults))
+		merged, _, err := mergeJSON(file, []byte(must), []byte(defaults), items)
 		if err != nil {
 			return
 		}
-		again, changed, err := mergeJSON(merged, []byte(must), []byte(defaults))
+		again, changed, err := mergeJSON(merged, []byte(must), []byte(defaults), items)
 		if err != nil || changed || !bytes.Equal(again, merged) {
 			t.Fatalf("a second merge of %q: %q, %v, %v", file, again, changed, err)
 		}
@@ -108,7 +131,7 @@ func FuzzMergeJSON(f *testing.F) {
 		}
 		now := canonical(t, merged).(map[string]any)
 		for key, value := range old {
-			if key != "a" && key != "p" && !cmp.Equal(value, now[key]) {
+			if key != "a" && key != "p" && key != "l" && !cmp.Equal(value, now[key]) {
 				t.Errorf("of %q came %q: %q differs", file, merged, key)
 			}
 		}
@@ -153,6 +176,9 @@ func TestSeed(t *testing.T) {
 		wire.SeedFile{Path: at("link"), Must: must},
 		wire.SeedFile{Path: at("text"), Text: "theirs"},
 		wire.SeedFile{Path: at("fresh"), Text: "theirs"},
+		wire.SeedFile{Path: at("tail"), Tails: []wire.SeedTail{
+			{Keys: []string{"k"}, Variable: "LANG", Length: 3}, {Keys: []string{"k"}, Variable: "KEEP", Length: 30}, {Keys: []string{"k"}, Variable: "NONE", Length: 3},
+		}},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +188,7 @@ func TestSeed(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"new/deep/file": `{"a":1}`, "old": `{"a":1,"b":2}`, "broken": `{"a":1}`, filepath.Base(aside[0]): `{"b":`,
-		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs",
+		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs", "tail": `{"k":["F-8","base"]}`, // LANG=C.UTF-8
 	} {
 		if got := read(name); got != want {
 			t.Errorf("%s holds %s; want %s", name, got, want)
@@ -217,7 +243,7 @@ func TestAsUser(t *testing.T) {
 	user := &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{nobody}}
 	seed := func(path string) error {
 		return asUser(user, func() error {
-			_, err := seedFile(wire.SeedFile{Path: path, Must: json.RawMessage(`{"a":1}`)})
+			_, err := seedFile(wire.SeedFile{Path: path, Must: json.RawMessage(`{"a":1}`)}, nil)
 			return err
 		})
 	}

@@ -92,8 +92,18 @@ type SeedFile struct {
 	Must json.RawMessage `json:"must,omitempty"`
 	// Default holds where the file says nothing.
 	Default json.RawMessage `json:"default,omitempty"`
+	// Tails are put into lists of the object.
+	Tails []SeedTail `json:"tails,omitempty"`
 	// Text is the content of a file that is not there yet.
 	Text string `json:"text,omitempty"`
+}
+
+// SeedTail is the end of a variable of the machine's, whose value only the guest
+// has. Without the variable there is none.
+type SeedTail struct {
+	Keys     []string `json:"keys"` // that lead to the list
+	Variable string   `json:"variable"`
+	Length   int      `json:"length"` // in bytes, at most
 }
 
 // Seeded answers Seed.
