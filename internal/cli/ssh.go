@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,7 +129,8 @@ func (a *app) sshProxy(ctx context.Context, name string) error {
 		io.Copy(stream, a.In)
 		stream.Close()
 	}()
-	if _, err := io.Copy(a.Out, stream); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, syscall.EPIPE) {
+	_, err = io.Copy(a.Out, stream)
+	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EPIPE) { // ssh is gone
 		return fmt.Errorf("copy from the machine: %w", err)
 	}
 	return nil
