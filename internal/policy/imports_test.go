@@ -72,6 +72,7 @@ var testOnly = []string{"netlab", "testenv", "vmtest"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{
+	"launch":      {"config"},       // every agent that an image can have can be started
 	"guest/agent": {"guest/client"}, // the two ends of one conversation are tested together
 }
 
