@@ -406,6 +406,43 @@ func TestCloneIsCancelled(t *testing.T) {
 	l.nothingLeft()
 }
 
+// The user's ssh is asked, without a terminal to ask on, and its words are in the
+// error.
+func TestSSH(t *testing.T) {
+	l := newLab(t)
+	ssh := l.write("ssh", "#!/bin/sh\necho \"$@\" >>"+l.dir+"/args\n"+
+		"if (: </dev/tty) 2>/dev/null; then echo a terminal >>"+l.dir+"/args; fi\n"+
+		"for command; do :; done\ncd "+l.dir+" && eval \"$command\"\n", 0o755)
+	t.Setenv("GIT_SSH", ssh)
+	t.Setenv("GIT_SSH_VARIANT", "simple")
+	spec, err := ParseSpec("git@host.example:project.git@v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := l.clone(Options{Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.URL != "git@host.example:project.git" || res.Branch != "" {
+		t.Errorf("Clone() = %+v; want the URL without the tag, and no branch", res)
+	}
+	if got := l.readFile("args"); strings.Contains(got, "a terminal") || !strings.HasPrefix(got, "git@host.example git-upload-pack 'project.git'\n") {
+		t.Errorf("ssh got %q", got)
+	}
+	for _, test := range []struct{ says, want string }{
+		{"git@host.example: Permission denied (publickey).", "does not take your ssh key"},
+		{"ssh: connect to host host.example port 22: Connection refused", "port 22: Connection refused"},
+		{"Host key verification failed.", "does not know the host"},
+		{"\033[2Jevil", "\ufffd[2Jevil"},
+	} {
+		l.write("ssh", "#!/bin/sh\nprintf '%b\\n' '"+test.says+"' >&2\nexit 255\n", 0o755)
+		_, err := l.clone(Options{Spec: spec, Dir: filepath.Join(l.dir, "out/again")})
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.ContainsAny(err.Error(), "\n\x1b") {
+			t.Errorf("Clone(ssh says %q) = %q; want %q", test.says, err, test.want)
+		}
+	}
+}
+
 // backend serves the repository as https does, for who has the password.
 func (l *lab) backend(password string) (url string, agents func() []string) {
 	l.t.Helper()

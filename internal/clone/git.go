@@ -158,8 +158,9 @@ var reasons = []struct{ text, why, next string }{
 	{"Host key verification failed", "ssh does not know the host, or its key has changed", "ssh HOST, to see its key and to accept it"},
 	{"Permission denied (publickey", "the host does not take your ssh key", "ssh-add, or a key that the host knows"},
 	{"detected dubious ownership", "it belongs to another user", "clone it as that user, or git config --global --add safe.directory PATH"},
-	{"not allowed", "your git configuration turns the URL into one of another kind", "git config --get-regexp insteadof"},
-	{"Could not resolve host", "its host has no address", ""},
+	{"' not allowed", "your git configuration turns the URL into one of another kind", "git config --get-regexp insteadof"},
+	{"Could not resolve host", "its host has no address", "the name, or the network"},
+	{"Repository not found", "it does not exist, or your key may not read it", "the URL; ssh -T git@HOST says who you are there"},
 }
 
 // explain makes one line of what git said.
@@ -173,7 +174,7 @@ func (g *git) explain(url string, err error) error {
 			return hint.Errorf(r.next, "clone %s: %s", redact(url), r.why)
 		}
 	}
-	var last string
+	var last, before string
 	for line := range strings.SplitSeq(failed.Tail, "\n") {
 		text, ok := strings.CutPrefix(line, "fatal: ")
 		if !ok {
@@ -182,7 +183,11 @@ func (g *git) explain(url string, err error) error {
 		// The first tells why, the others that it did not work.
 		if ok && last == "" {
 			last = text
+			if strings.HasPrefix(text, "Could not read from remote") && before != "" {
+				last = before // ssh's own words
+			}
 		}
+		before = line
 	}
 	if last == "" {
 		last = fmt.Sprintf("git: %v", failed.Err)

@@ -48,6 +48,22 @@ func ParseSpec(s string) (Spec, error) {
 	return spec, spec.check()
 }
 
+// Name returns the name that the clone's directory is to have, as git chooses it:
+// the last part of the path, without ".git". It is "" when that is not fit to be
+// one.
+func (s Spec) Name() string {
+	name := strings.TrimRight(s.URL[pathStart(s.URL):], "/")
+	name = strings.TrimRight(strings.TrimSuffix(name, "/.git"), "/")
+	if i := strings.LastIndexAny(name, "/:"); i >= 0 {
+		name = name[i+1:]
+	}
+	name = strings.TrimSuffix(name, ".git")
+	if name == "" || len(name) > maxRef || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") || !printable(name) {
+		return ""
+	}
+	return name
+}
+
 // pathStart returns where the path of a URL begins, and its length when it has
 // none.
 func pathStart(s string) int {

@@ -90,6 +90,28 @@ func TestParseSpecRefuses(t *testing.T) {
 	}
 }
 
+func TestName(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://host.example/a/b.git":  "b",
+		"https://host.example/a/b/":     "b",
+		"git@host.example:b.git":        "b",
+		"git@host.example:a/b":          "b",
+		"/srv/b/.git":                   "b",
+		"./b":                           "b",
+		"file:///srv/b.git":             "b",
+		"https://host.example/a/..":     "",
+		"https://host.example/a/.git":   "a",
+		"https://host.example/.git":     "",
+		"https://host.example/a/.x":     "",
+		"..":                            "",
+		"https://host.example/a/-x.git": "",
+	} {
+		if got := (Spec{URL: in}).Name(); got != want {
+			t.Errorf("Name(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
 // A password is in no error, no command line and no origin.
 func TestPasswordIsRemoved(t *testing.T) {
 	for _, test := range []struct {
@@ -163,6 +185,9 @@ func FuzzParseSpec(f *testing.F) {
 				t.Errorf("ParseSpec(%q): unprintable error %q", s, err)
 			}
 			return
+		}
+		if name := spec.Name(); strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+			t.Errorf("ParseSpec(%q) has the name %q", s, name)
 		}
 		r, err := spec.resolve()
 		if err != nil {
