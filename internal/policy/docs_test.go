@@ -14,12 +14,12 @@ import (
 	"testing"
 )
 
-// documents returns the repository's Markdown files, by path.
+// documents returns the repository's Markdown files, and llms.txt, by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	docs := make(map[string]string)
 	for _, f := range tree(t) {
-		if strings.HasSuffix(f.path, ".md") && !strings.Contains(f.path, "testdata/") {
+		if (strings.HasSuffix(f.path, ".md") || f.path == "llms.txt") && !strings.Contains(f.path, "testdata/") {
 			docs[f.path] = string(f.data)
 		}
 	}
