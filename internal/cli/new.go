@@ -30,6 +30,7 @@ type newOptions struct {
 	settings
 	mode      string
 	clone     []string
+	typed     map[string]string // the URLs of clone, by what the file has of them
 	volumes   []string
 	shell     string
 	dotfiles  []string
@@ -162,7 +163,7 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
 	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
 	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
-	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, ws, func(path string) {
+	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, o.typed, ws, func(path string) {
 		undo = append(undo, func() error { return os.RemoveAll(path) })
 	})
 	if err != nil {
@@ -198,11 +199,13 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	add("dotfiles", "home.dotfiles", o.dotfiles)
 	add("shell-init", "home.shell_init", o.shellInit)
 	add("autostart", "machine.autostart", o.autostart)
+	o.typed = make(map[string]string)
 	for _, spec := range o.clone {
-		c, err := parseClone(spec)
+		c, typed, err := parseClone(spec)
 		if err != nil {
 			return nil, usageError{err}
 		}
+		o.typed[c.URL] = typed
 		table := map[string]any{"url": c.URL}
 		if c.Ref != "" {
 			table["ref"] = c.Ref

@@ -48,6 +48,24 @@ func ParseSpec(s string) (Spec, error) {
 	return spec, spec.check()
 }
 
+// Public returns the URL as it may be shown and written down: without a password,
+// and without a user, who may be a token, unless it is ssh's.
+func (s Spec) Public() string {
+	if s.kind() != byURL {
+		return s.URL
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return redact(s.URL)
+	}
+	if u.Scheme == "ssh" && u.User.Username() != "" {
+		u.User = url.User(u.User.Username()) // who logs in is no secret
+	} else {
+		u.User = nil
+	}
+	return u.String()
+}
+
 // Name returns the name that the clone's directory is to have, as git chooses it:
 // the last part of the path, without ".git". It is "" when that is not fit to be
 // one.
@@ -245,16 +263,8 @@ func (s Spec) resolve() (resolved, error) {
 	default:
 		r.allow, r.plain = []string{u.Scheme, "https", "ssh"}, true
 	}
-	if u.Scheme == "ssh" {
-		u.User = url.User(r.user) // who logs in is no secret
-		if r.user == "" {
-			u.User = nil
-		}
-	} else {
-		r.secret = r.secret || r.user != ""
-		u.User = nil
-	}
-	r.fetch, r.stored = u.String(), u.String()
+	r.secret = r.secret || r.user != "" && u.Scheme != "ssh"
+	r.fetch, r.stored = s.Public(), s.Public()
 	return r, nil
 }
 
