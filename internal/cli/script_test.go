@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "dead": dead, "old": old},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"agent": agent, "exits": exits, "dead": dead, "old": old},
 		Setup: fence,
 	})
 }
@@ -117,7 +117,7 @@ func TestMachineScripts(t *testing.T) {
 			h := vmtest.New(t)
 			testscript.Run(t, testscript.Params{
 				Files:    []string{file},
-				Cmds:     map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+				Cmds:     map[string]func(*testscript.TestScript, bool, []string){"agent": agent, "exits": exits},
 				Deadline: time.Now().Add(3 * vmtest.Timeout),
 				Setup: func(env *testscript.Env) error {
 					for _, kv := range h.Env {
