@@ -44,6 +44,7 @@ workspace:          plan
 share:              plan
 state:              plan
 definition:         plan                                # machines with a name of their own
+nix:                                                    # reads what strangers wrote
 
 machine:            plan image
 machine/qemu:       plan image machine guest/wire       # the name of the control port is the protocol's
@@ -58,7 +59,7 @@ guest/agent:        guest/wire guest/session guest/sshd
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace attack
+cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace attack nix
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
@@ -74,6 +75,7 @@ var testOnly = []string{"netlab", "testenv", "vmtest"}
 var inTests = map[string][]string{
 	"launch":      {"config"},       // every agent that an image can have can be started
 	"guest/agent": {"guest/client"}, // the two ends of one conversation are tested together
+	"nix":         {"config"},       // the files that it writes are read
 }
 
 // policyTable parses imports.
