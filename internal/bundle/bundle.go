@@ -238,3 +238,18 @@ func short(s string) string {
 	}
 	return fmt.Sprintf("%+q", s)
 }
+
+// ProfileNames returns the profiles that a machine's file names, in its order.
+func (f File) ProfileNames() []string {
+	var doc struct{ Profiles []any }
+	if err := toml.Unmarshal(f.Data, &doc); err != nil {
+		return nil
+	}
+	var names []string
+	for _, v := range doc.Profiles {
+		if name, ok := v.(string); ok && profileName.MatchString(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

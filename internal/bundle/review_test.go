@@ -2,6 +2,8 @@ package bundle
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -288,4 +290,29 @@ func FuzzReview(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A key that the configuration gets needs a rule here, or bundles that use it are
+// refused.
+func TestRulesAreComplete(t *testing.T) {
+	schema, err := os.ReadFile("../config/schema.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile(`(?m)^\t\{"([a-z_.]+)", (?:func|add|append)`).FindAllSubmatch(schema, -1)
+	if len(keys) < 20 {
+		t.Fatalf("only %d keys found", len(keys))
+	}
+	for _, m := range keys {
+		if rules[string(m[1])] == nil {
+			t.Errorf("no rule for the key %s", m[1])
+		}
+	}
+}
+
+func TestProfileNames(t *testing.T) {
+	got := File{"a", []byte("profiles = [\"go\", \"../x\", 7, \"go\", \"my-own\"]\n")}.ProfileNames()
+	if d := cmp.Diff([]string{"go", "my-own"}, got); d != "" {
+		t.Errorf("ProfileNames: (-want +got)\n%s", d)
+	}
 }

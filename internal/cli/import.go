@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/bundle"
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/nix"
+)
+
+func (a *app) importCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import",
+		Short: "Make machines of definitions for other programs",
+		Args:  unknownCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.importNixCommand())
+	return cmd
+}
+
+func (a *app) importNixCommand() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "nix [flags] DIRECTORY [NAME…]",
+		Short: "Make machines of microvm.vms in a NixOS configuration",
+		Long: `Make machines of the microvm.vms that a NixOS configuration with microvm.nix
+defines: all, or those that are named. Nix is neither needed nor run: what
+depends on packages or inputs is not known, and is said and left out. Nothing is
+started, and the configuration stays as it is.
+
+Read the notes. With -v they name also what machines have no need of.`,
+		Example: `  mayfly import nix ~/machines/midna --dry-run
+  mayfly import nix ~/machines/midna emacsvm`,
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.importNix(cmd.Context(), args[0], args[1:], dryRun)
+		},
+	}
+	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files and make nothing")
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+// importJSON is what import nix --json prints. Fields are only added.
+type importJSON struct {
+	Notes []noteJSON `json:"notes"`
+	Files []fileJSON `json:"files"`
+	Made  []madeJSON `json:"made"`
+}
+
+type noteJSON struct {
+	Machine string `json:"machine,omitempty"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Kind    string `json:"kind"`
+	Text    string `json:"text"`
+}
+
+type fileJSON struct {
+	Name    string `json:"name"`
+	Content string `json:"content"`
+}
+
+func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun bool) error {
+	machines, notes, err := nix.ImportDir(dir)
+	if err == nil {
+		machines, err = chooseMachines(machines, names)
+	}
+	if !a.json {
+		a.printNotes(notes, names)
+	}
+	if err != nil {
+		return err
+	}
+	have, err := a.haveHere()
+	if err != nil {
+		return err
+	}
+	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}}
+	for _, n := range notes {
+		if concerns(n, names) {
+			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, n.Line, string(n.Kind), n.Text})
+		}
+	}
+	var todo []bundle.File
+	var errs []error
+	for _, m := range machines {
+		f := bundle.File{Name: m.Name, Data: m.File()}
+		out.Files = append(out.Files, fileJSON{m.Name, string(f.Data)})
+		switch old, exists := have.Machines[m.Name]; {
+		case exists && bytes.Equal(old, f.Data):
+			a.note("machine %s is here already", m.Name)
+		case exists:
+			errs = append(errs, hint.Errorf("mayfly inspect "+m.Name, "machine %s is defined already, otherwise", m.Name))
+		default:
+			_, err := a.loadFile(config.File{Path: f.Name + ".toml", Data: f.Data})
+			errs = append(errs, err)
+			todo = append(todo, f)
+		}
+	}
+	if dryRun {
+		if a.json {
+			return errors.Join(append(errs, a.printJSON(a.Out, out))...)
+		}
+		for _, f := range out.Files {
+			fmt.Fprintf(a.Out, "# %s.toml\n%s\n", f.Name, f.Content)
+		}
+		return errors.Join(errs...)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if out.Made, err = a.makeBundle(ctx, bundle.Plan{Machines: todo}); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(a.Out, out)
+	}
+	for i, made := range out.Made {
+		if i > 0 {
+			fmt.Fprintln(a.Out)
+		}
+		if err := a.printMade(made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chooseMachines returns those that are named, or all.
+func chooseMachines(all []nix.Machine, names []string) ([]nix.Machine, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []nix.Machine
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(m nix.Machine) bool { return m.Name == name })
+		if i < 0 {
+			var known []string
+			for _, m := range all {
+				known = append(known, m.Name)
+			}
+			return nil, usageError{fmt.Errorf("no microvm.vms.%s; there is %s", name, strings.Join(known, ", "))}
+		}
+		if !slices.ContainsFunc(chosen, func(m nix.Machine) bool { return m.Name == name }) {
+			chosen = append(chosen, all[i])
+		}
+	}
+	return chosen, nil
+}
+
+func concerns(n nix.Note, names []string) bool {
+	return n.Machine == "" || len(names) == 0 || slices.Contains(names, n.Machine)
+}
+
+// printNotes prints each note once, with the machines that it is about.
+func (a *app) printNotes(notes []nix.Note, names []string) {
+	about := make(map[nix.Note][]string)
+	var order []nix.Note
+	dropped := 0
+	for _, n := range notes {
+		if !concerns(n, names) {
+			continue
+		}
+		key := n
+		key.Machine = ""
+		if len(about[key]) == 0 {
+			order = append(order, key)
+		}
+		about[key] = append(about[key], n.Machine)
+	}
+	for _, kind := range []nix.Kind{nix.Warning, nix.Unknown, nix.Dropped} {
+		for _, n := range order {
+			if n.Kind != kind {
+				continue
+			}
+			if kind == nix.Dropped && !a.verbose {
+				dropped++
+				continue
+			}
+			n.Machine = strings.Join(about[n], ", ")
+			a.note("%s", n)
+		}
+	}
+	if dropped > 0 {
+		a.note("%d more notes, of what machines have no need of; -v prints them", dropped)
+	}
+}
