@@ -187,7 +187,9 @@ func (a *app) printNotes(notes []nix.Note, names []string) {
 				dropped++
 				continue
 			}
-			n.Machine = strings.Join(about[n], ", ")
+			if !slices.Contains(about[n], "") {
+				n.Machine = strings.Join(about[n], ", ")
+			}
 			a.note("%s", n)
 		}
 	}

@@ -34,10 +34,13 @@ func (m *importer) readVolumes() {
 		case !ok:
 			m.ev.note(at, Dropped, "a volume without a mountPoint: machines have no bare disks")
 			continue
+		case mount == "/":
+			m.ev.note(at, Dropped, "the volume on /: a machine's root file system is Debian's and begins anew each time")
+			continue
 		case mount == "/nix" || strings.HasPrefix(mount, "/nix/"):
 			m.ev.note(at, Dropped, "the volume on %s: there is no /nix in a machine", mount)
 			continue
-		case !m.isPath(mount, at, "a volume's mountPoint") || mount == "/":
+		case !m.isPath(mount, at, "a volume's mountPoint"):
 			continue
 		case len(m.Volumes) == maxVolumes:
 			m.ev.note(at, Warning, "the volume on %s: a machine has at most %d", mount, maxVolumes)
@@ -105,14 +108,17 @@ func (m *importer) readShares() {
 		all = append(all, share{Share{source, mount, readOnly}, tag, at})
 	}
 	for _, s := range all {
-		if s.tag == "workspace" && m.Workspace == "" && s.Source == s.Path && !s.ReadOnly && m.isPath(s.Source, s.at, "the workspace") {
+		if s.tag == "workspace" && m.Workspace == "" && !s.ReadOnly && m.isPath(s.Source, s.at, "the workspace") {
 			m.Workspace = s.Source
+			if s.Path != s.Source {
+				m.ev.note(s.at, Warning, "the workspace was at %s in the machine; it has the same path as on the host, %s", quote(s.Path), quote(m.tilde(s.Source)))
+			}
 		}
 	}
 	for _, s := range all {
 		inside := m.Workspace != "" && strings.HasPrefix(s.Source, m.Workspace+"/")
 		switch {
-		case m.Workspace != "" && s.Source == m.Workspace && s.Path == m.Workspace:
+		case m.Workspace != "" && s.Source == m.Workspace && s.tag == "workspace":
 			// It is the workspace.
 		case s.Source == "/nix/store" || s.Path == "/nix" || strings.HasPrefix(s.Path, "/nix/"):
 			m.ev.note(s.at, Dropped, "the share %s of %s: a machine's programs are Debian's", quote(s.tag), quote(s.Source))
@@ -133,7 +139,7 @@ func (m *importer) readShares() {
 		}
 	}
 	if m.Workspace == "" {
-		m.ev.note(pos{}, Warning, "no share has the tag \"workspace\" and the same path on both sides: set workspace.path")
+		m.ev.note(pos{}, Warning, "no share that can be written has the tag \"workspace\": set workspace.path")
 		return
 	}
 	if m.Workspace == m.dir {

@@ -172,7 +172,7 @@ func lexPath(s string, i int) int {
 	for end < len(s) && s[end] == '/' {
 		next := span(s, end+1, isPathChar)
 		if next == end+1 {
-			if strings.HasPrefix(s[next:], "${") && end > i { // ./${x}
+			if strings.HasPrefix(s[next:], "${") { // ./${x}
 				return next
 			}
 			break

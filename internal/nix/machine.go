@@ -100,11 +100,17 @@ func (ev *evaluator) one(host *reader, name string) (Machine, bool, error) {
 	for _, d := range defs {
 		nixos.roots = append(nixos.roots, ready(d.value))
 	}
+	listed := false
 	m := &importer{ev: ev, nixos: nixos, Machine: Machine{Name: name, Env: make(map[string]string)}}
 
+	for _, t := range host.list("microvm", "autostart") {
+		if s, o, err := ev.stringArg(t.place(pos{}), t); err == nil && o == nil && s == name {
+			listed = true
+		}
+	}
 	m.Autostart = true // what microvm.nix does when nothing is said
 	if on, _, ok := get[bool](host, at("autostart")...); ok {
-		m.Autostart = on
+		m.Autostart = on || listed
 	} else {
 		ev.note(pos{}, Warning, "microvm.vms.%s does not set autostart: like microvm.nix, systemd starts the machine", name)
 	}
@@ -285,17 +291,69 @@ func (m *importer) readAddress() {
 			}
 			m.nixos.keep(one.err)
 		}
+		for _, t := range m.words(append(slices.Clip(n), "networkConfig", "Address")...) {
+			if s, ok := m.text(t, "an address"); ok {
+				take(s, t.place(pos{}))
+			}
+		}
 		for _, t := range m.nixos.list(append(slices.Clip(n), "routes")...) {
 			one := m.nixos.record(t)
 			gateway, at, _ := one.text("Gateway")
 			m.nixos.keep(one.err)
-			if addr, err := netip.ParseAddr(gateway); err == nil && addr != netip.MustParseAddr("192.168.83.1") && prefix.IsValid() {
-				m.ev.note(at, Warning, "the gateway is %s: the bridge needs that address (mayfly net up --address %s/%d)", addr, addr, prefix.Bits())
+			m.checkGateway(gateway, at, prefix)
+		}
+		for _, key := range [][]string{{"gateway"}, {"networkConfig", "Gateway"}} {
+			for _, t := range m.words(append(slices.Clip(n), key...)...) {
+				if s, ok := m.text(t, "a gateway"); ok {
+					m.checkGateway(s, t.place(pos{}), prefix)
+				}
 			}
+		}
+	}
+	for _, name := range m.nixos.names("networking", "interfaces") {
+		for _, t := range m.nixos.list("networking", "interfaces", name, "ipv4", "addresses") {
+			one := m.nixos.record(t)
+			address, at, ok1 := one.text("address")
+			length, _, ok2 := one.number("prefixLength")
+			m.nixos.keep(one.err)
+			if ok1 && ok2 {
+				take(fmt.Sprintf("%s/%d", address, length), at)
+			}
+		}
+	}
+	if defs, err := m.nixos.definitions("networking", "defaultGateway"); m.nixos.keep(err) && len(defs) == 1 {
+		if s, ok := defs[0].value.(*str); ok {
+			gateway, _ := s.known()
+			m.checkGateway(gateway, defs[0].at, prefix)
 		}
 	}
 	if m.Address == "" {
 		m.ev.note(pos{}, Warning, "no address of the machine is known: set network.address, or take mode = \"user\"")
+	}
+}
+
+// words returns the elements of an option that is a list or, with one, that alone.
+func (m *importer) words(p ...string) []*thunk {
+	defs, err := m.nixos.definitions(p...)
+	if !m.nixos.keep(err) {
+		return nil
+	}
+	var all []*thunk
+	for _, d := range defs {
+		if l, ok := d.value.(*list); ok {
+			all = append(all, l.elements...)
+		} else {
+			all = append(all, ready(d.value))
+		}
+	}
+	return all
+}
+
+// checkGateway says what the host's bridge must be like.
+func (m *importer) checkGateway(gateway string, at pos, address netip.Prefix) {
+	addr, err := netip.ParseAddr(gateway)
+	if err == nil && addr.Is4() && addr != netip.MustParseAddr("192.168.83.1") && address.IsValid() {
+		m.ev.note(at, Warning, "the gateway is %s: the bridge needs that address (mayfly net up --address %s/%d)", addr, addr, address.Bits())
 	}
 }
 

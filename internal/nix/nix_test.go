@@ -122,7 +122,7 @@ func TestImport(t *testing.T) {
 			with(func(m *Machine) { m.VCPUs = 7 }), nil},
 		{"made by a function", `{ lib, ... }: let vm = name: cpus: { autostart = false; config.microvm.vcpu = cpus; }; in { microvm.vms = lib.mapAttrs vm { a = 4; }; }`,
 			with(func(m *Machine) { m.VCPUs, m.Autostart = 4, false }), nil},
-		{"two files", "{ microvm.vms.a.config.microvm.vcpu = 2; }\n-- more.nix --\n{ microvm.vms.a.autostart = false; }\n-- broken.nix --\n{ a = ",
+		{"two files", "{ microvm.vms.a.config.microvm.vcpu = 2; }\n-- more.nix --\n{ microvm.vms.a.autostart = false; }\n-- broken.nix --\n{ microvm = ",
 			with(func(m *Machine) { m.VCPUs, m.Autostart = 2, false }), []string{"broken.nix:1: unknown: the file ends; expected an expression"}},
 		{"unknown values", `{ inputs, ... }: { microvm.vms.a = { autostart = false; config = { microvm.vcpu = inputs.x.cpus; microvm.mem = "much"; }; }; }`,
 			with(func(m *Machine) { m.Autostart = false }), []string{`microvm.vcpu is "inputs.x.cpus"`, `microvm.mem is the string "much"`}},
@@ -132,6 +132,14 @@ func TestImport(t *testing.T) {
 			systemd.network.networks.x = { address = [ "10.0.0.2/24" "fd00::2/64" "10.0.0.3/24" ]; routes = [ { Gateway = "10.0.0.1"; } ]; }; }; }`,
 			with(func(m *Machine) { m.Mode, m.MAC, m.Address = "bridge", "02:00:00:00:00:0a", "10.0.0.2/24" }),
 			[]string{"a machine has one, and the first was taken", "fd00::2/64", "10.0.0.3/24", "mayfly net up --address 10.0.0.1/24"}},
+		{"other ways to have an address", `{ microvm.autostart = [ "a" ]; microvm.vms.a.autostart = false; microvm.vms.a.config = { microvm.interfaces = [ { type = "tap"; } ];
+			networking.interfaces.eth0.ipv4.addresses = [ { address = "10.0.0.2"; prefixLength = 24; } ]; networking.defaultGateway = "10.0.0.9"; }; }`,
+			with(func(m *Machine) { m.Mode, m.Address = "bridge", "10.0.0.2/24" }), []string{"mayfly net up --address 10.0.0.9/24"}},
+		{"networkd's way", `{ microvm.vms.a.config = { microvm.interfaces = [ { type = "macvtap"; } ];
+			systemd.network.networks.x.networkConfig = { Address = [ "10.0.0.2/24" "fd00::2/64" ]; Gateway = "10.0.0.1"; }; }; }`,
+			with(func(m *Machine) { m.Mode, m.Address = "bridge", "10.0.0.2/24" }), []string{"mayfly net up --address 10.0.0.1/24", `type "macvtap"`}},
+		{"a workspace at another path", `{ microvm.vms.a.config.microvm.shares = [ { tag = "workspace"; source = "/srv/w"; mountPoint = "/w"; } ]; }`,
+			with(func(m *Machine) { m.Workspace = "/srv/w" }), []string{`was at "/w" in the machine`}},
 		{"volumes", `{ microvm.vms.a.config.microvm.volumes = [ { mountPoint = "/var"; image = "var.img"; size = 100; } { mountPoint = "/x"; image = "d/Var.img"; size = 1; }
 			{ mountPoint = "/nix/.rw"; image = "n"; size = 9; } { mountPoint = null; image = "raw"; size = 1; } { mountPoint = "/../etc"; image = "raw"; size = 20; } ]; }`,
 			with(func(m *Machine) { m.Volumes = []Volume{{"var", "/var", 100}, {"var-2", "/x", 16}} }),
@@ -171,8 +179,20 @@ func TestImport(t *testing.T) {
 				m.Env = map[string]string{"A": "1", "B": "two words", "D": "$HOME/d"}
 				m.ShellInit = "export C='$x'\nexport E=$OTHER/e\nexport F=1; rm -rf /\nexport G=1\nG=2\nexport PATH=/x:$PATH\nexport H=$(date)\n"
 			}), nil},
-		{"what is left out", `{ microvm.vms.a.config = { services.nginx.enable = true; foo."b.c".d = 1; }; }`, plain,
-			[]string{`services.nginx.enable: a service has no counterpart`, `foo."b.c".d has no counterpart`}},
+		{"a shell's text that is known in part", `{ pkgs, ... }: { microvm.vms.a.config.environment.shellInit = ''
+      if [ -x ${pkgs.x}/bin/x ]
+      then
+        export A=1
+      fi
+      alias ll='ls -l'
+      export B="
+      export C=$(
+      export D=1 &&
+    ''; }`, with(func(m *Machine) {
+			m.Env, m.ShellInit = map[string]string{"A": "1"}, "alias ll='ls -l'\n"
+		}), []string{`depends on "pkgs.x"`, "5 lines of environment.shellInit are left out"}},
+		{"what is left out", `{ microvm.vms.a.config = { services.nginx.enable = true; foo."b.c".d = 1; programs.x = { a = 1; b = 2; }; }; }`, plain,
+			[]string{`services.nginx.enable: a service has no counterpart`, `foo."b.c".d has no counterpart`, "programs.x has no counterpart here and is left out, with 2 options"}},
 		{"a bad name", `{ microvm.vms.a.config = {}; microvm.vms."../x".config = {}; microvm.vms.b.flake = 1; }`, plain,
 			[]string{`"../x" is no name for a machine`, "microvm.vms.b has no config"}},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // maxNotes bounds what a hostile file can make us say.
@@ -13,6 +14,10 @@ const maxNotes = 500
 // note adds a note about the place at, once.
 func (ev *evaluator) note(at pos, kind Kind, format string, args ...any) {
 	if len(ev.notes) == maxNotes {
+		return
+	}
+	// All files are looked at, and most of a configuration defines no machine.
+	if ev.machine == "" && at.src != nil && !strings.Contains(at.src.text, "microvm") {
 		return
 	}
 	text := printable(fmt.Sprintf(format, args...))

@@ -28,7 +28,10 @@ var debianPackages = map[string]string{
 	"jdk": "default-jdk", "jdk17": "-", "jdk21": "openjdk-21-jdk", "maven": "", "gradle": "", "ruby": "", "php": "php-cli", "perl": "", "lua": "lua5.4",
 	"ghc": "", "cabal-install": "", "ocaml": "", "opam": "", "erlang": "", "elixir": "", "zig": "-",
 	"sqlite": "sqlite3", "postgresql": "", "redis": "", "shellcheck": "", "shfmt": "shfmt", "hello": "", "man-pages": "manpages",
-	"zopfli": "", "uglify-js": "uglifyjs", "yuicompressor": "", "graphviz": "", "pandoc": "", "imagemagick": "", "ffmpeg": "",
+	"chromium": "", "lf": "", "direnv": "", "starship": "", "eza": "", "zoxide": "", "just": "", "delta": "git-delta", "hyperfine": "", "tokei": "", "dust": "du-dust",
+	"docker": "docker.io", "docker-compose": "", "podman": "", "glow": "", "micro": "", "kakoune": "", "hugo": "", "protoc-gen-go-grpc": "", "universal-ctags": "",
+	"tailscale": "-", "difftastic": "-", "nixfmt": "-", "nushell": "-", "helix": "-",
+	"zopfli": "", "uglify-js": "uglifyjs", "yuicompressor": "-", "graphviz": "", "pandoc": "", "imagemagick": "", "ffmpeg": "",
 }
 
 // profiles says for which packages of nixpkgs there is a profile.
@@ -41,6 +44,7 @@ var profiles = map[string]string{
 var programs = map[string]string{
 	"git": "git", "tmux": "tmux", "vim": "vim", "neovim": "neovim", "fzf": "fzf", "jq": "jq", "ripgrep": "ripgrep",
 	"gh": "gh", "htop": "htop", "btop": "btop", "zsh": "zsh", "fish": "fish", "emacs": "emacs", "claude-code": "claude-code",
+	"bat": "bat", "direnv": "direnv", "starship": "starship", "eza": "eza", "zoxide": "zoxide", "lf": "lf", "chromium": "chromium",
 	"codex": "codex", "opencode": "opencode", "go": "go", "mtr": "-", "less": "less", "nano": "nano", "screen": "screen",
 }
 

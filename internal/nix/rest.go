@@ -1,6 +1,7 @@
 package nix
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -18,13 +19,14 @@ const (
 	ownEngine  = "mayfly chooses how machines run (machine.engine)"
 	ownKernel  = "mayfly chooses the kernel"
 	ownUser    = "the machine's user has the name, the ids and the groups of the host's"
+	noServices = "a service has no counterpart; with machine.init = \"systemd\" those of Debian's packages run"
 	noFiles    = "files are not taken over: home.dotfiles takes a directory or a git repository"
 )
 
 // nixosReasons and homeReasons are searched for the longest name.
 var nixosReasons = []reason{
 	{"networking.hostName", ""}, {"environment.systemPackages", ""}, {"environment.variables", ""},
-	{"environment.sessionVariables", ""}, {"environment.shellInit", ""}, {"environment.interactiveShellInit", ""},
+	{"environment.sessionVariables", ""}, {"environment.shellInit", ""}, {"environment.extraInit", ""}, {"environment.interactiveShellInit", ""},
 	{"home-manager", ""}, {"system.stateVersion", ""}, {"microvm.vcpu", ""}, {"microvm.mem", ""},
 	{"microvm.volumes", ""}, {"microvm.shares", ""}, {"microvm.interfaces", ""},
 	{"services.openssh", ownSSH},
@@ -34,22 +36,23 @@ var nixosReasons = []reason{
 	{"systemd.mounts", ownRoot}, {"microvm.writableStoreOverlay", ownRoot}, {"microvm.storeOnDisk", ownRoot},
 	{"fileSystems", ownRoot}, {"nix", ownRoot}, {"nixpkgs", ownRoot},
 	{"microvm.hypervisor", ownEngine}, {"microvm.socket", ownEngine}, {"microvm.balloon", ownEngine},
-	{"microvm.qemu", ownEngine}, {"microvm.kernel", ownKernel}, {"boot", ownKernel}, {"hardware", ownKernel},
+	{"microvm", ownEngine}, {"microvm.kernel", ownKernel}, {"zramSwap", ownKernel}, {"swapDevices", ownKernel}, {"boot", ownKernel}, {"hardware", ownKernel},
 	{"users", ownUser}, {"security.sudo", ownUser}, {"time.timeZone", ownUser}, {"i18n", ownUser},
-	{"services", "a service has no counterpart; with machine.init = \"systemd\" those of Debian's packages run"},
+	{"environment.etc", noFiles}, {"programs.git", noFiles},
+	{"systemd", noServices}, {"services", noServices},
 }
 
 var homeReasons = []reason{
 	{"home.username", ""}, {"home.homeDirectory", ""}, {"home.stateVersion", ""}, {"home.packages", ""},
 	{"home.sessionVariables", ""}, {"programs.home-manager", ""},
-	{"home.file", noFiles}, {"xdg.configFile", noFiles}, {"xdg.dataFile", noFiles},
+	{"programs.git", noFiles}, {"home.file", noFiles}, {"xdg.configFile", noFiles}, {"xdg.dataFile", noFiles},
 	{"programs.zsh.history", "the shell's history has no counterpart; put it into home.shell_init"},
 	{"programs.emacs", "the profile emacs is Debian's package, without packages of Emacs and your configuration"},
 }
 
 // shellKeys are those of programs.SHELL that readShell reads.
 var shellKeys = []string{
-	"enable", "envExtra", "shellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra",
+	"enable", "envExtra", "shellInit", "loginShellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra",
 	"initContent", "profileExtra", "bashrcExtra",
 }
 
@@ -82,6 +85,13 @@ func (m *importer) reportRest() {
 // maxNamed bounds the options that one note names.
 const maxNamed = 12
 
+// above returns what an option is about: programs.git.config.user.name is about
+// programs.git.
+func above(name string) string {
+	parts := strings.SplitN(name, ".", 3)
+	return strings.Join(parts[:min(len(parts), 2)], ".")
+}
+
 func (m *importer) reportSet(r *reader, table []reason) {
 	names, places, err := r.leaves()
 	if !r.keep(err) {
@@ -89,19 +99,29 @@ func (m *importer) reportSet(r *reader, table []reason) {
 	}
 	why := make(map[string][]string) // reason → options
 	var order []string
+	unknown := make(map[string][]string) // by what they are about
 	for _, name := range names {
 		text, known := reasonFor(table, name)
 		switch {
 		case r.declares(name) || known && text == "":
 			continue
 		case !known:
-			m.ev.note(places[name], Unknown, "%s has no counterpart here and is left out", printable(name))
+			unknown[above(name)] = append(unknown[above(name)], name)
 			continue
 		}
 		if why[text] == nil {
 			order = append(order, text)
 		}
 		why[text] = append(why[text], name)
+	}
+	for _, about := range slices.Sorted(maps.Keys(unknown)) {
+		options := unknown[about]
+		first := places[options[0]]
+		if len(options) == 1 {
+			m.ev.note(first, Unknown, "%s has no counterpart here and is left out", options[0])
+			continue
+		}
+		m.ev.note(first, Unknown, "%s has no counterpart here and is left out, with %d options", about, len(options))
 	}
 	for _, text := range order {
 		options := why[text]

@@ -18,13 +18,14 @@ func (m *importer) readShell() {
 		path []string
 	}
 	sources := []source{
+		{m.nixos, []string{"environment", "extraInit"}},
 		{m.nixos, []string{"environment", "shellInit"}},
 		{m.nixos, []string{"environment", "interactiveShellInit"}},
 	}
 	inits := map[string][]string{
-		"zsh":  {"envExtra", "shellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra", "initContent"},
-		"bash": {"shellInit", "profileExtra", "interactiveShellInit", "bashrcExtra", "initExtra"},
-		"fish": {"shellInit", "interactiveShellInit"},
+		"zsh":  {"envExtra", "shellInit", "loginShellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra", "initContent"},
+		"bash": {"shellInit", "loginShellInit", "profileExtra", "interactiveShellInit", "bashrcExtra", "initExtra"},
+		"fish": {"shellInit", "loginShellInit", "interactiveShellInit"},
 	}
 	for _, key := range inits[shell] {
 		for _, r := range []*reader{m.nixos, m.home} {
@@ -81,8 +82,12 @@ func (m *importer) shell() string {
 	return shell
 }
 
-// initLines returns the lines of an option that shells run. One in which something is
-// not known is left out, with a note.
+// simpleLine is a line that means the same without those around it.
+var simpleLine = regexp.MustCompile(`^\s*(export|alias|setopt|unsetopt|bindkey|set -gx|set -x)\s[^'"\\;&|()<>` + "`" + `]*(('[^'\\]*'|"[^"\\` + "`" + `]*")[^'"\\;&|()<>` + "`" + `]*)*$`)
+
+// initLines returns the lines of an option that shells run. A text in which something
+// is not known is not run in parts, which might mean something else: of it only lines
+// that stand for themselves are taken.
 func (m *importer) initLines(r *reader, p []string) []string {
 	defs, err := r.definitions(p...)
 	if !r.keep(err) {
@@ -95,6 +100,7 @@ func (m *importer) initLines(r *reader, p []string) []string {
 			m.ev.failed(err)
 			continue
 		}
+		partly, left := s.hole() != nil, 0
 		for _, line := range s.lines() {
 			known, ok := line.known()
 			if !ok {
@@ -102,10 +108,19 @@ func (m *importer) initLines(r *reader, p []string) []string {
 				if h := line.hole(); h.pos.src != nil {
 					at = h.pos
 				}
-				m.ev.note(at, Unknown, "a line of %s depends on %s; put what it stands for into home.dotfiles or home.shell_init", strings.Join(p, "."), quote(line.hole().label))
+				m.ev.note(at, Unknown, "a line of %s depends on %s; put what it stands for into home.dotfiles or home.shell_init", optionName(p), quote(line.hole().label))
+				continue
+			}
+			if partly && !simpleLine.MatchString(known) {
+				if strings.TrimSpace(known) != "" {
+					left++
+				}
 				continue
 			}
 			lines = append(lines, strings.TrimRight(known, " \t\r"))
+		}
+		if left > 0 {
+			m.ev.note(d.at, Unknown, "%d lines of %s are left out with what is not known of it", left, optionName(p))
 		}
 	}
 	return lines
