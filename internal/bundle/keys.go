@@ -82,6 +82,14 @@ func (r *reviewer) keys() {
 	}
 }
 
+// reachUnsaid says what a machine reaches that says nothing of it.
+func (r *reviewer) reachUnsaid() {
+	network, _ := r.doc["network"].(map[string]any)
+	if network["egress"] == nil && network["mode"] != "none" {
+		r.add(Widen, "network.egress", "is not set: unless a profile says otherwise, reaches all of the public internet")
+	}
+}
+
 func (r *reviewer) key(key string, v any) {
 	review, ok := rules[key]
 	if !ok {
@@ -207,7 +215,8 @@ func (r *reviewer) clone(key string, v any) {
 func (r *reviewer) share(key string, v any) {
 	table, ok := v.(map[string]any)
 	if !ok {
-		r.refuse(key, "", "must be a table, not %s", render(v))
+		// SOURCE[:PATH][:ro] is for flags; where it ends would be for two to say.
+		r.refuse(key, "", "must be a table, written [[share]], not %s", render(v))
 		return
 	}
 	for name := range table {

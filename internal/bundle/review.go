@@ -127,6 +127,7 @@ func (r *reviewer) machine(f File) {
 	if !ok {
 		return
 	}
+	r.reachUnsaid()
 	switch old, exists := r.have.Machines[f.Name]; {
 	case !exists:
 		r.plan.Machines = append(r.plan.Machines, placed)

@@ -149,6 +149,9 @@ func TestReviewRefuses(t *testing.T) {
 		{"clone of a file", "workspace.clone = [\"/etc\"]", "only repositories of https:// and ssh:// are cloned", ""},
 		{"clone over http", "workspace.clone = [{ url = \"http://x.example/a\" }]", "only repositories of https:// and ssh:// are cloned", ""},
 		{"clone of an option", "workspace.clone = [{ url = \"https://x.example/a\", ref = \"--upload-pack=x\" }]", "only repositories", ""},
+		{"a share as a flag has it", "share = [\"~/x:/etc\"]", "must be a table", ""},
+		{"a share with another key", "share = [{ source = \"~/x\", uid = 0 }]", "unknown key \"uid\"", ""},
+		{"a share of nothing", "share = [{ path = \"/x\" }]", "must be a string, not nothing", ""},
 		{"an unknown key", "machine.hook = \"rm\"", "does not know the key", ""},
 		{"an unknown table", "[hooks]\nstart = \"rm\"", "does not know the key", ""},
 		{"a section that is none", "network = 1", "does not know the key", ""},
@@ -182,6 +185,7 @@ func TestReviewConflicts(t *testing.T) {
 add profile work : a profile of your own, 12 bytes
 refuse profile work : there is another profile of that name, which your machines may use (rename one of the two)
 add machine web : a machine, 12 bytes
+widen machine web network.egress: is not set: unless a profile says otherwise, reaches all of the public internet
 refuse machine web : there is another machine of that name (mayfly inspect web)
 `
 	if d := cmp.Diff(want, write(Review(b, have, Placement{}).Changes)); d != "" {

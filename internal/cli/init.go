@@ -96,6 +96,9 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 		a.printReview(out)
 	}
 	if err := review.Err(); err != nil {
+		if a.json {
+			err = errors.Join(err, a.printJSON(a.Out, out))
+		}
 		return err
 	}
 	// What is wrong is found before anything is asked or made.
