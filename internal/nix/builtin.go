@@ -209,7 +209,7 @@ func (ev *evaluator) importFile(at pos, name string) (value, error) {
 	if err != nil {
 		return nil, at.errorf("import %s: %v", quote(name), err)
 	}
-	n, err := parse(&source{name, data})
+	n, err := parse(&source{name: name, text: data})
 	t := &thunk{node: n}
 	if err != nil {
 		t = &thunk{state: done, err: err}

@@ -207,7 +207,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		n, err := parse(&source{"a.nix", text})
+		n, err := parse(&source{name: "a.nix", text: text})
 		if (n == nil) == (err == nil) && err == nil {
 			t.Errorf("parse(%q) = nil, nil", text)
 		}

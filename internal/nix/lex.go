@@ -9,6 +9,18 @@ import (
 type source struct {
 	name string // its path
 	text string
+
+	// The last run of characters that a path can begin with, text[from:to]. Without
+	// it, each token of 1+1+1+… would be searched for a path to the end of the run.
+	from, to int
+}
+
+// pathRun returns the end of the run of such characters from i.
+func (src *source) pathRun(i int) int {
+	if i < src.from || i >= src.to {
+		src.from, src.to = i, span(src.text, i, isPathChar)
+	}
+	return src.to
 }
 
 // pos is a place in a file.
@@ -121,7 +133,8 @@ func skipSpace(s string, i int) int {
 
 // lex returns the token at or behind offset i. What is inside of strings is not its
 // business.
-func lex(s string, i int) token {
+func (src *source) lex(i int) token {
+	s := src.text
 	start := skipSpace(s, i)
 	if start < 0 {
 		return token{tokInvalid, i, len(s), "a comment without an end"}
@@ -130,7 +143,7 @@ func lex(s string, i int) token {
 		return token{tokEnd, len(s), len(s), ""}
 	}
 	tok := func(kind tokenKind, end int) token { return token{kind, start, end, s[start:end]} }
-	if end := lexPath(s, start); end > 0 {
+	if end := src.lexPath(start); end > 0 {
 		return tok(tokPath, end)
 	}
 	c := s[start]
@@ -155,18 +168,13 @@ func lex(s string, i int) token {
 	return token{tokInvalid, start, start + 1, fmt.Sprintf("%q has no meaning here", s[start:start+1])}
 }
 
-// maxName bounds the scheme of a URI, as maxPath does a path. Without bounds, each
-// token of 1+1+1+… would be searched for one to the end of the file.
-const maxName = 255
-
 // lexPath returns the end of a path that begins at i, or 0.
-func lexPath(s string, i int) int {
-	end := i
-	s = s[:min(len(s), i+maxPath)]
+func (src *source) lexPath(i int) int {
+	s, end := src.text, i
 	if s[i] == '~' {
 		end++
 	} else {
-		end = span(s, i, isPathChar)
+		end = src.pathRun(i)
 	}
 	last := 0
 	for end < len(s) && s[end] == '/' {
@@ -182,8 +190,11 @@ func lexPath(s string, i int) int {
 	return last
 }
 
+// maxScheme bounds the scheme of a URI, for what pathRun is for paths.
+const maxScheme = 32
+
 func lexURI(s string, i int) int {
-	end := span(s[:min(len(s), i+maxName)], i, func(c byte) bool { return isAlpha(c) || isDigit(c) || c == '+' || c == '.' || c == '-' })
+	end := span(s[:min(len(s), i+maxScheme)], i, func(c byte) bool { return isAlpha(c) || isDigit(c) || c == '+' || c == '.' || c == '-' })
 	if end >= len(s) || s[end] != ':' {
 		return 0
 	}

@@ -14,11 +14,14 @@ type parser struct {
 	src   *source
 	pos   int // behind the last token
 	depth int
+
+	ahead   token // the token behind pos aheadAt
+	aheadAt int   // -1: none
 }
 
 // parse returns the expression that a file is.
 func parse(src *source) (node, error) {
-	p := &parser{src: src}
+	p := &parser{src: src, aheadAt: -1}
 	n, err := p.expr()
 	if err != nil {
 		return nil, err
@@ -29,7 +32,12 @@ func parse(src *source) (node, error) {
 	return n, nil
 }
 
-func (p *parser) peek() token { return lex(p.src.text, p.pos) }
+func (p *parser) peek() token {
+	if p.aheadAt != p.pos {
+		p.ahead, p.aheadAt = p.src.lex(p.pos), p.pos
+	}
+	return p.ahead
+}
 
 func (p *parser) next() token {
 	t := p.peek()
@@ -140,8 +148,7 @@ func (p *parser) let(at pos) (node, error) {
 
 // isLambda reports whether a function begins with t.
 func (p *parser) isLambda(t token) bool {
-	s := p.src.text
-	second := lex(s, t.end)
+	second := p.src.lex(t.end)
 	switch {
 	case t.kind == tokWord && !isKeyword(t.text):
 		return second.is(":") || second.is("@")
@@ -150,7 +157,7 @@ func (p *parser) isLambda(t token) bool {
 	case second.is("..."):
 		return true
 	}
-	third := lex(s, second.end)
+	third := p.src.lex(second.end)
 	if second.is("}") {
 		return third.is(":") || third.is("@")
 	}
