@@ -43,6 +43,7 @@ erofs-utils fsck.erofs reads back the images in tests
 cpio cpio reads back the initial file system in tests
 binutils as assembles the test guest anew in tests
 procps ps finds leftover processes in tests
+systemd systemd-analyze reads and runs the units in tests
 openssh-server /usr/sbin/sshd serves git over SSH in tests
 openssh-client ssh logs in to machines in tests
 rsync rsync copies to machines by SSH in tests
