@@ -70,10 +70,10 @@ func (a *app) sshOptions(user string) ([]sshOption, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	proxy := shellQuote(exe) + " ssh-proxy %h"
+	proxy := proxyQuote(exe) + " ssh-proxy %h"
 	if dir := a.getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		// An editor that was not started from this shell has other variables.
-		proxy = "env " + shellQuote("XDG_STATE_HOME="+dir) + " " + proxy
+		proxy = "env " + proxyQuote("XDG_STATE_HOME="+dir) + " " + proxy
 	}
 	if strings.ContainsAny(proxy, "\r\n") {
 		return nil, fmt.Errorf("ssh cannot take a file name with a line break: %q", exe)
@@ -123,9 +123,9 @@ func (a *app) sshConfig() (string, error) {
 	return b.String(), nil
 }
 
-// shellQuote quotes s for the shell that ssh starts a ProxyCommand with, after ssh
+// proxyQuote quotes s for the shell that ssh starts a ProxyCommand with, after ssh
 // has replaced what begins with a percent sign.
-func shellQuote(s string) string {
+func proxyQuote(s string) string {
 	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
 }
 

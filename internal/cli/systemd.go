@@ -1,0 +1,433 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/systemd"
+)
+
+// systemdOptions are the flags of mayfly systemd.
+type systemdOptions struct {
+	user   bool
+	system bool
+	enable bool
+	remove bool
+}
+
+func (a *app) systemdCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "systemd",
+		Short: "Let systemd start, stop and limit a machine",
+		Long: `Let systemd start, stop and limit a machine, as it does any service:
+
+  systemctl --user start mayfly@NAME
+  systemctl --user status mayfly@NAME
+  journalctl --user -u mayfly@NAME
+
+Nothing of mayfly needs systemd: mayfly start NAME does without.`,
+		Args: unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.systemdInstallCommand(), a.systemdUninstallCommand(), a.systemdPrintCommand(), a.systemdTimerCommand())
+	return cmd
+}
+
+// scopeFlags registers the flags that choose a service manager.
+func (o *systemdOptions) scopeFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.user, "user", false, "for your own service manager, systemctl --user (the default)")
+	cmd.Flags().BoolVar(&o.system, "system", false, "for the computer's, with sudo: the machine runs as you, also when you are not logged in")
+}
+
+func (a *app) systemdInstallCommand() *cobra.Command {
+	var o systemdOptions
+	cmd := &cobra.Command{
+		Use:   "install [flags] NAME",
+		Short: "Write the units of a machine",
+		Long: `Write the unit mayfly@.service, which all machines share, and for this machine a
+drop-in with its limits: the memory of its definition and 1 GiB more, 100% of a
+CPU for each virtual one, 512 processes and threads of this computer.
+
+Install again after a change of the definition. Drop-ins of your own stay as
+they are and come after mayfly's: systemctl --user edit mayfly@NAME.`,
+		Example: `  mayfly systemd install web
+  mayfly systemd install --enable web
+  sudo mayfly systemd install --system --enable web`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.systemdInstall(cmd.Context(), o, args[0])
+		},
+	}
+	o.scopeFlags(cmd)
+	cmd.Flags().BoolVar(&o.enable, "enable", false, "start the machine at each login, or with --system when the computer starts")
+	return cmd
+}
+
+func (a *app) systemdUninstallCommand() *cobra.Command {
+	var o systemdOptions
+	cmd := &cobra.Command{
+		Use:   "uninstall [flags] NAME",
+		Short: "Remove the units of a machine",
+		Long: `Remove the drop-ins of a machine, and with those of the last one the unit that
+all share. What you wrote yourself stays. A machine that runs goes on to run.`,
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := plan.CheckName(args[0]); err != nil {
+				return usageError{err}
+			}
+			return a.systemdRemove(cmd.Context(), o, func(d systemd.Dir) ([]string, error) { return d.RemoveMachine(args[0]) })
+		},
+	}
+	o.scopeFlags(cmd)
+	return cmd
+}
+
+func (a *app) systemdPrintCommand() *cobra.Command {
+	var o systemdOptions
+	cmd := &cobra.Command{
+		Use:               "print [flags] NAME",
+		Short:             "Print the units of a machine, and write nothing",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, account, err := a.systemdScope(o)
+			if err != nil {
+				return err
+			}
+			files, _, err := a.systemdFiles(dir.Scope, account, args[0])
+			if err != nil {
+				return err
+			}
+			for i, f := range files {
+				if i > 0 {
+					fmt.Fprintln(a.Out)
+				}
+				fmt.Fprintf(a.Out, "# %s\n%s", filepath.Join(dir.Path, f.Path), f.Text)
+			}
+			return nil
+		},
+	}
+	o.scopeFlags(cmd)
+	return cmd
+}
+
+func (a *app) systemdTimerCommand() *cobra.Command {
+	var o systemdOptions
+	cmd := &cobra.Command{
+		Use:   "timer",
+		Short: "Bring images up to date daily",
+		Long: `Write and start a timer that runs mayfly update each day, or when the computer
+is next on. Machines that run are not touched: they use what is new when they
+start the next time.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.systemdTimer(cmd.Context(), o) },
+	}
+	o.scopeFlags(cmd)
+	cmd.Flags().BoolVar(&o.remove, "remove", false, "stop the timer and remove it")
+	return cmd
+}
+
+// account is as whom a machine runs.
+type account struct {
+	name   string // "" for who types the command
+	home   string
+	getenv func(string) string
+}
+
+// systemdScope returns the directory of units, and as whom a machine runs.
+func (a *app) systemdScope(o systemdOptions) (systemd.Dir, account, error) {
+	if o.user && o.system {
+		return systemd.Dir{}, account{}, usageError{errors.New("--user and --system exclude each other")}
+	}
+	if !o.system {
+		dir, err := systemd.UserDir(a.getenv)
+		return dir, account{getenv: a.getenv}, err
+	}
+	// The machine is that of the user who types sudo, in whose home all of it is.
+	sudo := a.getenv("SUDO_USER")
+	if sudo == "" || os.Geteuid() != 0 {
+		u, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+		if err != nil {
+			return systemd.Dir{}, account{}, fmt.Errorf("find whose machine it is: %w", err)
+		}
+		return systemd.SystemDir(), account{u.Username, u.HomeDir, a.getenv}, nil
+	}
+	u, err := user.Lookup(sudo)
+	if err != nil {
+		return systemd.Dir{}, account{}, fmt.Errorf("find whose machine it is: %w", err)
+	}
+	getenv := func(name string) string {
+		if name == "HOME" {
+			return u.HomeDir
+		}
+		return "" // root's variables are not the user's
+	}
+	return systemd.SystemDir(), account{u.Username, u.HomeDir, getenv}, nil
+}
+
+// defaultTasks is how many processes and threads of the host a machine may have:
+// QEMU's for virtual CPUs and disks, and those of mayfly.
+const defaultTasks = 512
+
+// limits returns what a machine may use of this computer.
+func limits(memoryMiB, vcpus int) systemd.Limits {
+	return systemd.Limits{
+		// Beside the guest's memory there are QEMU, some 100 MiB with its
+		// buffers, the supervisor with the network's, and the pages of disks
+		// and images in the cache, which count too and are given back first.
+		MemoryMax:  uint64(memoryMiB+1024) << 20,
+		CPUPercent: vcpus * 100,
+		TasksMax:   defaultTasks,
+	}
+}
+
+// systemdMachine returns what the definition of a machine says of its size, and
+// whether it is to be started by itself. It writes nothing: root may ask for
+// somebody else's machine.
+func (a *app) systemdMachine(name string) (memoryMiB, vcpus int, autostart bool, err error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	m, err := state.Store{Dir: filepath.Join(dirs.State, "machines")}.Get(name)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	p, err := m.Plan()
+	return p.Machine.MemoryMiB, p.Machine.VCPUs, false, err
+}
+
+// systemdVariables are those that change where mayfly finds its files, and that
+// a service manager, which reads no shell's configuration, may not have.
+var systemdVariables = [...]string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "MAYFLY_QEMU"}
+
+func (who account) owner() systemd.Owner {
+	o := systemd.Owner{Account: who.name, Home: who.home}
+	if home := who.getenv("HOME"); who.name != "" && home != who.home {
+		o.Env = append(o.Env, "HOME="+home) // systemd takes it from /etc/passwd
+	}
+	for _, name := range systemdVariables {
+		if value := who.getenv(name); value != "" {
+			o.Env = append(o.Env, name+"="+value)
+		}
+	}
+	return o
+}
+
+// systemdFiles returns the units of a machine, and whether its definition wants it
+// to be started by itself.
+func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
+	theirs := *a
+	theirs.getenv = who.getenv
+	memory, vcpus, autostart, err := theirs.systemdMachine(name)
+	if err != nil {
+		return nil, false, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, false, fmt.Errorf("find this program: %w", err)
+	}
+	files, err = systemd.Machine{Name: name, Exe: exe, Limits: limits(memory, vcpus), Owner: who.owner()}.Files(scope)
+	return files, autostart, err
+}
+
+func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string) error {
+	if err := a.needSystemd("mayfly start " + name); err != nil {
+		return err
+	}
+	dir, who, err := a.systemdScope(o)
+	if err != nil {
+		return err
+	}
+	files, autostart, err := a.systemdFiles(dir.Scope, who, name)
+	if err != nil {
+		return err
+	}
+	if err := a.systemdWrite(dir, files); err != nil {
+		return err
+	}
+	unit := systemd.Service(name)
+	enable := o.enable || autostart
+	if enable {
+		if err := a.systemdEnable(dir, unit); err != nil {
+			return err
+		}
+	}
+	if err := a.daemonReload(ctx, dir.Scope); err != nil {
+		return err
+	}
+	a.note("next: %s start mayfly@%s", systemctl(dir.Scope), name)
+	if enable && dir.Scope == systemd.User {
+		a.note("it starts when you log in; to have it without a login: loginctl enable-linger")
+	}
+	return nil
+}
+
+func (a *app) systemdWrite(dir systemd.Dir, files []systemd.File) error {
+	written, err := dir.Write(files)
+	for _, name := range written {
+		fmt.Fprintln(a.Out, "wrote "+name)
+	}
+	if err == nil && len(written) == 0 {
+		a.note("the units are as they should be")
+	}
+	return systemdError(dir.Scope, err)
+}
+
+func (a *app) systemdEnable(dir systemd.Dir, unit string) error {
+	link, err := dir.Enable(unit)
+	if link != "" {
+		fmt.Fprintln(a.Out, "wrote "+link)
+	}
+	return systemdError(dir.Scope, err)
+}
+
+// systemdRemove removes units, and says which.
+func (a *app) systemdRemove(ctx context.Context, o systemdOptions, remove func(systemd.Dir) ([]string, error)) error {
+	dir, _, err := a.systemdScope(o)
+	if err != nil {
+		return err
+	}
+	removed, err := remove(dir)
+	for _, name := range removed {
+		fmt.Fprintln(a.Out, "removed "+name)
+	}
+	if err != nil {
+		return systemdError(dir.Scope, err)
+	}
+	if len(removed) == 0 {
+		return fmt.Errorf("there are no units of it in %s", dir.Path)
+	}
+	return a.daemonReload(ctx, dir.Scope)
+}
+
+// systemdTimer installs the timer that runs mayfly update, or removes it.
+func (a *app) systemdTimer(ctx context.Context, o systemdOptions) error {
+	if err := a.needSystemd("mayfly update"); err != nil {
+		return err
+	}
+	dir, who, err := a.systemdScope(o)
+	if err != nil {
+		return err
+	}
+	if o.remove {
+		if a.manages(dir.Scope) {
+			if err := a.runSystemctl(ctx, dir.Scope, "stop", systemd.UpdateTimer); err != nil {
+				return err
+			}
+		}
+		return a.systemdRemove(ctx, o, systemd.Dir.RemoveUpdate)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	owner := who.owner()
+	// npm, which fetches agents, is often where only a shell looks.
+	if path := who.getenv("PATH"); path != "" {
+		owner.Env = append(owner.Env, "PATH="+path)
+	}
+	files, err := systemd.Update{Exe: exe, Scope: dir.Scope, Owner: owner}.Files()
+	if err != nil {
+		return err
+	}
+	if err := a.systemdWrite(dir, files); err != nil {
+		return err
+	}
+	if err := a.systemdEnable(dir, systemd.UpdateTimer); err != nil {
+		return err
+	}
+	if err := a.daemonReload(ctx, dir.Scope); err != nil || !a.manages(dir.Scope) {
+		return err
+	}
+	if err := a.runSystemctl(ctx, dir.Scope, "start", systemd.UpdateTimer); err != nil {
+		return err
+	}
+	a.note("next: %s list-timers %s", systemctl(dir.Scope), systemd.UpdateTimer)
+	return nil
+}
+
+// systemdError adds to an error of files what to do about it.
+func systemdError(scope systemd.Scope, err error) error {
+	switch {
+	case errors.Is(err, systemd.ErrForeign):
+		return hint.Wrap(err, "look at it, and move it away")
+	case scope == systemd.System && errors.Is(err, fs.ErrPermission):
+		return hint.Wrap(err, "the same with sudo, or without --system")
+	}
+	return err
+}
+
+// needSystemd refuses to write units that nobody will read.
+func (a *app) needSystemd(instead string) error {
+	if _, err := exec.LookPath("systemctl"); err != nil {
+		return hint.Errorf(instead, "this computer has no systemd: %w", err)
+	}
+	return nil
+}
+
+// systemctl returns the command for a service manager as a user types it.
+func systemctl(scope systemd.Scope) string {
+	if scope == systemd.User {
+		return "systemctl --user"
+	}
+	return "sudo systemctl"
+}
+
+// manages reports whether the service manager runs.
+func (a *app) manages(scope systemd.Scope) bool {
+	name := "/run/systemd/system" // sd_booted(3)
+	if scope == systemd.User {
+		dir := a.getenv("XDG_RUNTIME_DIR")
+		if dir == "" {
+			dir = "/run/user/" + strconv.Itoa(os.Geteuid())
+		}
+		name = filepath.Join(dir, "systemd/private")
+	}
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// daemonReload lets a service manager that runs read its units anew.
+func (a *app) daemonReload(ctx context.Context, scope systemd.Scope) error {
+	if !a.manages(scope) {
+		a.note("no service manager runs here now; when it does, it will read the units")
+		return nil
+	}
+	return a.runSystemctl(ctx, scope, "daemon-reload")
+}
+
+// systemctlTimeout bounds a call of systemctl, which asks another process.
+const systemctlTimeout = 90 * time.Second
+
+func (a *app) runSystemctl(ctx context.Context, scope systemd.Scope, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, systemctlTimeout)
+	defer cancel()
+	manager := "--system"
+	if scope == systemd.User {
+		manager = "--user"
+	}
+	cmd := exec.CommandContext(ctx, "systemctl", append([]string{manager, "--no-ask-password", "--no-pager"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		said := strings.TrimSpace(string(out[:min(len(out), 4<<10)]))
+		return hint.Errorf(systemctl(scope)+" "+strings.Join(args, " "), "systemctl %s: %w: %s", strings.Join(args, " "), err, said)
+	}
+	return nil
+}
