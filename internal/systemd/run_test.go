@@ -100,14 +100,33 @@ func TestRun(t *testing.T) {
 	testenv.NeedVM(t)
 	m := systemdtest.Start(t)
 	exe := program(t)
+	t.Run("system", func(t *testing.T) {
+		testRun(t, m.For(t), exe, systemd.Owner{Account: "nobody", Home: "/var/tmp"}, true)
+	})
+	t.Run("user", func(t *testing.T) {
+		home := filepath.Join(filepath.Dir(filepath.Dir(exe)), "home")
+		// In version 1 of control groups no user gets a part of them.
+		testRun(t, m.For(t).User("nobody", home), exe, systemd.Owner{}, m.Unified)
+	})
+}
+
+func testRun(t *testing.T, m *systemdtest.Manager, exe string, owner systemd.Owner, limited bool) {
+	owner.Env = []string{`XDG_DATA_HOME=/srv/100% of "it"\$HOME`}
 	for _, name := range []string{"web-1", "crash", "early", "killed"} {
 		m.Install(systemd.Machine{
-			Name: name, Exe: exe,
+			Name: name, Exe: exe, Owner: owner,
 			Limits: systemd.Limits{MemoryMax: 1<<30 + 4096*7, CPUPercent: 150, TasksMax: 77},
-			Owner:  systemd.Owner{Account: "nobody", Home: "/var/tmp", Env: []string{`XDG_DATA_HOME=/srv/100% of "it"\$HOME`}},
 		})
 	}
 	m.Run(0, "systemctl", "daemon-reload")
+	// none reports what is left of a machine.
+	none := func(when string) {
+		t.Helper()
+		m.Run(1, "pgrep", "-u", "nobody", "-x", "mayfly")
+		if t.Failed() {
+			t.Log(when)
+		}
+	}
 
 	const web = "mayfly@web-1.service"
 	m.Run(0, "systemctl", "start", web)
@@ -115,7 +134,7 @@ func TestRun(t *testing.T) {
 	for property, want := range map[string]string{
 		"ActiveState": "active", "SubState": "running", "StatusText": "running", "Result": "success",
 		"MemoryMax": strconv.Itoa(1<<30 + 4096*7), "TasksMax": "77", "CPUQuotaPerSecUSec": "1.500000s",
-		"User": "nobody", "LimitCORE": "0", "Slice": "mayfly.slice", "NRestarts": "0",
+		"User": owner.Account, "LimitCORE": "0", "Slice": "mayfly.slice", "NRestarts": "0",
 	} {
 		if got := m.Show(web, property); got != want {
 			t.Errorf("a machine that runs has %s=%s; want %s", property, got, want)
@@ -125,27 +144,31 @@ func TestRun(t *testing.T) {
 		{"memory", "memory.max", "memory.limit_in_bytes", strconv.Itoa(1<<30 + 4096*7)},
 		{"pids", "pids.max", "pids.max", "77"},
 	} {
+		if !limited {
+			continue
+		}
 		if got := m.Controller(web, c.controller, c.file, c.legacy); got != c.want {
 			t.Errorf("its control group has %s=%s; want %s", c.file, got, c.want)
 		}
 	}
-	if !strings.Contains(m.Journal(web), `data /srv/100% of "it"\$HOME`+"\n") {
-		t.Errorf("the environment's values are other ones:\n%s", m.Journal(web))
+	if journal := m.Journal(web); !strings.Contains(journal, `data /srv/100% of "it"\$HOME`+"\n") {
+		t.Errorf("the environment's values are other ones:\n%s", journal)
 	}
-	main, vmm := m.Show(web, "MainPID"), strings.Fields(m.Run(0, "pgrep", "-u", "nobody", "-x", "mayfly"))
-	if len(vmm) != 2 {
-		t.Fatalf("processes %q; want mayfly and its VMM", vmm)
+	processes := strings.Fields(m.Run(0, "pgrep", "-u", "nobody", "-x", "mayfly"))
+	if len(processes) != 2 {
+		t.Fatalf("processes %q; want mayfly and its VMM", processes)
 	}
-	// It cannot write to what is installed; its home is its own.
-	mounts := m.Run(0, "cat", "/proc/"+main+"/mountinfo")
-	usr := ""
-	for line := range strings.Lines(mounts) {
-		if f := strings.Fields(line); len(f) > 5 && f[4] == "/usr" {
-			usr = f[5]
+	if owner.Account != "" {
+		// Nothing that is installed can be changed.
+		usr := ""
+		for line := range strings.Lines(m.Run(0, "cat", "/proc/"+m.Show(web, "MainPID")+"/mountinfo")) {
+			if f := strings.Fields(line); len(f) > 5 && f[4] == "/usr" {
+				usr = f[5]
+			}
 		}
-	}
-	if !strings.HasPrefix(usr, "ro") {
-		t.Errorf("/usr is mounted %q; want it read-only", usr)
+		if !strings.HasPrefix(usr, "ro") {
+			t.Errorf("/usr is mounted %q; want it read-only", usr)
+		}
 	}
 
 	m.Run(3, "systemctl", "status", "--no-pager", "mayfly@crash.service") // not running
@@ -153,7 +176,7 @@ func TestRun(t *testing.T) {
 	if state, result := m.Show(web, "ActiveState"), m.Show(web, "Result"); state != "inactive" || result != "success" {
 		t.Errorf("after a stop the machine is %s, %s; want inactive, success\n%s", state, result, m.Journal(web))
 	}
-	m.Run(1, "pgrep", "-u", "nobody") // nothing is left, though the VMM ignores SIGTERM
+	none("after a stop, though the VMM ignores SIGTERM")
 	if journal := m.Journal(web); !strings.Contains(journal, "stopped as asked") {
 		t.Errorf("the journal of a machine that was stopped:\n%s", journal)
 	}
@@ -169,7 +192,7 @@ func TestRun(t *testing.T) {
 	if journal := m.Journal(crash); !strings.Contains(journal, "Kernel panic - not syncing") {
 		t.Errorf("the journal of a machine that crashed has no end of its console:\n%s", journal)
 	}
-	m.Run(1, "pgrep", "-u", "nobody")
+	none("after a crash")
 
 	// start itself fails where a machine never answered.
 	m.Run(1, "systemctl", "start", "mayfly@early.service")
@@ -177,11 +200,10 @@ func TestRun(t *testing.T) {
 		t.Errorf("the journal of a machine that did not start:\n%s", journal)
 	}
 
-	// Of mayfly itself killed, nothing is left.
 	const killed = "mayfly@killed.service"
 	m.Run(0, "systemctl", "start", killed)
 	m.UntilSaid(killed, "the VMM has spoken")
 	m.Run(0, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", killed)
 	m.Until(killed, "ActiveState", "failed")
-	m.Run(1, "pgrep", "-u", "nobody")
+	none("after mayfly itself was killed")
 }

@@ -41,11 +41,14 @@ type Manager struct {
 	// not, a user's manager cannot set limits.
 	Unified bool
 
+	user  []string // what begins a command of a user's manager; nil for the computer's
+	units string   // the directory of units
+
 	t      testing.TB
 	first  int // the process number of systemd
 	cgroup string
 	mounts []cgroupMount
-	out    bytes.Buffer // of the boot; read once it has ended
+	out    *bytes.Buffer // of the boot; read once it has ended
 	ended  chan struct{}
 }
 
@@ -78,7 +81,7 @@ func Start(t testing.TB) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Manager{t: t, cgroup: fmt.Sprintf("mayfly-test-%d", os.Getpid()), ended: make(chan struct{})}
+	m := &Manager{t: t, units: systemd.SystemDir().Path, cgroup: fmt.Sprintf("mayfly-test-%d", os.Getpid()), out: new(bytes.Buffer), ended: make(chan struct{})}
 	m.mounts, m.Unified = hierarchies(string(info))
 	if len(m.mounts) == 0 {
 		t.Skip("runs a systemd of its own: no control groups are mounted in /sys/fs/cgroup")
@@ -99,7 +102,7 @@ func Start(t testing.TB) *Manager {
 	rand.Read(id[:])
 	cmd := exec.Command("/bin/sh", script, dir, m.cgroup, hex.EncodeToString(id[:]))
 	cmd.Stdin = strings.NewReader(lines.String())
-	cmd.Stdout, cmd.Stderr = &m.out, &m.out
+	cmd.Stdout, cmd.Stderr = m.out, m.out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET,
 		Setsid:     true,
@@ -140,6 +143,13 @@ func Start(t testing.TB) *Manager {
 		return state == "running"
 	})
 	return m
+}
+
+// For returns m for a subtest t.
+func (m *Manager) For(t testing.TB) *Manager {
+	sub := *m
+	sub.t = t
+	return &sub
 }
 
 // hierarchies returns the control groups that systemd needs, out of the text of
@@ -243,6 +253,9 @@ func (m *Manager) Command(cmd *exec.Cmd) *exec.Cmd {
 // was printed.
 func (m *Manager) Run(code int, argv ...string) string {
 	m.t.Helper()
+	if m.user != nil && argv[0] == "systemctl" {
+		argv = append(append(slices.Clone(m.user), "systemctl", "--user"), argv[1:]...)
+	}
 	out, err := m.Command(exec.Command(argv[0], argv[1:]...)).CombinedOutput()
 	got := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -266,6 +279,9 @@ func (m *Manager) Show(unit, property string) string {
 func (m *Manager) Journal(unit string) string {
 	m.t.Helper()
 	m.Run(0, "journalctl", "--sync")
+	if m.user != nil {
+		return m.Run(0, "journalctl", "--no-pager", "--output=cat", "_SYSTEMD_USER_UNIT="+unit, "+", "USER_UNIT="+unit)
+	}
 	return m.Run(0, "journalctl", "--no-pager", "--output=cat", "--unit="+unit)
 }
 
@@ -293,26 +309,64 @@ func (m *Manager) Controller(unit, controller, file, legacy string) string {
 	return strings.TrimSpace(m.Run(0, "cat", name))
 }
 
-// Install writes the units of a machine where systemd looks for them.
+// Install writes the units of a machine where the manager looks for them.
 func (m *Manager) Install(machine systemd.Machine) {
 	m.t.Helper()
-	files, err := machine.Files(systemd.System)
+	scope := systemd.System
+	if m.user != nil {
+		scope = systemd.User
+	}
+	files, err := machine.Files(scope)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.write(systemd.SystemDir().Path, files)
+	for _, f := range files {
+		m.Write(filepath.Join(m.units, f.Path), f.Text)
+	}
 }
 
-// write writes files below a directory that only systemd sees.
-func (m *Manager) write(dir string, files []systemd.File) {
+// Write writes a file, as root, as systemd sees it.
+func (m *Manager) Write(name, text string) {
 	m.t.Helper()
-	for _, f := range files {
-		name := filepath.Join(dir, f.Path)
-		m.Run(0, "mkdir", "-p", filepath.Dir(name))
-		cmd := m.Command(exec.Command("tee", name))
-		cmd.Stdin = strings.NewReader(f.Text)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			m.t.Fatalf("write %s: %v\n%s", name, err, out)
+	m.Run(0, "mkdir", "-p", filepath.Dir(name))
+	cmd := exec.Command("tee", name)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := m.Command(cmd).CombinedOutput(); err != nil {
+		m.t.Fatalf("write %s: %v\n%s", name, err, out)
+	}
+}
+
+// User starts the service manager of an account and returns it. It reads its units
+// in the directory home, which is made for it.
+func (m *Manager) User(account, home string) *Manager {
+	m.t.Helper()
+	id := strings.TrimSpace(m.Run(0, "id", "-u", account))
+	group := strings.TrimSpace(m.Run(0, "id", "-g", account))
+	dir := ""
+	for _, d := range []string{"/usr/lib/systemd/systemd", "/lib/systemd/systemd"} {
+		if _, err := os.Stat(d); err == nil {
+			dir = d
 		}
 	}
+	u := *m
+	runtimeDir := "/run/user/" + id
+	u.units = filepath.Join(home, ".config/systemd/user")
+	u.user = []string{"setpriv", "--reuid=" + id, "--regid=" + group, "--clear-groups", "env", "HOME=" + home, "XDG_RUNTIME_DIR=" + runtimeDir}
+	m.Run(0, "install", "-d", "-m", "0700", "-o", id, "-g", group, runtimeDir)
+	m.Run(0, "mkdir", "-p", u.units)
+	// As user@.service of systemd's own has it.
+	unit := "user@" + id + ".service"
+	m.Write(filepath.Join(m.units, unit), fmt.Sprintf(`[Service]
+User=%s
+Type=notify
+ExecStart=%s --user
+Environment=HOME=%s XDG_RUNTIME_DIR=%s
+Environment=SYSTEMD_UNIT_PATH=%s:/run/mayfly-test/units
+Environment=SYSTEMD_GENERATOR_PATH=/run/mayfly-test/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/mayfly-test/none
+Delegate=pids memory cpu
+KillMode=mixed
+`, account, dir, home, runtimeDir, u.units))
+	m.Run(0, "systemctl", "daemon-reload")
+	m.Run(0, "systemctl", "start", unit)
+	return &u
 }
