@@ -8,8 +8,10 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/systemd"
 	"github.com/mayfly-vm/mayfly/internal/systemdtest"
 	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
 // What mayfly systemd writes, the service manager takes at once.
@@ -59,4 +61,62 @@ func TestSystemdInstall(t *testing.T) {
 			t.Errorf("%s is %s after its end; want not-found", unit, got)
 		}
 	}
+}
+
+// What the unit takes away, mayfly does not need: an ordinary user's images are
+// built by newuidmap and with a /proc of their own, and machines run.
+func TestSystemdWalls(t *testing.T) {
+	testenv.NeedVM(t)
+	h := vmtest.NewUser(t)
+	m := systemdtest.Start(t)
+	account := filepath.Base(h.Home)
+	m.Install(systemd.Machine{Name: "image", Exe: h.Program, Owner: systemd.Owner{Account: account, Home: h.Home}})
+	const build = `unshare --user --map-auto --map-root-user --mount --pid --fork sh -ec '
+		id -u
+		mkdir root && mount -t tmpfs -o mode=755 tmpfs root && mkdir root/proc root/sys && touch root/null
+		mount -t proc proc root/proc
+		mount --rbind /sys root/sys
+		mount --bind /dev/null root/null && echo x >root/null
+		touch root/file && chown 1000:1000 root/file && echo built'`
+	m.Write(h.Home+"/build.sh", build)
+	m.Write("/etc/systemd/system/mayfly@image.service.d/test.conf",
+		"[Service]\nType=oneshot\nWorkingDirectory="+h.Home+"\nExecStart=\nExecStart=/bin/sh "+h.Home+"/build.sh\n")
+	m.Run(0, "systemctl", "daemon-reload")
+	m.Run(0, "sh", "-c", "systemctl start mayfly@image || { journalctl --sync; journalctl -u mayfly@image; exit 9; }")
+	if journal := m.Journal("mayfly@image.service"); !strings.Contains(journal, "built") {
+		t.Errorf("no image could be built:\n%s", journal)
+	}
+}
+
+// A real machine runs within the walls and the limits of a unit.
+func TestSystemdMachine(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	m := systemdtest.Start(t)
+	mayfly, err := exec.LookPath("mayfly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const memoryMiB = 1024
+	m.Install(systemd.Machine{
+		Name: "real", Exe: mayfly,
+		Limits: systemd.Limits{MemoryMax: (memoryMiB + 1024) << 20, CPUPercent: 200, TasksMax: 512},
+		Owner:  systemd.Owner{Account: "root", Home: "/root", Env: h.Env},
+	})
+	script := filepath.Join(h.Home, "run.sh")
+	m.Write(script, `"$1" run --no-detect --no-workspace --network none --cold --memory 1GiB --vcpus 2 -T -- sh -c 'uname -n; id -un'
+code=$?
+group=$(sed -n 's/.*[:,]memory[^:]*:\|^0:://p' /proc/self/cgroup | head -n 1)
+cat "/sys/fs/cgroup/memory$group/memory.max_usage_in_bytes" "/sys/fs/cgroup$group/memory.peak" 2>/dev/null | sed 's/^/peak of memory: /'
+exit $code
+`)
+	m.Write("/etc/systemd/system/mayfly@real.service.d/test.conf",
+		"[Service]\nType=oneshot\nWorkingDirectory="+h.Dir+"\nExecStart=\nExecStart=/bin/sh "+script+" "+mayfly+"\n")
+	m.Run(0, "systemctl", "daemon-reload")
+	m.Run(0, "sh", "-c", "systemctl start mayfly@real || { journalctl --sync; journalctl --no-pager -u mayfly@real; exit 9; }")
+	journal := m.Journal("mayfly@real.service")
+	if !strings.Contains(journal, "\nroot\n") {
+		t.Errorf("no command ran in a machine:\n%s", journal)
+	}
+	t.Logf("the journal:\n%s", journal)
 }

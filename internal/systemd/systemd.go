@@ -118,6 +118,8 @@ const (
 `
 	systemWalls = notHere + `# Nothing that is installed can be changed.
 ProtectSystem=full
+# Nor can the limits, not even by a machine of root.
+ProtectControlGroups=yes
 # Of devices only those that machines use.
 DevicePolicy=closed
 DeviceAllow=/dev/kvm rw
