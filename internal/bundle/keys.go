@@ -181,7 +181,7 @@ func (r *reviewer) usesProfile(key string, v any) {
 
 // repository is what git fetches without a program of the URL's choice, and with no
 // way to change what is fetched.
-var repository = regexp.MustCompile(`^(https://|ssh://|git\+https://|git\+ssh://)[A-Za-z0-9]|^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]`)
+var repository = regexp.MustCompile(`^(https://|ssh://)[A-Za-z0-9]|^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]`)
 
 func isRepository(url string) bool {
 	return repository.MatchString(url) && len(url) <= maxLocation && printable(url) == url &&

@@ -79,7 +79,10 @@ func (d *defining) machine(ctx context.Context, f bundle.File) (madeJSON, error)
 	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
 	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
 	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
-	return made, nil
+	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, ws, func(path string) {
+		d.undo = append(d.undo, func() error { return os.RemoveAll(path) })
+	})
+	return made, err
 }
 
 // profile writes a profile of the user's own. There must be none of its name.

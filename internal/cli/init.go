@@ -112,7 +112,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 		return err
 	}
 	if out.Made, err = a.makeBundle(ctx, review); err != nil {
-		return err
+		return a.interrupted(err)
 	}
 	if a.json {
 		return a.printJSON(a.Out, out)
@@ -152,11 +152,11 @@ func fetchBundle(src bundle.Source) ([]byte, error) {
 	switch src.Kind {
 	case bundle.SourceURL:
 		return nil, usageError{hint.Errorf(
-			fmt.Sprintf("curl -fLo %s %s && mayfly init --from %s%s", bundle.DefaultPath, shellQuote(src.Location), bundle.DefaultPath, pin),
+			fmt.Sprintf("curl -fLo %s %s && mayfly init --from %s%s", bundle.DefaultPath, shellWord(src.Location), bundle.DefaultPath, pin),
 			"mayfly init reads files; get %s first", src.Location)}
 	case bundle.SourceGit:
 		return nil, usageError{hint.Errorf(
-			fmt.Sprintf("git clone %s setup && mayfly init --from setup/%s%s", shellQuote(src.Location), src.Path, pin),
+			fmt.Sprintf("git clone %s setup && mayfly init --from setup/%s%s", shellWord(src.Location), src.Path, pin),
 			"mayfly init reads files; clone %s first", src.Location)}
 	}
 	// O_NONBLOCK: to open a FIFO must not wait for a writer. Standard input is none
@@ -180,8 +180,8 @@ func fetchBundle(src bundle.Source) ([]byte, error) {
 	return data, nil
 }
 
-// shellQuote makes one word of a shell command.
-func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// shellWord makes one word of a shell command.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // printReview prints what the set-up would do, in the words of the review: they are
 // safe to print.
