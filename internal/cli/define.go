@@ -14,6 +14,8 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/sshkey"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 // defining makes several machines, or none: what was made before an error is undone.
@@ -30,56 +32,66 @@ func (d *defining) rollback(err error) error {
 	return err
 }
 
-// machine defines a machine by its file, and makes its workspace.
+// machine defines a machine by its file.
 func (d *defining) machine(ctx context.Context, f bundle.File) (madeJSON, error) {
-	a := d.app
-	cfg, err := a.loadFile(config.File{Path: f.Name + ".toml", Data: f.Data})
+	cfg, err := d.app.loadFile(config.File{Path: f.Name + ".toml", Data: f.Data})
 	if err != nil {
 		return madeJSON{}, err
 	}
+	return d.define(ctx, f.Name, cfg, nil, func(taken definition.Taken) ([]byte, error) {
+		if p, err := netip.ParsePrefix(cfg.Network.Address); err == nil {
+			return f.Data, taken.Check(p, cfg.Network.MAC)
+		}
+		return f.Data, nil
+	})
+}
+
+// define defines a machine of the configuration cfg by the file that write returns, and
+// makes its workspace with the sources in it. typed has the URLs of sources that have a
+// password.
+func (d *defining) define(ctx context.Context, name string, cfg config.Config, typed map[string]string, write func(definition.Taken) ([]byte, error)) (madeJSON, error) {
+	a := d.app
 	machines, err := a.machines()
 	if err != nil {
 		return madeJSON{}, err
 	}
-	if _, err := machines.Get(f.Name); err == nil && !a.defined(f.Name) {
-		return madeJSON{}, hint.Errorf("mayfly rm "+f.Name, "a machine of mayfly run is called %s", f.Name)
+	if _, err := machines.Get(name); err == nil && !a.defined(name) {
+		return madeJSON{}, hint.Errorf("mayfly rm "+name+", or another name", "a machine of mayfly run is called %s", name)
 	}
 	ws := ""
 	if cfg.Workspace.Path != "" {
 		ws = plan.WorkspacePath(cfg, a.getenv("HOME"), "")
 	}
 	if err := a.checkNewWorkspace(ws); err != nil {
-		return madeJSON{}, usageError{fmt.Errorf("machine %s: %w", f.Name, err)}
+		return madeJSON{}, usageError{fmt.Errorf("machine %s: %w", name, err)}
 	}
 	store, err := a.definitions()
 	if err != nil {
 		return madeJSON{}, err
 	}
-	def, err := store.Create(ctx, f.Name, func(taken definition.Taken) ([]byte, error) {
-		if p, err := netip.ParsePrefix(cfg.Network.Address); err == nil {
-			return f.Data, taken.Check(p, cfg.Network.MAC)
-		}
-		return f.Data, nil
-	})
+	def, err := store.Create(ctx, name, write)
 	if err != nil {
 		return madeJSON{}, err
 	}
-	d.undo = append(d.undo, func() error { return store.Remove(f.Name) })
+	d.undo = append(d.undo, func() error { return store.Remove(name) })
 	made, err := a.makeIdentity(def)
 	if err != nil {
 		return made, err
 	}
 	first, err := makeDir(ws)
 	if err != nil {
-		return made, fmt.Errorf("make the workspace of machine %s: %w", f.Name, err)
+		return made, fmt.Errorf("make the workspace of machine %s: %w", name, err)
 	}
 	if first != "" {
 		d.undo = append(d.undo, func() error { return os.RemoveAll(first) })
 	}
+	if cfg, err = a.loadNamed(def); err != nil { // with its address
+		return made, err
+	}
 	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
 	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
 	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
-	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, ws, func(path string) {
+	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, typed, ws, func(path string) {
 		d.undo = append(d.undo, func() error { return os.RemoveAll(path) })
 	})
 	return made, err
@@ -109,6 +121,72 @@ func (d *defining) profile(f bundle.File) error {
 	}
 	d.undo = append(d.undo, func() error { return os.Remove(path) })
 	return nil
+}
+
+// checkNewWorkspace finds out what is wrong with a directory that may not be there yet.
+func (a *app) checkNewWorkspace(path string) error {
+	if path == "" {
+		return nil
+	}
+	dirs, err := a.dirs()
+	if err != nil {
+		return err
+	}
+	home := a.getenv("HOME")
+	// What is there of it is judged by its real name.
+	real, rest := path, ""
+	for {
+		resolved, err := filepath.EvalSymlinks(real)
+		if err == nil {
+			real = filepath.Join(resolved, rest)
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || real == "/" {
+			return err
+		}
+		real, rest = filepath.Dir(real), filepath.Join(filepath.Base(real), rest)
+	}
+	err = plan.CheckWorkspace(real, plan.Protected{Homes: []string{home}, Own: []string{dirs.Config, dirs.Data, dirs.State, dirs.Cache}})
+	if err != nil {
+		return err
+	}
+	if fi, err := os.Stat(path); err == nil {
+		if !fi.IsDir() {
+			return fmt.Errorf("the workspace %s is no directory", path)
+		}
+		return workspace.Check(path)
+	}
+	return nil
+}
+
+// makeDir makes the directory path and its parents and returns the first that was not
+// there, "" if all were.
+func makeDir(path string) (first string, err error) {
+	if path == "" {
+		return "", nil
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		first = dir
+	}
+	return first, os.MkdirAll(path, 0o755)
+}
+
+// makeIdentity makes what the machine is known by, and stays as long as its definition.
+func (a *app) makeIdentity(d definition.Definition) (madeJSON, error) {
+	made := madeJSON{Name: d.Name, File: d.Path, Data: d.Dir}
+	private, err := d.HostKey()
+	if err != nil {
+		return made, err
+	}
+	public, err := sshkey.PublicOf(private)
+	if err != nil {
+		return made, err
+	}
+	made.HostKey = public.Fingerprint()
+	return made, nil
 }
 
 // profileDir is where the user's own profiles are.

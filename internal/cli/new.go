@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,11 +12,9 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/sshkey"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -97,14 +93,9 @@ type clonedJSON struct {
 }
 
 // newMachine defines a machine. What it made it removes again if it fails.
-func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) (err error) {
+func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) error {
 	if err := plan.CheckName(name); err != nil {
 		return usageError{err}
-	}
-	if machines, err := a.machines(); err != nil {
-		return err
-	} else if _, err := machines.Get(name); err == nil && !a.defined(name) {
-		return hint.Errorf("mayfly rm "+name+", or another name", "a machine of mayfly run is called %s", name)
 	}
 	settings, err := a.newSettings(name, o, changed)
 	if err != nil {
@@ -122,15 +113,8 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 	if err := enough("a new machine", dirs.State, host.FreeBytes(dirs.State), newDisk); err != nil {
 		return err
 	}
-	store, err := a.definitions()
-	if err != nil {
-		return err
-	}
-	ws := plan.WorkspacePath(cfg, a.getenv("HOME"), "")
-	if err := a.checkNewWorkspace(ws); err != nil {
-		return usageError{err}
-	}
-	d, err := store.Create(ctx, name, func(taken definition.Taken) ([]byte, error) {
+	d := &defining{app: a}
+	made, err := d.define(ctx, name, cfg, o.typed, func(taken definition.Taken) ([]byte, error) {
 		all, err := withAddress(settings, cfg, taken)
 		if err != nil {
 			return nil, err
@@ -138,36 +122,7 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 		return config.Encode("Machine "+name+". mayfly edit "+name+" checks it; mayfly restart "+name+" uses it.", all)
 	})
 	if err != nil {
-		return err
-	}
-	undo := []func() error{func() error { return store.Remove(name) }}
-	defer func() {
-		for i := len(undo) - 1; err != nil && i >= 0; i-- {
-			err = errors.Join(err, undo[i]())
-		}
-	}()
-	made, err := a.makeIdentity(d)
-	if err != nil {
-		return err
-	}
-	isNew, err := makeDir(ws)
-	if err != nil {
-		return fmt.Errorf("make the workspace: %w", err)
-	}
-	if isNew != "" {
-		undo = append(undo, func() error { return os.RemoveAll(isNew) })
-	}
-	if cfg, err = a.loadNamed(d); err != nil {
-		return err
-	}
-	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
-	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
-	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
-	made.Clones, err = a.cloneAll(ctx, cfg.Workspace.Clone, o.typed, ws, func(path string) {
-		undo = append(undo, func() error { return os.RemoveAll(path) })
-	})
-	if err != nil {
-		return a.interrupted(err)
+		return a.interrupted(d.rollback(err))
 	}
 	return a.printMade(made)
 }
@@ -251,72 +206,6 @@ func withAddress(settings []config.Setting, cfg config.Config, taken definition.
 	return append(settings,
 		config.Setting{Key: "network.address", Value: address.String()},
 		config.Setting{Key: "network.mac", Value: mac}), nil
-}
-
-// checkNewWorkspace finds out what is wrong with a directory that may not be there yet.
-func (a *app) checkNewWorkspace(path string) error {
-	if path == "" {
-		return nil
-	}
-	dirs, err := a.dirs()
-	if err != nil {
-		return err
-	}
-	home := a.getenv("HOME")
-	// What is there of it is judged by its real name.
-	real, rest := path, ""
-	for {
-		resolved, err := filepath.EvalSymlinks(real)
-		if err == nil {
-			real = filepath.Join(resolved, rest)
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) || real == "/" {
-			return err
-		}
-		real, rest = filepath.Dir(real), filepath.Join(filepath.Base(real), rest)
-	}
-	err = plan.CheckWorkspace(real, plan.Protected{Homes: []string{home}, Own: []string{dirs.Config, dirs.Data, dirs.State, dirs.Cache}})
-	if err != nil {
-		return err
-	}
-	if fi, err := os.Stat(path); err == nil {
-		if !fi.IsDir() {
-			return fmt.Errorf("the workspace %s is no directory", path)
-		}
-		return workspace.Check(path)
-	}
-	return nil
-}
-
-// makeDir makes the directory path and its parents and returns the first that was not
-// there, "" if all were.
-func makeDir(path string) (first string, err error) {
-	if path == "" {
-		return "", nil
-	}
-	for dir := path; ; dir = filepath.Dir(dir) {
-		if _, err := os.Lstat(dir); err == nil {
-			break
-		}
-		first = dir
-	}
-	return first, os.MkdirAll(path, 0o755)
-}
-
-// makeIdentity makes what the machine is known by, and stays as long as its definition.
-func (a *app) makeIdentity(d definition.Definition) (madeJSON, error) {
-	made := madeJSON{Name: d.Name, File: d.Path, Data: d.Dir}
-	private, err := d.HostKey()
-	if err != nil {
-		return made, err
-	}
-	public, err := sshkey.PublicOf(private)
-	if err != nil {
-		return made, err
-	}
-	made.HostKey = public.Fingerprint()
-	return made, nil
 }
 
 func (a *app) printMade(made madeJSON) error {

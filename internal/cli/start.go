@@ -10,6 +10,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/sdnotify"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -177,6 +178,17 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 	if running {
 		return hint.Errorf("mayfly stop "+name, "%s runs already, and not as a part of this service", name)
 	}
+	manager, err := sdnotify.New(a.getenv)
+	if err != nil {
+		return err
+	}
+	// Nobody waits for who does not listen: what goes wrong is only worth a line.
+	tell := func(lines ...string) {
+		if err := manager.Send(lines...); err != nil {
+			a.note("tell the service manager: %v", err)
+		}
+	}
+	tell(sdnotify.Status("starting"))
 	owner, err := a.launch(ctx, d, o)
 	if err != nil {
 		return err
@@ -187,7 +199,9 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 		return err
 	}
 	a.note("%s runs", name)
+	tell(sdnotify.Ready, sdnotify.Status("running"))
 	err = owner.Wait(ctx)
+	tell(sdnotify.Stopping, sdnotify.Status("stopping"))
 	if ctx.Err() == nil {
 		if err == nil {
 			a.note("%s was stopped", name)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 )
 
@@ -68,7 +67,7 @@ they are and come after mayfly's: systemctl --user edit mayfly@NAME.`,
   mayfly systemd install --enable web
   sudo mayfly systemd install --system --enable web`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeMachines,
+		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.systemdInstall(cmd.Context(), o, args[0])
 		},
@@ -86,7 +85,7 @@ func (a *app) systemdUninstallCommand() *cobra.Command {
 		Long: `Remove the drop-ins of a machine, and with those of the last one the unit that
 all share. What you wrote yourself stays. A machine that runs goes on to run.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeMachines,
+		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := plan.CheckName(args[0]); err != nil {
 				return usageError{err}
@@ -104,13 +103,14 @@ func (a *app) systemdPrintCommand() *cobra.Command {
 		Use:               "print [flags] NAME",
 		Short:             "Print the units of a machine, and write nothing",
 		Args:              usageArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeMachines,
-		RunE: func(_ *cobra.Command, args []string) error {
+		ValidArgsFunction: a.completeNamed,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
 			dir, account, err := a.systemdScope(o)
 			if err != nil {
 				return err
 			}
-			files, _, err := a.systemdFiles(dir.Scope, account, args[0])
+			files, _, err := a.systemdFiles(ctx, dir.Scope, account, args[0])
 			if err != nil {
 				return err
 			}
@@ -198,19 +198,25 @@ func limits(memoryMiB, vcpus int) systemd.Limits {
 }
 
 // systemdMachine returns what the definition of a machine says of its size, and
-// whether it is to be started by itself. It writes nothing: root may ask for
-// somebody else's machine.
-func (a *app) systemdMachine(name string) (memoryMiB, vcpus int, autostart bool, err error) {
-	dirs, err := a.dirs()
+// whether systemd is to start it by itself.
+func (a *app) systemdMachine(ctx context.Context, name string) (memoryMiB, vcpus int, autostart bool, err error) {
+	d, err := a.definition(name)
 	if err != nil {
 		return 0, 0, false, err
 	}
-	m, err := state.Store{Dir: filepath.Join(dirs.State, "machines")}.Get(name)
+	cfg, err := a.loadNamed(d)
 	if err != nil {
 		return 0, 0, false, err
 	}
-	p, err := m.Plan()
-	return p.Machine.MemoryMiB, p.Machine.VCPUs, false, err
+	facts, err := a.facts(ctx, false)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	p, err := plan.New(cfg, facts, plan.Input{Name: name, Keep: d.Dir})
+	if err != nil {
+		return 0, 0, false, usageError{err}
+	}
+	return p.Machine.MemoryMiB, p.Machine.VCPUs, cfg.Machine.Autostart, nil
 }
 
 // systemdVariables are those that change where mayfly finds its files, and that
@@ -232,10 +238,10 @@ func (who account) owner() systemd.Owner {
 
 // systemdFiles returns the units of a machine, and whether its definition wants it
 // to be started by itself.
-func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
+func (a *app) systemdFiles(ctx context.Context, scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
 	theirs := *a
-	theirs.getenv = who.getenv
-	memory, vcpus, autostart, err := theirs.systemdMachine(name)
+	theirs.getenv = who.getenv // with sudo, the machine is another's than root's
+	memory, vcpus, autostart, err := theirs.systemdMachine(ctx, name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -255,7 +261,7 @@ func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string)
 	if err != nil {
 		return err
 	}
-	files, autostart, err := a.systemdFiles(dir.Scope, who, name)
+	files, autostart, err := a.systemdFiles(ctx, dir.Scope, who, name)
 	if err != nil {
 		return err
 	}

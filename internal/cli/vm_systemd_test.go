@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 	"github.com/mayfly-vm/mayfly/internal/systemdtest"
 	"github.com/mayfly-vm/mayfly/internal/testenv"
@@ -25,17 +23,9 @@ func TestSystemdInstall(t *testing.T) {
 	// The home of root, who has no machine, but in this test.
 	home := t.TempDir()
 	m.Run(0, "mount", "-t", "tmpfs", "tmpfs", "/root")
-	store, err := state.Open(filepath.Join(home, "state/mayfly"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, lock, err := store.Create(plan.Plan{Version: plan.Version, Name: "web-1", Machine: plan.Machine{VCPUs: 2, MemoryMiB: 3072}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Release()
-	m.Run(0, "mkdir", "-p", "/root/.local/state")
-	m.Run(0, "ln", "-s", filepath.Join(home, "state/mayfly"), "/root/.local/state/mayfly")
+	writeFile(t, filepath.Join(home, "machines/web-1.toml"), "version = 1\nmachine.vcpus = 2\nmachine.memory = \"3GiB\"\n")
+	m.Run(0, "mkdir", "-p", "/root/.config")
+	m.Run(0, "ln", "-s", home, "/root/.config/mayfly")
 
 	out := m.Run(0, mayfly, "systemd", "install", "--system", "--enable", "web-1")
 	if !strings.Contains(out, "mayfly: next: sudo systemctl start mayfly@web-1") {

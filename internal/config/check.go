@@ -12,7 +12,6 @@ func (m *merger) check() {
 	m.checkPorts()
 	m.checkSecrets()
 	m.checkPassthrough()
-	m.checkCommands()
 }
 
 // fail adds an error about a key, at the place of its element i. A value that no

@@ -94,8 +94,8 @@ func Default() Config {
 type File struct {
 	Path string // for messages; a relative workspace.path is relative to its directory
 	Data []byte
-	// Portable makes commands for this computer an error: the file is one
-	// that may have been written elsewhere.
+	// Portable makes commands for this computer an error, and words on secrets
+	// of other files: the file is one that may have been written elsewhere.
 	Portable bool
 }
 
@@ -157,7 +157,7 @@ func Load(s Sources) (Config, error) {
 		settings, errs := parse(f)
 		m.errs = append(m.errs, errs...)
 		if f.Portable {
-			m.commands = append(m.commands, hostCommands(settings)...)
+			m.errs = append(m.errs, notPortable(settings)...)
 		}
 		m.merge(settings)
 	}
@@ -182,10 +182,6 @@ type merger struct {
 	// places are where the values of each key were written, in the order in
 	// which they were merged: for a list, that of its elements in cfg.
 	places map[string][]origin
-
-	// commands are the settings of portable files that would run on this
-	// computer.
-	commands []setting
 }
 
 // merge applies the settings of one source, its profiles first.

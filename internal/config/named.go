@@ -161,22 +161,27 @@ func (v Volume) check() *Error {
 	return nil
 }
 
-// hostCommands returns the settings whose values would be run on this computer.
-func hostCommands(settings []setting) []setting {
-	var found []setting
+// notPortable returns what is wrong with the settings of a portable file: commands for
+// this computer, and secrets of another file's that are sent elsewhere.
+func notPortable(settings []setting) []*Error {
+	var errs []*Error
+	own := make(map[string]bool) // secrets that the file itself says where to get
 	for _, s := range settings {
-		from, isText := s.value.(string)
-		if _, sub, ok := cutSecret(s.key); ok && sub == "from" && isText && strings.HasPrefix(from, "cmd:") {
-			found = append(found, s)
+		name, sub, ok := cutSecret(s.key)
+		if !ok || sub != "from" {
+			continue
+		}
+		own[name] = true
+		if from, isText := s.value.(string); isText && strings.HasPrefix(from, "cmd:") {
+			errs = append(errs, s.errorf("is a command for this computer, which a machine's file cannot carry; put it into config.toml"))
 		}
 	}
-	return found
-}
-
-func (m *merger) checkCommands() {
-	for _, s := range m.commands {
-		m.errs = append(m.errs, s.errorf("is a command for this computer, which a machine's file cannot carry; put it into config.toml"))
+	for _, s := range settings {
+		if name, _, ok := cutSecret(s.key); ok && !own[name] {
+			errs = append(errs, s.errorf("changes a secret that another file has; a machine's file says from and hosts of its own"))
+		}
 	}
+	return errs
 }
 
 // shellInitLimit bounds home.shell_init, of all sources together.

@@ -45,6 +45,24 @@ func TestPortableFileCarriesNoCommand(t *testing.T) {
 	}
 }
 
+// Nor does it send secrets of the user's own elsewhere.
+func TestPortableFileRedirectsNoSecret(t *testing.T) {
+	user := file("config.toml", "version = 1\n[secrets.TOKEN]\nfrom = \"cmd:pass show token\"\nhosts = [\"example.org\"]")
+	for _, text := range []string{"hosts = [\"evil.example\"]", "foreign_credentials = \"allow\""} {
+		f := file("f.toml", "version = 1\n[secrets.TOKEN]\n"+text)
+		f.Portable = true
+		const want = "f.toml:3: secrets.TOKEN."
+		if _, err := Load(Sources{Files: []File{user, f}}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("Load(%s) = %v; want %s…", text, err, want)
+		}
+	}
+	own := file("f.toml", "version = 1\n[secrets.TOKEN]\nfrom = \"env:TOKEN\"\nhosts = [\"example.org\"]")
+	own.Portable = true
+	if _, err := Load(Sources{Files: []File{user, own}}); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is written is what is read.
 func TestEncode(t *testing.T) {
 	settings := []Setting{
