@@ -8,10 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/proc"
 )
 
 // Process is a VMM that runs.
@@ -63,7 +64,7 @@ func Start(c Command, log *os.File, given map[string]*os.File) (*Process, error)
 	unix.CloseRange(FirstFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 
 	started := make(chan error)
-	onThread(func() {
+	proc.OnThread(func() {
 		err := confineThread(c)
 		if err == nil {
 			err = cmd.Start()
@@ -80,29 +81,6 @@ func Start(c Command, log *os.File, given map[string]*os.File) (*Process, error)
 	closeAll(opened)
 	p.PID = cmd.Process.Pid
 	return p, nil
-}
-
-// onThread runs f on a thread that ends with it. The kernel sends the death
-// signal when the *thread* that forked ends, prctl(2), so that f has to live as
-// long as the VMM. It is never the process's first thread, which never ends and
-// stands for the process when that is to be traced or signalled: were it
-// confined together with the VMM, the VMM could do both.
-func onThread(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return
-		}
-		held := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(held)
-			f()
-		}()
-		<-held
-		runtime.UnlockOSThread()
-	}()
 }
 
 // open returns the VMM's end of f.
