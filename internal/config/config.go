@@ -36,6 +36,7 @@ type Config struct {
 	Machine   Machine
 	Image     Image
 	Workspace Workspace
+	Shares    []Share
 	Network   Network
 	Home      Home
 	Volumes   []Volume          // [[volume]]
@@ -66,7 +67,7 @@ type Image struct {
 // Workspace is the section [workspace].
 type Workspace struct {
 	Path    string   // absolute, or begins with "~/"; "": the current directory
-	Mode    string   // "copy"
+	Mode    string   // "copy" or "share"
 	Exclude []string // "node_modules"
 	Clone   []Clone  // what `mayfly new` clones into it
 }

@@ -49,6 +49,14 @@ name = "var"
 mount = "/var"
 size = "12GiB"
 
+[[share]]
+source = "~/agent"
+
+[[share]]
+source = "/srv/data"
+path = "~/data"
+readonly = true
+
 [network]
 mode = "user"
 egress = "allowlist"
@@ -91,6 +99,7 @@ func TestLoadEverything(t *testing.T) {
 			{URL: "https://example.org/a.git"}, {URL: "git@example.org:b.git", Ref: "main"},
 		}},
 		Volumes: []Volume{{Name: "var", Mount: "/var", SizeMiB: 12 << 10}},
+		Shares:  []Share{{Source: "~/agent"}, {Source: "/srv/data", Path: "~/data", ReadOnly: true}},
 		Network: Network{
 			Mode: "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},
 			Allow: []Rule{
@@ -191,8 +200,8 @@ accel = "hvf"
 [imgae]
 base = "debian:trixie"
 [workspace]
-mode = "share"
-[[share]]
+mode = "mirror"
+[[volume]]
 source = "~/x"
 [env]
 "A B" = "x"
@@ -205,8 +214,8 @@ D = "$PATH:/x"
 			`f.toml:6: machine.memory: is "4GB"; must be a size such as "4GiB" or "512MiB" (did you mean "4GiB"?)`,
 			`f.toml:7: machine.accel: is "hvf"; must be "auto", "kvm" or "tcg"`,
 			`f.toml:8: imgae: unknown key (did you mean "image"?)`,
-			`f.toml:11: workspace.mode: "share" is not in this version of mayfly; there is "copy"`,
-			`f.toml:12: share: not in this version of mayfly`,
+			`f.toml:11: workspace.mode: is "mirror"; must be "copy" or "share"`,
+			`f.toml:12: volume.source: unknown key`,
 			`f.toml:15: env."A B": not a variable's name: letters, digits and _ only`,
 			`f.toml:16: env.C: must be a string, not the integer 3`,
 			`f.toml:17: env.D: $PATH has no value here: only $HOME and $USER have; write $$ for a dollar sign`,
@@ -244,6 +253,13 @@ D = "$PATH:/x"
 		{"a package in capitals", "version = 1\nimage.packages = [\"Git\"]", []string{`f.toml:2: image.packages: "Git" is not a Debian package's name (did you mean "git"?)`}},
 		{"shell", "version = 1\nhome.shell = \"/bin/zsh\"", []string{`f.toml:2: home.shell: must be a program's name without a directory (did you mean "zsh"?)`}},
 		{"path", "version = 1\nworkspace.path = \"~other/x\"", []string{`f.toml:2: workspace.path: is "~other/x"; must be absolute or begin with ~/`}},
+		{"shares", "version = 1\n[[share]]\npath = \"/x\"\n[[share]]\nsource = \"~/a\"\nsorce = 1\n[[share]]\nsource = \"a\"", []string{
+			`f.toml:2: share: has no source, the directory to share`,
+			`f.toml:4: share.sorce: unknown key (did you mean "source"?)`,
+			`f.toml:7: share: its source is "a"; must be absolute or begin with ~/`}},
+		{"a share that is none", "version = 1\nshare = [3, \"/a:b:c\"]", []string{
+			`f.toml:2: share: must be a table such as { source = "~/notes", readonly = true }, not the integer 3`,
+			`f.toml:2: share: is "/a:b:c"; must be SOURCE[:PATH][:ro], as in "~/notes:/srv/notes:ro"`}},
 		{"later", "version = 1\n[workspace]\nclone = []\n[machine]\nengine = \"firecracker\"", []string{
 			`f.toml:5: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
 		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},

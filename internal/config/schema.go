@@ -33,7 +33,7 @@ var fields = []field{
 	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
 	{"image.prewarm", func(c *Config, s setting) *Error { return appendCommands(s, &c.Image.Prewarm) }},
 	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
-	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy") }},
+	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy", "share") }},
 	{"workspace.exclude", func(c *Config, s setting) *Error { return appendList(s, &c.Workspace.Exclude, checkPattern) }},
 	{"network.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Network.Mode, "none", "user", "bridge") }},
 	{"network.egress", func(c *Config, s setting) *Error {
@@ -54,6 +54,7 @@ var lists = []field{
 	{"network.ports", addPort},
 	{"workspace.clone", addClone},
 	{"volume", addVolume},
+	{"share", addShare},
 }
 
 // sections are the tables that keys are in. The names in [env] and of the tables
@@ -63,10 +64,9 @@ var sections = []string{"machine", "image", "workspace", "network", "home", "env
 // later are keys, and values of keys, of the design that this version does not
 // have: whoever writes one did not mistype.
 var (
-	laterKeys   = []string{"share", "machine.init"}
+	laterKeys   = []string{"image.init"}
 	laterValues = map[string][]string{
 		"machine.engine": {"cloud-hypervisor", "firecracker"},
-		"workspace.mode": {"share"},
 	}
 )
 

@@ -28,6 +28,11 @@ type Input struct {
 	// Keep is the directory of what a machine with a name of its own keeps;
 	// empty for a machine that leaves nothing behind.
 	Keep string
+	// Shares are the real paths of SharePaths. ShareServer is the virtiofsd of
+	// this host, nil if none was looked for, and Sockets is in Protected.
+	Shares      []string
+	ShareServer *ShareServer
+	Sockets     []string
 
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool
@@ -51,6 +56,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.template()
 	b.workspace(in)
 	b.keep(in)
+	b.shares(in)
 	if len(b.errs) > 0 {
 		return Plan{}, errors.Join(b.errs...)
 	}

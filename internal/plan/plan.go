@@ -25,8 +25,12 @@ type Plan struct {
 	Workspace Workspace `json:"workspace"`
 	Volumes   []Volume  `json:"volumes,omitempty"` // parents before what is mounted below them
 	Keep      *Keep     `json:"keep,omitempty"`    // nil for a machine that leaves nothing behind
-	Network   Network   `json:"network"`
-	Notes     []string  `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
+	// Shares are the host's directories that are live in the guest, and
+	// ShareServer is what serves them; nil without any.
+	Shares      []Share      `json:"shares,omitempty"`
+	ShareServer *ShareServer `json:"share_server,omitempty"`
+	Network     Network      `json:"network"`
+	Notes       []string     `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
 }
 
 // Accelerator is how the CPU of a machine is made.
@@ -114,7 +118,7 @@ type Group struct {
 // Workspace is the directory that the machine works on.
 type Workspace struct {
 	Path    string   `json:"path"` // absolute, the same on the host and in the guest; "" for none
-	Mode    string   `json:"mode"` // "copy"
+	Mode    string   `json:"mode"` // ModeCopy or ModeShare
 	Exclude []string `json:"exclude,omitempty"`
 }
 
@@ -131,6 +135,15 @@ type Volume struct {
 	Mount   string `json:"mount"` // absolute
 	SizeMiB int    `json:"size_mib"`
 }
+
+// The modes of a workspace: a private copy, or one of the plan's Shares.
+const (
+	ModeCopy  = "copy"
+	ModeShare = "share"
+)
+
+// Copied reports whether there is a workspace of which the machine has a copy.
+func (w Workspace) Copied() bool { return w.Path != "" && w.Mode != ModeShare }
 
 // Dir returns the directory in which commands start.
 func (p *Plan) Dir() string {

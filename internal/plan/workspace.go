@@ -15,15 +15,19 @@ import (
 // WorkspacePath returns the path of the workspace as the user gave it: that of
 // the configuration, else the current directory.
 func WorkspacePath(cfg config.Config, home, cwd string) string {
-	switch path := cfg.Workspace.Path; {
-	case path == "":
+	if cfg.Workspace.Path == "" {
 		return filepath.Clean(cwd)
-	case path == "~":
-		return filepath.Clean(home)
-	case strings.HasPrefix(path, "~/"):
-		return filepath.Join(home, path[2:])
-	default:
-		return filepath.Clean(path)
+	}
+	return expandHome(cfg.Workspace.Path, home)
+}
+
+// protected returns what nothing may be given to a machine of.
+func (b *builder) protected(in Input) Protected {
+	d := b.facts.Dirs
+	return Protected{
+		Homes:   []string{b.facts.User.Home, in.Home},
+		Own:     []string{d.Config, d.Data, d.State, d.Cache},
+		Sockets: in.Sockets,
 	}
 }
 
@@ -31,10 +35,7 @@ func (b *builder) workspace(in Input) {
 	if in.Workspace == "" {
 		return
 	}
-	p := Protected{Homes: []string{b.facts.User.Home, in.Home}}
-	d := b.facts.Dirs
-	p.Own = []string{d.Config, d.Data, d.State, d.Cache}
-	if err := CheckWorkspace(in.Workspace, p); err != nil {
+	if err := CheckWorkspace(in.Workspace, b.protected(in)); err != nil {
 		b.fail(err)
 	}
 	b.plan.Workspace = Workspace{
@@ -49,6 +50,9 @@ func (b *builder) workspace(in Input) {
 type Protected struct {
 	Homes []string // the home directory, by all its names
 	Own   []string // mayfly's
+	// Sockets are paths of sockets by which programs act for others: of the
+	// SSH agent, of Docker. No live directory may hold one.
+	Sockets []string
 }
 
 // secretDirs are directories in a home whose whole content no agent must have,

@@ -197,7 +197,7 @@ func TestCommandsExist(t *testing.T) {
 			source.Write(f.data)
 		}
 	}
-	words := map[string]bool{"help": true, "completion": true, "supervise": true}
+	words := map[string]bool{"help": true, "completion": true, "supervise": true, "serve-directory": true}
 	for _, m := range regexp.MustCompile(`Use: +"([a-z][a-z-]*)`).FindAllStringSubmatch(source.String(), -1) {
 		words[m[1]] = true
 	}

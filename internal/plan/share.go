@@ -1,0 +1,174 @@
+package plan
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Share is a directory of the host that is live in the guest: what is written on
+// one side is there on the other.
+type Share struct {
+	Source   string `json:"source"` // absolute, without symbolic links
+	Path     string `json:"path"`   // in the guest, absolute
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Tag      string `json:"tag"` // how the guest finds it: "share0"
+}
+
+// MaxShares is how many a machine can have. Each is a device and a process.
+const MaxShares = 8
+
+// ShareServer is the virtiofsd that serves the shares.
+type ShareServer struct {
+	Path    string        `json:"path"` // without symbolic links
+	Kind    VirtiofsdKind `json:"kind"`
+	Version string        `json:"version"`
+}
+
+// VirtiofsdKind says which of the two programs of that name it is. They have
+// nothing but the name and the protocol in common.
+type VirtiofsdKind string
+
+// The programs: that in C was part of QEMU until 7.2.
+const (
+	VirtiofsdC    VirtiofsdKind = "c"
+	VirtiofsdRust VirtiofsdKind = "rust"
+)
+
+// SharePaths returns the directories that cfg shares, as they are named on the
+// host: of Input.Shares in this order.
+func SharePaths(cfg config.Config, home string) []string {
+	var paths []string
+	for _, s := range cfg.Shares {
+		paths = append(paths, expandHome(s.Source, home))
+	}
+	return paths
+}
+
+// expandHome makes a path that begins with ~/ absolute.
+func expandHome(path, home string) string {
+	if path == "~" {
+		return filepath.Clean(home)
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		return filepath.Join(home, rest)
+	}
+	return filepath.Clean(path)
+}
+
+// shares plans the shares, that of the workspace first.
+func (b *builder) shares(in Input) {
+	p := b.protected(in)
+	add := func(s Share) {
+		if err := CheckShare(s.Source, p); err != nil {
+			b.fail(err)
+			return
+		}
+		if err := b.checkSharePath(s); err != nil {
+			b.fail(err)
+			return
+		}
+		s.Tag = fmt.Sprintf("share%d", len(b.plan.Shares))
+		b.plan.Shares = append(b.plan.Shares, s)
+	}
+	if ws := b.plan.Workspace; ws.Path != "" && ws.Mode == ModeShare {
+		add(Share{Source: ws.Path, Path: ws.Path})
+		b.note("%s is live in the machine: what is written there is yours at once, Git's hooks and build scripts, too", show(ws.Path))
+	}
+	for i, s := range b.cfg.Shares {
+		if i >= len(in.Shares) {
+			b.fail(fmt.Errorf("share %s: it is not known where that is", show(s.Source)))
+			return
+		}
+		share := Share{Source: in.Shares[i], Path: in.Shares[i], ReadOnly: s.ReadOnly}
+		if s.Path != "" {
+			share.Path = expandHome(s.Path, b.plan.Guest.User.Home)
+		}
+		add(share)
+	}
+	switch n := len(b.plan.Shares); {
+	case n == 0:
+		return
+	case n > MaxShares:
+		b.fail(fmt.Errorf("%d live directories; a machine can have %d", n, MaxShares))
+	}
+	if !b.facts.UserNamespaces && b.facts.User.UID != 0 {
+		b.fail(hint.Errorf("mayfly doctor says what is in the way", "live directories need user namespaces, which this host does not give"))
+	}
+	b.plan.ShareServer = in.ShareServer
+	// A server maps the guest's memory by its file; that of a template is the
+	// memory of all machines that begin from it.
+	if b.plan.Template.Use {
+		b.plan.Template = Template{Reason: "it has live directories"}
+	}
+}
+
+// CheckShare reports whether the directory dir may be live in a machine, which can
+// then change it at any time: what CheckWorkspace says, and no sockets, by which
+// one can do anything as somebody else.
+func CheckShare(dir string, p Protected) error {
+	why := refuse(dir, p)
+	if why == "" {
+		why = refuseLive(filepath.Clean(dir), p)
+	}
+	if why != "" {
+		return hint.Errorf("share a directory that is for machines only", "share %s: %s", show(dir), why)
+	}
+	return nil
+}
+
+// refuseLive returns what is wrong with dir, in which refuse found nothing, as a
+// directory that is live.
+func refuseLive(dir string, p Protected) string {
+	for _, run := range []string{"/run", "/var/run"} {
+		if within(dir, run) {
+			return "is where the system's sockets are"
+		}
+	}
+	for _, socket := range p.Sockets {
+		if socket != "" && within(filepath.Clean(socket), dir) {
+			return "holds the socket " + show(socket)
+		}
+	}
+	for _, own := range p.Own {
+		if own != "" && within(dir, filepath.Clean(own)) {
+			return "is mayfly's own (" + show(own) + ")"
+		}
+	}
+	return ""
+}
+
+// checkSharePath reports whether s can be where it is to be in the guest.
+func (b *builder) checkSharePath(s Share) error {
+	dir := s.Path
+	bad := func(why string) error {
+		return hint.Errorf("another path in the machine, such as /srv/"+filepath.Base(s.Source), "share %s: its path in the machine, %s, %s", show(s.Source), show(dir), why)
+	}
+	switch {
+	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || len(dir) > maxSharePath || !printable(dir):
+		return bad("is no absolute path in its shortest form")
+	case within(dir, "/run") || within(dir, "/mayfly") || within(dir, "/usr/bin") || within(dir, "/usr/lib"):
+		return bad("is the machine's own")
+	case within(filepath.Clean(b.plan.Guest.User.Home), dir):
+		return bad("holds the home directory of the machine's user")
+	}
+	if why := systemDir(dir); why != "" {
+		return bad(why)
+	}
+	taken := func(path string) bool { return within(dir, path) || within(path, dir) }
+	for _, other := range b.plan.Shares {
+		if taken(other.Path) {
+			return bad("overlaps that of " + show(other.Source))
+		}
+	}
+	if ws := b.plan.Workspace; ws.Copied() && taken(ws.Path) {
+		return bad("overlaps the workspace")
+	}
+	return nil
+}
+
+// maxSharePath bounds a path in the guest, in bytes.
+const maxSharePath = 1024
