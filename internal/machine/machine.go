@@ -30,6 +30,11 @@ type Spec struct {
 	// Card is the network card; nil for a machine without one.
 	Card *Card
 
+	// Shares are directories of the host's, plan.MaxShares at most. Who serves
+	// them maps all of the guest's memory by its file, so that there must be no
+	// PrivateMemory.
+	Shares []Share
+
 	// Memory is where the guest's memory lies. One that is not nil makes
 	// the machine one that is saved, or that was.
 	Memory Memory
@@ -52,6 +57,16 @@ type Card struct {
 	// its frames go over the connection NetworkCard.
 	Tap bool
 }
+
+// Share is a file system that another process serves, virtio-fs. The connection to
+// that process is the file ShareFile(i) of Start.
+type Share struct {
+	Tag string // by which the guest finds it
+}
+
+// ShareFile names the connection of Spec.Shares[i] among the files that Start is
+// given.
+func ShareFile(i int) string { return fmt.Sprintf("share%d", i) }
 
 // Serial returns the serial number by which the guest finds the disk of slot.
 func Serial(slot int) string {

@@ -129,6 +129,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.changes(stream, req.Changes)
 	case req.Op == wire.OpFetch && req.Fetch != nil:
 		a.fetch(stream, req.Fetch)
+	case req.Op == wire.OpShareLost && req.ShareLost != nil:
+		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
 	case req.Op == wire.OpPowerOff:
 		a.reaper.endAll(endTimeout)
 		unix.Sync() // all file systems have journals, or are thrown away

@@ -35,7 +35,7 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	// The packed workspace and what is kept are mounted while the rest goes on.
 	packed := make(chan error, 1)
 	go func() { packed <- errors.Join(p.mountPacked(req.Workspace), p.mountKeep(req.Keep)) }()
-	m, workspacePath, err := p.fillRoot(req)
+	m, places, err := p.fillRoot(req)
 	if err := errors.Join(err, <-packed); err != nil {
 		return nil, err
 	}
@@ -46,6 +46,9 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 		return nil, err
 	}
 	if err := mountKeepDirs(req); err != nil {
+		return nil, err
+	}
+	if m.shares, err = mountShares(req.Shares, places.shares); err != nil {
 		return nil, err
 	}
 	if req.Workspace == nil {
@@ -59,7 +62,7 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if lasting {
 		options = lastingOptions
 	}
-	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, workspacePath), options, nosuid); err != nil {
+	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, places.workspace), options, nosuid); err != nil {
 		return nil, err
 	}
 	// Opened now, since the new root will cover it.
@@ -82,20 +85,25 @@ func (p *prepared) mountPacked(ws *wire.Workspace) error {
 	return mount{dev, packedDir, "erofs", unix.MS_RDONLY | nosuid, ""}.do()
 }
 
-// fillRoot writes names, user and the way to the workspace into the upper
-// directory of the root to come. It returns where the workspace is, without
-// symbolic links.
-func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath string, err error) {
+// places are where the workspace and the shares are, without symbolic links.
+type places struct {
+	workspace string
+	shares    []string
+}
+
+// fillRoot writes names, user and the way to the workspace and the shares into the
+// upper directory of the root to come.
+func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err error) {
 	if err := p.mountScratch(); err != nil {
-		return nil, "", err
+		return nil, at, err
 	}
 	upper, err := makeUpper(filepath.Join(scratchDir, "root"), p.layers[0])
 	if err != nil {
-		return nil, "", err
+		return nil, at, err
 	}
 	t := tree{upper, p.layers}
 	if err := identify(t, req); err != nil {
-		return nil, "", err
+		return nil, at, err
 	}
 	// The file of all certificates is the largest that is written: beside the rest.
 	network := make(chan error, 1)
@@ -106,24 +114,31 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, workspacePath stri
 		err = t.setUpShells(req)
 	}
 	if err := errors.Join(err, <-network); err != nil {
-		return nil, "", err
+		return nil, at, err
 	}
 	for i, v := range req.Volumes {
 		if req.Volumes[i].Mount, err = t.makePath(v.Mount, req.User); err != nil {
-			return nil, "", fmt.Errorf("make the way to %s: %w", v.Mount, err)
+			return nil, at, fmt.Errorf("make the way to %s: %w", v.Mount, err)
 		}
 	}
 	for i, d := range req.KeepDirs {
 		if req.KeepDirs[i].Path, err = t.makePath(d.Path, req.User); err != nil {
-			return nil, "", fmt.Errorf("make the way to %s: %w", d.Path, err)
+			return nil, at, fmt.Errorf("make the way to %s: %w", d.Path, err)
 		}
 	}
 	if ws := req.Workspace; ws != nil {
-		if workspacePath, err = t.makePath(ws.Path, req.User); err != nil {
-			return nil, "", fmt.Errorf("make the way to %s: %w", ws.Path, err)
+		if at.workspace, err = t.makePath(ws.Path, req.User); err != nil {
+			return nil, at, fmt.Errorf("make the way to %s: %w", ws.Path, err)
 		}
 	}
-	return m, workspacePath, nil
+	for _, s := range req.Shares {
+		path, err := t.makePath(s.Path, req.User)
+		if err != nil {
+			return nil, at, fmt.Errorf("make the way to %s: %w", s.Path, err)
+		}
+		at.shares = append(at.shares, path)
+	}
+	return m, at, nil
 }
 
 // makeUpper makes the upper directory of an overlay in dir, of the lower's owner

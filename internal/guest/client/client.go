@@ -100,6 +100,18 @@ func PowerOff(stream io.ReadWriter) error {
 	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})
 }
 
+// ShareLost tells the guest that a share has no server any more.
+func ShareLost(stream io.ReadWriter, tag string) error {
+	var answer wire.Configured
+	if err := call(stream, wire.Request{Op: wire.OpShareLost, ShareLost: &wire.ShareLost{Tag: tag}}, &answer); err != nil {
+		return err
+	}
+	if answer.Error != "" {
+		return &GuestError{answer.Error}
+	}
+	return nil
+}
+
 func call(stream io.ReadWriter, req wire.Request, answer any) error {
 	if err := wire.WriteMessage(stream, req); err != nil {
 		return err

@@ -32,19 +32,20 @@ type Op string
 
 // The operations, with what follows the Request on the stream.
 const (
-	OpHello     Op = "hello"     // Hello
-	OpPrepare   Op = "prepare"   // Prepared
-	OpConfigure Op = "configure" // Configured
-	OpClock     Op = "clock"     // Clocked
-	OpExec      Op = "exec"      // frames in both directions, see Exec
-	OpChanges   Op = "changes"   // Change messages, the last with End set
-	OpConnect   Op = "connect"   // Connected, then the bytes of the connection
-	OpSession   Op = "session"   // frames in both directions, see Session
-	OpSessions  Op = "sessions"  // Sessions
-	OpSeed      Op = "seed"      // Seeded
-	OpSSH       Op = "ssh"       // Connected, then a connection to the SSH server
-	OpFetch     Op = "fetch"     // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
-	OpPowerOff  Op = "poweroff"  // Done, then the machine is off
+	OpHello     Op = "hello"      // Hello
+	OpPrepare   Op = "prepare"    // Prepared
+	OpConfigure Op = "configure"  // Configured
+	OpClock     Op = "clock"      // Clocked
+	OpExec      Op = "exec"       // frames in both directions, see Exec
+	OpChanges   Op = "changes"    // Change messages, the last with End set
+	OpConnect   Op = "connect"    // Connected, then the bytes of the connection
+	OpSession   Op = "session"    // frames in both directions, see Session
+	OpSessions  Op = "sessions"   // Sessions
+	OpSeed      Op = "seed"       // Seeded
+	OpSSH       Op = "ssh"        // Connected, then a connection to the SSH server
+	OpFetch     Op = "fetch"      // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
+	OpShareLost Op = "share-lost" // Done; see ShareLost
+	OpPowerOff  Op = "poweroff"   // Done, then the machine is off
 )
 
 // Request is the first message on every stream, from the host.
@@ -60,6 +61,7 @@ type Request struct {
 	SSH       *SSHClient `json:"ssh,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`
+	ShareLost *ShareLost `json:"share_lost,omitempty"`
 }
 
 // Hello is what the agent says of itself once its modules are loaded. Nothing
@@ -100,6 +102,7 @@ type Configure struct {
 	Time      int64      `json:"time"`       // ns since 1970, when the stream was opened
 	Entropy   []byte     `json:"entropy"`    // at least 32 bytes from the host's random source
 	Workspace *Workspace `json:"workspace,omitempty"`
+	Shares    []Share    `json:"shares,omitempty"`
 	User      User       `json:"user"`
 	Timezone  string     `json:"timezone,omitempty"` // name; the data is looked up in the image, else Zoneinfo is used
 	Zoneinfo  []byte     `json:"zoneinfo,omitempty"` // RFC 8536
@@ -174,6 +177,19 @@ type Workspace struct {
 	// Copy names the copy, where its changes are kept: those of another copy are
 	// of no use, and are removed.
 	Copy string `json:"copy,omitempty"`
+}
+
+// Share is a host directory that is live in the guest.
+type Share struct {
+	Tag      string `json:"tag"`                 // of its virtio-fs device
+	Path     string `json:"path"`                // absolute
+	ReadOnly bool   `json:"read_only,omitempty"` // for good errors: the host enforces it
+}
+
+// ShareLost says that the host's server of a share has ended: who waits for it in
+// the guest is to get an error.
+type ShareLost struct {
+	Tag string `json:"tag"`
 }
 
 // User is the guest's user; see plan.User.

@@ -55,6 +55,10 @@ func Command(spec machine.Spec) machine.Command {
 	if spec.Memory != nil {
 		arg("object", memoryBackend(spec))
 		hardware = append(hardware, "memory-backend="+memoryID)
+	} else if len(spec.Shares) > 0 {
+		// Memory that servers of files can map, in a file without a name.
+		arg("object", "memory-backend-memfd", "id="+memoryID, fmt.Sprintf("size=%dM", m.MemoryMiB), "share=on")
+		hardware = append(hardware, "memory-backend="+memoryID)
 	}
 	arg("machine", hardware...)
 	if m.Accelerator == plan.KVM {
@@ -94,6 +98,11 @@ func Command(spec machine.Spec) machine.Command {
 	if spec.Card != nil {
 		card(spec.Card, arg, file)
 	}
+	for i, share := range spec.Shares {
+		id := machine.ShareFile(i)
+		arg("chardev", "socket", "id="+id, fmt.Sprintf("fd=%d", file(machine.File{Given: id})))
+		arg("device", "vhost-user-fs-pci", "chardev="+id, "tag="+share.Tag, fmt.Sprintf("addr=6.%d", i), "multifunction=on")
+	}
 	// Tells a guest's kernel that it was restored, and is to reseed.
 	arg("device", "vmgenid", "guid=auto")
 
@@ -124,7 +133,7 @@ func Command(spec machine.Spec) machine.Command {
 		disk(d, machine.Serial(slot), fmt.Sprintf("5.%d", slot), slot != plan.SlotScratch, false)
 	}
 	for i, d := range spec.Kept {
-		disk(d, machine.KeptSerial(i), fmt.Sprintf("6.%d", i), false, true)
+		disk(d, machine.KeptSerial(i), fmt.Sprintf("7.%d", i), false, true)
 	}
 	if spec.Incoming {
 		arg("incoming", "defer")
