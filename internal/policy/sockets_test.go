@@ -23,6 +23,7 @@ var mayOpen = map[string][]string{
 	"internal/network/dial": {"net.Dial*", "net.Listen*", "net.Resolver"},
 
 	"internal/supervisor":  {"net.ListenUnix", "net.Dial"},                   // the machine's own socket, a file
+	"internal/share":       {"net.ListenUnix", "net.DialUnix"},               // both ends of a pair, of which one must have listened
 	"internal/sdnotify":    {"net.DialUnix"},                                 // the service manager's socket, a file
 	"internal/host":        {"net.DefaultResolver"},                          // whether a mirror is public, for the plan
 	"internal/guest/agent": {"unix.Socket", "net.DialTimeout", "net.Listen"}, // in the guest

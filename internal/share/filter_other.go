@@ -1,0 +1,9 @@
+//go:build !amd64
+
+package share
+
+import "errors"
+
+func installFilter(uint32, uint32) error {
+	return errors.New("filter system calls: not on this architecture")
+}
