@@ -172,7 +172,7 @@ changed comes back only when you say so. Then it is thrown away.`,
 	}
 	root.SetHelpCommandGroupID("host")
 	root.SetCompletionCommandGroupID("host")
-	root.AddCommand(a.superviseCommand(), a.attackCommand(), a.sshProxyCommand(), a.manCommand())
+	root.AddCommand(a.superviseCommand(), a.serveCommand(), a.attackCommand(), a.sshProxyCommand(), a.manCommand())
 	return root
 }
 

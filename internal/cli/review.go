@@ -53,6 +53,9 @@ func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes
 	if err != nil {
 		return nil, err
 	}
+	if p.Workspace.Path != "" && !p.Workspace.Copied() {
+		return nil, errLive(m.Name)
+	}
 	packed, list := supervisor.WorkspaceFiles(m, p)
 	f, err := os.Open(list)
 	if err != nil {

@@ -227,6 +227,9 @@ func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (p
 			return plan.Plan{}, usageError{hint.Wrap(err, "cd to a project's directory, or --workspace DIR")}
 		}
 	}
+	if err := a.sharesInput(ctx, cfg, facts, &in); err != nil {
+		return plan.Plan{}, usageError{err}
+	}
 	p, err := plan.New(cfg, facts, in)
 	if err != nil {
 		return p, usageError{err}
@@ -301,7 +304,10 @@ func (a *app) printPlan(p plan.Plan, store *image.Store) error {
 // user wants.
 func (a *app) finish(ctx context.Context, o *runOptions, owner *supervisor.Owner, p plan.Plan) error {
 	keep := o.keep
-	if p.Workspace.Path != "" {
+	if o.apply && p.Workspace.Path != "" && !p.Workspace.Copied() {
+		a.note("%v", errLive(owner.Machine.Name))
+	}
+	if p.Workspace.Copied() {
 		answer, err := a.review(ctx, owner.Machine, reviewOptions{
 			apply: o.apply, discard: o.discard, keep: o.keep, quiesce: !o.keep,
 		})

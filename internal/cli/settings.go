@@ -34,6 +34,7 @@ type settings struct {
 	workspace   string
 	noWorkspace bool
 	exclude     []string
+	shares      []string
 
 	vcpus        int64
 	memory       string
@@ -61,6 +62,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
 	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no directory at all")
 	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `pattern`, such as node_modules or *.log (repeatable)")
+	f.StringArrayVar(&s.shares, "share", nil, "make a directory live in the machine: `SOURCE[:PATH][:ro]` (repeatable)")
 	f.Int64Var(&s.vcpus, "vcpus", 0, "`number` of virtual CPUs")
 	f.StringVarP(&s.memory, "memory", "m", "", "memory `size`, such as 4GiB")
 	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
@@ -87,6 +89,11 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 	add("profile", "profiles", s.profiles)
 	add("package", "image.packages", s.packages)
 	add("exclude", "workspace.exclude", s.exclude)
+	shares, err := absoluteShares(s.shares)
+	if err != nil {
+		return nil, err
+	}
+	add("share", "share", shares)
 	add("vcpus", "machine.vcpus", s.vcpus)
 	add("memory", "machine.memory", s.memory)
 	add("accel", "machine.accel", s.accel)

@@ -44,6 +44,10 @@ const (
 	HostKeyFile        = "ssh_host_ed25519_key.pub" // the public part of the machine's host key
 )
 
+// ShareLogFile returns the name of the file with what the server of a share
+// printed.
+func ShareLogFile(tag string) string { return tag + ".log" }
+
 // newPrefix begins the names of directories that are being made or removed.
 // No machine's name begins so.
 const newPrefix = "."

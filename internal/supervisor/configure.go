@@ -131,7 +131,10 @@ func newConfigure(p plan.Plan) *wire.Configure {
 	for _, g := range u.Groups {
 		c.User.Groups = append(c.User.Groups, wire.Group(g))
 	}
-	if p.Workspace.Path != "" {
+	for _, sh := range p.Shares {
+		c.Shares = append(c.Shares, wire.Share{Tag: sh.Tag, Path: sh.Path, ReadOnly: sh.ReadOnly})
+	}
+	if p.Workspace.Copied() {
 		c.Workspace = &wire.Workspace{Serial: machine.Serial(plan.SlotWorkspace), Path: p.Workspace.Path}
 	}
 	if p.Keep != nil {

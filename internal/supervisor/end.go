@@ -16,6 +16,7 @@ func (s *supervisor) end(err error) {
 	if s.vmm != nil {
 		s.endVMM()
 	}
+	s.endShares()
 	s.endNetwork()
 	for _, o := range []*output{s.console, s.vmmLog} {
 		if o != nil {

@@ -118,6 +118,9 @@ func (s *supervisor) bringUp(ctx context.Context, packed func() error) error {
 // byBooting boots the machine.
 func (s *supervisor) byBooting(ctx context.Context, packed func() error) error {
 	timeout := bootTimeout(s.plan.Machine)
+	if err := s.startShares(); err != nil {
+		return err
+	}
 	if err := s.startMachine(NewSpec(s.machine, s.plan, s.image)); err != nil {
 		return err
 	}
@@ -159,7 +162,21 @@ func (s *supervisor) whileAlive(ctx context.Context, f func(context.Context) err
 		case <-ctx.Done():
 		}
 	}()
+	for _, sv := range s.shares {
+		go func() {
+			select {
+			case <-sv.Done():
+				cancel(errDied)
+			case <-ctx.Done():
+			}
+		}()
+	}
 	err := f(ctx)
+	if err != nil {
+		if failure := s.shareFailure(); failure != nil {
+			return failure
+		}
+	}
 	if err != nil && s.ended() {
 		return s.explain(errors.New("the machine ended while it was started"))
 	}
@@ -177,7 +194,7 @@ func (s *supervisor) makeDisks() error {
 	if err := image.CopySparse(scratch, s.image.Scratch); err != nil {
 		return fmt.Errorf("make the scratch disk: %w", err)
 	}
-	if s.plan.Workspace.Path == "" || s.copy != "" {
+	if !s.plan.Workspace.Copied() || s.copy != "" {
 		return nil
 	}
 	packed, _ := WorkspaceFiles(s.machine, s.plan)
@@ -194,11 +211,14 @@ func (s *supervisor) makeDisks() error {
 func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
 	spec := baseSpec(p, img)
 	spec.Disks[plan.SlotScratch] = machine.Disk{Path: m.File(state.ScratchFile), Writable: true}
-	if p.Workspace.Path != "" {
+	if p.Workspace.Copied() {
 		packed, _ := WorkspaceFiles(m, p)
 		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: packed}
 	}
 	spec.Kept = keptDisks(p)
+	for _, sh := range p.Shares {
+		spec.Shares = append(spec.Shares, machine.Share{Tag: sh.Tag})
+	}
 	return spec
 }
 
@@ -215,7 +235,7 @@ func baseSpec(p plan.Plan, img image.Image) machine.Spec {
 // packWorkspace makes the machine's private copy of the workspace, unless it has one.
 func (s *supervisor) packWorkspace(ctx context.Context) error {
 	ws := s.plan.Workspace
-	if ws.Path == "" || s.copy != "" {
+	if !ws.Copied() || s.copy != "" {
 		return nil
 	}
 	packed, list := WorkspaceFiles(s.machine, s.plan)

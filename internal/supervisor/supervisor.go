@@ -66,6 +66,9 @@ type supervisor struct {
 	bridge  bridge.Config // of a machine on the host's bridge, as its tap
 	tap     *os.File
 
+	shares   []fileServer
+	watchers sync.WaitGroup // the goroutines that wait for the servers' ends
+
 	how Start
 	// copy is the name of the copy of the workspace, where there is one that was
 	// kept; packed that of the one which was packed, once it is.
@@ -180,6 +183,10 @@ func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 	debug.SetGCPercent(idleGCPercent)
 	debug.FreeOSMemory()
 
+	watching, endWatch := context.WithCancel(ctx)
+	wait := s.watchShares(watching)
+	defer wait()
+	defer endWatch()
 	kept := s.kept
 	for {
 		select {

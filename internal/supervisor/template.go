@@ -40,6 +40,11 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 		s.how.Reason = tp.Reason
 		return nil, template.Identity{}
 	}
+	if len(s.plan.Shares) > 0 {
+		// Whatever the plan says: a server would write into the memory of all.
+		s.how.Reason = "it has live directories"
+		return nil, template.Identity{}
+	}
 	store := template.Store{Dir: tp.Dir}
 	spec := baseSpec(s.plan, s.image)
 	spec.Memory = machine.SharedMemory{Path: template.MemoryName}

@@ -44,3 +44,20 @@ func TestTemplateHasNoUser(t *testing.T) {
 		t.Error("the machine has no disks of its own")
 	}
 }
+
+// The memory of a template is never that of a machine with live directories, even
+// if its plan says so.
+func TestNoTemplateWithShares(t *testing.T) {
+	s := &supervisor{plan: plan.Plan{
+		Template: plan.Template{Use: true, Dir: t.TempDir()},
+		Shares:   []plan.Share{{Source: "/srv/x", Path: "/srv/x", Tag: "share0"}},
+	}}
+	if found, _ := s.template(t.Context()); found != nil || s.how.Reason == "" {
+		t.Errorf("template() = %v, reason %q; want none and a reason", found, s.how.Reason)
+	}
+	spec := NewSpec(state.Machine{Dir: "/state/m"}, s.plan, image.Image{})
+	command := qemu.Command(spec)
+	if text := command.String(); spec.Memory != nil || !strings.Contains(text, "memory-backend-memfd") || !strings.Contains(text, "tag=share0") {
+		t.Errorf("the VMM is started with %s; want memory of its own that servers can map", text)
+	}
+}

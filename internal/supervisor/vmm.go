@@ -50,12 +50,18 @@ func (s *supervisor) startVMM(spec machine.Spec) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("open our own /proc: %w", err)
 	}
-	vmm, err := machine.Start(command, w, map[string]*os.File{machine.Tap: s.tap})
+	given := s.shareFiles()
+	given[machine.Tap] = s.tap
+	vmm, err := machine.Start(command, w, given)
 	w.Close()
 	if err != nil {
 		return err
 	}
 	s.vmm = vmm
+	// Its end is the VMM's alone now, so that the servers see that.
+	for _, sv := range s.shares {
+		sv.CloseVMM()
+	}
 	// The VMM shares its limits with the thread of ours that started it, and
 	// through that one could read and write our memory, as the same user.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

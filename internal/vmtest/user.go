@@ -81,6 +81,54 @@ func NewUser(t testing.TB) *Host {
 	return h
 }
 
+// BorrowStore gives the user of NewUser the images of who runs the tests, which are
+// hard links, and what is known of the computer.
+func (h *Host) BorrowStore() {
+	h.t.Helper()
+	from := &Host{Env: Env(h.t)}
+	data := filepath.Join(from.Variable("XDG_DATA_HOME"), "mayfly")
+	target := filepath.Join(h.Home, ".local/share/mayfly")
+	cache := filepath.Join(h.Home, ".cache/mayfly")
+	for _, dir := range []string{filepath.Dir(target), cache} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(data); err != nil {
+		return // it will be built
+	}
+	cp := exec.Command("cp", "-al", data, target)
+	if out, err := cp.CombinedOutput(); err != nil {
+		os.RemoveAll(target)
+		h.t.Logf("not borrowed: %v\n%s", err, out) // another file system
+	}
+	// What is locked must be the user's own, and the directories, too.
+	for _, name := range []string{"machines", "qemu/lock", "store/locks", "store/tmp", "store/cache", "templates"} {
+		if err := os.RemoveAll(filepath.Join(target, name)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"qemu.json", "kvm-proof.json"} {
+		if data, err := os.ReadFile(filepath.Join(from.Variable("XDG_CACHE_HOME"), "mayfly", name)); err == nil {
+			if err := os.WriteFile(filepath.Join(cache, name), data, 0o644); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+	}
+	u := h.Credential
+	for _, root := range []string{".local", ".cache"} {
+		err := filepath.WalkDir(filepath.Join(h.Home, root), func(name string, d os.DirEntry, err error) error {
+			if err != nil || !d.IsDir() && root == ".local" {
+				return err
+			}
+			return os.Lchown(name, int(u.Uid), int(u.Gid))
+		})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
 func run(t testing.TB, argv ...string) {
 	t.Helper()
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
