@@ -86,6 +86,7 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 	defer readyW.Close()
 
 	cmd := exec.Command(exe, Command, string(arg))
+	cmd.Args[0] = "mayfly" // exe may be /proc/self/exe
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=1"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log

@@ -137,13 +137,11 @@ const shareTimeout = 30 * time.Second
 func (s *supervisor) loseShare(ctx context.Context, sv fileServer) {
 	err := sv.lastWords()
 	s.warn("%v; what uses it in the machine gets errors", err)
-	s.log.Error("lost a share", "err", err)
+	s.log.Error("a server ended", "err", err)
 	err = s.call(ctx, shareTimeout, func(stream guestStream) error {
 		return client.ShareLost(stream, sv.share.Tag)
 	})
-	if err != nil {
-		s.log.Error("the guest was not told", "err", err)
-	}
+	s.log.Info("a share is gone", "path", sv.share.Path, "err", err)
 }
 
 // endShares ends the servers, after the VMM.

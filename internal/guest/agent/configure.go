@@ -22,7 +22,6 @@ type machine struct {
 	workspace  *workspace   // nil for none
 	ssh        *sshd.Server // nil for none
 	sshDir     string       // where a shell on a terminal begins
-	shares     []mountedShare
 }
 
 func credential(u wire.User) *syscall.Credential {

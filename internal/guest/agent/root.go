@@ -48,7 +48,7 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := mountKeepDirs(req); err != nil {
 		return nil, err
 	}
-	if m.shares, err = mountShares(req.Shares, places.shares); err != nil {
+	if err := mountShares(req.Shares, places.shares); err != nil {
 		return nil, err
 	}
 	if req.Workspace == nil {

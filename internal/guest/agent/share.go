@@ -4,71 +4,71 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
-// mountedShare is a directory of the host's that is mounted.
-type mountedShare struct {
-	tag string
-	// connection is the number by which the kernel knows the mount's way to its
-	// server, filesystems/fuse.rst.
-	connection uint32
-}
-
 // mountShares mounts the shares at the places below rootDir.
-func mountShares(shares []wire.Share, places []string) ([]mountedShare, error) {
-	var mounted []mountedShare
+func mountShares(shares []wire.Share, places []string) error {
 	for i, s := range shares {
 		flags := uintptr(nosuid)
 		if s.ReadOnly {
 			flags |= unix.MS_RDONLY
 		}
-		target := filepath.Join(rootDir, places[i])
-		if err := (mount{s.Tag, target, "virtiofs", flags, ""}).do(); err != nil {
-			return nil, err
+		if err := (mount{s.Tag, filepath.Join(rootDir, places[i]), "virtiofs", flags, ""}).do(); err != nil {
+			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Stat(target, &st); err != nil {
-			return nil, fmt.Errorf("look at the share %s: %w", s.Path, err)
-		}
-		mounted = append(mounted, mountedShare{s.Tag, unix.Minor(st.Dev)})
 	}
-	return mounted, nil
+	return nil
 }
 
-// shareLost ends the connection of a share whose server is gone: the kernel would
-// let its users wait for ever.
+// unbindTimeout is what the kernel gets to let go of a device. It refuses new
+// requests at once, and waits for those under way, which nobody will answer.
+const unbindTimeout = time.Second
+
+// shareLost takes the device of a share whose server is gone from its driver. A
+// process that opens or reads something there gets ENOTCONN; otherwise it would
+// wait for ever, and no signal would end it.
 func (a *agent) shareLost(tag string) wire.Configured {
-	m, err := a.configured()
+	device, err := shareDevice("/sys", tag)
 	if err != nil {
 		return wire.Configured{Error: err.Error()}
 	}
-	for _, s := range m.shares {
-		if s.tag != tag {
-			continue
-		}
-		if err := abort(s.connection); err != nil {
-			return wire.Configured{Error: err.Error()}
-		}
-		return wire.Configured{}
+	done := make(chan error, 1)
+	go func() { // its owner is the kernel: it may never return
+		done <- os.WriteFile("/sys/bus/virtio/drivers/virtiofs/unbind", []byte(device), 0)
+	}()
+	select {
+	case err = <-done:
+	case <-time.After(unbindTimeout):
 	}
-	return wire.Configured{Error: fmt.Sprintf("there is no share %q", tag)}
+	if err != nil {
+		return wire.Configured{Error: err.Error()}
+	}
+	return wire.Configured{}
 }
 
-// abort ends a connection of the kernel to a server of files.
-func abort(connection uint32) error {
-	dir, err := os.MkdirTemp("/run", "mayfly-fuse-")
+// shareDevice returns the name of the virtio device with a tag, such as "virtio7".
+func shareDevice(sys, tag string) (string, error) {
+	// Documentation/ABI/testing/sysfs-fs-virtiofs
+	files, err := filepath.Glob(filepath.Join(sys, "fs/virtiofs/*/tag"))
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer os.Remove(dir)
-	if err := (mount{"fusectl", dir, "fusectl", nosuid | unix.MS_NOEXEC, ""}).do(); err != nil {
-		return err
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(data)) != tag {
+			continue
+		}
+		device, err := os.Readlink(filepath.Join(filepath.Dir(file), "device"))
+		if err != nil {
+			return "", err
+		}
+		return filepath.Base(device), nil
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
-	return os.WriteFile(filepath.Join(dir, strconv.FormatUint(uint64(connection), 10), "abort"), []byte("1"), 0)
+	return "", fmt.Errorf("there is no share %q", tag)
 }

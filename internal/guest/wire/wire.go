@@ -186,8 +186,8 @@ type Share struct {
 	ReadOnly bool   `json:"read_only,omitempty"` // for good errors: the host enforces it
 }
 
-// ShareLost says that the host's server of a share has ended: who waits for it in
-// the guest is to get an error.
+// ShareLost says that the host's server of a share has ended: who uses it from now
+// on is to get an error.
 type ShareLost struct {
 	Tag string `json:"tag"`
 }
