@@ -76,6 +76,9 @@ func (b *builder) shares(in Input) {
 	}
 	if ws := b.plan.Workspace; ws.Path != "" && ws.Mode == ModeShare {
 		add(Share{Source: ws.Path, Path: ws.Path})
+		if len(ws.Exclude) > 0 {
+			b.note("workspace.exclude has no effect: the workspace is live, and all of it is in the machine")
+		}
 		b.note("%s is live in the machine: what is written there is yours at once, Git's hooks and build scripts, too", show(ws.Path))
 	}
 	for i, s := range b.cfg.Shares {

@@ -27,8 +27,8 @@ const Command = "serve-directory"
 type Spec struct {
 	Server plan.ShareServer
 	Share  plan.Share
-	// UID and GID are whose files those are that a guest makes. A user can only
-	// serve under their own.
+	// UID and GID are the guest's user. Files that a guest makes are that user's on
+	// the host if root serves them, and else those of who does.
 	UID, GID int
 }
 
@@ -106,7 +106,7 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 	})
 	if err := <-started; err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
-			return nil, hint.Errorf("mayfly doctor", "%w: live directories need user namespaces", err)
+			return nil, hint.Errorf("mayfly doctor, or workspace.mode = \"copy\"", "make namespaces for its server: %w", err)
 		}
 		return nil, err
 	}
@@ -139,11 +139,11 @@ func sysProcAttr(spec Spec) *syscall.SysProcAttr {
 		return attr
 	}
 	// One user and one group exist in there. Whatever the guest's root makes of a
-	// file, it cannot be another's.
-	uid, gid := os.Geteuid(), os.Getegid()
+	// file, it cannot be another's. Their numbers are the guest's, which are not
+	// the host's where those are a system account's.
 	attr.Cloneflags |= unix.CLONE_NEWUSER
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: spec.UID, HostID: os.Geteuid(), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: spec.GID, HostID: os.Getegid(), Size: 1}}
 	return attr
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -48,21 +49,36 @@ func (s *supervisor) startShare(sh plan.Share) error {
 		return err
 	}
 	copied := make(chan struct{})
-	s.outputs.Go(func() {
+	go func() { // waited for by whoever ends the server
 		defer close(copied)
 		log.copy(r)
 		r.Close()
-	})
+	}()
 	u := s.plan.Guest.User
+	s.noteOwner(sh, u)
 	p, err := share.Start(ownProgram, share.Spec{Server: *s.plan.ShareServer, Share: sh, UID: u.UID, GID: u.GID}, s.machine.Dir, w)
 	w.Close()
 	if err != nil {
+		<-copied
 		log.close()
 		return err
 	}
 	s.log.Debug("started a server", "source", sh.Source, "path", sh.Path, "pid", p.PID())
 	s.shares = append(s.shares, fileServer{sh, p, log, copied})
 	return nil
+}
+
+// noteOwner says so when root shares a directory in which the guest's user can
+// change nothing.
+func (s *supervisor) noteOwner(sh plan.Share, u plan.User) {
+	fi, err := os.Stat(sh.Source)
+	if err != nil || os.Geteuid() != 0 || sh.ReadOnly {
+		return // Start says what is wrong
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != u.UID {
+		s.warn("%s belongs to user %d, and machines of root work as user %d: they can change there what that user may (chown -R %d:%d %s)",
+			sh.Source, st.Uid, u.UID, u.UID, u.GID, sh.Source)
+	}
 }
 
 // ownProgram is this program, also after its file was replaced.
@@ -148,6 +164,7 @@ func (s *supervisor) loseShare(ctx context.Context, sv fileServer) {
 func (s *supervisor) endShares() {
 	for _, sv := range s.shares {
 		sv.Kill()
+		<-sv.copied
 		sv.log.close()
 	}
 	s.shares = nil
