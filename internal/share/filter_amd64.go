@@ -127,6 +127,10 @@ func filter(uid, gid uint32) []unix.SockFilter {
 		{unix.SYS_LSETXATTR, always(fails(unix.EOPNOTSUPP))},
 		{unix.SYS_FSETXATTR, always(fails(unix.EOPNOTSUPP))},
 		{unix.SYS_SETXATTRAT, always(fails(unix.ENOSYS))},
+		// What listens in the directory, such as a program of the user's, is
+		// to be spoken to by its own.
+		{unix.SYS_SOCKET, always(fails(unix.EPERM))},
+		{unix.SYS_CONNECT, always(fails(unix.EPERM))},
 		// It would do all of the above unseen.
 		{unix.SYS_IO_URING_SETUP, always(fails(unix.ENOSYS))},
 	} {

@@ -75,9 +75,10 @@ func hostile() {
 			fmt.Println(strings.Join(strings.Fields(line), " "))
 		}
 	}
-	if ifs, err := net.Interfaces(); err != nil || len(ifs) > 1 {
-		fmt.Printf("interfaces: %v, %v\n", ifs, err)
-	}
+	devices, err := os.ReadFile("/proc/self/net/dev")
+	fmt.Printf("network devices: %d, %v\n", strings.Count(string(devices), ":"), err)
+	_, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	say("make a socket", err)
 	fds, _ := os.ReadDir("/proc/self/fd")
 	fmt.Printf("descriptors beyond 3 of another: %v\n", func() (extra []string) {
 		for _, e := range fds {
@@ -272,6 +273,7 @@ func TestConfined(t *testing.T) {
 		"make a setuid fifo: operation not permitted", "rename to a whiteout: invalid argument",
 		"chown to root: operation not permitted", "chown to the same: <nil>", "chown to nobody's group: operation not permitted",
 		"set an attribute: operation not supported", "pretend to be root: <nil>", "io_uring: function not implemented",
+		"make a socket: operation not permitted", "network devices: 1, <nil>",
 		"mount: operation not permitted", "unshare (threads): invalid argument", "dump: <nil>",
 	} {
 		if !slices.Contains(lines, want) {
@@ -288,7 +290,7 @@ func TestConfined(t *testing.T) {
 		}
 	}
 	for _, line := range lines {
-		if strings.Contains(line, "interfaces:") || strings.Contains(line, "canary") {
+		if strings.Contains(line, "canary") {
 			t.Errorf("the server said %q", line)
 		}
 		if name, ok := strings.CutPrefix(line, "root has "); ok && !slices.Contains([]string{"tree", "proc", "usr", "lib", "lib64", "etc", "nix", "gnu", "var"}, name) {
