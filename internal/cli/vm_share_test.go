@@ -106,6 +106,11 @@ func TestShare(t *testing.T) {
 }
 
 func testShare(t *testing.T, s *sharer) {
+	t.Run("server fails", func(t *testing.T) {
+		sub := *s
+		sub.Host = s.Host.For(t)
+		shareFails(t, &sub)
+	})
 	s.keep(t, "one")
 	for _, tt := range []struct {
 		name string
@@ -158,6 +163,24 @@ func (s *sharer) check(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A server that does not work is the start's error, with what it said.
+func shareFails(t *testing.T, s *sharer) {
+	dir, err := os.MkdirTemp("/var/tmp", "mayfly-share-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	script := "#!/usr/bin/sh\nif test \"$1\" = --version; then echo virtiofsd 1.13.2; exit; fi\necho first line\necho it does not work\nexit 3\n"
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "virtiofsd"), []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	c := s.Mayfly("run", "--no-workspace", "--share", s.docs+":ro", "--", "true")
+	c.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+	if r := c.Want(1); !strings.Contains(r.Stderr, "the server of "+s.docs+" ended: it does not work\n") {
+		t.Errorf("mayfly printed %q; want the last line of the server", r.Stderr)
 	}
 }
 
