@@ -300,37 +300,55 @@ func TestSSHBulk(t *testing.T) {
 	}
 }
 
-func TestSSHTerminal(t *testing.T) {
-	m := startGuestSSH(t)
-	cmd := m.ssh(t, "-t", "m")
+// terminal starts ssh in a terminal of 30 lines and 90 columns.
+func (m *machineSSH) terminal(t *testing.T, args ...string) (*exec.Cmd, *os.File, *screen) {
+	t.Helper()
+	cmd := m.ssh(t, append([]string{"-t"}, args...)...)
 	cmd.Env = append(cmd.Env, "TERM=xterm-256color")
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 90})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tty.Close()
-	screen := newScreen(t, tty)
-	fmt.Fprintln(tty, `PS1=; stty -echo; trap 'echo resized $(stty size)' WINCH; echo ready-$((1+1))`)
-	screen.expect("ready-2")
-	fmt.Fprintln(tty, `echo $(stty size) $TERM $(pwd) $(tty | cut -c1-9); stty -a | grep -o '[-]*iutf8'`)
-	screen.expect("30 90 xterm-256color " + filepath.Join(m.home, "workspace") + " /dev/pts/")
-	screen.expect("iutf8")
-	pty.Setsize(tty, &pty.Winsize{Rows: 40, Cols: 120})
-	// A shell runs a trap when the command before it has ended.
-	fmt.Fprintln(tty, "sleep 0.2; while [ \"$(stty size)\" != '40 120' ]; do sleep 0.05; done; true")
-	screen.expect("resized 40 120")
-	// The key for it interrupts what runs, and not the shell.
-	fmt.Fprintln(tty, "echo sleeping-$((1+1)); sleep 1000")
-	screen.expect("sleeping-2")
-	time.Sleep(200 * time.Millisecond) // until the terminal is the program's
-	tty.WriteString("\x03")
-	fmt.Fprintln(tty, "echo code $?")
-	screen.expect("code 130")
-	fmt.Fprintln(tty, "exit 5")
-	cmd.Wait()
-	if got := cmd.ProcessState.ExitCode(); got != 5 {
-		t.Errorf("exit code %d; want 5\n%s", got, screen)
-	}
+	return cmd, tty, newScreen(t, tty)
+}
+
+func TestSSHTerminal(t *testing.T) {
+	m := startGuestSSH(t)
+	t.Run("shell", func(t *testing.T) {
+		cmd, tty, screen := m.terminal(t, "m")
+		fmt.Fprintln(tty, `PS1=; stty -echo; echo ready-$((1+1))`)
+		screen.expect("ready-2")
+		fmt.Fprintln(tty, `echo $(stty size) $TERM $(pwd) $(tty | cut -c1-9); stty -a | grep -o '[-]*iutf8'`)
+		screen.expect("30 90 xterm-256color " + filepath.Join(m.home, "workspace") + " /dev/pts/")
+		screen.expect("iutf8")
+		fmt.Fprintln(tty, "exit 5")
+		cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 5 {
+			t.Errorf("exit code %d; want 5\n%s", got, screen)
+		}
+	})
+	t.Run("resize", func(t *testing.T) {
+		cmd, tty, screen := m.terminal(t, "m",
+			`trap 'echo resized $(stty size)' WINCH; echo ready-$((1+1)); until [ "$(stty size)" = "40 120" ]; do sleep 0.05; done; exit 6`)
+		screen.expect("ready-2")
+		pty.Setsize(tty, &pty.Winsize{Rows: 40, Cols: 120})
+		screen.expect("resized 40 120")
+		cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 6 {
+			t.Errorf("exit code %d; want 6\n%s", got, screen)
+		}
+	})
+	// The key for it interrupts what runs, as the terminal of the guest says.
+	t.Run("interrupt", func(t *testing.T) {
+		cmd, tty, screen := m.terminal(t, "m", "trap 'echo interrupted; exit 7' INT; echo ready-$((1+1)); while :; do sleep 0.05; done")
+		screen.expect("ready-2")
+		tty.WriteString("\x03")
+		screen.expect("interrupted")
+		cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 7 {
+			t.Errorf("exit code %d; want 7\n%s", got, screen)
+		}
+	})
 }
 
 // screen is what a terminal shows.
