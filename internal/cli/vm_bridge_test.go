@@ -46,6 +46,11 @@ func TestNetworkBridge(t *testing.T) {
 		if got := h.Run(0, "exec", name, "--", "curl", "-sS", "-m", "20", "http://web.example/hello").Stdout; got != "hello from web.example\n" {
 			t.Errorf("%s gets %q from the internet", name, got)
 		}
+		// The agent's SSH server is at the usual port, with one key.
+		if got := lab.Run("ssh-keyscan", "-T", "20", m.address); strings.Count(got, "\n"+m.address+" ssh-ed25519 ") != 1 ||
+			strings.Contains(got, " ssh-rsa ") || strings.Contains(got, " ecdsa-") {
+			t.Errorf("the host keys of %s are %q; want one, of ed25519", name, got)
+		}
 		other := "192.168.83.7"
 		if name == "b" {
 			other = "192.168.83.6"

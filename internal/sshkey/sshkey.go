@@ -24,8 +24,9 @@ import (
 
 // Bounds of what is read of the user's directory.
 const (
-	maxFile = 16 << 10 // bytes of a key
-	maxKeys = 64       // of the user
+	maxFile = 8 << 10 // bytes of a file with a key
+	maxLine = 4 << 10 // of a public key: 16,384 bits of RSA are 2,800
+	maxKeys = 64      // of the user
 )
 
 // Public is a public key.
@@ -59,7 +60,7 @@ func PublicOf(private []byte) (Public, error) {
 // Parse reads one public key, as a .pub file has it. A certificate is none, nor is
 // a line with options.
 func Parse(line []byte) (Public, error) {
-	if len(line) > maxFile {
+	if len(line) > maxLine {
 		return Public{}, errors.New("too long for an SSH key")
 	}
 	if line = bytes.TrimSpace(line); bytes.ContainsAny(line, "\r\n") {

@@ -13,8 +13,9 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// maxAuthorizedKeys bounds the file of them in bytes.
-const maxAuthorizedKeys = 256 << 10
+// maxAuthorizedKeys bounds the file of them in bytes; sshkey finds no more. In base64
+// it fits into a message.
+const maxAuthorizedKeys = 512 << 10
 
 // newSSH describes the SSH server of m, nil when nobody may log in. The public part
 // of its host key goes into m's directory: who connects knows from there whom to
@@ -26,6 +27,9 @@ func newSSH(m state.Machine, p plan.Plan) (*wire.SSH, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read who may log in by SSH: %w", err)
+	}
+	if len(keys) == maxAuthorizedKeys {
+		return nil, fmt.Errorf("%s is too large", state.AuthorizedKeysFile)
 	}
 	private, err := hostKey(p)
 	if err != nil {

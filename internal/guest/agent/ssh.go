@@ -27,8 +27,8 @@ func IsSFTP(args []string) bool { return len(args) == 2 && args[1] == sftpWord }
 // SFTP serves files on standard input and output, until its client is gone.
 func SFTP() error { return sshd.ServeSFTP(os.Stdin, os.Stdout) }
 
-// maxSSHConns is how many connections the SSH server takes by network at a time.
-// The host's are not counted, and so cannot be shut out.
+// maxSSHConns is how many connections the SSH server takes by network at a time. It
+// takes more than these in all, so that they never shut the host's out.
 const maxSSHConns = 32
 
 // setUpSSH makes m's SSH server, which c describes; nil for none.
