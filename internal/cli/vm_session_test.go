@@ -64,6 +64,13 @@ func TestSession(t *testing.T) {
 		}
 		h.For(t).Run(0, "claude", "s", "--", "--dangerously-skip-permissions", "--version")
 	})
+	t.Run("flags", func(t *testing.T) {
+		h := h.For(t)
+		for _, args := range []string{"exec", "resume", "fork", "--version"} {
+			h.Run(0, "codex", "s", "--", args, "--help")
+		}
+		h.Run(0, "codex", "s", "--", "login", "--help")
+	})
 	t.Run("claude", func(t *testing.T) { testClaudeSession(t, h.For(t)) })
 	for agent, want := range map[string]string{"codex": "Sign in with ChatGPT", "opencode": "Ask anything"} {
 		t.Run(agent, func(t *testing.T) {
@@ -77,6 +84,9 @@ func TestSession(t *testing.T) {
 			again.Expect(want)
 			again.Type(leaveKeys)
 			ends(t, again, 0)
+			if got := h.Run(0, "exec", "s", "--", "sh", "-c", "pgrep -af '[a]pp-server' || true").Stdout; got != "" {
+				t.Errorf("beside it there is %s", got)
+			}
 		})
 	}
 	h.Run(0, "rm", "s")

@@ -63,6 +63,8 @@ type Agent struct {
 	otherwise   []string // flags with which the user says how it is to ask
 	subcommands []string // that do no work, and know no such flags
 	after       []string // subcommands behind which the flags stand
+	interactive []string // more flags, but for the subcommands that have no screen
+	headless    []string // these
 	prepare     func(s *Spec)
 }
 
@@ -82,10 +84,15 @@ func Agents() []Agent {
 			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
 				"login", "logout", "mcp", "mcp-server", "app-server", "completion", "sandbox", "debug", "apply", "a",
-				"cloud", "features", "help", "review", "plugin", "update", "doctor",
+				"cloud", "features", "help", "review", "plugin", "update", "doctor", "agents", "remote-control", "queue",
+				"archive", "unarchive", "delete", "migrate-rollouts", "migrate-nfs-db", "exec-server",
 			},
-			after:   []string{"exec", "e", "resume", "fork"},
-			prepare: codex,
+			after: []string{"exec", "e", "resume", "fork"},
+			// Else it leaves a server behind, which outlives the session and
+			// updates the program.
+			interactive: []string{"--no-daemon"},
+			headless:    []string{"exec", "e"},
+			prepare:     codex,
 		},
 		{
 			Name: "gemini", Title: "Gemini CLI",
@@ -147,25 +154,33 @@ func Env(agent, home string) []string {
 // arguments returns args with the flags for unattended work, unless args say
 // otherwise.
 func (a Agent) arguments(args []string) []string {
-	own := args
-	if end := slices.Index(args, "--"); end >= 0 {
-		own = args[:end]
+	if len(args) > 0 && slices.Contains(a.subcommands, args[0]) {
+		return args
 	}
-	for _, arg := range own {
-		name, _, _ := strings.Cut(arg, "=")
-		if slices.Contains(a.otherwise, name) || slices.Contains(a.unattended, name) {
-			return args
+	flags := a.unattended
+	if given(args, slices.Concat(a.unattended, a.otherwise)) {
+		flags = nil
+	}
+	if len(args) == 0 || !slices.Contains(a.headless, args[0]) {
+		if !given(args, a.interactive) {
+			flags = slices.Concat(a.interactive, flags)
 		}
 	}
-	switch {
-	case len(args) == 0:
-		return a.unattended
-	case slices.Contains(a.subcommands, args[0]):
-		return args
-	case slices.Contains(a.after, args[0]):
-		return slices.Concat(args[:1], a.unattended, args[1:])
+	if len(args) > 0 && slices.Contains(a.after, args[0]) {
+		return slices.Concat(args[:1], flags, args[1:])
 	}
-	return slices.Concat(a.unattended, args)
+	return slices.Concat(flags, args)
+}
+
+// given reports whether one of flags is among args.
+func given(args, flags []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.ContainsFunc(args, func(arg string) bool {
+		name, _, _ := strings.Cut(arg, "=")
+		return slices.Contains(flags, name)
+	})
 }
 
 // object is a JSON object.
