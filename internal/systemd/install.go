@@ -64,7 +64,7 @@ func (m Machine) Files(scope Scope) ([]File, error) {
 		{filepath.Join(DropInDir(m.Name), LimitsFile), m.Limits.DropIn()},
 	}
 	if owner != "" {
-		files = append(files, File{filepath.Join(DropInDir(m.Name), OwnerFile), owner})
+		files = append(files, File{filepath.Join(DropInDir(m.Name), AccountFile), owner})
 	}
 	return files, nil
 }
@@ -210,7 +210,7 @@ func (d Dir) RemoveMachine(name string) ([]string, error) {
 		removed = append(removed, link)
 	}
 	dir := DropInDir(name)
-	more, err := d.remove(filepath.Join(dir, LimitsFile), filepath.Join(dir, OwnerFile))
+	more, err := d.remove(filepath.Join(dir, LimitsFile), filepath.Join(dir, AccountFile))
 	removed = append(removed, more...)
 	if err != nil {
 		return removed, err

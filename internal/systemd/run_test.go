@@ -45,7 +45,12 @@ func play(machine string) int {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
 	n.Send(sdnotify.Extend(time.Minute), sdnotify.Status("booting"))
-	if machine == "early" {
+	switch machine {
+	case "refused":
+		return 1
+	case "silent":
+		fmt.Fprintln(os.Stderr, "the guest boots")
+		<-signals
 		fmt.Fprintln(os.Stderr, "mayfly: error: the guest did not answer")
 		return 1
 	}
@@ -112,7 +117,7 @@ func TestRun(t *testing.T) {
 
 func testRun(t *testing.T, m *systemdtest.Manager, exe string, owner systemd.Owner, limited bool) {
 	owner.Env = []string{`XDG_DATA_HOME=/srv/100% of "it"\$HOME`}
-	for _, name := range []string{"web-1", "crash", "early", "killed"} {
+	for _, name := range []string{"web-1", "crash", "refused", "silent", "killed"} {
 		m.Install(systemd.Machine{
 			Name: name, Exe: exe, Owner: owner,
 			Limits: systemd.Limits{MemoryMax: 1<<30 + 4096*7, CPUPercent: 150, TasksMax: 77},
@@ -194,9 +199,19 @@ func testRun(t *testing.T, m *systemdtest.Manager, exe string, owner systemd.Own
 	}
 	none("after a crash")
 
-	// start itself fails where a machine never answered.
-	m.Run(1, "systemctl", "start", "mayfly@early.service")
-	if journal := m.Journal("mayfly@early.service"); !strings.Contains(journal, "the guest did not answer") {
+	// start itself fails where a machine never answered, and the journal says why.
+	// Of a process that ends at once it does not know whose it was, so this one
+	// does not.
+	m.Run(1, "systemctl", "start", "mayfly@refused.service")
+	const silent = "mayfly@silent.service"
+	m.Run(0, "systemctl", "start", "--no-block", silent)
+	m.UntilSaid(silent, "the guest boots")
+	if state, status := m.Show(silent, "ActiveState"), m.Show(silent, "StatusText"); state != "activating" || status != "booting" {
+		t.Errorf("a machine that boots is %s, %s; want activating, booting", state, status)
+	}
+	m.Run(0, "systemctl", "kill", "--kill-whom=main", "--signal=USR1", silent)
+	m.Until(silent, "ActiveState", "failed")
+	if journal := m.Journal(silent); !strings.Contains(journal, "the guest did not answer") {
 		t.Errorf("the journal of a machine that did not start:\n%s", journal)
 	}
 

@@ -15,11 +15,12 @@ import (
 	"strings"
 )
 
-// The names of files.
+// The names of files. Drop-ins are read in the order of their names: ours come
+// before override.conf, which systemctl edit writes.
 const (
 	TemplateFile = "mayfly@.service"
-	LimitsFile   = "limits.conf" // a drop-in: what the machine may use
-	OwnerFile    = "owner.conf"  // a drop-in: whose machine it is
+	LimitsFile   = "limits.conf"  // a drop-in: what the machine may use
+	AccountFile  = "account.conf" // a drop-in: whose machine it is
 
 	UpdateService = "mayfly-update.service"
 	UpdateTimer   = "mayfly-update.timer"
@@ -164,30 +165,31 @@ type Owner struct {
 
 // DropIn returns the text of the drop-in, or "" where none is needed.
 func (o Owner) DropIn() (string, error) {
-	if o.Account == "" && len(o.Env) == 0 {
-		return "", nil
+	unit, service, err := o.settings()
+	if err != nil || service == "" {
+		return "", err
 	}
-	var b strings.Builder
-	b.WriteString(header)
+	if unit != "" {
+		unit = "[Unit]\n" + unit + "\n"
+	}
+	return header + unit + "[Service]\n" + service, nil
+}
+
+// settings returns the lines for the sections Unit and Service.
+func (o Owner) settings() (unit, service string, err error) {
 	if o.Account != "" {
 		if !accountName.MatchString(o.Account) {
-			return "", fmt.Errorf("the user %.40q cannot be named in a unit", o.Account)
+			return "", "", fmt.Errorf("the user %.40q cannot be named in a unit", o.Account)
 		}
 		home, err := path(o.Home)
 		if err != nil {
-			return "", fmt.Errorf("the home of user %s: %w", o.Account, err)
+			return "", "", fmt.Errorf("the home of user %s: %w", o.Account, err)
 		}
-		b.WriteString("[Unit]\n# Machines and images are there.\nRequiresMountsFor=" + home + "\n\n")
-		b.WriteString("[Service]\nUser=" + o.Account + "\n")
-	} else {
-		b.WriteString("[Service]\n")
+		unit = "# Machines and images are there.\nRequiresMountsFor=" + home + "\n"
+		service = "User=" + o.Account + "\n"
 	}
 	env, err := environment(o.Env)
-	if err != nil {
-		return "", err
-	}
-	b.WriteString(env)
-	return b.String(), nil
+	return unit, service + env, err
 }
 
 func environment(env []string) (string, error) {
@@ -218,20 +220,16 @@ func (u Update) Units() (service, timer string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	owner, err := u.Owner.DropIn()
+	unit, settings, err := u.Owner.settings()
 	if err != nil {
 		return "", "", err
-	}
-	owner = strings.TrimPrefix(owner, header)
-	if owner == "" {
-		owner = "[Service]\n"
 	}
 	var b strings.Builder
 	b.WriteString(header + "[Unit]\nDescription=Bring the images of mayfly's machines up to date\n")
 	if u.Scope == System {
 		b.WriteString("Wants=network-online.target\nAfter=network-online.target\n")
 	}
-	b.WriteString("\n" + owner +
+	b.WriteString(unit + "\n[Service]\n" + settings +
 		"Type=oneshot\n" +
 		"ExecStart=" + exe + " update\n" +
 		`# An image takes minutes to build, on a slow line more.
