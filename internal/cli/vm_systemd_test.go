@@ -94,7 +94,7 @@ func TestSystemdMachine(t *testing.T) {
 		Owner:  systemd.Owner{Account: "root", Home: "/root", Env: h.Env},
 	})
 	script := filepath.Join(h.Home, "run.sh")
-	m.Write(script, `"$1" run --no-detect --no-workspace --network none --cold --memory 1GiB --vcpus 2 -T -- sh -c 'uname -n; id -un'
+	m.Write(script, `"$1" run --no-detect --no-workspace --network none --cold --memory 1GiB --vcpus 2 --name real -T -- sh -c 'echo hello from $(uname -n)'
 code=$?
 group=$(sed -n 's/.*[:,]memory[^:]*:\|^0:://p' /proc/self/cgroup | head -n 1)
 cat "/sys/fs/cgroup/memory$group/memory.max_usage_in_bytes" "/sys/fs/cgroup$group/memory.peak" 2>/dev/null | sed 's/^/peak of memory: /'
@@ -105,7 +105,7 @@ exit $code
 	m.Run(0, "systemctl", "daemon-reload")
 	m.Run(0, "sh", "-c", "systemctl start mayfly@real || { journalctl --sync; journalctl --no-pager -u mayfly@real; exit 9; }")
 	journal := m.Journal("mayfly@real.service")
-	if !strings.Contains(journal, "\nroot\n") {
+	if !strings.Contains(journal, "hello from real\n") {
 		t.Errorf("no command ran in a machine:\n%s", journal)
 	}
 	t.Logf("the journal:\n%s", journal)
