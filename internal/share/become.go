@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -168,7 +169,7 @@ func cloneSystem(program string) ([]part, error) {
 	var parts []part
 	for _, path := range append(systemFiles, program) {
 		covered := func(p part) bool { return p.link == "" && strings.HasPrefix(path, p.path+"/") }
-		if containsFunc(parts, covered) {
+		if slices.ContainsFunc(parts, covered) {
 			continue
 		}
 		fi, err := os.Lstat(path)
@@ -189,15 +190,6 @@ func cloneSystem(program string) ([]part, error) {
 		parts = append(parts, p)
 	}
 	return parts, nil
-}
-
-func containsFunc(parts []part, f func(part) bool) bool {
-	for _, p := range parts {
-		if f(p) {
-			return true
-		}
-	}
-	return false
 }
 
 // place puts p where it belongs below root.
@@ -294,7 +286,10 @@ func enter(root string) error {
 	if err := unix.Chdir("/"); err != nil {
 		return fmt.Errorf("enter the root: %w", err)
 	}
-	return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
+	if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("close the root: %w", err)
+	}
+	return nil
 }
 
 // limitResources bounds what a guest can make its server use.
