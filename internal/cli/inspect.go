@@ -86,6 +86,9 @@ func (a *app) inspect(ctx context.Context, name string) error {
 	if d, ok := definition.Of(out.Plan); ok {
 		out.Persists = persists(d, out.Plan)
 	}
+	for _, s := range out.Plan.Shares {
+		out.Shares = append(out.Shares, shareJSON{s.Source, s.Path, s.ReadOnly})
+	}
 	if a.json {
 		return a.printJSON(a.Out, out)
 	}
@@ -106,7 +109,7 @@ func persists(d definition.Definition, p plan.Plan) []persistJSON {
 		}
 		list = append(list, row)
 	}
-	if p.Workspace.Path != "" {
+	if p.Workspace.Copied() {
 		add("the private copy of the workspace", p.Workspace.Path, d.File(definition.CopyFile), wiped)
 		add("its changes that were not applied, and the state of agents", p.Workspace.Path, d.File(definition.KeepFile), wiped)
 	} else {

@@ -267,7 +267,7 @@ func (l *look) define(row *machineJSON, d definition.Definition, m state.Machine
 	if l.err != nil {
 		return
 	}
-	p, err := plan.New(cfg, l.facts, plan.Input{Name: d.Name, Keep: d.Dir})
+	p, err := outline(cfg, l.facts, d)
 	if err != nil {
 		row.Error = err.Error()
 		return

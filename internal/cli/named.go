@@ -11,6 +11,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -93,6 +94,13 @@ func (a *app) planConfig(ctx context.Context, d definition.Definition, cfg confi
 		return p, err
 	}
 	return p, d.CheckVolumes(p.Volumes)
+}
+
+// outline returns what a plan says of a machine's size, image and network, without a look
+// at the directories that it is given.
+func outline(cfg config.Config, facts host.Facts, d definition.Definition) (plan.Plan, error) {
+	cfg.Shares = nil
+	return plan.New(cfg, facts, plan.Input{Name: d.Name, Keep: d.Dir})
 }
 
 // settle returns the place of the machine name, which is running or has nothing left of

@@ -101,7 +101,7 @@ func (a *app) sshProxy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	m, err := machines.Get(name)
+	m, err := a.machine(name)
 	if err != nil {
 		return err
 	}

@@ -45,9 +45,9 @@ func FuzzInclude(f *testing.F) {
 // A ProxyCommand goes through ssh's percent signs and a shell.
 func TestShellQuote(t *testing.T) {
 	for _, name := range []string{"/usr/bin/mayfly", "/home/a b/it's/$HOME/\"x\"/`id`/\\/*", "/100%/%h"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+strings.ReplaceAll(shellQuote(name), "%%", "%")).Output()
+		out, err := exec.Command("sh", "-c", "printf %s "+strings.ReplaceAll(proxyQuote(name), "%%", "%")).Output()
 		if err != nil || string(out) != name {
-			t.Errorf("the shell makes %q of shellQuote(%q), %v", out, name, err)
+			t.Errorf("the shell makes %q of proxyQuote(%q), %v", out, name, err)
 		}
 	}
 }

@@ -212,7 +212,7 @@ func (a *app) systemdMachine(ctx context.Context, name string) (memoryMiB, vcpus
 	if err != nil {
 		return 0, 0, false, err
 	}
-	p, err := plan.New(cfg, facts, plan.Input{Name: name, Keep: d.Dir})
+	p, err := outline(cfg, facts, d)
 	if err != nil {
 		return 0, 0, false, usageError{err}
 	}

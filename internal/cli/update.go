@@ -18,6 +18,7 @@ import (
 )
 
 func (a *app) updateCommand() *cobra.Command {
+	var timer bool
 	cmd := &cobra.Command{
 		Use:   "update [flags] [NAME…]",
 		Short: "Build the images of machines anew, with the newest packages and agents",
@@ -26,11 +27,19 @@ packages of Debian and the newest agents, and list what has changed. Machines
 that run keep their image until they are restarted; mayfly ls calls it stale.
 
 The versions of agents are pinned, with their hashes, in agents.lock.json beside
-the configuration. If anything fails, everything stays as it was.`,
+the configuration. If anything fails, everything stays as it was.
+
+With --timer systemd does that each day; mayfly systemd timer has more.`,
 		Args:              usageArgs(cobra.ArbitraryArgs),
 		ValidArgsFunction: a.completeNamed,
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.update(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if timer {
+				return a.systemdTimer(cmd.Context(), systemdOptions{})
+			}
+			return a.update(cmd.Context(), args)
+		},
 	}
+	cmd.Flags().BoolVar(&timer, "timer", false, "install a timer of systemd that updates each day")
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
 }
@@ -96,7 +105,7 @@ func (a *app) imagesOf(ctx context.Context, defs []definition.Definition) ([]pla
 		if err != nil {
 			return nil, err
 		}
-		p, err := plan.New(cfg, facts, plan.Input{Name: d.Name, Keep: d.Dir})
+		p, err := outline(cfg, facts, d)
 		if err != nil {
 			return nil, usageError{err}
 		}

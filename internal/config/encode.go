@@ -119,10 +119,24 @@ func (e *encoder) addTables(s Setting) error {
 
 // stringTable returns the table that a flag's text stands for.
 func stringTable(key, text string) (map[string]any, error) {
-	if key == "volume" {
+	switch key {
+	case "volume":
 		table, err := volumeTable(setting{key: key, value: text})
 		if err != nil {
 			return nil, err
+		}
+		return table, nil
+	case "share":
+		s, err := parseShare(text)
+		if err != nil {
+			return nil, err
+		}
+		table := map[string]any{"source": s.Source}
+		if s.Path != "" {
+			table["path"] = s.Path
+		}
+		if s.ReadOnly {
+			table["readonly"] = true
 		}
 		return table, nil
 	}

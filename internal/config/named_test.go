@@ -75,6 +75,7 @@ func TestEncode(t *testing.T) {
 		{Key: "workspace.path", Value: "~/microvm/a b"},
 		{Key: "workspace.clone", Value: []any{map[string]any{"url": "https://example.org/a.git", "ref": "v1"}}},
 		{Key: "volume", Value: []string{"var:/var:12GiB", "cache:~/.cache"}},
+		{Key: "share", Value: []string{"~/agents", "/srv/data:~/data:ro"}},
 		{Key: "network.allow", Value: []string{"example.org", "*.golang.org"}},
 		{Key: "home.shell_init", Value: "export A=1\nexport B='\"'\n"},
 		{Key: "env.QUOTED", Value: "a\"b\\c$$d\n\x01ä"},
