@@ -115,7 +115,7 @@ func (a *app) ls(ctx context.Context) error {
 			sessions = append(sessions, s.String())
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, age, dash(r.Image), dash(r.Address),
-			size(r.MemoryUsed), size(r.DiskUsed), dash(strings.Join(sessions, ", ")), dash(workspace.QuotePath(r.Workspace)))
+			size(r.MemoryUsed), size(r.DiskUsed), dash(strings.Join(sessions, ", ")), dash(quotedPath(r.Workspace)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -133,6 +133,14 @@ func (a *app) ls(ctx context.Context) error {
 		a.note("hint: %s", command)
 	}
 	return nil
+}
+
+// quotedPath is a path as it can be printed, "" for none.
+func quotedPath(path string) string {
+	if path == "" {
+		return ""
+	}
+	return workspace.QuotePath(path)
 }
 
 // size prints a number of bytes for people.

@@ -53,7 +53,10 @@ func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes
 	if err != nil {
 		return nil, err
 	}
-	if p.Workspace.Path != "" && !p.Workspace.Copied() {
+	if p.Workspace.Path == "" {
+		return nil, fmt.Errorf("machine %s has no workspace", m.Name)
+	}
+	if !p.Workspace.Copied() {
 		return nil, errLive(m.Name)
 	}
 	packed, list := supervisor.WorkspaceFiles(m, p)
