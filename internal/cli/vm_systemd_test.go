@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -78,35 +79,56 @@ func TestSystemdWalls(t *testing.T) {
 	}
 }
 
-// A real machine runs within the walls and the limits of a unit.
+// A real machine is a service, within the walls and the limits of its unit.
 func TestSystemdMachine(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	h := named(t, "--network", "none", "--memory", "1GiB", "--vcpus", "2")
 	m := systemdtest.Start(t)
 	mayfly, err := exec.LookPath("mayfly")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const memoryMiB = 1024
+	const memoryMax = (1024 + 1024) << 20
 	m.Install(systemd.Machine{
-		Name: "real", Exe: mayfly,
-		Limits: systemd.Limits{MemoryMax: (memoryMiB + 1024) << 20, CPUPercent: 200, TasksMax: 512},
+		Name: "m", Exe: mayfly,
+		Limits: systemd.Limits{MemoryMax: memoryMax, CPUPercent: 200, TasksMax: 512},
 		Owner:  systemd.Owner{Account: "root", Home: "/root", Env: h.Env},
 	})
-	script := filepath.Join(h.Home, "run.sh")
-	m.Write(script, `"$1" run --no-detect --no-workspace --network none --cold --memory 1GiB --vcpus 2 --name real -T -- sh -c 'echo hello from $(uname -n)'
-code=$?
-group=$(sed -n 's/.*[:,]memory[^:]*:\|^0:://p' /proc/self/cgroup | head -n 1)
-cat "/sys/fs/cgroup/memory$group/memory.max_usage_in_bytes" "/sys/fs/cgroup$group/memory.peak" 2>/dev/null | sed 's/^/peak of memory: /'
-exit $code
-`)
-	m.Write("/etc/systemd/system/mayfly@real.service.d/test.conf",
-		"[Service]\nType=oneshot\nWorkingDirectory="+h.Dir+"\nExecStart=\nExecStart=/bin/sh "+script+" "+mayfly+"\n")
-	m.Run(0, "systemctl", "daemon-reload")
-	m.Run(0, "sh", "-c", "systemctl start mayfly@real || { journalctl --sync; journalctl --no-pager -u mayfly@real; exit 9; }")
-	journal := m.Journal("mayfly@real.service")
-	if !strings.Contains(journal, "hello from real\n") {
-		t.Errorf("no command ran in a machine:\n%s", journal)
+	const unit = "mayfly@m.service"
+	start := func() {
+		t.Helper()
+		m.Run(0, "sh", "-c", "systemctl start mayfly@m || { journalctl --sync; journalctl --no-pager -u mayfly@m; exit 9; }")
+		if got := m.Show(unit, "ActiveState"); got != "active" {
+			t.Fatalf("after the start: %s; want active", got)
+		}
 	}
-	t.Logf("the journal:\n%s", journal)
+	start()
+	// It was ready when systemctl returned.
+	if got := h.Run(0, "exec", "m", "--", "uname", "-n").Stdout; got != "m\n" {
+		t.Errorf("in the machine: %q", got)
+	}
+	if got := m.Controller(unit, "memory", "memory.max", "memory.limit_in_bytes"); got != fmt.Sprint(memoryMax) {
+		t.Errorf("memory in the control group: %q; want %d", got, memoryMax)
+	}
+	if got := m.Controller(unit, "pids", "pids.max", "pids.max"); got != "512" {
+		t.Errorf("tasks in the control group: %q; want 512", got)
+	}
+	m.Run(0, "systemctl", "stop", "mayfly@m")
+	if state, result := m.Show(unit, "ActiveState"), m.Show(unit, "Result"); state != "inactive" || result != "success" {
+		t.Errorf("after the stop: %s, %s; want inactive, success", state, result)
+	}
+	if left := h.Leftovers(); left != "" {
+		t.Errorf("left after the stop:\n%s", left)
+	}
+	start()
+	h.Mayfly("exec", "m", "--", "sudo", "sh", "-c", "echo c > /proc/sysrq-trigger").Run()
+	m.Until(unit, "ActiveState", "failed")
+	journal := m.Journal(unit)
+	for _, want := range []string{"the machine ended unexpectedly", "Kernel panic"} {
+		if !strings.Contains(journal, want) {
+			t.Errorf("the journal does not say %q:\n%s", want, journal)
+		}
+	}
+	if got := m.Show(unit, "NRestarts"); got != "0" {
+		t.Errorf("started again %s times; want never", got)
+	}
 }

@@ -147,23 +147,23 @@ func hostile() {
 // tree makes a directory to share, of a user, and returns it and the user's id.
 func tree(t *testing.T) (dir string, uid int) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "mayfly-share-")
+	base, err := os.MkdirTemp("/var/tmp", "mayfly-share-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { os.RemoveAll(base) })
 	uid = os.Geteuid()
 	if uid == 0 {
 		uid = 12345 // nobody's
 	}
-	inner := filepath.Join(dir, "closed", "tree")
+	inner := filepath.Join(base, "closed", "tree")
 	if err := os.MkdirAll(inner, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(inner, "file"), []byte("of the host\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "canary"), []byte("canary\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(base, "canary"), []byte("canary\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("../../canary", filepath.Join(inner, "out")); err != nil {
@@ -176,7 +176,7 @@ func tree(t *testing.T) (dir string, uid int) {
 			}
 		}
 		// As root's home is.
-		if err := os.Chmod(filepath.Join(dir, "closed"), 0o700); err != nil {
+		if err := os.Chmod(filepath.Join(base, "closed"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
