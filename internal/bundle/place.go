@@ -36,7 +36,7 @@ func ParseMap(text string) (Map, error) {
 // CheckBase judges a directory that a user chose.
 func CheckBase(p string) error {
 	if !isHostPath(p) {
-		return fmt.Errorf("%s: must be a directory, absolute or beginning with ~/, without . and ..", short(p))
+		return fmt.Errorf("%s: must be a directory, absolute or beginning with ~/, in its shortest form", short(p))
 	}
 	return nil
 }

@@ -230,6 +230,9 @@ func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (p
 	if err := a.sharesInput(ctx, cfg, facts, &in); err != nil {
 		return plan.Plan{}, usageError{err}
 	}
+	if err := a.dotfilesInput(ctx, cfg, &in); err != nil {
+		return plan.Plan{}, usageError{err}
+	}
 	p, err := plan.New(cfg, facts, in)
 	if err != nil {
 		return p, usageError{err}

@@ -28,10 +28,8 @@ func (a *app) serveCommand() *cobra.Command {
 			if !share.Spawned() {
 				return usageError{fmt.Errorf("%s is for mayfly itself", share.Command)}
 			}
-			if share.Main(args[0]) != nil {
-				return exitCode(exitError) // the supervisor was told
-			}
-			return nil
+			share.Main(args[0])
+			return exitCode(exitError) // the supervisor was told
 		},
 	}
 }

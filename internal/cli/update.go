@@ -105,6 +105,9 @@ func (a *app) imagesOf(ctx context.Context, defs []definition.Definition) ([]pla
 		if err != nil {
 			return nil, err
 		}
+		if err := a.updateDotfiles(cfg); err != nil {
+			return nil, err
+		}
 		p, err := outline(cfg, facts, d)
 		if err != nil {
 			return nil, usageError{err}

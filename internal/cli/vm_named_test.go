@@ -25,7 +25,11 @@ func named(t *testing.T, flags ...string) *vmtest.Host {
 
 // The life of a machine with a name: what it keeps, what it does not, and how it ends.
 func TestNamed(t *testing.T) {
-	h := named(t, "--volume", "var:/var:1GiB", "--volume", "cache:~/.cache:64MiB",
+	dotfiles := t.TempDir()
+	writeFile(t, filepath.Join(dotfiles, "bashrc"), "FROM_ENV=dotfile\nalias mine='echo my alias'\n")
+	writeFile(t, filepath.Join(dotfiles, "config/emacs/init.el"), "(setq mine t)\n")
+	writeFile(t, filepath.Join(dotfiles, "README.md"), "not for a home\n")
+	h := named(t, "--dotfiles", dotfiles, "--volume", "var:/var:1GiB", "--volume", "cache:~/.cache:64MiB",
 		"-e", "FROM_ENV=env", "--shell-init", "export FROM_INIT=$FROM_ENV-init; export PATH=$HOME/own:$PATH")
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
 	h.Run(0, "start", "m")
@@ -40,7 +44,6 @@ func TestNamed(t *testing.T) {
 			"login shell":       {"bash", "-lc", "echo $FROM_ENV $FROM_INIT"},
 			"interactive shell": {"bash", "-ic", "echo $FROM_ENV $FROM_INIT"},
 			"interactive zsh":   {"zsh", "-ic", "echo $FROM_ENV $FROM_INIT"},
-			"after a dotfile":   {"bash", "-c", `sed -i '1i FROM_ENV=dotfile' ~/.bashrc; bash -ic 'echo $FROM_ENV $FROM_INIT'`},
 		} {
 			if got := h.For(t).Run(0, append([]string{"exec", "m", "--"}, argv...)...).Stdout; got != want {
 				t.Errorf("%s: %q; want %q", name, got, want)
@@ -48,6 +51,21 @@ func TestNamed(t *testing.T) {
 		}
 		if got := sh(t, "echo $PATH"); !strings.Contains(got, "/own:/") {
 			t.Errorf("PATH = %q; want what home.shell_init puts first", got)
+		}
+	})
+	t.Run("dotfiles", func(t *testing.T) {
+		if got := sh(t, "bash -ic mine; cat ~/.config/emacs/init.el; ls ~/README.md 2>/dev/null; true"); got != "my alias\n(setq mine t)\n" {
+			t.Errorf("in the home: %q", got)
+		}
+		if r := h.For(t).Mayfly("exec", "m", "--", "sudo", "sh", "-c", "echo x > ~dev/.config/emacs/init.el || mount -o remount,rw /opt/mayfly/dotfiles").Run(); r.Code == 0 {
+			t.Error("the machine can write to the dotfiles")
+		}
+		writeFile(t, filepath.Join(dotfiles, "netrc"), "machine x login y password z\n")
+		if r := h.For(t).Mayfly("restart", "m").Run(); r.Code != 2 || !strings.Contains(r.Stderr, "which a machine must not have") {
+			t.Errorf("with a secret: exit code %d, %q", r.Code, r.Stderr)
+		}
+		if err := os.Remove(filepath.Join(dotfiles, "netrc")); err != nil {
+			t.Fatal(err)
 		}
 	})
 	t.Run("volumes", func(t *testing.T) {

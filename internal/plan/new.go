@@ -34,6 +34,10 @@ type Input struct {
 	ShareServer *ShareServer
 	Sockets     []string
 
+	// Dotfiles are the directories of Config.Home.Dotfiles, as they are on this
+	// host.
+	Dotfiles []string
+
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool
 }
@@ -55,6 +59,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.image()
 	b.template()
 	b.workspace(in)
+	b.plan.Guest.Dotfiles = slices.Clone(in.Dotfiles)
 	b.keep(in)
 	b.shares(in)
 	if len(b.errs) > 0 {

@@ -97,6 +97,9 @@ type Guest struct {
 	// ShellInit is what shells begin with, after the user's own files; what
 	// it exports, every command gets.
 	ShellInit string `json:"shell_init,omitempty"`
+	// Dotfiles are directories of the host, absolute, whose files appear in the
+	// home, read-only; of the last that has a file of a name.
+	Dotfiles []string `json:"dotfiles,omitempty"`
 }
 
 // User is the guest's only human user. It is never root, whoever runs mayfly.
@@ -167,6 +170,7 @@ const (
 	SlotFirstLayer = 1 // EROFS, top layer first
 	MaxLayers      = 4
 	SlotWorkspace  = 5 // EROFS
+	SlotDotfiles   = 6 // EROFS
 )
 
 // KeptDisks returns the number of disks that the machine has beyond its slots: one for

@@ -37,9 +37,9 @@ func Spawned() bool {
 }
 
 // Main is the body of the hidden command: it limits this process to what arg, a
-// Spec, needs and becomes the server. It returns only with an error, which is what
-// Start returns.
-func Main(arg string) error {
+// Spec, needs and becomes the server. It returns only after an error, which Start
+// returns in the other process.
+func Main(arg string) {
 	ready := os.NewFile(fdReady, "ready")
 	unix.CloseOnExec(fdReady)
 	var spec Spec
@@ -48,7 +48,6 @@ func Main(arg string) error {
 		err = become(spec)
 	}
 	fmt.Fprint(ready, err)
-	return err
 }
 
 func become(spec Spec) error {

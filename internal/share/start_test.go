@@ -33,7 +33,7 @@ const parentVariable = "MAYFLY_SHARE_TEST_PARENT"
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == Command:
-		fmt.Fprintln(os.Stderr, Main(os.Args[2]))
+		Main(os.Args[2])
 		os.Exit(1)
 	case len(os.Args) > 2 && strings.HasPrefix(os.Args[1], "--fd="):
 		hostile()

@@ -35,6 +35,7 @@ const (
 	ConsoleFile   = "console.log"        // what the guest's kernel printed, bounded
 	ScratchFile   = "scratch.img"        // ext4, all that the guest writes
 	WorkspaceFile = "workspace.img"      // EROFS, the private copy
+	DotfilesFile  = "dotfiles.img"       // EROFS, the user's own files for the home
 	MemoryFile    = "memory"             // a copy of a template's memory, where the VMM needs one
 	ManifestFile  = "workspace.manifest" // what was packed
 	JournalFile   = "apply.journal"      // temporary names of an apply under way

@@ -49,6 +49,9 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 	if req.Workspace != nil {
 		req.Workspace.Copy = cmp.Or(s.copy, s.packed)
 	}
+	if len(s.dotfiles) > 0 {
+		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: s.dotfiles}
+	}
 	var err error
 	if req.SSH, err = newSSH(s.machine, s.plan); err != nil {
 		return err

@@ -194,6 +194,9 @@ func (s *supervisor) makeDisks() error {
 	if err := image.CopySparse(scratch, s.image.Scratch); err != nil {
 		return fmt.Errorf("make the scratch disk: %w", err)
 	}
+	if err := s.packDotfiles(); err != nil {
+		return err
+	}
 	if !s.plan.Workspace.Copied() || s.copy != "" {
 		return nil
 	}
@@ -214,6 +217,9 @@ func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
 	if p.Workspace.Copied() {
 		packed, _ := WorkspaceFiles(m, p)
 		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: packed}
+	}
+	if len(p.Guest.Dotfiles) > 0 {
+		spec.Disks[plan.SlotDotfiles] = machine.Disk{Path: m.File(state.DotfilesFile)}
 	}
 	spec.Kept = keptDisks(p)
 	for _, sh := range p.Shares {

@@ -73,6 +73,7 @@ type supervisor struct {
 	// copy is the name of the copy of the workspace, where there is one that was
 	// kept; packed that of the one which was packed, once it is.
 	copy, packed string
+	dotfiles     []string // what of the user's own files is shown in the home
 
 	kept    chan struct{} // closed when the owner lets the machine live on
 	gone    chan struct{} // closed when the owner ended without that

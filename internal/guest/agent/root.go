@@ -48,6 +48,9 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := mountKeepDirs(req); err != nil {
 		return nil, err
 	}
+	if err := p.mountDotfiles(req.Dotfiles); err != nil {
+		return nil, err
+	}
 	if err := mountShares(req.Shares, places.shares); err != nil {
 		return nil, err
 	}
@@ -110,6 +113,9 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 	go func() { network <- t.setUpNetwork(req.Network) }()
 	m = &machine{user: req.User, credential: credential(req.User)}
 	m.env, err = setUpUser(t, req)
+	if err == nil {
+		err = t.linkDotfiles(req)
+	}
 	if err == nil {
 		err = t.setUpShells(req)
 	}

@@ -119,7 +119,19 @@ type Configure struct {
 	// ShellInit is shell text that shells begin with, after the user's own
 	// files. What it exports every command gets.
 	ShellInit string `json:"shell_init,omitempty"`
+	// Dotfiles are shown in the home.
+	Dotfiles *Dotfiles `json:"dotfiles,omitempty"`
 }
+
+// Dotfiles are the user's own files for a home, on a disk of their own.
+type Dotfiles struct {
+	Serial  string   `json:"serial"`  // of the EROFS disk
+	Targets []string `json:"targets"` // what of it is shown, relative to the home and to the disk
+}
+
+// DotfilesDir is where the disk of Dotfiles is mounted. What is in the home are links
+// there.
+const DotfilesDir = "/opt/mayfly/dotfiles"
 
 // KeepDir is a directory on the disk of what is kept, the user's.
 type KeepDir struct {

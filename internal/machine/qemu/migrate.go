@@ -82,7 +82,8 @@ func (m *Monitor) migrate(ctx context.Context, f func(*os.File) error) error {
 		closeSocket()
 		ours.Close()
 	}
-	if !stop() {
+	// Both functions run at the end of ctx, one of them first.
+	if !stop() || err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return err
