@@ -59,7 +59,7 @@ func parts() []part {
 		{"t", "templates", true, (*bench).measureTemplate},
 		{"n", "the network", true, (*bench).measureNetwork},
 		{"m", "a running machine", true, (*bench).measureMachine},
-		{"d", "machines with names", false, (*bench).measureNamed},
+		{"d", "machines with names", true, (*bench).measureNamed},
 		{"e", "the EROFS writer", false, (*bench).measureErofs},
 		{"w", "packing a workspace", false, (*bench).measurePack},
 	}
