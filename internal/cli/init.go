@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/bundle"
+	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
 // initOptions are the flags of mayfly init.
@@ -36,7 +38,8 @@ it says all that they could reach, what would be fetched and what would run in
 them, and asks. Nothing of a set-up ever runs on this computer, and nothing is
 started.
 
-SOURCE is a file, or with #sha256=SUM behind it one of which each byte is known.
+SOURCE is a file, a URL (https, by curl) or a git repository with a setup.toml;
+with #sha256=SUM behind it, it is one of which each byte is known.
 Paths of another computer are refused until --map says where they are here.`,
 		Example: `  mayfly init --from setup.toml --dry-run
   mayfly init --from setup.toml --map /home/alice=~`,
@@ -75,7 +78,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
-	data, err := fetchBundle(src)
+	data, err := a.fetchBundle(ctx, src)
 	if err != nil {
 		return err
 	}
@@ -143,35 +146,66 @@ func (o initOptions) placement() (bundle.Placement, error) {
 	return where, nil
 }
 
-// fetchBundle gets the bytes of a set-up.
-func fetchBundle(src bundle.Source) ([]byte, error) {
-	pin := ""
-	if src.SHA256 != "" {
-		pin = "#sha256=" + src.SHA256
+// fetchBundle gets the bytes of a set-up. Nothing that comes with them runs.
+func (a *app) fetchBundle(ctx context.Context, src bundle.Source) (data []byte, err error) {
+	if src.Kind == bundle.SourceFile {
+		return readBundle(src.Location)
 	}
-	switch src.Kind {
-	case bundle.SourceURL:
-		return nil, usageError{hint.Errorf(
-			fmt.Sprintf("curl -fLo %s %s && mayfly init --from %s%s", bundle.DefaultPath, shellWord(src.Location), bundle.DefaultPath, pin),
-			"mayfly init reads files; get %s first", src.Location)}
-	case bundle.SourceGit:
-		return nil, usageError{hint.Errorf(
-			fmt.Sprintf("git clone %s setup && mayfly init --from setup/%s%s", shellWord(src.Location), src.Path, pin),
-			"mayfly init reads files; clone %s first", src.Location)}
+	dir, err := os.MkdirTemp("", "mayfly-init-")
+	if err != nil {
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	progress := a.newProgress()
+	defer progress.stop()
+	progress.step("get "+workspaceName(src.Location), true)
+	file := filepath.Join(dir, "setup")
+	if src.Kind == bundle.SourceURL {
+		err := tool.Run(ctx, tool.Cmd{Name: "curl", Args: []string{
+			"--fail", "--silent", "--show-error", "--location", "--proto", "=https", "--proto-redir", "=https",
+			"--max-time", "60", "--max-filesize", fmt.Sprint(bundle.MaxSize), "--output", file, "--", src.Location,
+		}})
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, hint.Errorf("install curl, or get the file and: mayfly init --from FILE", "get %s: %w", src.Location, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get %s: %w", src.Location, err)
+		}
+		return readBundle(file)
+	}
+	_, err = clone.Clone(ctx, clone.Options{Spec: clone.Spec{URL: src.Location, Ref: src.Ref}, Dir: file, Depth: 1})
+	if err != nil {
+		return nil, err
+	}
+	// Within the repository, whatever links are in it.
+	root, err := os.OpenRoot(file)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(src.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read the set-up of %s: %w", src.Location, err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, bundle.MaxSize+1))
+}
+
+// readBundle reads a set-up from a file.
+func readBundle(name string) ([]byte, error) {
 	// O_NONBLOCK: to open a FIFO must not wait for a writer. Standard input is none
 	// of ours to choose.
 	flags := os.O_RDONLY
-	if src.Location != "/dev/stdin" {
+	if name != "/dev/stdin" {
 		flags |= syscall.O_NONBLOCK
 	}
-	f, err := os.OpenFile(src.Location, flags, 0)
+	f, err := os.OpenFile(name, flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the bundle: %w", err)
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err != nil || fi.IsDir() {
-		return nil, hint.Errorf("mayfly init --from "+filepath.Join(src.Location, bundle.DefaultPath), "%s is a directory", src.Location)
+		return nil, hint.Errorf("mayfly init --from "+filepath.Join(name, bundle.DefaultPath), "%s is a directory", name)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, bundle.MaxSize+1))
 	if err != nil {
@@ -179,9 +213,6 @@ func fetchBundle(src bundle.Source) ([]byte, error) {
 	}
 	return data, nil
 }
-
-// shellWord makes one word of a shell command.
-func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // printReview prints what the set-up would do, in the words of the review: they are
 // safe to print.
