@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -249,5 +250,85 @@ func TestForeground(t *testing.T) {
 				t.Errorf("exit code %d, %q; want %d, %q", r.Code, r.Stderr, tt.code, tt.say)
 			}
 		})
+	}
+}
+
+// A normal user's machine is as root's; its user is who it is on the host.
+func TestNamedUser(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.NewUser(t)
+	h.BorrowStore()
+	t.Cleanup(func() { h.Mayfly("rm", "--force", "m").Run() })
+	h.Run(0, "new", "m", "--volume", "cache:~/.cache:64MiB", "--network", "none")
+	ws := filepath.Join(h.Home, "microvm/m")
+	h.Run(0, "start", "m")
+	if got := h.Run(0, "exec", "m", "--", "sh", "-c", "pwd; id -un; echo new > file; echo kept > ~/.cache/file").Stdout; got != ws+"\n"+filepath.Base(h.Home)+"\n" {
+		t.Errorf("in the machine: %q", got)
+	}
+	var rows []struct {
+		State       string
+		Memory_used int64
+	}
+	if err := json.Unmarshal([]byte(h.Run(0, "ls", "--json").Stdout), &rows); err != nil || len(rows) != 1 || rows[0].Memory_used == 0 {
+		t.Errorf("ls: %+v, %v", rows, err)
+	}
+	h.Run(0, "stop", "m")
+	h.Run(0, "start", "m")
+	if got := h.Run(0, "exec", "m", "--", "sh", "-c", "cat file ~/.cache/file").Stdout; got != "new\nkept\n" {
+		t.Errorf("after a restart: %q", got)
+	}
+	h.Run(0, "apply", "m")
+	if fi, err := os.Stat(filepath.Join(ws, "file")); err != nil || fi.Sys().(*syscall.Stat_t).Uid != h.Credential.Uid {
+		t.Errorf("what was applied: %v, %v", fi, err)
+	}
+	h.Run(0, "rm", "m")
+}
+
+// Six machines at once, on any computer, and removal in whatever state one is.
+func TestSixAtOnce(t *testing.T) {
+	vmtest.Lock(t)
+	h := vmtest.New(t)
+	names := []string{"m1", "m2", "m3", "m4", "m5", "m6"}
+	t.Cleanup(func() { h.Mayfly(append([]string{"rm", "--force"}, names...)...).Run() })
+	for _, name := range names {
+		h.Run(0, "new", name, "--memory", "512MiB", "--vcpus", "1", "--network", "none")
+	}
+	var starts []*vmtest.Command
+	for _, name := range names {
+		c := h.Mayfly("start", name)
+		c.Start()
+		starts = append(starts, c)
+	}
+	for i, c := range starts {
+		if r := c.Wait(); r.Code != 0 {
+			t.Errorf("start %s: exit code %d, %q", names[i], r.Code, r.Stderr)
+		}
+	}
+	for _, name := range names {
+		if got := h.Run(0, "exec", name, "--", "hostname").Stdout; got != name+"\n" {
+			t.Errorf("in %s: %q", name, got)
+		}
+	}
+	// Running, stopped, dead, starting, and without its file.
+	h.Run(0, "stop", "m2")
+	var st state.Status
+	if err := state.ReadJSON(h.File("m3", state.StatusFile), &st); err != nil || !st.Supervisor.Kill() {
+		t.Fatalf("kill a supervisor: %v", err)
+	}
+	h.Run(0, "stop", "m4")
+	starting := h.Mayfly("start", "m4")
+	starting.Start()
+	starting.Until("its directory", func() bool { _, err := os.Stat(h.File("m4", state.StatusFile)); return err == nil })
+	h.Run(0, "stop", "m5")
+	if err := os.Remove(filepath.Join(h.Variable("XDG_CONFIG_HOME"), "mayfly/machines/m5.toml")); err != nil {
+		t.Fatal(err)
+	}
+	h.Run(0, append([]string{"rm"}, names...)...)
+	starting.Wait()
+	if left, err := os.ReadDir(filepath.Join(h.State, "kept")); err != nil || len(left) > 0 {
+		t.Errorf("left after rm: %v, %v", left, err)
+	}
+	if names := h.Machines(); len(names) > 0 {
+		t.Errorf("left after rm: %v", names)
 	}
 }

@@ -103,7 +103,7 @@ func (h *Host) BorrowStore() {
 		h.t.Logf("not borrowed: %v\n%s", err, out) // another file system
 	}
 	// What is locked must be the user's own, and the directories, too.
-	for _, name := range []string{"machines", "qemu/lock", "store/locks", "store/tmp", "store/cache", "templates"} {
+	for _, name := range []string{"machines", "ssh", "qemu/lock", "store/locks", "store/tmp", "store/cache", "templates"} {
 		if err := os.RemoveAll(filepath.Join(target, name)); err != nil {
 			h.t.Fatal(err)
 		}
