@@ -100,6 +100,7 @@ func (a *app) planConfig(ctx context.Context, d definition.Definition, cfg confi
 // at the directories that it is given.
 func outline(cfg config.Config, facts host.Facts, d definition.Definition) (plan.Plan, error) {
 	cfg.Shares = nil
+	cfg.Machine.AllowOldQEMU = true // that matters when it is started
 	return plan.New(cfg, facts, plan.Input{Name: d.Name, Keep: d.Dir})
 }
 

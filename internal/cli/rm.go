@@ -83,7 +83,8 @@ func removeMachine(machines state.Store, name string, force bool) error {
 		return err
 	}
 	if m.Alive() {
-		if force {
+		// One that is being started has nothing to save yet, and does not listen.
+		if force || m.Status().Phase == state.Starting {
 			supervisor.Kill(m)
 		} else if err := supervisor.Stop(m); err != nil && m.Alive() {
 			return hint.Wrap(err, "mayfly rm --force "+name)

@@ -243,6 +243,16 @@ func (a *app) stopNamed(name string) error {
 		_, _, err := a.settle(name)
 		return err
 	}
+	if m.Status().Phase == state.Starting {
+		// It has nothing to save yet, and does not listen.
+		supervisor.Kill(m)
+		for range 200 {
+			if _, running, err := a.settle(name); err != nil || !running {
+				return err
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 	if err := supervisor.Stop(m); err != nil && m.Alive() {
 		return hint.Wrap(err, "mayfly rm --force "+name)
 	}
