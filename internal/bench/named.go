@@ -154,7 +154,7 @@ func (b *bench) measureSCP(ctx context.Context, o owner, name string, client fun
 		}
 		plain = append(plain, size/1e6/time.Since(begun).Seconds())
 	}
-	b.add(newRow("scp", "MB/s", ours, plain, "64 MB by scp to the machine's disk; baseline: as many by TCP to a program in it").ratioAtLeast(0.5))
+	b.add(newRow("scp", "MB/s", ours, plain, "64 MB by scp to the machine's disk; baseline: as many by TCP to a program in it").atLeast(20))
 	return nil
 }
 
