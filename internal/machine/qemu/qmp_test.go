@@ -97,13 +97,14 @@ func TestExecuteArguments(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	defer theirs.Close()
-	go io.WriteString(theirs, greeting+`{"return": {}, "id": 1}`+"\n")
 	sent := bufio.NewScanner(theirs)
 	got := make(chan string, 2)
 	go func() {
-		for sent.Scan() {
+		io.WriteString(theirs, greeting)
+		// An answer that comes before its command is none.
+		for id := 1; sent.Scan(); id++ {
 			got <- sent.Text()
-			io.WriteString(theirs, `{"return": {}, "id": 2}`+"\n")
+			fmt.Fprintf(theirs, `{"return": {}, "id": %d}`+"\n", id)
 		}
 	}()
 	m, err := NewMonitor(ours)
