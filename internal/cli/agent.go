@@ -227,14 +227,15 @@ func (a *app) runningMachine(ctx context.Context, name string) (state.Machine, e
 	if err != nil {
 		return state.Machine{}, err
 	}
-	if m := machines.At(name); m.Alive() && plan.CheckName(name) == nil {
+	m := machines.At(name)
+	defined := a.defined(name)
+	if plan.CheckName(name) == nil && m.Alive() && (!defined || m.Status().Phase == state.Running) {
 		return m, nil
 	}
-	if a.defined(name) {
+	if defined {
 		return a.startNamed(ctx, name, startOptions{})
 	}
-	m, err := machines.Get(name)
-	if err != nil {
+	if m, err = machines.Get(name); err != nil {
 		return m, err
 	}
 	return m, runError{hint.Errorf("mayfly ls", "machine %s does not run", name), exitMayfly}

@@ -56,10 +56,15 @@ func (a *app) shellCommand() *cobra.Command {
 	}
 }
 
-func (a *app) execNamed(_ context.Context, name string, argv []string, noTTY bool) error {
+func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY bool) error {
 	m, err := a.machine(name)
 	if err != nil {
 		return err
+	}
+	if m.Status().Phase == state.Starting && a.defined(name) {
+		if err := a.waitStarted(ctx, m); err != nil {
+			return runError{err, exitMayfly}
+		}
 	}
 	p, err := m.Plan()
 	if err != nil {

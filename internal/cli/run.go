@@ -121,7 +121,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	}
 	// A name that is taken is found out before a long build, too.
 	if _, err := machines.Get(p.Name); err == nil {
-		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
+		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is %w", p.Name, state.ErrTaken)
 	}
 	if o.explain {
 		defer why.print(a)
@@ -137,7 +137,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		a.note("agent %s", agent)
 	}
 	why.phase("start the supervisor")
-	owner, err := a.start(machines, p, img, secrets)
+	owner, err := a.start(machines, p, img, secrets, nil)
 	if err != nil {
 		return err
 	}
@@ -240,8 +240,9 @@ func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (p
 	return p, checkDisk(facts)
 }
 
-// start makes the machine and its supervisor.
-func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value) (*supervisor.Owner, error) {
+// start makes the machine and its supervisor. prepare, unless it is nil, is called when
+// the machine's name is ours and nothing of it runs yet.
+func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*supervisor.Owner, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -250,7 +251,11 @@ func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets 
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(state.WriteJSON(m.File(state.ImageFile), img), a.authorizeKeys(m)); err != nil {
+	err = errors.Join(state.WriteJSON(m.File(state.ImageFile), img), a.authorizeKeys(m))
+	if err == nil && prepare != nil {
+		err = prepare()
+	}
+	if err != nil {
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}

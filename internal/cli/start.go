@@ -32,7 +32,7 @@ func (a *app) startCommand() *cobra.Command {
 		Use:   "start [flags] NAME…",
 		Short: "Start machines that mayfly new made",
 		Long: `Start machines that mayfly new made, and return when they can be used. A machine
-that runs already is left alone.
+that runs already is left alone, and one that is being started is waited for.
 
 With --foreground it stays until the machine ends, stops it when it gets SIGTERM
 or SIGINT, and fails if the machine does: this is how systemd runs it.`,
@@ -65,7 +65,8 @@ func (a *app) each(names []string, f func(name string) error) error {
 	return errors.Join(errs...)
 }
 
-// startNamed starts the machine name unless it runs.
+// startNamed starts the machine name unless it runs. One that another command starts is
+// waited for.
 func (a *app) startNamed(ctx context.Context, name string, o startOptions) (state.Machine, error) {
 	d, err := a.definition(name)
 	if err != nil {
@@ -75,30 +76,58 @@ func (a *app) startNamed(ctx context.Context, name string, o startOptions) (stat
 	if err != nil {
 		return m, err
 	}
-	if running {
-		a.note("%s runs already", name)
-		return m, a.waitReady(ctx, m)
+	if !running {
+		owner, err := a.launch(ctx, d, o)
+		if err == nil {
+			return m, a.keepNamed(owner)
+		}
+		if !errors.Is(err, state.ErrTaken) {
+			return m, err
+		}
+		// Somebody was faster.
 	}
-	owner, err := a.launch(ctx, d, o)
-	if err != nil {
+	if err := a.waitStarted(ctx, m); err != nil {
 		return m, err
 	}
-	if err := owner.Keep(); err != nil {
-		owner.Close()
-		return m, err
-	}
-	a.note("%s runs: mayfly shell %s, mayfly stop %s", name, name, name)
+	a.note("%s runs already", name)
 	return m, nil
 }
 
-// waitReady waits until a machine that somebody else starts can be used.
-func (a *app) waitReady(ctx context.Context, m state.Machine) error {
-	for {
-		switch m.Status().Phase {
-		case state.Running:
+// keepNamed lets a machine that was started outlive its owner.
+func (a *app) keepNamed(owner *supervisor.Owner) error {
+	if err := owner.Keep(); err != nil {
+		owner.Close()
+		return err
+	}
+	name := owner.Machine.Name
+	a.note("%s runs: mayfly shell %s, mayfly stop %s", name, name, name)
+	return nil
+}
+
+// waitStarted waits until the machine m can be used, which somebody else has started or
+// is starting. If that comes to nothing it is an error, and the machine is not started
+// from here: it may have been stopped on purpose.
+func (a *app) waitStarted(ctx context.Context, m state.Machine) error {
+	p, err := m.Plan()
+	if err != nil && m.Alive() {
+		return err
+	}
+	limit := supervisor.StartTimeout(p)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, hint.Errorf("mayfly logs "+m.Name+", or mayfly stop "+m.Name,
+		"another command has been starting %s for %v", m.Name, limit))
+	defer cancel()
+	progress := a.newProgress()
+	defer progress.stop()
+	for said := false; ; said = true {
+		// Until it is kept it ends with the command that starts it.
+		switch st := m.Status(); {
+		case st.Phase == state.Running && st.Kept:
 			return nil
-		case state.Dead:
-			return hint.Errorf("mayfly logs "+m.Name, "machine %s did not start", m.Name)
+		case st.Phase == state.Dead:
+			return hint.Errorf("mayfly start "+m.Name, "%s does not run: the command that was starting it gave up", m.Name)
+		}
+		if !said {
+			progress.step("waiting for "+m.Name+", which another command starts", true)
 		}
 		select {
 		case <-ctx.Done():
@@ -120,16 +149,6 @@ func (a *app) launch(ctx context.Context, d definition.Definition, o startOption
 			return nil, usageError{err}
 		}
 	}
-	if o.fresh {
-		if err := d.ResetCopy(); err != nil {
-			return nil, err
-		}
-	}
-	return a.launchPlan(ctx, p)
-}
-
-// launchPlan starts the machine of a plan and waits until it can be used.
-func (a *app) launchPlan(ctx context.Context, p plan.Plan) (*supervisor.Owner, error) {
 	store, err := a.images()
 	if err != nil {
 		return nil, err
@@ -151,7 +170,11 @@ func (a *app) launchPlan(ctx context.Context, p plan.Plan) (*supervisor.Owner, e
 	if err != nil {
 		return nil, a.interrupted(err)
 	}
-	owner, err := a.start(machines, p, img, secrets)
+	var prepare func() error
+	if o.fresh {
+		prepare = d.ResetCopy // not of a machine that somebody else has started meanwhile
+	}
+	owner, err := a.start(machines, p, img, secrets, prepare)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +199,7 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 		return err
 	}
 	if running {
-		return hint.Errorf("mayfly stop "+name, "%s runs already, and not as a part of this service", name)
+		return errForeign(name)
 	}
 	manager, err := sdnotify.New(a.getenv)
 	if err != nil {
@@ -190,6 +213,9 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 	}
 	tell(sdnotify.Status("starting"))
 	owner, err := a.launch(ctx, d, o)
+	if errors.Is(err, state.ErrTaken) {
+		return errForeign(name)
+	}
 	if err != nil {
 		return err
 	}
@@ -210,6 +236,11 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 	}
 	a.note("%s is being stopped", name)
 	return supervisor.Stop(owner.Machine)
+}
+
+// errForeign says that the machine name was started by somebody else than its service.
+func errForeign(name string) error {
+	return hint.Errorf("mayfly stop "+name, "%s runs already, and not as a part of this service", name)
 }
 
 func (a *app) stopCommand() *cobra.Command {

@@ -223,6 +223,75 @@ func TestNamed(t *testing.T) {
 	}
 }
 
+// Two commands that start a machine at once start one: who comes second finds it running,
+// or hears that the first gave up.
+func TestStartTwice(t *testing.T) {
+	h := named(t, "--memory", "512MiB", "--network", "none")
+	begin := func(args ...string) *vmtest.Command {
+		c := h.Mayfly(args...)
+		c.Start()
+		return c
+	}
+	ends := func(t *testing.T, c *vmtest.Command, code int) vmtest.Result {
+		t.Helper()
+		r := c.Wait()
+		if r.Code != code {
+			t.Errorf("mayfly %s: exit code %d, %q; want %d", strings.Join(c.Args, " "), r.Code, r.Stderr, code)
+		}
+		return r
+	}
+	// halfway returns a start that is held up, and how to let it go on.
+	halfway := func(t *testing.T) (start *vmtest.Command, goOn func()) {
+		t.Helper()
+		c := begin("start", "m")
+		var st state.Status
+		c.Until("its supervisor", func() bool {
+			return state.ReadJSON(h.File("m", state.StatusFile), &st) == nil && st.Supervisor.PID > 1
+		})
+		if err := syscall.Kill(st.Supervisor.PID, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		goOn = func() { syscall.Kill(st.Supervisor.PID, syscall.SIGCONT) }
+		t.Cleanup(goOn)
+		return c, goOn
+	}
+	const waiting = "waiting for m, which another command starts"
+
+	t.Run("at once", func(t *testing.T) {
+		var said string
+		for _, c := range []*vmtest.Command{begin("start", "m"), begin("start", "m"), begin("start", "--fresh", "m")} {
+			said += ends(t, c, 0).Stderr
+		}
+		if strings.Count(said, "m runs: ") != 1 || strings.Count(said, "m runs already\n") != 2 {
+			t.Errorf("three starts said %q; want that one has started it and two found it running", said)
+		}
+		h.Run(0, "stop", "m")
+	})
+	t.Run("and a command", func(t *testing.T) {
+		first, goOn := halfway(t)
+		second := begin("exec", "m", "--", "echo", "up")
+		second.Said(waiting)
+		goOn()
+		if r := ends(t, second, 0); r.Stdout != "up\n" {
+			t.Errorf("exec in a machine that is being started: %q, %q", r.Stdout, r.Stderr)
+		}
+		ends(t, first, 0)
+		h.Run(0, "stop", "m")
+	})
+	t.Run("the first gives up", func(t *testing.T) {
+		first, goOn := halfway(t)
+		second := begin("start", "m")
+		second.Said(waiting)
+		first.Signal(os.Interrupt)
+		goOn()
+		ends(t, first, 130)
+		r := ends(t, second, 1)
+		if want := "mayfly: error: m does not run: the command that was starting it gave up\nmayfly: hint: mayfly start m\n"; !strings.HasSuffix(r.Stderr, want) {
+			t.Errorf("the second start said %q; want %q", r.Stderr, want)
+		}
+	})
+}
+
 // A machine in the foreground is a service: it ends with a signal, and fails when its
 // machine does.
 func TestForeground(t *testing.T) {

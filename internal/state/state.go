@@ -56,6 +56,9 @@ const newPrefix = "."
 // ErrNotFound is wrapped by the error for a machine that does not exist.
 var ErrNotFound = errors.New("no such machine")
 
+// ErrTaken is wrapped by the error for a name that another machine has.
+var ErrTaken = errors.New("already taken")
+
 // ErrAlive is wrapped by the error for a machine whose supervisor lives.
 var ErrAlive = errors.New("the machine is running")
 
@@ -106,7 +109,7 @@ func (s Store) Create(p plan.Plan) (Machine, *Lock, error) {
 		// Fails when a directory with anything in it has the name.
 		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, m.Dir, unix.RENAME_NOREPLACE)
 		if errors.Is(err, fs.ErrExist) {
-			err = hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is already taken", p.Name)
+			err = hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is %w", p.Name, ErrTaken)
 		}
 	}
 	if err != nil {

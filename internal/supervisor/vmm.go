@@ -162,6 +162,14 @@ func bootTimeout(m plan.Machine) time.Duration {
 	return 2 * time.Minute
 }
 
+// StartTimeout is longer than the start of a machine takes in which each step takes what
+// it may: a template that is made and does not work, and then a boot. Only a workspace
+// that is packed for minutes takes longer.
+func StartTimeout(p plan.Plan) time.Duration {
+	warming := time.Duration(1+len(p.Template.Prewarm)) * warmTimeout(p.Machine)
+	return 3*bootTimeout(p.Machine) + warming + 2*restoreTimeout(p.Machine)
+}
+
 var errDeadline = errors.New("no answer from the guest")
 
 func (s *supervisor) noAnswer(err error, timeout time.Duration) error {

@@ -216,6 +216,12 @@ func (c *Command) Printed(text string) {
 	c.Until("the output "+text, func() bool { return strings.Contains(c.out.String(), text) })
 }
 
+// Said waits until text is on the command's standard error.
+func (c *Command) Said(text string) {
+	c.host.t.Helper()
+	c.Until("the message "+text, func() bool { return strings.Contains(c.err.String(), text) })
+}
+
 // lockedBuffer is a buffer that can be read while it is written.
 type lockedBuffer struct {
 	mu  sync.Mutex
