@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/share"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -70,7 +72,7 @@ func (a *app) doctor(ctx context.Context, refresh, fix bool) error {
 			return err
 		}
 	}
-	checks := host.Doctor(facts)
+	checks := append(host.Doctor(facts), a.checkShareServer(ctx, facts))
 	healthy := host.Healthy(checks)
 	if a.json {
 		if err := a.printJSON(a.Out, doctorJSON{healthy, facts, checks}); err != nil {
@@ -92,4 +94,14 @@ func (a *app) doctor(ctx context.Context, refresh, fix bool) error {
 		return exitCode(exitError)
 	}
 	return nil
+}
+
+// checkShareServer looks for the server of live directories.
+func (a *app) checkShareServer(ctx context.Context, facts host.Facts) host.Check {
+	found, err := share.Find(ctx, a.getenv("PATH"))
+	s := host.ShareServer{Path: found.Path, Version: found.Version, Language: "Rust", Problem: err}
+	if found.Kind == plan.VirtiofsdC {
+		s.Language = "C"
+	}
+	return host.CheckShareServer(facts, s)
 }

@@ -85,6 +85,9 @@ func (a *app) sharesInput(ctx context.Context, cfg config.Config, facts host.Fac
 		}
 	}
 	server, err := share.Find(ctx, a.getenv("PATH"))
+	if err != nil {
+		return fmt.Errorf("share a directory: %w", err)
+	}
 	in.ShareServer = &server
-	return err
+	return nil
 }

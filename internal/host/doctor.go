@@ -58,6 +58,29 @@ func Doctor(f Facts) []Check {
 	return checks
 }
 
+// ShareServer is the virtiofsd of this computer. It is no fact, since it is looked for
+// only where it is needed.
+type ShareServer struct {
+	Path, Version string
+	Language      string // in which it is written: there are two programs of that name
+	Problem       error  // why there is none that can be used, or nil
+}
+
+// CheckShareServer judges it. It never fails: most machines have no live directories.
+func CheckShareServer(f Facts, s ShareServer) Check {
+	const purpose = "only needed for live directories, as workspace.mode = \"share\" and --share make them"
+	c := Check{Name: "virtiofsd", Status: OK, Detail: fmt.Sprintf("%s in %s, %s", s.Version, s.Language, s.Path)}
+	switch {
+	case s.Problem != nil:
+		c.Status, c.Fix = Warn, f.OS.install(f.OS.shareServer())
+		c.Detail = strings.ReplaceAll(s.Problem.Error(), "\n", "; ") + "; " + purpose
+	case f.User.UID != 0 && !f.UserNamespaces:
+		c.Status = Warn
+		c.Detail += ": a normal user cannot confine it, since there are no user namespaces; " + purpose
+	}
+	return c
+}
+
 func checkArch(f Facts) Check {
 	c := Check{Name: "host", Status: OK}
 	c.Detail = fmt.Sprintf("%s, Linux %s, %d × %s", cmp.Or(f.OS.Name, "unknown distribution"), f.Kernel, f.CPUs, cmp.Or(f.CPUModel, f.Arch))
@@ -218,16 +241,25 @@ var packages = []struct {
 }{
 	{"debian", "sudo apt-get install --no-install-recommends", map[string]string{
 		"qemu": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm",
-		"debian keys": "debian-archive-keyring", "newuidmap": "uidmap"}},
+		"debian keys": "debian-archive-keyring", "newuidmap": "uidmap", "virtiofsd": "virtiofsd", "virtiofsd in C": "qemu-system-common"}},
 	{"fedora", "sudo dnf install", map[string]string{
 		"qemu": "qemu-system-x86-core", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "nodejs-npm",
-		"debian keys": "debian-keyring", "newuidmap": "shadow-utils"}},
+		"debian keys": "debian-keyring", "newuidmap": "shadow-utils", "virtiofsd": "virtiofsd"}},
 	{"arch", "sudo pacman -S", map[string]string{
 		"qemu": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm",
-		"debian keys": "debian-archive-keyring", "newuidmap": "shadow"}},
+		"debian keys": "debian-archive-keyring", "newuidmap": "shadow", "virtiofsd": "virtiofsd"}},
 	{"suse", "sudo zypper install", map[string]string{
 		"qemu": "qemu-x86", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "npm": "npm-default",
-		"debian keys": "debian-keyring", "newuidmap": "shadow"}},
+		"debian keys": "debian-keyring", "newuidmap": "shadow", "virtiofsd": "virtiofsd"}},
+}
+
+// shareServer returns which of the two programs of the name virtiofsd the distribution
+// has, as packages calls it.
+func (o OS) shareServer() string {
+	if o.Codename == "bookworm" || o.Codename == "jammy" {
+		return "virtiofsd in C"
+	}
+	return "virtiofsd"
 }
 
 // install returns the distribution's command that installs what is called name

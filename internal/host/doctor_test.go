@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -27,6 +28,38 @@ func laptop() Facts {
 		Disk:          Disk{80 << 30, 80 << 30, 80 << 30},
 		Dirs:          Dirs{Data: "/home/me/.local/share/mayfly", State: "/home/me/.local/state/mayfly", Cache: "/home/me/.cache/mayfly"},
 		User:          User{Name: "me", UID: 1000, GID: 1000},
+	}
+}
+
+// What only some machines need never makes a computer unhealthy.
+func TestCheckShareServer(t *testing.T) {
+	found := ShareServer{Path: "/usr/libexec/virtiofsd", Version: "1.13.2", Language: "Rust"}
+	missing := ShareServer{Problem: errors.New("there is no virtiofsd on this computer")}
+	old := ShareServer{Problem: errors.Join(errors.New("/a: too old"), errors.New("/b: too old"))}
+	const purpose = `; only needed for live directories, as workspace.mode = "share" and --share make them`
+	for _, tt := range []struct {
+		name   string
+		server ShareServer
+		change func(*Facts)
+		want   Check
+	}{
+		{"found", found, func(*Facts) {}, Check{Status: OK, Detail: "1.13.2 in Rust, /usr/libexec/virtiofsd"}},
+		{"missing", missing, func(*Facts) {}, Check{Status: Warn, Detail: "there is no virtiofsd on this computer" + purpose,
+			Fix: "sudo apt-get install --no-install-recommends virtiofsd"}},
+		{"missing where it is QEMU's", missing, func(f *Facts) { f.OS.Codename = "bookworm" }, Check{Status: Warn,
+			Detail: "there is no virtiofsd on this computer" + purpose, Fix: "sudo apt-get install --no-install-recommends qemu-system-common"}},
+		{"missing elsewhere", missing, func(f *Facts) { f.OS = OS{} }, Check{Status: Warn, Detail: "there is no virtiofsd on this computer" + purpose}},
+		{"unusable", old, func(f *Facts) { f.OS = OS{} }, Check{Status: Warn, Detail: "/a: too old; /b: too old" + purpose}},
+		{"no namespaces", found, func(f *Facts) { f.UserNamespaces = false }, Check{Status: Warn,
+			Detail: "1.13.2 in Rust, /usr/libexec/virtiofsd: a normal user cannot confine it, since there are no user namespaces" + purpose}},
+		{"root needs none", found, func(f *Facts) { f.UserNamespaces, f.User = false, User{Name: "root"} }, Check{Status: OK, Detail: "1.13.2 in Rust, /usr/libexec/virtiofsd"}},
+	} {
+		f := laptop()
+		tt.change(&f)
+		tt.want.Name = "virtiofsd"
+		if got := CheckShareServer(f, tt.server); got != tt.want || !Healthy([]Check{got}) {
+			t.Errorf("%s: CheckShareServer() = %+v; want %+v", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -81,9 +81,9 @@ func find(ctx context.Context, candidates []string) (plan.ShareServer, error) {
 		unusable = append(unusable, err)
 	}
 	if len(unusable) > 0 {
-		return plan.ShareServer{}, hint.Wrap(fmt.Errorf("share a directory: %w", errors.Join(unusable...)), install)
+		return plan.ShareServer{}, hint.Wrap(errors.Join(unusable...), install)
 	}
-	return plan.ShareServer{}, hint.Errorf(install, "share a directory: there is no virtiofsd on this computer")
+	return plan.ShareServer{}, hint.Errorf(install, "there is no virtiofsd on this computer")
 }
 
 // probe asks the program at path for its version.
