@@ -53,6 +53,7 @@ var rules = map[string]rule{
 	"home.shell":      set,
 	"home.dotfiles":   each((*reviewer).dotfiles),
 	"home.shell_init": run("runs in the machine, in each shell:"),
+	"home.history":    unless(false, "keeps, when it stops, what was typed into its shells"),
 }
 
 // tables are the sections; the names in env and secrets are free.

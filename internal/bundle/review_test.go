@@ -41,6 +41,7 @@ ports = ["8080:80", "0.0.0.0:81:81"]
 [home]
 dotfiles = ["~/dots", "https://git.example.org/dots.git"]
 shell_init = "umask 077"
+history = true
 [env]
 A = "1"
 [secrets.TOKEN]
@@ -73,10 +74,11 @@ func TestReview(t *testing.T) {
 	got := Review(b, have, Placement{})
 	want := `add profile go-work : a profile of your own, 37 bytes
 widen profile go-work image.packages: installs the package "x"
-add machine web : a machine, 877 bytes
+add machine web : a machine, 892 bytes
 set machine web env.A: "1"
 widen machine web home.dotfiles: copies your directory "~/dots" into the machine
 run machine web home.dotfiles: fetches the repository "https://git.example.org/dots.git" for the home directory
+widen machine web home.history: true: keeps, when it stops, what was typed into its shells
 run machine web home.shell_init: runs in the machine, in each shell: "umask 077"
 widen machine web image.agents: installs the agent "codex"
 widen machine web image.packages: installs the package "jq"

@@ -109,11 +109,15 @@ func persists(d definition.Definition, p plan.Plan) []persistJSON {
 		}
 		list = append(list, row)
 	}
+	agents := "the state of agents"
+	if p.Keep.History != "" {
+		agents += ", and the history of shells"
+	}
 	if p.Workspace.Copied() {
 		add("the private copy of the workspace", p.Workspace.Path, d.File(definition.CopyFile), wiped)
-		add("its changes that were not applied, and the state of agents", p.Workspace.Path, d.File(definition.KeepFile), wiped)
+		add("its changes that were not applied, and "+agents, p.Workspace.Path, d.File(definition.KeepFile), wiped)
 	} else {
-		add("the state of agents", "", d.File(definition.KeepFile), wiped)
+		add(agents, "", d.File(definition.KeepFile), wiped)
 	}
 	for _, v := range p.Volumes {
 		add(fmt.Sprintf("the volume %s, %d MiB", v.Name, v.SizeMiB), v.Mount, d.VolumeFile(v.Name), wiped)

@@ -31,6 +31,7 @@ type newOptions struct {
 	shell     string
 	dotfiles  []string
 	shellInit string
+	history   bool
 	autostart bool
 }
 
@@ -63,6 +64,7 @@ into it on this computer, without running anything of theirs.`,
 	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
 	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "a `directory` or a git URL with files for the home directory (repeatable)")
 	f.StringVar(&o.shellInit, "shell-init", "", "shell `text` for all shells and commands")
+	f.BoolVar(&o.history, "history", false, "keep what is typed into the machine's shells, bash and zsh")
 	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, once mayfly systemd install was run")
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
@@ -153,6 +155,7 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	add("shell", "home.shell", o.shell)
 	add("dotfiles", "home.dotfiles", o.dotfiles)
 	add("shell-init", "home.shell_init", o.shellInit)
+	add("history", "home.history", o.history)
 	add("autostart", "machine.autostart", o.autostart)
 	o.typed = make(map[string]string)
 	for _, spec := range o.clone {

@@ -326,9 +326,9 @@ func (a *app) resetCommand() *cobra.Command {
 		Use:   "reset NAME…",
 		Short: "Throw away what machines have written, and keep their definition",
 		Long: `Stop machines and throw away what they have written: volumes, changes of the
-workspace that were not applied, and the state of their agents. Definition,
-address and SSH host key stay; the workspace's directory is not touched. The
-next start begins clean.`,
+workspace that were not applied, the state of their agents, and the history of
+their shells. Definition, address and SSH host key stay; the workspace's
+directory is not touched. The next start begins clean.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(_ *cobra.Command, args []string) error {

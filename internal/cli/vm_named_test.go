@@ -31,7 +31,7 @@ func TestNamed(t *testing.T) {
 	writeFile(t, filepath.Join(dotfiles, "config/emacs/init.el"), "(setq mine t)\n")
 	writeFile(t, filepath.Join(dotfiles, "README.md"), "not for a home\n")
 	h := named(t, "--dotfiles", dotfiles, "--volume", "var:/var:1GiB", "--volume", "cache:~/.cache:64MiB",
-		"-e", "FROM_ENV=env", "--shell-init", "export FROM_INIT=$FROM_ENV-init; export PATH=$HOME/own:$PATH")
+		"-e", "FROM_ENV=env", "--shell-init", "export FROM_INIT=$FROM_ENV-init; export PATH=$HOME/own:$PATH", "--history")
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
 	h.Run(0, "start", "m")
 	sh := func(t *testing.T, script string) string {
@@ -77,6 +77,8 @@ func TestNamed(t *testing.T) {
 	})
 	const agents = "~/.local/share/mayfly-agents"
 	sh(t, "mkdir -p "+agents+"/claude/projects/p; echo said > "+agents+"/claude/projects/p/t.jsonl")
+	const histories = "~/.local/share/mayfly-history"
+	sh(t, "for shell in bash zsh 'sudo bash'; do echo true typed into $shell | $shell -i; done")
 	sh(t, "echo kept > new.txt; rm README; sudo touch /var/kept /notkept; touch ~/.cache/kept ~/notkept; sync")
 
 	t.Run("ls and inspect", func(t *testing.T) {
@@ -92,7 +94,7 @@ func TestNamed(t *testing.T) {
 			t.Errorf("ls: %+v", rows)
 		}
 		out := h.For(t).Run(0, "inspect", "m").Stdout
-		for _, want := range []string{"private copy of the workspace", "the volume var, 1024 MiB on /var", "the volume cache"} {
+		for _, want := range []string{"private copy of the workspace", "the volume var, 1024 MiB on /var", "the volume cache", "the state of agents, and the history of shells"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("inspect does not say %q:\n%s", want, out)
 			}
@@ -101,6 +103,10 @@ func TestNamed(t *testing.T) {
 			t.Errorf("top: %q", got)
 		}
 	})
+	// A shell that is open when the machine stops keeps its history, too.
+	open := h.Terminal("shell", "m")
+	open.Type("echo open $((6 * 7))\r")
+	open.Expect("open 42")
 	t.Run("a program that ignores SIGTERM", func(t *testing.T) {
 		h := h.For(t)
 		c := h.Mayfly("exec", "m", "--", "sh", "-c", "trap '' TERM HUP; echo up; while :; do sleep 1; done")
@@ -112,6 +118,7 @@ func TestNamed(t *testing.T) {
 			t.Errorf("stop took %v; want 6 s at most", took)
 		}
 		c.Wait()
+		open.Wait()
 		if names := h.Machines(); len(names) > 0 {
 			t.Errorf("left of the run: %v", names)
 		}
@@ -124,6 +131,9 @@ func TestNamed(t *testing.T) {
 		}
 		if got := sh(t, "cat "+agents+"/claude/projects/p/t.jsonl"); got != "said\n" {
 			t.Errorf("of the agents: %q", got)
+		}
+		if got := sh(t, "cat "+histories+"/bash "+histories+"/zsh"); got != "true typed into bash\necho open $((6 * 7))\ntrue typed into zsh\n" {
+			t.Errorf("the histories of shells: %q", got)
 		}
 		if got := h.Run(0, "diff", "m").Stdout; got != "D  README\nA  new.txt (5 B)\n" {
 			t.Errorf("diff: %q", got)
@@ -192,7 +202,7 @@ func TestNamed(t *testing.T) {
 			t.Errorf("transcripts: %v: %q; reset said %q", err, out, r.Stderr)
 		}
 		h.Run(0, "start", "m")
-		if got := sh(t, "ls; ls /var/kept ~/.cache/kept 2>/dev/null | wc -l"); got != "new.txt\n0\n" {
+		if got := sh(t, "ls; ls /var/kept ~/.cache/kept "+histories+"/* 2>/dev/null | wc -l"); got != "new.txt\n0\n" {
 			t.Errorf("after reset: %q; want the directory as it is now, and empty volumes", got)
 		}
 	})

@@ -77,6 +77,7 @@ type Home struct {
 	Shell     string   // "zsh"; "": like the user's own
 	Dotfiles  []string // "~/configfiles", or a git URL and "@" and a revision
 	ShellInit string   // what shells begin with, after all else; that of profiles first
+	History   bool     // a machine with a name keeps what was typed into its shells
 }
 
 // Default returns the configuration of a user who wrote nothing.

@@ -70,6 +70,7 @@ ports = ["8080:80", "[::1]:8081:80"]
 shell = "zsh"
 dotfiles = ["~/configfiles"]
 shell_init = "umask 077"
+history = true
 
 [env]
 GOPATH = "$HOME/go"
@@ -113,7 +114,7 @@ func TestLoadEverything(t *testing.T) {
 			},
 			Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
 		},
-		Home: Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077"},
+		Home: Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077", History: true},
 		Env:  map[string]string{"GOPATH": "$HOME/go"},
 		Secrets: map[string]Secret{
 			"ANTHROPIC_API_KEY": {From: "env:ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}, Foreign: "allow"},

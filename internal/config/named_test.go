@@ -21,6 +21,7 @@ func TestNamedErrors(t *testing.T) {
 		{"[[volume]]\nnam = \"a\"", `f.toml:2: volume.nam: unknown key (did you mean "name"?)`},
 		{"[workspace]\nclone = [{ ur = \"x\" }]", `f.toml:3: workspace.clone.ur: unknown key (did you mean "url"?)`},
 		{"[workspace]\nclone = [\"--upload-pack=x\"]", `f.toml:3: workspace.clone: "--upload-pack=x" is neither`},
+		{"[home]\nhistory = \"long\"", `f.toml:3: home.history: must be true or false, not the string "long"`},
 		{"[home]\ndotfiles = [\"dots\"]", `f.toml:3: home.dotfiles: "dots" must be a directory`},
 	}
 	for _, tt := range tests {

@@ -44,6 +44,7 @@ var fields = []field{
 	{"home.shell", func(c *Config, s setting) *Error { return asShell(s, &c.Home.Shell) }},
 	{"home.dotfiles", func(c *Config, s setting) *Error { return appendList(s, &c.Home.Dotfiles, checkDotfiles) }},
 	{"home.shell_init", appendShellInit},
+	{"home.history", func(c *Config, s setting) *Error { return asBool(s, &c.Home.History) }},
 }
 
 // lists are the keys of lists that are checked and stored element by element:

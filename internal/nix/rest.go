@@ -46,7 +46,7 @@ var homeReasons = []reason{
 	{"home.username", ""}, {"home.homeDirectory", ""}, {"home.stateVersion", ""}, {"home.packages", ""},
 	{"home.sessionVariables", ""}, {"programs.home-manager", ""},
 	{"programs.git", noFiles}, {"home.file", noFiles}, {"xdg.configFile", noFiles}, {"xdg.dataFile", noFiles},
-	{"programs.zsh.history", "the shell's history has no counterpart; put it into home.shell_init"},
+	{"programs.zsh.history", "home.history = true keeps the shell's history; what else is set of it goes into home.shell_init"},
 	{"programs.emacs", "the profile emacs is Debian's package, without packages of Emacs and your configuration"},
 }
 

@@ -9,6 +9,9 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/launch"
 )
 
+// historyDir is where shells keep their histories, below the home of the guest's user.
+const historyDir = ".local/share/mayfly-history"
+
 // keep decides about what outlives a stop of the machine.
 func (b *builder) keep(in Input) {
 	if in.Keep == "" {
@@ -19,6 +22,12 @@ func (b *builder) keep(in Input) {
 	}
 	home := b.plan.Guest.User.Home
 	b.plan.Keep = &Keep{Dir: in.Keep, Agents: path.Join(home, launch.StateDir)}
+	if b.cfg.Home.History {
+		b.plan.Keep.History = path.Join(home, historyDir)
+		if b.plan.Guest.User.Shell == "fish" {
+			b.note("home.history is for bash and zsh: fish has its history in ~/.local/share/fish, which a volume keeps")
+		}
+	}
 	for _, v := range b.cfg.Volumes {
 		mount := v.Mount
 		if rest, ok := strings.CutPrefix(mount, "~"); ok {

@@ -130,6 +130,8 @@ type Keep struct {
 	Dir string `json:"dir"` // absolute
 	// Agents is the directory in the guest where agents keep their files.
 	Agents string `json:"agents"`
+	// History is that of the histories of shells; empty where they are not kept.
+	History string `json:"history,omitempty"`
 }
 
 // Volume is a disk of the machine's that outlives its stops.

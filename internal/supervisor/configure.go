@@ -143,6 +143,9 @@ func newConfigure(p plan.Plan) *wire.Configure {
 	if p.Keep != nil {
 		c.Keep, c.Volumes = machine.KeptSerial(0), keptVolumes(p)
 		c.KeepDirs = []wire.KeepDir{{Name: "agents", Path: p.Keep.Agents}}
+		if c.History = p.Keep.History; c.History != "" {
+			c.KeepDirs = append(c.KeepDirs, wire.KeepDir{Name: "history", Path: c.History})
+		}
 	}
 	c.ShellInit = p.Guest.ShellInit
 	if p.Guest.Timezone != "" {

@@ -119,6 +119,9 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 	if err == nil {
 		err = t.setUpShells(req)
 	}
+	if err == nil {
+		err = t.setUpHistory(req.History)
+	}
 	if err := errors.Join(err, <-network); err != nil {
 		return nil, at, err
 	}

@@ -34,7 +34,7 @@ func (t tree) setUpShells(req *wire.Configure) error {
 	b.WriteString("# Written by mayfly when the machine starts.\n")
 	for _, kv := range req.Env {
 		if key, value, ok := strings.Cut(kv, "="); ok {
-			fmt.Fprintf(&b, "export %s='%s'\n", key, strings.ReplaceAll(value, "'", `'\''`))
+			fmt.Fprintf(&b, "export %s=%s\n", key, quote(value))
 		}
 	}
 	b.WriteString(strings.TrimRight(req.ShellInit, "\n") + "\n")
@@ -64,6 +64,9 @@ func (t tree) setUpShells(req *wire.Configure) error {
 	}
 	return nil
 }
+
+// quote quotes a word for shells.
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // Limits of the program that tells what the shells' beginning exports.
 const (

@@ -119,6 +119,9 @@ type Configure struct {
 	// ShellInit is shell text that shells begin with, after the user's own
 	// files. What it exports every command gets.
 	ShellInit string `json:"shell_init,omitempty"`
+	// History is the directory of the histories of shells, absolute, one of KeepDirs;
+	// "" leaves them where they are by themselves.
+	History string `json:"history,omitempty"`
 	// Dotfiles are shown in the home.
 	Dotfiles *Dotfiles `json:"dotfiles,omitempty"`
 }
