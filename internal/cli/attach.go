@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,30 +33,43 @@ func (v *viewing) flags(cmd *cobra.Command) {
 
 func (a *app) attachCommand() *cobra.Command {
 	var v viewing
+	var end bool
 	cmd := &cobra.Command{
-		Use:   "attach NAME [SESSION]",
-		Short: "Look at an agent that works in a machine",
+		Use:   "attach [flags] NAME [SESSION]",
+		Short: "Look at an agent that works in a machine, or end it",
 		Long: `Look at an agent, or another session, that works in a machine. It goes on when
 the terminal is closed; Ctrl-] twice leaves it, too. Several terminals may look
 at one session, which is then as large as the smallest of them. When the program
-ends, the exit code is its own.`,
+ends, the exit code is its own.
+
+With --end the program is told that its terminal is closed, then asked to end,
+and killed when it has not within seconds. The machine runs on.`,
 		Example: `  mayfly attach run-3f9a2c
-  mayfly attach --read-only run-3f9a2c claude`,
+  mayfly attach --read-only run-3f9a2c claude
+  mayfly attach --end run-3f9a2c`,
 		Args:              usageArgs(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.attach(cmd.Context(), args[0], strings.Join(args[1:], ""), v)
+			wanted := strings.Join(args[1:], "")
+			if wanted != "" && !wire.ValidSessionName(wanted) {
+				return usageError{fmt.Errorf("%q is no session's name", wanted)}
+			}
+			if !end {
+				return a.attach(cmd.Context(), args[0], wanted, v)
+			}
+			if v.readOnly {
+				return usageError{errors.New("--end and --read-only exclude each other")}
+			}
+			return a.endSession(cmd.Context(), args[0], wanted)
 		},
 	}
 	v.flags(cmd)
 	cmd.Flags().BoolVar(&v.readOnly, "read-only", false, "only look on")
+	cmd.Flags().BoolVar(&end, "end", false, "end the session, and do not look at it")
 	return cmd
 }
 
 func (a *app) attach(ctx context.Context, name, wanted string, v viewing) error {
-	if wanted != "" && !wire.ValidSessionName(wanted) {
-		return usageError{fmt.Errorf("%q is no session's name", wanted)}
-	}
 	m, err := a.runningMachine(ctx, name)
 	if err != nil {
 		return err
@@ -68,6 +84,52 @@ func (a *app) attach(ctx context.Context, name, wanted string, v viewing) error 
 		}
 	}
 	return a.view(ctx, m, &wire.Session{Name: wanted, ReadOnly: v.readOnly}, v)
+}
+
+// endTimeout is more than a guest takes to end a session.
+const endTimeout = 15 * time.Second
+
+// endSession ends a session of the machine name, which is not started for that.
+func (a *app) endSession(ctx context.Context, name, wanted string) error {
+	m, err := a.machine(name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, endTimeout, hint.Errorf("mayfly stop "+m.Name, "end a session of %s: no answer", m.Name))
+	defer cancel()
+	if wanted == "" {
+		sessions, err := guestSessions(ctx, m, endTimeout)
+		if err != nil {
+			return err
+		}
+		if wanted, err = pickSession(m, sessions); err != nil {
+			return hint.Wrap(err, "mayfly ls, or mayfly attach --end "+m.Name+" SESSION")
+		}
+	}
+	stream, err := supervisor.OpenGuest(m)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { stream.Close() })()
+	var before wire.SessionInfo
+	code, err := client.Session(stream, &wire.Session{Name: wanted, End: true, ReadOnly: true}, client.Stdio{Stdout: io.Discard},
+		func(i wire.SessionInfo) { before = i })
+	refused, isRefusal := errors.AsType[*client.GuestError](err)
+	switch {
+	case isRefusal:
+		return hint.Errorf("mayfly ls", "machine %s: %w", m.Name, refused)
+	case ctx.Err() != nil:
+		return a.interrupted(context.Cause(ctx))
+	case err != nil:
+		return err
+	case before.Exited:
+		a.note("%s had ended in %s, with the exit code %d", wanted, m.Name, code)
+	case code == 128+int(syscall.SIGKILL):
+		a.note("%s was killed in %s: it did not end by itself", wanted, m.Name)
+	default:
+		a.note("%s has ended in %s", wanted, m.Name)
+	}
+	return nil
 }
 
 // pickSession chooses the session that is meant where none is named: the only

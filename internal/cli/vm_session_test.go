@@ -88,6 +88,15 @@ func TestSession(t *testing.T) {
 			again.Expect(want)
 			again.Type(leaveKeys)
 			ends(t, again, 0)
+			if r := h.Run(0, "attach", "--end", "s", agent); r.Stdout != "" || !strings.Contains(r.Stderr, agent+" has ended in s\n") {
+				t.Errorf("attach --end: %q, %q", r.Stdout, r.Stderr)
+			}
+			if left := sessions(t, h, "s"); len(left) > 0 {
+				t.Errorf("there are sessions still: %+v", left)
+			}
+			if r := h.Run(1, "attach", "--end", "s", agent); !strings.Contains(r.Stderr, "mayfly: error: machine s: no session "+agent+"\nmayfly: hint: mayfly ls\n") {
+				t.Errorf("attach --end of one that has ended: %q", r.Stderr)
+			}
 			if got := h.Run(0, "exec", "s", "--", "sh", "-c", "pgrep -af '[a]pp-server' || true").Stdout; got != "" {
 				t.Errorf("beside it there is %s", got)
 			}

@@ -336,6 +336,38 @@ func TestSessionEndsAlone(t *testing.T) {
 	}
 }
 
+// Who ends a session sees its end, as all do who look on, and then it is forgotten.
+func TestSessionIsEnded(t *testing.T) {
+	g := startGuest(t)
+	for name, tt := range map[string]struct {
+		script string
+		code   int
+	}{
+		"obeys":   {"echo begun; exec sleep 1000", 128 + int(syscall.SIGHUP)},
+		"saves":   {"trap 'exit 7' HUP; echo begun; while :; do sleep 0.05; done", 7},
+		"stopped": {"echo begun; kill -STOP $$; exec sleep 1000", 128 + int(syscall.SIGHUP)},
+		"ignores": {"trap '' HUP TERM; echo begun; while :; do sleep 0.05; done", 128 + int(syscall.SIGKILL)},
+	} {
+		detach(t, g, name, bash(t, tt.script)...)
+		v := look(t, g, wire.Session{Name: name})
+		v.expect("begun", 1)
+		req := &wire.Session{Name: name, End: true, ReadOnly: true}
+		code, err := client.Session(g.open(t), req, client.Stdio{Stdout: io.Discard}, func(wire.SessionInfo) {})
+		if code != tt.code || err != nil {
+			t.Errorf("%s ended with %d, %v; want %d", name, code, err, tt.code)
+		}
+		v.exit(tt.code)
+		if _, err := client.Session(g.open(t), req, client.Stdio{}, func(wire.SessionInfo) {}); err == nil || !strings.Contains(err.Error(), "no session "+name) {
+			t.Errorf("ending %s again: %v", name, err)
+		}
+	}
+	waitList(t, g, "empty", func(all []wire.SessionInfo) bool { return len(all) == 0 })
+	// A request to end starts nothing.
+	if _, err := client.Session(g.open(t), &wire.Session{Name: "none", End: true, Exec: echoing()}, client.Stdio{}, func(wire.SessionInfo) {}); err == nil {
+		t.Error("a session was started to be ended")
+	}
+}
+
 func TestSessionNames(t *testing.T) {
 	g := startGuest(t)
 	refused := func(req *wire.Session, want string) {

@@ -44,6 +44,9 @@ func (t *Table) Serve(stream net.Conn, req *wire.Session, start Start, run func(
 		}
 		return
 	}
+	if req.End {
+		go s.end()
+	}
 	v := &viewer{readOnly: req.ReadOnly, first: fresh, greeting: greeting, tty: req.TTY}
 	if req.Exec != nil {
 		v.tty = req.Exec.TTY
@@ -61,7 +64,7 @@ func (t *Table) open(req *wire.Session, start Start) (s *Session, fresh bool, er
 	defer t.mu.Unlock()
 	t.forgetLocked()
 	s = t.find(req.Name)
-	if req.Exec == nil {
+	if req.Exec == nil || req.End {
 		if s == nil {
 			return nil, false, fmt.Errorf("no session %s", req.Name)
 		}

@@ -17,6 +17,9 @@ type Session struct {
 	// Detached starts the program and looks not on: FrameEnd follows
 	// FrameSession.
 	Detached bool `json:"detached,omitempty"`
+	// End ends the program of the session, which is not started for that. Who asks
+	// looks on until then.
+	End bool `json:"end,omitempty"`
 	// ReadOnly looks on and sends no input.
 	ReadOnly bool     `json:"read_only,omitempty"`
 	TTY      *Winsize `json:"tty,omitempty"` // of the viewer, where Exec is nil
