@@ -110,8 +110,9 @@ func (a *app) gcCommand() *cobra.Command {
 		Short: "Remove what crashed or killed processes left behind",
 		Long: `Remove what crashed or killed processes left behind: dead machines, temporary
 files of interrupted applies and builds, parts of images that no image has any
-more, and records of networks that are older than 30 days. Running machines and
-images are not touched; mayfly image rm removes an image.`,
+more, and of machines that are gone the records of networks and the transcripts
+of agents that are older than 30 days. Running machines and images are not
+touched; mayfly image rm removes an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			machines, err := a.machines()
@@ -126,11 +127,21 @@ images are not touched; mayfly image rm removes an image.`,
 			for _, name := range records {
 				fmt.Fprintln(a.Out, "removed the record of machine "+name)
 			}
-			store, storeErr := a.definitions()
-			if storeErr == nil {
-				storeErr = store.Collect()
-			}
-			return errors.Join(err, recordErr, storeErr, a.prune(cmd.Context(), false))
+			return errors.Join(err, recordErr, a.collectKept(), a.prune(cmd.Context(), false))
 		},
 	}
+}
+
+// collectKept removes what machines with names have left: half of what was kept, and
+// transcripts that are too old.
+func (a *app) collectKept() error {
+	store, err := a.definitions()
+	if err != nil {
+		return err
+	}
+	transcripts, err := store.CollectTranscripts(time.Now())
+	for _, name := range transcripts {
+		fmt.Fprintln(a.Out, "removed the transcripts "+name)
+	}
+	return errors.Join(err, store.Collect())
 }

@@ -49,9 +49,6 @@ type Definition struct {
 // ErrNotFound is wrapped by the error for a machine that is not defined.
 var ErrNotFound = errors.New("no machine has this name")
 
-// transcriptsDir holds the transcripts of machines that were removed or reset.
-const transcriptsDir = "transcripts"
-
 func (s Store) files() string { return filepath.Join(s.ConfigDir, "machines") }
 func (s Store) dirs() string  { return filepath.Join(s.StateDir, "kept") }
 
@@ -162,24 +159,6 @@ func (s Store) Remove(name string) error {
 		return fmt.Errorf("remove machine %s: %w", name, err)
 	}
 	return d.removeDir()
-}
-
-// SaveTranscripts puts the transcripts of the machine's agents where they outlive it, and
-// returns that place; "" if there are none.
-func (s Store) SaveTranscripts(name string, now time.Time) (path string, err error) {
-	from := s.At(name).File(TranscriptsFile)
-	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	dir := filepath.Join(s.StateDir, transcriptsDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
-	}
-	path = filepath.Join(dir, name+"-"+now.UTC().Format("20060102T150405.000000000")+".tar")
-	if err := os.Rename(from, path); err != nil {
-		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
-	}
-	return path, nil
 }
 
 // removeDir removes what is kept. Its name is free at once.

@@ -1,0 +1,73 @@
+package definition
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Transcripts stay for a time that begins when their machine goes, and the oldest make
+// room.
+func TestTranscripts(t *testing.T) {
+	s := testStore(t)
+	now := time.Now()
+	if path, err := s.SaveTranscripts("m", now); path != "" || err != nil {
+		t.Errorf("SaveTranscripts without any = %q, %v", path, err)
+	}
+	if removed, err := s.CollectTranscripts(now); removed != nil || err != nil {
+		t.Errorf("CollectTranscripts without any = %q, %v", removed, err)
+	}
+	if err := os.MkdirAll(s.At("m").Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// save puts away what the machine's last stop, long ago, has left.
+	save := func(age time.Duration, size int64) string {
+		t.Helper()
+		from := s.At("m").File(TranscriptsFile)
+		if err := os.WriteFile(from, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(from, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(from, now, now.Add(-10*TranscriptAge)); err != nil {
+			t.Fatal(err)
+		}
+		path, err := s.SaveTranscripts("m", now.Add(-age))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Base(path)
+	}
+	collect := func(want ...string) {
+		t.Helper()
+		removed, err := s.CollectTranscripts(now)
+		if d := cmp.Diff(want, removed); d != "" || err != nil {
+			t.Errorf("CollectTranscripts (-want +got):\n%s%v", d, err)
+		}
+	}
+	old := save(TranscriptAge+time.Minute, 1)
+	save(TranscriptAge-time.Minute, 1)
+	save(time.Hour, TranscriptBytes-1)
+	foreign := filepath.Join(s.StateDir, transcriptsDir, "notes.txt")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(foreign, now, now.Add(-10*TranscriptAge)); err != nil {
+		t.Fatal(err)
+	}
+	collect(old)
+	collect()
+	save(0, 1)
+	all, err := filepath.Glob(filepath.Join(s.StateDir, transcriptsDir, "*.tar"))
+	if err != nil || len(all) != 3 {
+		t.Fatalf("there are %q, %v; want three", all, err)
+	}
+	collect(filepath.Base(all[0])) // the one that is almost too old makes room
+	if _, err := os.Stat(foreign); err != nil {
+		t.Errorf("what is no archive is gone: %v", err)
+	}
+}
