@@ -29,23 +29,33 @@ func (a *app) importCommand() *cobra.Command {
 
 func (a *app) importNixCommand() *cobra.Command {
 	var dryRun bool
+	var evaluator string
 	cmd := &cobra.Command{
 		Use:   "nix [flags] DIRECTORY [NAME…]",
 		Short: "Make machines of microvm.vms in a NixOS configuration",
 		Long: `Make machines of the microvm.vms that a NixOS configuration with microvm.nix
-defines: all, or those that are named. Nix is neither needed nor run: what
-depends on packages or inputs is not known, and is said and left out. Nothing is
-started, and the configuration stays as it is.
+defines: all, or those that are named. Nothing is started, and the configuration
+stays as it is.
+
+A flake is evaluated by nix eval, where that is there and succeeds. It fetches
+and builds nothing; a stranger's configuration is better read with --evaluator
+own. Without Nix, what depends on packages or inputs is not known, and is said
+and left out.
 
 Read the notes. With -v they name also what machines have no need of.`,
 		Example: `  mayfly import nix ~/machines/midna --dry-run
   mayfly import nix ~/machines/midna emacsvm`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.importNix(cmd.Context(), args[0], args[1:], dryRun)
+			by := nix.Evaluator(evaluator)
+			if by != nix.Auto && by != nix.ByNix && by != nix.Own {
+				return usageError{fmt.Errorf("--evaluator %q; it is auto, nix or own", evaluator)}
+			}
+			return a.importNix(cmd.Context(), args[0], args[1:], by, dryRun)
 		},
 	}
 	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files and make nothing")
+	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`who` evaluates it: nix, own (mayfly, a subset), or auto: nix if that succeeds")
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
 }
@@ -55,6 +65,9 @@ type importJSON struct {
 	Notes []noteJSON `json:"notes"`
 	Files []fileJSON `json:"files"`
 	Made  []madeJSON `json:"made"`
+
+	Evaluator string `json:"evaluator"`        // "nix" or "own"
+	Reason    string `json:"reason,omitempty"` // why Nix was not used
 }
 
 type noteJSON struct {
@@ -70,12 +83,14 @@ type fileJSON struct {
 	Content string `json:"content"`
 }
 
-func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun bool) error {
-	machines, notes, err := nix.ImportDir(dir)
+func (a *app) importNix(ctx context.Context, dir string, names []string, by nix.Evaluator, dryRun bool) error {
+	res, err := nix.ImportDir(ctx, dir, by)
+	machines, notes := res.Machines, res.Notes
 	if err == nil {
 		machines, err = chooseMachines(machines, names)
 	}
 	if !a.json {
+		a.printEvaluator(res)
 		a.printNotes(notes, names)
 	}
 	if err != nil {
@@ -85,7 +100,7 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun 
 	if err != nil {
 		return err
 	}
-	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}}
+	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}, Evaluator: string(res.By), Reason: res.Why}
 	for _, n := range notes {
 		if concerns(n, names) {
 			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, n.Line, string(n.Kind), n.Text})
@@ -134,6 +149,19 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun 
 		}
 	}
 	return nil
+}
+
+// printEvaluator says who evaluated the configuration, and why.
+func (a *app) printEvaluator(res nix.Result) {
+	switch {
+	case len(res.Machines) == 0: // there is an error
+	case res.By == nix.ByNix:
+		a.note("evaluated by nix eval")
+	case res.Why != "":
+		a.note("evaluated without Nix, a subset: %s", res.Why)
+	default:
+		a.note("evaluated without Nix, a subset")
+	}
 }
 
 // chooseMachines returns those that are named, or all.

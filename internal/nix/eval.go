@@ -27,6 +27,7 @@ type evaluator struct {
 	depth int
 	bytes int
 
+	picked  bool // modules set nothing but what machines are made of
 	notes   []Note
 	noted   map[noteKey]bool
 	machine string // whose notes these are

@@ -53,12 +53,23 @@ const (
 
 var machineName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// machines returns the machines that files define together.
-func (ev *evaluator) machines(files []string) ([]Machine, error) {
-	host := &reader{modules: &modules{ev: ev, shallow: true}}
+// imported returns modules that are the values of files.
+func (ev *evaluator) imported(files []string) []*thunk {
+	var all []*thunk
 	for _, name := range files {
-		host.roots = append(host.roots, &thunk{run: func() (value, error) { return ev.importFile(pos{}, name) }})
+		all = append(all, &thunk{run: func() (value, error) { return ev.importFile(pos{}, name) }})
 	}
+	return all
+}
+
+// host returns a reader of what modules, which are of any kind, set for the host.
+func (ev *evaluator) host(roots []*thunk) *reader {
+	return &reader{modules: &modules{ev: ev, shallow: true, roots: roots}}
+}
+
+// machines returns the machines that modules define together.
+func (ev *evaluator) machines(roots []*thunk) ([]Machine, error) {
+	host := ev.host(roots)
 	if err := host.load(); err != nil {
 		return nil, err
 	}
@@ -86,30 +97,22 @@ func (ev *evaluator) machines(files []string) ([]Machine, error) {
 
 // one reads one machine.
 func (ev *evaluator) one(host *reader, name string) (Machine, bool, error) {
-	base := []string{"microvm", "vms", name}
-	at := func(key string) []string { return append(slices.Clip(base), key) }
-	defs, err := host.definitions(at("config")...)
+	m, err := ev.importer(host, name)
 	if err != nil {
 		return Machine{}, false, err
 	}
-	if len(defs) == 0 {
+	if m == nil {
 		ev.note(pos{}, Unknown, "microvm.vms.%s has no config: one that comes from a flake cannot be read", name)
 		return Machine{}, false, nil
 	}
-	nixos := &reader{modules: &modules{ev: ev, args: host.specialArgs(at("specialArgs")...)}}
-	for _, d := range defs {
-		nixos.roots = append(nixos.roots, ready(d.value))
-	}
 	listed := false
-	m := &importer{ev: ev, nixos: nixos, Machine: Machine{Name: name, Env: make(map[string]string)}}
-
 	for _, t := range host.list("microvm", "autostart") {
 		if s, o, err := ev.stringArg(t.place(pos{}), t); err == nil && o == nil && s == name {
 			listed = true
 		}
 	}
 	m.Autostart = true // what microvm.nix does when nothing is said
-	if on, _, ok := get[bool](host, at("autostart")...); ok {
+	if on, _, ok := get[bool](host, "microvm", "vms", name, "autostart"); ok {
 		m.Autostart = on || listed
 	} else {
 		ev.note(pos{}, Warning, "microvm.vms.%s does not set autostart: like microvm.nix, systemd starts the machine", name)
@@ -122,6 +125,19 @@ func (ev *evaluator) one(host *reader, name string) (Machine, bool, error) {
 		m.VCPUs = 0
 	}
 	return m.Machine, true, m.firstError(host)
+}
+
+// importer returns what reads one machine, or nil if nothing is set for it.
+func (ev *evaluator) importer(host *reader, name string) (*importer, error) {
+	defs, err := host.definitions("microvm", "vms", name, "config")
+	if err != nil || len(defs) == 0 {
+		return nil, err
+	}
+	nixos := &reader{modules: &modules{ev: ev, args: host.specialArgs("microvm", "vms", name, "specialArgs")}}
+	for _, d := range defs {
+		nixos.roots = append(nixos.roots, ready(d.value))
+	}
+	return &importer{ev: ev, nixos: nixos, Machine: Machine{Name: name, Env: make(map[string]string)}}, nil
 }
 
 // specialArgs returns the arguments that a set of modules gets in addition.
@@ -177,7 +193,9 @@ func (m *importer) read() {
 	m.readShares()
 	m.readPackages()
 	m.readShell()
-	m.reportRest()
+	if !m.ev.picked {
+		m.reportRest()
+	}
 }
 
 // findUser finds the user whose home directory and shell the machine has.

@@ -2,12 +2,16 @@
 // microvm.nix, as `microvm.vms.NAME` in a directory of .nix files, and turns them
 // into what a machine's file says.
 //
-// A file system comes in, machines and notes go out. Nothing of Nix is needed or
-// run: the package has a parser for the language and a small lazy evaluator. It
-// fetches nothing, builds nothing and opens no file but those that it was given.
-// What it does not know (packages, inputs of a flake, functions of nixpkgs) has a
-// value that is opaque: it can be passed around, and wherever something depends on
-// it there is a note. No value is guessed.
+// A directory comes in, machines and notes go out. A flake is evaluated by the host's
+// nix eval, where there is one and that succeeds: see nixEval for what it may do.
+// Otherwise nothing of Nix is needed or run: the package has a parser for the language
+// and a small lazy evaluator. It fetches nothing, builds nothing and opens no file but
+// those that it was given. What it does not know (packages, inputs of a flake,
+// functions of nixpkgs) has a value that is opaque: it can be passed around, and
+// wherever something depends on it there is a note. No value is guessed.
+//
+// What Nix says becomes values of that evaluator, so that machines are made of both in
+// one way.
 //
 // The subset: all of the language but search paths (<nixpkgs>), which are opaque;
 // the usual functions of builtins and lib (see builtinNamed); modules as functions,
@@ -17,6 +21,7 @@
 package nix
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,26 +75,57 @@ func (n Note) String() string {
 // ErrNone is wrapped by the error for files that define no machine.
 var ErrNone = errors.New("no microvm.vms.NAME is defined")
 
-// ImportDir imports the machines of the .nix files in dir and below. No symbolic
-// link leads out of it.
-func ImportDir(dir string) ([]Machine, []Note, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("import from Nix: %w", err)
-	}
-	defer root.Close()
-	return Import(root.FS())
+// Result is what was imported.
+type Result struct {
+	By       Evaluator // ByNix or Own
+	Why      string    // Nix was not used; "": it was, or was not to be
+	Machines []Machine // sorted by name
+	Notes    []Note    // of use even with an error
 }
 
-// Import imports the machines of the .nix files in fsys, sorted by name. The notes
-// are of use even with an error.
+// ImportDir imports the machines that the .nix files in dir and below define. No
+// symbolic link leads out of it. With Auto, Nix that is not there or does not succeed
+// is no error.
+func ImportDir(ctx context.Context, dir string, by Evaluator) (Result, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Result{}, fmt.Errorf("import from Nix: %w", err)
+	}
+	defer root.Close()
+	res := Result{By: ByNix}
+	if by != Own {
+		res.Machines, res.Notes, err = importByNix(ctx, root)
+		if err == nil {
+			return res, nil
+		}
+		if ctx.Err() != nil || by == ByNix {
+			return res, fmt.Errorf("import from Nix: %w", err)
+		}
+		res.Why = err.Error()
+	}
+	res.By = Own
+	res.Machines, res.Notes, err = Import(root.FS())
+	return res, err
+}
+
+// importByNix imports the machines that Nix finds in root.
+func importByNix(ctx context.Context, root *os.Root) ([]Machine, []Note, error) {
+	data, err := nixEval(ctx, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	return importExtracted(root.FS(), data)
+}
+
+// Import imports the machines of the .nix files in fsys, sorted by name, without Nix.
+// The notes are of use even with an error.
 func Import(fsys fs.FS) ([]Machine, []Note, error) {
 	files, err := findFiles(fsys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("import from Nix: %w", err)
 	}
 	ev := newEvaluator(fsys)
-	machines, err := ev.machines(files)
+	machines, err := ev.machines(ev.imported(files))
 	if err != nil {
 		return nil, ev.sortedNotes(), fmt.Errorf("import from Nix: %w", err)
 	}

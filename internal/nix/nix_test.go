@@ -21,17 +21,17 @@ var update = flag.Bool("update", false, "write the golden files")
 // The setup that this exists for: two machines on a bridge, each with a shared
 // workspace.
 func TestArticle(t *testing.T) {
-	machines, notes, err := ImportDir("testdata/article")
+	res, err := ImportDir(t.Context(), "testdata/article", Own)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	for _, n := range notes {
+	for _, n := range res.Notes {
 		fmt.Fprintln(&b, n)
 	}
 	golden(t, "testdata/article.notes", []byte(b.String()))
 	var names []string
-	for _, m := range machines {
+	for _, m := range res.Machines {
 		names = append(names, m.Name)
 		golden(t, filepath.Join("testdata", m.Name+".toml"), m.File())
 	}
@@ -264,15 +264,15 @@ func TestImportStaysInside(t *testing.T) {
 		f ${builtins.readFile ./vms.nix/../../secret.nix}
 		g ${~/secret.nix}
 	''; }`)
-	machines, notes, err := ImportDir(inside)
-	if err != nil || len(machines) != 1 {
-		t.Fatalf("ImportDir = %d machines, %v, %v", len(machines), notes, err)
+	res, err := ImportDir(t.Context(), inside, Own)
+	if err != nil || len(res.Machines) != 1 {
+		t.Fatalf("ImportDir = %+v, %v; want one machine", res, err)
 	}
-	if all := fmt.Sprint(machines, notes); strings.Contains(all, "CANARY") {
+	if all := fmt.Sprint(res); strings.Contains(all, "CANARY") {
 		t.Errorf("ImportDir read a file outside: %s", all)
 	}
-	if machines[0].ShellInit != "" {
-		t.Errorf("ImportDir: shell_init = %q; want none", machines[0].ShellInit)
+	if init := res.Machines[0].ShellInit; init != "" {
+		t.Errorf("ImportDir: shell_init = %q; want none", init)
 	}
 }
 

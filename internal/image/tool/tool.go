@@ -1,5 +1,5 @@
 // Package tool runs external programs: mmdebstrap, npm and mkfs.ext4, which build
-// images, and git.
+// images, git, and nix.
 //
 // It takes a command and gives back an error that says what the program said
 // last. A program runs in a process group of its own. The group is asked to

@@ -1,0 +1,1 @@
+{ ... }: { claude-code = { type = "derivation"; name = "claude-code-2.1.15"; pname = "claude-code"; }; }

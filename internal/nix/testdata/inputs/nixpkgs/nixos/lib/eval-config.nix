@@ -1,0 +1,2 @@
+{ modules, specialArgs ? { }, pkgs, ... }:
+(import ../../lib.nix).nixosSystem { inherit modules specialArgs pkgs; }
