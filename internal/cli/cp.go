@@ -280,6 +280,12 @@ func extract(root *os.Root, r io.Reader, name, newName string) (skipped []string
 			continue
 		}
 		to := newName + rest
+		if link, err := throughLink(root, to); err != nil {
+			return skipped, err
+		} else if link != "" {
+			skip(h.Name, "it is behind a link")
+			continue
+		}
 		switch h.Typeflag {
 		case tar.TypeDir:
 			err = root.Mkdir(to, 0o755)
@@ -290,7 +296,8 @@ func extract(root *os.Root, r io.Reader, name, newName string) (skipped []string
 			err = extractFile(root, tr, to, fs.FileMode(h.Mode)&0o755|0o600)
 		case tar.TypeSymlink:
 			// Whoever follows it later must not leave what was copied.
-			if target := path.Join(path.Dir(to), h.Linkname); path.IsAbs(h.Linkname) || target != newName && !strings.HasPrefix(target, newName+"/") {
+			if target := path.Join(path.Dir(to), h.Linkname); path.IsAbs(h.Linkname) || upAfterDown(h.Linkname) ||
+				target != newName && !strings.HasPrefix(target, newName+"/") {
 				skip(h.Name, "a link that leads out")
 				continue
 			}
@@ -303,6 +310,41 @@ func extract(root *os.Root, r io.Reader, name, newName string) (skipped []string
 			return skipped, err
 		}
 	}
+}
+
+// upAfterDown reports whether a link goes up behind a name: where that is depends on what
+// is there, another link of the same guest's say.
+func upAfterDown(link string) bool {
+	named := false
+	for part := range strings.SplitSeq(link, "/") {
+		if part == ".." && named {
+			return true
+		}
+		named = named || part != ".." && part != "." && part != ""
+	}
+	return false
+}
+
+// throughLink returns the first directory on the way to name that is a symbolic link: of
+// what comes out of a machine nothing is written through one. root alone would follow
+// those that stay within it, to files that were there before.
+func throughLink(root *os.Root, name string) (string, error) {
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		fi, err := root.Lstat(name[:i])
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if fi.Mode()&fs.ModeSymlink != 0 {
+			return name[:i], nil
+		}
+	}
+	return "", nil
 }
 
 func extractFile(root *os.Root, r io.Reader, name string, mode fs.FileMode) error {

@@ -3,6 +3,8 @@ package cli
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,8 +82,49 @@ func TestExtractHostile(t *testing.T) {
 	}
 }
 
+// A link that stays below the target by its text can lead out of it through another one,
+// to files beside the target: in the home directory to those of SSH.
+func TestExtractLinksThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	own := filepath.Join(dir, ".ssh/authorized_keys")
+	if err := errors.Join(os.Mkdir(filepath.Dir(own), 0o700), os.WriteFile(own, []byte("mine"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	stream := tarOf(t,
+		tar.Header{Typeflag: tar.TypeDir, Name: "src", Mode: 0o755},
+		tar.Header{Typeflag: tar.TypeDir, Name: "src/a", Mode: 0o755},
+		tar.Header{Typeflag: tar.TypeDir, Name: "src/a/b", Mode: 0o755},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/a/b/up", Linkname: "../.."},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/out", Linkname: "a/b/up/../.ssh"},
+		tar.Header{Typeflag: tar.TypeReg, Name: "src/a/b/up/file", Mode: 0o644},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/in", Linkname: "./a/../a"},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/a/in", Linkname: "./../a//b"},
+		tar.Header{Typeflag: tar.TypeReg, Name: "src/out/authorized_keys", Mode: 0o644},
+	)
+	skipped, err := extract(root, bytes.NewReader(stream), "src", "src")
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("extract() = %v; want that there is no directory in place of the link", err)
+	}
+	t.Logf("left out: %q", skipped)
+	if data, err := os.ReadFile(own); err != nil || string(data) != "mine" {
+		t.Errorf("the file beside the target holds %q, %v", data, err)
+	}
+	for name, want := range map[string]bool{"a/b/up": true, "a/in": true, "out": false, "in": false, "file": false} {
+		if _, err := os.Lstat(filepath.Join(dir, "src", name)); (err == nil) != want {
+			t.Errorf("%s: %v; want it to be there: %t", name, err, want)
+		}
+	}
+}
+
 func FuzzExtract(f *testing.F) {
 	f.Add(tarOf(f, tar.Header{Typeflag: tar.TypeReg, Name: "src/a", Mode: 0o644}, tar.Header{Typeflag: tar.TypeSymlink, Name: "src/b", Linkname: ".."}))
+	f.Add(tarOf(f, tar.Header{Typeflag: tar.TypeDir, Name: "src/"}, tar.Header{Typeflag: tar.TypeDir, Name: "src/a/"},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/a/up", Linkname: ".."}, tar.Header{Typeflag: tar.TypeSymlink, Name: "src/out", Linkname: "a/up/.."}))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		outside := t.TempDir()
 		dir := filepath.Join(outside, "target")
@@ -94,6 +137,15 @@ func FuzzExtract(f *testing.F) {
 		}
 		defer root.Close()
 		extract(root, bytes.NewReader(stream), "src", "copy")
+		filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type()&fs.ModeSymlink != 0 {
+				real, err := filepath.EvalSymlinks(name)
+				if err == nil && real != filepath.Join(dir, "copy") && !strings.HasPrefix(real, filepath.Join(dir, "copy")+"/") {
+					t.Errorf("%s leads to %s", name, real)
+				}
+			}
+			return nil
+		})
 		for _, d := range []struct{ dir, only string }{{outside, "target"}, {dir, "copy"}} {
 			entries, err := os.ReadDir(d.dir)
 			if err != nil {
