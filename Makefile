@@ -6,7 +6,8 @@
 
 GO ?= go
 AGENT := internal/guest/binary/build/mayfly-guest
-SOURCES := $(shell find cmd internal -name '*.go') go.mod go.sum
+# Go files and what they embed.
+SOURCES := $(shell find cmd internal -type f ! -path '*/build/*' ! -path '*/testdata/*') go.mod go.sum
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .PHONY: all build run test bench check fuzz man clean
@@ -19,7 +20,7 @@ build: bin/mayfly
 $(AGENT): $(SOURCES)
 	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/mayfly-guest
 
-bin/mayfly: $(AGENT) $(SOURCES) $(wildcard internal/image/*/*.json internal/image/*.json)
+bin/mayfly: $(AGENT) $(SOURCES)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-X main.version=$(VERSION)' -o $@ ./cmd/mayfly
 
 run:
