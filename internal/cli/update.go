@@ -112,10 +112,7 @@ func (a *app) imagesOf(ctx context.Context, defs []definition.Definition) ([]pla
 		if err != nil {
 			return nil, usageError{err}
 		}
-		same := func(i plan.Image) bool {
-			return i.Base == p.Image.Base && slices.Equal(i.Packages, p.Image.Packages) && slices.Equal(i.Agents, p.Image.Agents)
-		}
-		if !slices.ContainsFunc(images, same) {
+		if !slices.ContainsFunc(images, p.Image.Equal) {
 			images = append(images, p.Image)
 		}
 	}

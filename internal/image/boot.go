@@ -2,6 +2,7 @@ package image
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,9 +29,12 @@ type KernelInfo struct {
 	Image    FileSum   `json:"image"`
 	Modules  []FileSum `json:"modules"`  // in load order
 	Builtin  []string  `json:"builtin"`  // wanted modules that the kernel has built in
+	Tree     FileSum   `json:"tree"`     // a tar of all its modules, as usr/lib/modules/VERSION
 	Packages []string  `json:"packages"` // "NAME VERSION" of the Debian packages it is from
 	Created  time.Time `json:"created"`
 }
+
+func (k KernelInfo) files() []FileSum { return append([]FileSum{k.Image, k.Tree}, k.Modules...) }
 
 // FileSum is a file of a kernel.
 type FileSum struct {
@@ -48,7 +52,7 @@ func (s *Store) kernel(id string) (KernelInfo, error) {
 	if k.Format != 1 || k.ID != id {
 		return KernelInfo{}, errors.New("its record is damaged")
 	}
-	for _, f := range append([]FileSum{k.Image}, k.Modules...) {
+	for _, f := range k.files() {
 		fi, err := os.Stat(s.path(dirKernels, id, f.Name))
 		if err != nil {
 			return KernelInfo{}, err
@@ -88,7 +92,23 @@ func (s *Store) fetchKernel(ctx context.Context, root apt.Root) (id string, err 
 	if err != nil {
 		return "", err
 	}
-	return s.addKernel(k, from, filepath.Join(dir, "kernel"))
+	var tree bytes.Buffer
+	if err := kernel.WriteTree(&tree, unpacked, k.Version); err != nil {
+		return "", err
+	}
+	return s.addKernel(k, tree.Bytes(), from, filepath.Join(dir, "kernel"))
+}
+
+// modulesOf returns the path of the tar archive with all modules of a kernel, "" for "".
+func (s *Store) modulesOf(kernelID string) (string, error) {
+	if kernelID == "" {
+		return "", nil
+	}
+	k, err := s.kernel(kernelID)
+	if err != nil {
+		return "", hint.Errorf("mayfly image check --repair", "kernel %s: %w", kernelID, err)
+	}
+	return s.path(dirKernels, k.ID, k.Tree.Name), nil
 }
 
 // kernelPackages returns the packages in which the kernel's files are. The
@@ -118,8 +138,9 @@ func kernelPackages(ctx context.Context, root apt.Root) ([]string, error) {
 	return found, nil
 }
 
-// addKernel writes a kernel into the directory temp and publishes that.
-func (s *Store) addKernel(k *kernel.Kernel, from []string, temp string) (id string, err error) {
+// addKernel writes a kernel, and the tar archive of all its modules, into the
+// directory temp and publishes that.
+func (s *Store) addKernel(k *kernel.Kernel, tree []byte, from []string, temp string) (id string, err error) {
 	if err := os.MkdirAll(filepath.Join(temp, modulesDir), 0o755); err != nil {
 		return "", err
 	}
@@ -146,6 +167,9 @@ func (s *Store) addKernel(k *kernel.Kernel, from []string, temp string) (id stri
 		name = "vmlinux"
 	}
 	if info.Image, err = add(name, k.Image); err != nil {
+		return "", err
+	}
+	if info.Tree, err = add(treeFile, tree); err != nil {
 		return "", err
 	}
 	for _, m := range k.Modules {

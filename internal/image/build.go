@@ -16,6 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/image/diff"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
 // What builds take, measured and rounded up. A build that takes more than it
@@ -51,10 +52,17 @@ func (b *builder) build(ctx context.Context) (Manifest, error) {
 	var base, packages, agentsLayer string
 	err := all(ctx,
 		func(ctx context.Context) (err error) {
-			if base, err = b.base(ctx); err != nil || len(w.image.Packages) == 0 {
+			if base, err = b.base(ctx); err != nil || len(w.packages()) == 0 {
 				return err
 			}
-			packages, err = b.packages(ctx, base)
+			kernel := ""
+			if w.image.Init == plan.InitSystemd {
+				// Once for both who ask.
+				if kernel, err = b.kernel(ctx); err != nil {
+					return err
+				}
+			}
+			packages, err = b.packages(ctx, base, kernel)
 			return err
 		},
 		func(ctx context.Context) (err error) {
@@ -104,13 +112,18 @@ func (s *Store) missingSpace(w wanted) space {
 	if err != nil || base == "" {
 		need = need.add(baseSpace())
 	}
-	if len(w.image.Packages) > 0 {
-		if id, _, err := s.known(packagesRecipe(w.suite, base, w.image.Packages)); base == "" || err != nil || id == "" {
+	kernel, _, err := s.known(kernelRecipe(w.suite))
+	if err != nil || kernel == "" {
+		need = need.add(kernelSpace())
+	}
+	if len(w.packages()) > 0 {
+		of := ""
+		if w.image.Init == plan.InitSystemd {
+			of = kernel
+		}
+		if id, _, err := s.known(packagesRecipe(w.suite, base, w.packages(), of)); base == "" || err != nil || id == "" {
 			need = need.add(packagesSpace())
 		}
-	}
-	if id, _, err := s.known(kernelRecipe(w.suite)); err != nil || id == "" {
-		need = need.add(kernelSpace())
 	}
 	if id, _, err := s.known(agentsRecipe(w.agents)); len(w.agents) > 0 && (err != nil || id == "") {
 		need = need.add(agentsSpace(w.agents))
@@ -202,14 +215,14 @@ func (b *builder) apt(ctx context.Context, maxAge time.Duration, artifact string
 }
 
 func (b *builder) checkPackages(ctx context.Context) error {
-	if len(b.want.image.Packages) == 0 {
+	if len(b.want.packages()) == 0 {
 		return nil
 	}
 	root, err := b.apt(ctx, 24*time.Hour, RolePackages)
 	if err != nil {
 		return err
 	}
-	missing, err := root.Missing(ctx, b.want.image.Packages...)
+	missing, err := root.Missing(ctx, b.want.packages()...)
 	if err != nil {
 		return err
 	}
@@ -239,10 +252,11 @@ func (b *builder) base(ctx context.Context) (string, error) {
 	})
 }
 
-// packages builds the layer with the image's own packages: it installs them
-// into the base, and keeps what that has changed.
-func (b *builder) packages(ctx context.Context, base string) (string, error) {
-	r := packagesRecipe(b.want.suite, base, b.want.image.Packages)
+// packages builds the layer with the image's own packages, and with the modules of
+// a kernel, "" for none: it installs them into the base, and keeps what that has
+// changed.
+func (b *builder) packages(ctx context.Context, base, kernel string) (string, error) {
+	r := packagesRecipe(b.want.suite, base, b.want.packages(), kernel)
 	return b.once(ctx, r, packagesSpace(), func() (string, error) {
 		b.report.event(PhaseBuild, RolePackages, "unpacking Debian packages")
 		return b.withDebian(ctx, RolePackages, func(d debian.Builder) (string, error) {
@@ -251,6 +265,10 @@ func (b *builder) packages(ctx context.Context, base string) (string, error) {
 				return "", err
 			}
 			defer closer.Close()
+			modules, err := b.modulesOf(kernel)
+			if err != nil {
+				return "", err
+			}
 			return b.addLayer(ctx, r, func(w io.Writer) error {
 				pr, pw, err := os.Pipe()
 				if err != nil {
@@ -260,7 +278,7 @@ func (b *builder) packages(ctx context.Context, base string) (string, error) {
 				installed := make(chan error, 1)
 				go func() {
 					unpack := func(w io.Writer) error { return erofs.ToTar(below, w, erofs.TarOptions{}) }
-					err := d.Install(ctx, unpack, r.Packages, pw)
+					err := d.Install(ctx, unpack, r.Packages, modules, pw)
 					installed <- errors.Join(err, pw.Close())
 				}()
 				err = diff.Write(w, below, pr)

@@ -149,7 +149,7 @@ func (c *checker) kernelFiles(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range append([]FileSum{k.Image}, k.Modules...) {
+	for _, want := range k.files() {
 		f, err := os.Open(c.path(dirKernels, id, want.Name))
 		if err != nil {
 			return err

@@ -45,6 +45,10 @@ func basePackages() []string {
 	}
 }
 
+// systemdPackages are what a machine has whose process 1 is systemd: it, the message
+// bus that its clients reach it by, and what loads modules.
+func systemdPackages() []string { return []string{"dbus", "kmod", "systemd", "systemd-sysv"} }
+
 // kernelPackage follows Debian's newest kernel for virtual machines.
 const kernelPackage = "linux-image-cloud-amd64"
 
@@ -59,14 +63,20 @@ type recipe struct {
 	Packages []string       `json:"packages,omitempty"`
 	Agents   []agents.Named `json:"agents,omitempty"`
 	Modules  []string       `json:"modules,omitempty"`
+	// AllModules says of a kernel that it has its other modules as well, and
+	// Kernel of packages whose they have.
+	AllModules bool   `json:"all_modules,omitempty"`
+	Kernel     string `json:"kernel,omitempty"` // id
 }
 
 func baseRecipe(suite string) recipe {
 	return recipe{Format: formatVersion, Role: RoleBase, Suite: suite, Packages: basePackages()}
 }
 
-func packagesRecipe(suite, parent string, packages []string) recipe {
-	return recipe{Format: formatVersion, Role: RolePackages, Suite: suite, Parent: parent, Packages: packages}
+// packagesRecipe is for packages on top of a layer, with the modules of a kernel; ""
+// for none.
+func packagesRecipe(suite, parent string, packages []string, kernel string) recipe {
+	return recipe{Format: formatVersion, Role: RolePackages, Suite: suite, Parent: parent, Packages: packages, Kernel: kernel}
 }
 
 func agentsRecipe(list []agents.Named) recipe {
@@ -74,7 +84,7 @@ func agentsRecipe(list []agents.Named) recipe {
 }
 
 func kernelRecipe(suite string) recipe {
-	return recipe{Format: formatVersion, Role: roleKernel, Suite: suite, Packages: []string{kernelPackage}, Modules: kernel.Wanted()}
+	return recipe{Format: formatVersion, Role: roleKernel, Suite: suite, Packages: []string{kernelPackage}, Modules: kernel.Wanted(), AllModules: true}
 }
 
 const roleKernel = "kernel"
@@ -97,6 +107,14 @@ type wanted struct {
 	agents []agents.Named
 }
 
+// packages returns the packages of the image's own layer, sorted.
+func (w wanted) packages() []string {
+	if w.image.Init != plan.InitSystemd {
+		return w.image.Packages
+	}
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(w.image.Packages, systemdPackages()))))
+}
+
 // resolve checks what needs no network and finds the image's key.
 func (s *Store) resolve(pi plan.Image) (wanted, error) {
 	suite, err := baseSuite(pi.Base)
@@ -105,6 +123,9 @@ func (s *Store) resolve(pi plan.Image) (wanted, error) {
 	}
 	if err := debian.CheckNames(pi.Packages); err != nil {
 		return wanted{}, err
+	}
+	if pi.Init != "" && pi.Init != plan.InitSystemd {
+		return wanted{}, hint.Errorf(`write init = "systemd", or nothing, in [image]`, "no process 1 is called %q", pi.Init)
 	}
 	list, err := s.lock.Select(pi.Agents)
 	if err != nil {
@@ -115,6 +136,7 @@ func (s *Store) resolve(pi plan.Image) (wanted, error) {
 		agents: list,
 		image: plan.Image{
 			Base:     pi.Base,
+			Init:     pi.Init,
 			Packages: slices.Compact(slices.Sorted(slices.Values(pi.Packages))),
 		},
 	}
@@ -124,9 +146,10 @@ func (s *Store) resolve(pi plan.Image) (wanted, error) {
 	w.key, err = key(struct {
 		Base     recipe
 		Kernel   recipe
+		Init     string `json:",omitempty"`
 		Packages []string
 		Agents   recipe
-	}{baseRecipe(suite), kernelRecipe(suite), w.image.Packages, agentsRecipe(list)})
+	}{baseRecipe(suite), kernelRecipe(suite), pi.Init, w.packages(), agentsRecipe(list)})
 	return w, err
 }
 

@@ -21,7 +21,7 @@ const formatVersion = 1
 // The directories of a store.
 const (
 	dirLayers   = "layers/sha256" // DIFF_ID.erofs and DIFF_ID.json
-	dirKernels  = "kernels"       // ID/{kernel.json,vmlinux,modules/*.ko}
+	dirKernels  = "kernels"       // ID/{kernel.json,vmlinux,modules/*.ko,modules.tar}
 	dirBoot     = "boot"          // KEY/initramfs.cpio
 	dirScratch  = "scratch"       // KEY.ext4
 	dirRecipes  = "recipes"       // KEY.json: what a recipe gave
@@ -31,6 +31,7 @@ const (
 	kernelFile  = "kernel.json"
 	initramfs   = "initramfs.cpio"
 	modulesDir  = "modules"
+	treeFile    = "modules.tar"
 	layerSuffix = ".erofs"
 )
 

@@ -67,7 +67,7 @@ func fakeImage(t *testing.T, s *Store, pi plan.Image) Image {
 	m := Manifest{Version: 1, Key: w.key, Created: now(), Image: w.image, Agents: w.agents}
 	base := layer(baseRecipe(w.suite), "base")
 	if len(w.image.Packages) > 0 {
-		m.Layers = append(m.Layers, layer(packagesRecipe(w.suite, base.DiffID, w.image.Packages), strings.Join(w.image.Packages, " ")))
+		m.Layers = append(m.Layers, layer(packagesRecipe(w.suite, base.DiffID, w.packages(), ""), strings.Join(w.image.Packages, " ")))
 	}
 	m.Layers = append(m.Layers, base)
 	m.Kernel, err = b.once(t.Context(), kernelRecipe(w.suite), space{}, func() (string, error) {
@@ -77,7 +77,7 @@ func fakeImage(t *testing.T, s *Store, pi plan.Image) Image {
 		}
 		defer release()
 		k := &kernel.Kernel{Version: "6.12", PVH: true, Image: []byte("vmlinux"), Modules: []kernel.Module{{Name: "virtio_blk", Data: []byte("ko")}}}
-		return s.addKernel(k, []string{"linux-image 6.12"}, filepath.Join(dir, "kernel"))
+		return s.addKernel(k, []byte("tar"), []string{"linux-image 6.12"}, filepath.Join(dir, "kernel"))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,11 +130,15 @@ func TestResolve(t *testing.T) {
 	if keyOf(plan.Image{Base: "debian:trixie", Agents: []string{"claude"}}) == keyOf(trixie) {
 		t.Error("agents are not part of the key")
 	}
+	if keyOf(plan.Image{Base: "debian:trixie", Init: plan.InitSystemd}) == keyOf(withPackages(systemdPackages()...)) {
+		t.Error("process 1 is not part of the key")
+	}
 	for _, pi := range []plan.Image{
 		{},
 		{Base: "debian:potato"},
 		{Base: "debian:trixie", Packages: []string{"$(reboot)"}},
 		{Base: "debian:trixie", Agents: []string{"clippy"}},
+		{Base: "debian:trixie", Init: "runit"},
 	} {
 		if _, err := s.Lookup(pi); err == nil || hint.Of(err) == "" {
 			t.Errorf("Lookup(%+v) = %v, hint %q; want both", pi, err, hint.Of(err))

@@ -7,7 +7,10 @@
 // downstream reads a configuration file or an environment variable again.
 package plan
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"slices"
+)
 
 // Version is the version of the Plan's JSON. Fields are only ever added to
 // one version.
@@ -85,6 +88,15 @@ type Image struct {
 	Base     string   `json:"base"`               // "debian:trixie"
 	Packages []string `json:"packages,omitempty"` // on top of the base's own; sorted, no duplicates
 	Agents   []string `json:"agents,omitempty"`   // names in the agents' lock file; sorted, no duplicates
+	Init     string   `json:"init,omitempty"`     // InitSystemd, or "" for mayfly's own
+}
+
+// InitSystemd is the Image.Init of machines whose process 1 is systemd.
+const InitSystemd = "systemd"
+
+// Equal reports whether both are made of the same.
+func (i Image) Equal(o Image) bool {
+	return i.Base == o.Base && i.Init == o.Init && slices.Equal(i.Packages, o.Packages) && slices.Equal(i.Agents, o.Agents)
 }
 
 // Guest is who works in the machine and how it looks to them.

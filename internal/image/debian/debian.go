@@ -94,8 +94,10 @@ func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error
 }
 
 // Install writes a root file system that is a base with more packages. The
-// base comes from a function that writes it as a tar stream.
-func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packages []string, w io.Writer) error {
+// base comes from a function that writes it as a tar stream. Modules is the path of
+// a tar archive with a kernel's modules, usr/lib/modules/VERSION, and empty for none;
+// with one, one of the packages must be kmod.
+func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packages []string, modules string, w io.Writer) error {
 	if err := CheckNames(packages); err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 		}
 	})
 
-	err := b.run(ctx, []string{
+	args := []string{
 		"--variant=custom",
 		// The base has its own sources, keys and options.
 		"--skip=setup,update,cleanup/mmdebstrap",
@@ -126,8 +128,15 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 		`--customize-hook=chroot "$1" apt-get -q update`,
 		`--customize-hook=DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get -q -y --no-install-recommends install ` +
 			strings.Join(packages, " "),
-		"--customize-hook=" + clean,
-	}, nil, w)
+	}
+	if modules != "" {
+		// Who builds may not read it where it is.
+		if err := copyFile(filepath.Join(b.Dir, "modules.tar"), modules); err != nil {
+			return err
+		}
+		args = append(args, "--customize-hook="+addModules)
+	}
+	err := b.run(ctx, append(args, "--customize-hook="+clean), nil, w)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
 	}
@@ -173,6 +182,23 @@ const unpack = `tar -C "$1" -x --numeric-owner --xattrs --xattrs-include='*' --e
 	`mknod -m 666 zero c 1 5 && mknod -m 666 full c 1 7 && mknod -m 666 random c 1 8 && ` +
 	`mknod -m 666 urandom c 1 9 && mknod -m 666 tty c 5 0 && mknod -m 666 ptmx c 5 2 && ` +
 	`mknod -m 600 console c 5 1 && ln -s /proc/self/fd fd && ln -s fd/0 stdin && ln -s fd/1 stdout && ln -s fd/2 stderr; fi`
+
+// addModules unpacks modules and writes what modprobe finds them by.
+const addModules = `tar -C "$1" -x < modules.tar && chroot "$1" depmod "$(ls "$1/usr/lib/modules")"`
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
 
 // configure writes the options of dpkg, which stay in the root. As options of
 // mmdebstrap they would start a filter for each essential package, a third of

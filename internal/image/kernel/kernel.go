@@ -8,15 +8,19 @@
 package kernel
 
 import (
+	"archive/tar"
 	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Wanted are the drivers of a machine's fixed devices and the file systems of
@@ -77,6 +81,49 @@ func Load(root string, modules []string) (*Kernel, error) {
 		return nil, fmt.Errorf("load kernel %s: %w", k.Version, err)
 	}
 	return k, nil
+}
+
+// WriteTree writes all modules of a kernel in root, the directory into which its
+// packages were unpacked, as a tar archive of usr/lib/modules/VERSION. The same
+// modules give the same bytes.
+func WriteTree(w io.Writer, root, version string) error {
+	dir, err := moduleDir(root, version)
+	if err != nil {
+		return fmt.Errorf("pack the modules of kernel %s: %w", version, err)
+	}
+	tw := tar.NewWriter(w)
+	err = filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, file)
+		if err != nil {
+			return err
+		}
+		h := &tar.Header{Name: path.Join("usr/lib/modules", version, rel), ModTime: time.Unix(0, 0), Mode: 0o644, Format: tar.FormatPAX}
+		switch {
+		case d.IsDir():
+			h.Name += "/"
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+			return tw.WriteHeader(h)
+		case !d.Type().IsRegular():
+			return nil // links to sources that are not there
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		h.Typeflag, h.Size = tar.TypeReg, int64(len(data))
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		_, err = tw.Write(data)
+		return err
+	})
+	if err = errors.Join(err, tw.Close()); err != nil {
+		return fmt.Errorf("pack the modules of kernel %s: %w", version, err)
+	}
+	return nil
 }
 
 func moduleDir(root, version string) (string, error) {

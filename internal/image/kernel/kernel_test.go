@@ -1,10 +1,12 @@
 package kernel_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -234,6 +236,45 @@ func TestLoad(t *testing.T) {
 	root = tree(t, map[string]string{"a": "depends=b", "b": "depends=a"})
 	if _, err := kernel.Load(root, []string{"a"}); err == nil {
 		t.Error("Load(modules in a circle) succeeded")
+	}
+}
+
+func TestWriteTree(t *testing.T) {
+	root := tree(t, map[string]string{"net/failover": "depends=", "fs/erofs/erofs": "depends=libcrc32c"})
+	lib := filepath.Join(root, "usr/lib/modules/6.12.1-cloud")
+	if err := os.Symlink("/usr/src/linux", filepath.Join(lib, "build")); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := kernel.WriteTree(&out, root, "6.12.1-cloud"); err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]int64)
+	for tr := tar.NewReader(&out); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			files[h.Name] = h.Size
+		} else if h.Typeflag != tar.TypeDir {
+			t.Errorf("%s has type %c", h.Name, h.Typeflag)
+		}
+	}
+	for _, name := range []string{"modules.builtin", "kernel/net/failover.ko.xz", "kernel/fs/erofs/erofs.ko.xz"} {
+		fi, err := os.Stat(filepath.Join(lib, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := files["usr/lib/modules/6.12.1-cloud/"+name]; !ok || got != fi.Size() {
+			t.Errorf("%s has %d bytes in the archive, which holds %v", name, got, files)
+		}
+	}
+	if err := kernel.WriteTree(io.Discard, root, "6.13"); err == nil {
+		t.Error("WriteTree(another version) = nil; want an error")
 	}
 }
 
