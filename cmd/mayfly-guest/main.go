@@ -18,6 +18,10 @@ func main() {
 		}
 		return
 	}
+	if os.Getpid() != 1 && agent.IsService(os.Args) {
+		fmt.Fprintf(os.Stderr, "mayfly-guest: %v\n", agent.Serve())
+		os.Exit(1)
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "mayfly-guest: only runs as the first process of a mayfly machine")
 		os.Exit(2)

@@ -1,4 +1,5 @@
-// Package agent is the first process of a machine.
+// Package agent is the first process of a machine, or, where that is systemd, a
+// service of it.
 //
 // It starts in three phases. Boot mounts what the kernel gives, loads modules
 // and opens the control port. Prepare, a message from the host, mounts the
@@ -30,6 +31,7 @@ import (
 // agent is the state of the process.
 type agent struct {
 	reaper  *reaper
+	service *service // nil in process 1
 	started time.Time
 
 	modules chan struct{} // closed when all modules are loaded; modErr is set before
@@ -41,6 +43,7 @@ type agent struct {
 	mu       sync.Mutex // guards what follows
 	prepared *prepared  // nil until then
 	machine  *machine   // nil until configured
+	leaving  bool       // process 1 is to become systemd
 }
 
 // Run boots the guest and serves the host. It returns only when that is no
@@ -68,6 +71,13 @@ func Run() error {
 		close(a.modules)
 	}()
 
+	return a.converse(port)
+}
+
+// converse serves the host on the control port. It returns only when that is no
+// longer possible. Between two conversations process 1 may become systemd: it must not
+// answer the greeting that its successor is to answer.
+func (a *agent) converse(port *os.File) error {
 	r := bufio.NewReaderSize(port, wire.MaxFrame)
 	for {
 		mux, err := wire.Accept(port, r, a.greeted)
@@ -82,6 +92,9 @@ func Run() error {
 			go a.serve(stream, time.Now())
 		}
 		mux.Close()
+		if a.leaves() {
+			return becomeSystemd()
+		}
 	}
 }
 
@@ -131,6 +144,13 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.fetch(stream, req.Fetch)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
+	case req.Op == wire.OpInit:
+		wire.WriteMessage(stream, a.handOver())
+	case req.Op == wire.OpBooted:
+		wire.WriteMessage(stream, a.booted())
+	case req.Op == wire.OpPowerOff && a.service != nil:
+		a.service.powerOff(endTimeout)
+		wire.WriteMessage(stream, wire.Configured{})
 	case req.Op == wire.OpPowerOff:
 		a.reaper.endAll(endTimeout)
 		unix.Sync() // all file systems have journals, or are thrown away

@@ -22,6 +22,15 @@ type workspace struct {
 	upper *os.Root
 }
 
+// openWorkspace opens the workspace with its upper directory in dir.
+func openWorkspace(dir string) (*workspace, error) {
+	upper, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &workspace{upper: upper}, nil
+}
+
 // changes sends the entries of the workspace's upper directory.
 func (a *agent) changes(stream net.Conn, req *wire.Changes) {
 	m, err := a.configured()
@@ -29,9 +38,14 @@ func (a *agent) changes(stream net.Conn, req *wire.Changes) {
 		err = errors.New("the machine has no workspace")
 	}
 	if err == nil {
-		if req.Quiesce {
+		switch {
+		case req.Quiesce && a.service != nil:
+			err = a.service.quiesce()
+		case req.Quiesce:
 			a.reaper.killAll()
 		}
+	}
+	if err == nil {
 		err = m.workspace.walk(func(c wire.Change) error { return wire.WriteMessage(stream, c) })
 	}
 	end := wire.Change{End: true}

@@ -22,6 +22,12 @@ type machine struct {
 	workspace  *workspace   // nil for none
 	ssh        *sshd.Server // nil for none
 	sshDir     string       // where a shell on a terminal begins
+	systemd    bool         // process 1 may become systemd, for which all is prepared
+}
+
+// newMachine is a machine that nothing runs in yet.
+func newMachine(req *wire.Configure) *machine {
+	return &machine{user: req.User, credential: credential(req.User)}
 }
 
 func credential(u wire.User) *syscall.Credential {
@@ -45,6 +51,12 @@ func (a *agent) configure(req *wire.Configure, came time.Time) wire.Configured {
 	var answer wire.Configured
 	if m.env, err = a.readShellInit(m); err != nil {
 		answer.Notes = append(answer.Notes, fmt.Sprintf("home.shell_init: %v: commands that no shell starts do not have what it exports", err))
+	}
+	if req.Init == wire.InitSystemd {
+		if err := prepareSystemd(handover{Configure: req, Env: m.env}); err != nil {
+			return wire.Configured{Error: err.Error()}
+		}
+		m.systemd = true
 	}
 	a.machine = m
 	answer.Nanos = time.Since(start).Nanoseconds()
@@ -84,6 +96,9 @@ func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, 
 	}
 	if err := makeRuntimeDir(req.User); err != nil {
 		return nil, err
+	}
+	if req.Init == wire.InitSystemd {
+		return m, nil // it is the service that serves
 	}
 	return m, a.setUpSSH(m, req.SSH)
 }

@@ -141,6 +141,9 @@ func (a *agent) startProcess(m *machine, prog program) (_ *process, err error) {
 			Credential: m.credential,
 		},
 	}
+	if a.service != nil {
+		a.service.programs.adopt(attr.Sys)
+	}
 	p.pid, p.status, err = a.reaper.start(func() (int, error) {
 		return syscall.ForkExec(prog.path, prog.argv, attr)
 	})

@@ -48,6 +48,11 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := mountKeepDirs(req); err != nil {
 		return nil, err
 	}
+	if req.Init == wire.InitSystemd {
+		if err := mountContainerDirs(); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.mountDotfiles(req.Dotfiles); err != nil {
 		return nil, err
 	}
@@ -68,13 +73,12 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := overlay(dir, []string{packedDir}, filepath.Join(rootDir, places.workspace), options, nosuid); err != nil {
 		return nil, err
 	}
-	// Opened now, since the new root will cover it.
-	upper, err := os.OpenRoot(filepath.Join(dir, "upper"))
-	if err != nil {
-		return nil, err
+	if req.Init == wire.InitSystemd {
+		return m, showChanges(filepath.Join(dir, "upper"))
 	}
-	m.workspace = &workspace{upper: upper}
-	return m, nil
+	// Opened now, since the new root will cover it.
+	m.workspace, err = openWorkspace(filepath.Join(dir, "upper"))
+	return m, err
 }
 
 func (p *prepared) mountPacked(ws *wire.Workspace) error {
@@ -108,11 +112,17 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 	if err := identify(t, req); err != nil {
 		return nil, at, err
 	}
+	if req.Init == wire.InitSystemd {
+		if _, _, err := t.stat(systemd); err != nil {
+			return nil, at, fmt.Errorf("the image has no systemd: %w", err)
+		}
+	}
 	// The file of all certificates is the largest that is written: beside the rest.
 	network := make(chan error, 1)
 	go func() { network <- t.setUpNetwork(req.Network) }()
-	m = &machine{user: req.User, credential: credential(req.User)}
-	m.env, err = setUpUser(t, req)
+	env, err := setUpUser(t, req)
+	m = newMachine(req)
+	m.env = env
 	if err == nil {
 		err = t.linkDotfiles(req)
 	}

@@ -75,8 +75,14 @@ func replaceFile(name string, data []byte, perm os.FileMode) error {
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // setUpUser makes the account and the home directory of the guest's user and
-// returns the environment of its programs.
+// returns the environment of its programs. The user gets the image's groups that it
+// is to be in.
 func setUpUser(t tree, req *wire.Configure) ([]string, error) {
+	groups, err := t.joinedGroups()
+	if err != nil {
+		return nil, err
+	}
+	req.User.Groups = append(req.User.Groups, groups...)
 	u := req.User
 	shell, ok := t.findProgram(u.Shell)
 	if !ok {
@@ -129,6 +135,26 @@ func dropEntry(file []byte, name string) []byte {
 		}
 	}
 	return out
+}
+
+// joined are the groups that packages make for those who may use what they bring: the
+// guest's user, who has sudo anyhow, is in them.
+var joined = []string{"docker", "systemd-journal"}
+
+// joinedGroups returns those of joined that there are.
+func (t tree) joinedGroups() ([]wire.Group, error) {
+	file, err := t.readFile("/etc/group")
+	var groups []wire.Group
+	for line := range strings.Lines(string(file)) {
+		f := strings.SplitN(line, ":", 4)
+		if len(f) != 4 || !slices.Contains(joined, f[0]) {
+			continue
+		}
+		if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil && gid > 0 {
+			groups = append(groups, wire.Group{Name: f[0], GID: int(gid)})
+		}
+	}
+	return groups, err
 }
 
 // setGroups adds the user to its groups in a file as group(5). A group is its

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -48,5 +49,22 @@ func TestSetGroups(t *testing.T) {
 		if again := string(setGroups([]byte(got), u)); again != got {
 			t.Errorf("%s: a second time: got %q; want %q", tt.name, again, got)
 		}
+	}
+}
+
+func TestJoinedGroups(t *testing.T) {
+	for file, want := range map[string][]wire.Group{
+		"": nil,
+		"root:x:0:\ndocker:x:102:\ndockers:x:103:\n":                    {{Name: "docker", GID: 102}},
+		"docker:x:0:\ndocker:x:-1:\ndocker:x:4294967296:\ndocker:x:7\n": nil,
+		"systemd-journal:x:999:a\ndocker:x:102:":                        {{Name: "systemd-journal", GID: 999}, {Name: "docker", GID: 102}},
+	} {
+		tr := newTree(t, map[string]string{"etc/group": file})
+		if got, err := tr.joinedGroups(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("joinedGroups() with %q = %v, %v; want %v", file, got, err, want)
+		}
+	}
+	if got, err := newTree(t, map[string]string{"etc/": ""}).joinedGroups(); err != nil || got != nil {
+		t.Errorf("joinedGroups() without the file = %v, %v", got, err)
 	}
 }

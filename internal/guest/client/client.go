@@ -95,6 +95,23 @@ func SSH(stream io.ReadWriter, terminfo *wire.Terminfo) error {
 	return nil
 }
 
+// Init makes the agent leave process 1 to another program once this conversation ends.
+func Init(stream io.ReadWriter) error {
+	if err := done(stream, wire.Request{Op: wire.OpInit}); err != nil {
+		return fmt.Errorf("start systemd: %w", err)
+	}
+	return nil
+}
+
+// Booted waits until systemd in the guest has started all that it is to.
+func Booted(stream io.ReadWriter) (wire.Booted, error) {
+	var answer wire.Booted
+	if err := call(stream, wire.Request{Op: wire.OpBooted}, &answer); err != nil {
+		return answer, fmt.Errorf("wait for systemd: %w", err)
+	}
+	return answer, nil
+}
+
 // PowerOff asks the guest to end. The machine may be off before it answers.
 func PowerOff(stream io.ReadWriter) error {
 	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})
@@ -102,8 +119,13 @@ func PowerOff(stream io.ReadWriter) error {
 
 // ShareLost tells the guest that a share has no server any more.
 func ShareLost(stream io.ReadWriter, tag string) error {
+	return done(stream, wire.Request{Op: wire.OpShareLost, ShareLost: &wire.ShareLost{Tag: tag}})
+}
+
+// done makes a request whose answer is only whether it worked.
+func done(stream io.ReadWriter, req wire.Request) error {
 	var answer wire.Configured
-	if err := call(stream, wire.Request{Op: wire.OpShareLost, ShareLost: &wire.ShareLost{Tag: tag}}, &answer); err != nil {
+	if err := call(stream, req, &answer); err != nil {
 		return err
 	}
 	if answer.Error != "" {

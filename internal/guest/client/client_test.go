@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -73,6 +74,23 @@ func TestConfigure(t *testing.T) {
 	var guestErr *GuestError
 	if !errors.As(err, &guestErr) || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("Configure() = %q; want a GuestError without control characters", err)
+	}
+}
+
+func TestInit(t *testing.T) {
+	if err := Init(fakeGuest(t, say(wire.Configured{}))); err != nil {
+		t.Errorf("Init() = %v; want nil", err)
+	}
+	err := Init(fakeGuest(t, say(wire.Configured{Error: "no \x1b[2Jsystemd"})))
+	if _, ok := errors.AsType[*GuestError](err); !ok || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("Init() = %q; want a GuestError without control characters", err)
+	}
+	if err := Init(fakeGuest(t, say())); !errors.Is(err, io.EOF) {
+		t.Errorf("Init() of a guest that hangs up = %v; want %v", err, io.EOF)
+	}
+	want := wire.Booted{State: "degraded", Failed: []string{"x.service"}}
+	if got, err := Booted(fakeGuest(t, say(want))); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Booted() = %+v, %v; want %+v", got, err, want)
 	}
 }
 

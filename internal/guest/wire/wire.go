@@ -45,6 +45,8 @@ const (
 	OpSSH       Op = "ssh"        // Connected, then a connection to the SSH server
 	OpFetch     Op = "fetch"      // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpShareLost Op = "share-lost" // Done; see ShareLost
+	OpInit      Op = "init"       // Done; with the end of the conversation it happens, see Configure.Init
+	OpBooted    Op = "booted"     // Booted
 	OpPowerOff  Op = "poweroff"   // Done, then the machine is off
 )
 
@@ -124,6 +126,19 @@ type Configure struct {
 	History string `json:"history,omitempty"`
 	// Dotfiles are shown in the home.
 	Dotfiles *Dotfiles `json:"dotfiles,omitempty"`
+	// Init is what process 1 is to be: InitSystemd, or "" for the agent. For the
+	// former OpInit follows: the agent makes room and comes back as a service of
+	// systemd's, with which the host begins a new conversation.
+	Init string `json:"init,omitempty"`
+}
+
+// InitSystemd is the Init of a machine whose process 1 is systemd.
+const InitSystemd = "systemd"
+
+// Booted says how systemd's start went. It is the answer once that is over.
+type Booted struct {
+	State  string   `json:"state"`            // as of systemctl is-system-running
+	Failed []string `json:"failed,omitempty"` // units
 }
 
 // Dotfiles are the user's own files for a home, on a disk of their own.
