@@ -25,11 +25,11 @@ var rules = map[string]rule{
 	"machine.accel":          set,
 	"machine.boot_timeout":   set,
 	"machine.cold":           set,
-	"machine.init":           set,
 	"machine.autostart":      unless(false, "starts with this computer, where systemd does that"),
 	"machine.allow_old_qemu": unless(false, "starts even with an emulator that is known to be broken"),
 
 	"image.base":     set,
+	"image.init":     set,
 	"image.packages": each(widen("installs the package")),
 	"image.agents":   each(widen("installs the agent")),
 	"image.prewarm":  each(run("runs in the machine, when its image is made:")),

@@ -143,7 +143,11 @@ func (a *app) printInspected(i inspectJSON) {
 		row("file", "%s", i.File)
 	}
 	row("hardware", "%d CPUs, %d MiB, %s (%s)", p.Machine.VCPUs, p.Machine.MemoryMiB, p.Machine.Accelerator, p.Machine.Reason)
-	image := append([]string{p.Image.Base}, p.Image.Packages...)
+	image := []string{p.Image.Base}
+	if p.Image.Init != "" {
+		image = append(image, "init "+p.Image.Init)
+	}
+	image = append(image, p.Image.Packages...)
 	image = append(image, p.Image.Agents...)
 	row("image", "%s%s", strings.Join(image, " "), parenthesis(i.Image))
 	row("user", "%s, %d:%d, %s", p.Guest.User.Name, p.Guest.User.UID, p.Guest.User.GID, p.Guest.User.Shell)

@@ -61,6 +61,7 @@ type Image struct {
 	Base     string   // "debian:trixie"
 	Packages []string // "ripgrep"; may hold a name twice
 	Agents   []string // "claude"; may hold a name twice
+	Init     string   // "mayfly" or "systemd"
 	Prewarm  []string // "claude --version"; may hold a command twice
 }
 
@@ -84,7 +85,7 @@ type Home struct {
 func Default() Config {
 	return Config{
 		Machine:   Machine{Engine: "auto", Accel: "auto"},
-		Image:     Image{Base: "debian:trixie"},
+		Image:     Image{Base: "debian:trixie", Init: "mayfly"},
 		Workspace: Workspace{Mode: "copy"},
 		Network:   Network{Mode: "user", Egress: "public"},
 	}

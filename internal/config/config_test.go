@@ -36,6 +36,7 @@ autostart = true
 base = "debian:trixie"
 packages = ["jq", "fzf"]
 agents = ["codex"]
+init = "systemd"
 prewarm = "git --version"
 
 [workspace]
@@ -94,6 +95,7 @@ func TestLoadEverything(t *testing.T) {
 			Packages: []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep",
 				"protobuf-compiler", "jq", "fzf"},
 			Agents:  []string{"claude", "codex"},
+			Init:    "systemd",
 			Prewarm: []string{"claude --version", "git --version"},
 		},
 		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}, Clone: []Clone{
@@ -263,7 +265,7 @@ D = "$PATH:/x"
 			`f.toml:2: share: is "/a:b:c"; must be SOURCE[:PATH][:ro], as in "~/notes:/srv/notes:ro"`}},
 		{"later", "version = 1\n[workspace]\nclone = []\n[machine]\nengine = \"firecracker\"", []string{
 			`f.toml:5: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
-		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},
+		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, docker, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},
 		{"profile outside", "version = 1\nprofiles = [\"../x\"]", []string{`f.toml:2: profiles: "../x" is not a profile's name: lower-case letters, digits and hyphens only`}},
 	}
 	for _, tt := range tests {
@@ -294,7 +296,7 @@ func TestSettingErrors(t *testing.T) {
 		{"--profile", "profiles", []string{"cluade"}},
 	}})
 	want := []string{
-		`--profile: no profile "cluade"; there is c, claude, codex, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "claude"?)`,
+		`--profile: no profile "cluade"; there is c, claude, codex, docker, emacs, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "claude"?)`,
 		`--memory: is "4"; must be a size such as "4GiB" or "512MiB"`,
 		`MAYFLY_ACCEL: is "kmv"; must be "auto", "kvm" or "tcg" (did you mean "kvm"?)`,
 	}

@@ -20,6 +20,7 @@ type Profile struct {
 	Prewarm  []string
 	Presets  []string // of the network
 	Shell    string   // of the user; "" for none that it asks for
+	Init     string   // of the image; "" for none that it asks for
 }
 
 // Profiles returns the built-in profiles, sorted by name.
@@ -27,6 +28,7 @@ func Profiles() []Profile {
 	golang := []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep"}
 	p := []Profile{
 		{Name: "c", Packages: []string{"gcc", "g++", "make", "cmake", "meson", "ninja-build", "pkgconf", "gdb", "git", "ripgrep"}},
+		{Name: "docker", Packages: []string{"docker.io", "docker-cli", "docker-buildx", "docker-compose", "git", "ripgrep"}, Init: "systemd"},
 		{Name: "emacs", Packages: []string{"emacs-nox"}},
 		{Name: "go", Packages: golang, Presets: []string{"go"}},
 		{Name: "go-protobuf", Packages: append(slices.Clone(golang), "protobuf-compiler"), Presets: []string{"go"}},
@@ -78,6 +80,9 @@ func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
 	}
 	if shell := builtin[i].Shell; shell != "" {
 		settings = append(settings, setting{here, "home.shell", shell})
+	}
+	if init := builtin[i].Init; init != "" {
+		settings = append(settings, setting{here, "image.init", init})
 	}
 	return settings, nil
 }

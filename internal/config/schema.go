@@ -31,6 +31,7 @@ var fields = []field{
 	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
 	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
 	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
+	{"image.init", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Init, "mayfly", "systemd") }},
 	{"image.prewarm", func(c *Config, s setting) *Error { return appendCommands(s, &c.Image.Prewarm) }},
 	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
 	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy", "share") }},
@@ -62,14 +63,11 @@ var lists = []field{
 // in [secrets] are free.
 var sections = []string{"machine", "image", "workspace", "network", "home", "env", secretsSection}
 
-// later are keys, and values of keys, of the design that this version does not
-// have: whoever writes one did not mistype.
-var (
-	laterKeys   = []string{"image.init"}
-	laterValues = map[string][]string{
-		"machine.engine": {"cloud-hypervisor", "firecracker"},
-	}
-)
+// laterValues are values of keys of the design that this version does not have:
+// whoever writes one did not mistype.
+var laterValues = map[string][]string{
+	"machine.engine": {"cloud-hypervisor", "firecracker"},
+}
 
 // Limits that do not depend on the host. QEMU's q35 has at most 255 CPUs
 // without interrupt remapping.
@@ -126,9 +124,6 @@ func known(key string) bool {
 
 // unknown returns the error for a key that known refuses, without its place.
 func unknown(key string) *Error {
-	if slices.Contains(laterKeys, key) {
-		return &Error{Key: key, Msg: notInThisVersion}
-	}
 	if _, sub, ok := cutSecret(key); ok {
 		return &Error{Key: key, Msg: "unknown key", Suggestion: nearest(sub, secretKeys)}
 	}

@@ -107,6 +107,22 @@ func (p *Process) open(f File) (*os.File, error) {
 	return theirs, nil
 }
 
+// Renew puts a duplicate in the place of a socket, so that who has that one can close
+// it without ending the connection.
+func (p *Process) Renew(name Socket) error {
+	conn, ok := p.Sockets[name].(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("renew socket %s: there is none", name)
+	}
+	f, err := conn.File()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p.Sockets[name], err = net.FileConn(f)
+	return err
+}
+
 func closeAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()

@@ -285,4 +285,7 @@ func (b *builder) image() {
 		Packages: slices.Compact(packages),
 		Agents:   slices.Compact(agents),
 	}
+	if b.cfg.Image.Init == InitSystemd {
+		b.plan.Image.Init = InitSystemd
+	}
 }

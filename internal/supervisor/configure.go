@@ -128,6 +128,7 @@ func newConfigure(p plan.Plan) *wire.Configure {
 		Hostname:  p.Guest.Hostname,
 		MachineID: hex.EncodeToString(id),
 		Entropy:   entropy,
+		Init:      p.Image.Init,
 		User:      wire.User{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home, Shell: u.Shell},
 		Env:       environment(p.Guest),
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
 // end ends everything and reports err. Unless the machine was kept and is
@@ -55,12 +56,20 @@ func (s *supervisor) endVMM() {
 	s.killVMM()
 }
 
-// powerOff asks the guest and then the VMM to end, each for stopTimeout.
+// systemdStopTimeout is stopTimeout for a guest with systemd. That gives its services
+// five seconds and then ends itself, a second or two without KVM.
+const systemdStopTimeout = 8 * time.Second
+
+// powerOff asks the guest and then the VMM to end.
 func (s *supervisor) powerOff() {
 	if s.session == nil || s.ended() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	timeout := stopTimeout
+	if s.plan.Image.Init == plan.InitSystemd {
+		timeout = systemdStopTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	// A guest that reads nothing blocks who opens a stream or writes to it.
 	stop := context.AfterFunc(ctx, func() { s.session.Close() })

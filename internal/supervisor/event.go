@@ -39,6 +39,7 @@ const (
 	PhaseBoot         = "boot"
 	PhasePrepare      = "prepare"
 	PhaseConfigure    = "configure"
+	PhaseSystemd      = "start systemd"
 )
 
 // Err returns the event's error, or nil.

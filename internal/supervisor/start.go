@@ -56,6 +56,9 @@ func (s *supervisor) start(ctx context.Context) (err error) {
 	defer cancel(nil)
 	packed := s.packInBackground(ctx, cancel)
 	err = s.bringUp(ctx, packed)
+	if err == nil {
+		err = s.whileAlive(ctx, s.complete)
+	}
 	cancel(err)
 	// The pack writes into the machine's directory: it is waited for.
 	packErr := packed()
@@ -143,8 +146,16 @@ func (s *supervisor) finish(ctx context.Context, timeout time.Duration, packed f
 		return err
 	}
 	s.events.phase(PhaseConfigure)
-	if err := s.configure(ctx, timeout); err != nil {
-		return err
+	return s.configure(ctx, timeout)
+}
+
+// complete makes of the configured guest what its users expect. What fails here is no
+// template's fault.
+func (s *supervisor) complete(ctx context.Context) error {
+	if s.plan.Image.Init == plan.InitSystemd {
+		if err := s.startSystemd(ctx); err != nil {
+			return err
+		}
 	}
 	return s.publish()
 }

@@ -163,11 +163,15 @@ func bootTimeout(m plan.Machine) time.Duration {
 }
 
 // StartTimeout is longer than the start of a machine takes in which each step takes what
-// it may: a template that is made and does not work, and then a boot. Only a workspace
-// that is packed for minutes takes longer.
+// it may: a template that is made and does not work, and then a boot, and systemd. Only
+// a workspace that is packed for minutes takes longer.
 func StartTimeout(p plan.Plan) time.Duration {
 	warming := time.Duration(1+len(p.Template.Prewarm)) * warmTimeout(p.Machine)
-	return 3*bootTimeout(p.Machine) + warming + 2*restoreTimeout(p.Machine)
+	boots := 3
+	if p.Image.Init == plan.InitSystemd {
+		boots += 3 // the steps of startSystemd
+	}
+	return time.Duration(boots)*bootTimeout(p.Machine) + warming + 2*restoreTimeout(p.Machine)
 }
 
 var errDeadline = errors.New("no answer from the guest")

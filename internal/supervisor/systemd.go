@@ -1,0 +1,56 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+)
+
+// startSystemd makes systemd process 1 of the configured guest, and waits for what it
+// starts. A machine in which not all of that works can be used, and looked into.
+func (s *supervisor) startSystemd(ctx context.Context) error {
+	s.events.phase(PhaseSystemd)
+	timeout := bootTimeout(s.plan.Machine)
+	if err := s.call(ctx, timeout, func(stream guestStream) error { return client.Init(stream) }); err != nil {
+		return s.withConsole(err)
+	}
+	if err := s.endConversation(); err != nil {
+		return fmt.Errorf("start systemd: %w", err)
+	}
+	if err := s.greet(ctx, timeout); err != nil {
+		return err
+	}
+	var b wire.Booted
+	err := s.call(ctx, timeout, func(stream guestStream) (err error) {
+		b, err = client.Booted(stream)
+		return err
+	})
+	const look = "look with: mayfly exec %s -- systemctl %s"
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		s.warn("systemd has not started everything within %v; "+look, timeout, s.plan.Name, "list-jobs")
+	case b.State == "degraded":
+		failed := strings.Join(b.Failed[:min(len(b.Failed), maxNotes)], ", ")
+		s.warn("in the machine failed: %s; "+look, client.Printable(failed), s.plan.Name, "status")
+	case b.State != "running":
+		s.warn("systemd is %s; "+look, client.Printable(b.State), s.plan.Name, "status")
+	}
+	return nil
+}
+
+// endConversation ends the conversation with the agent. The port stays open for
+// another one.
+func (s *supervisor) endConversation() error {
+	if err := s.vmm.Renew(machine.Control); err != nil {
+		return err
+	}
+	s.session.Close() // and with it the port that it had
+	s.session = nil
+	return nil
+}
