@@ -28,6 +28,7 @@ type newOptions struct {
 	clone     []string
 	typed     map[string]string // the URLs of clone, by what the file has of them
 	volumes   []string
+	init      string
 	shell     string
 	dotfiles  []string
 	shellInit string
@@ -61,6 +62,7 @@ into it on this computer, without running anything of theirs.`,
 	f.StringVar(&o.mode, "mode", "", "`how` the workspace is given: copy or share")
 	f.StringArrayVar(&o.clone, "clone", nil, "clone a repository into the workspace: `URL[@REF]` (repeatable)")
 	f.StringArrayVar(&o.volumes, "volume", nil, "a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
+	f.StringVar(&o.init, "init", "", "`program` that is process 1: mayfly, or systemd for services and Docker")
 	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
 	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "a `directory` or a git URL with files for the home directory (repeatable)")
 	f.StringVar(&o.shellInit, "shell-init", "", "shell `text` for all shells and commands")
@@ -152,6 +154,7 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	}
 	add("mode", "workspace.mode", o.mode)
 	add("volume", "volume", o.volumes)
+	add("init", "image.init", o.init)
 	add("shell", "home.shell", o.shell)
 	add("dotfiles", "home.dotfiles", o.dotfiles)
 	add("shell-init", "home.shell_init", o.shellInit)

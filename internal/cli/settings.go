@@ -55,7 +55,7 @@ type settings struct {
 
 func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "configuration `file` in place of the user's config.toml")
-	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, emacs, claude, codex, opencode, … (repeatable)")
+	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, claude, codex, opencode, … (repeatable)")
 	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
 	f.BoolVar(&s.noDetect, "no-detect", false, "choose no profiles by the project's files and the command")
 	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml as it is now, from now on")
