@@ -121,6 +121,22 @@ func (a *app) settle(name string) (m state.Machine, running bool, err error) {
 	return m, false, nil
 }
 
+// settleEnding is settle that waits for a machine that is being stopped.
+func (a *app) settleEnding(name string) (m state.Machine, running bool, err error) {
+	m, running, err = a.settle(name)
+	if err != nil || !running || m.Status().Phase != state.Stopping {
+		return m, running, err
+	}
+	progress := a.newProgress()
+	progress.step("waiting for the end of "+name, true)
+	err = supervisor.AwaitEnd(m)
+	progress.stop()
+	if err != nil {
+		return m, true, err
+	}
+	return a.settle(name)
+}
+
 // completeNamed completes the names of machines that are defined.
 func (a *app) completeNamed(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	store, err := a.definitions()

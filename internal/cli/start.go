@@ -72,7 +72,7 @@ func (a *app) startNamed(ctx context.Context, name string, o startOptions) (stat
 	if err != nil {
 		return state.Machine{}, err
 	}
-	m, running, err := a.settle(name)
+	m, running, err := a.settleEnding(name)
 	if err != nil {
 		return m, err
 	}
@@ -194,7 +194,7 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 	if err != nil {
 		return err
 	}
-	_, running, err := a.settle(name)
+	_, running, err := a.settleEnding(name)
 	if err != nil {
 		return err
 	}

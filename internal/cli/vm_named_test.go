@@ -300,6 +300,23 @@ func TestStartTwice(t *testing.T) {
 			t.Errorf("the second start said %q; want %q", r.Stderr, want)
 		}
 	})
+	t.Run("while it is stopped", func(t *testing.T) {
+		h := h.For(t)
+		h.Run(0, "start", "m")
+		stubborn := begin("exec", "m", "--", "sh", "-c", "trap '' TERM HUP; echo up; while :; do sleep 1; done")
+		stubborn.Printed("up")
+		first := begin("stop", "m")
+		first.Until("that m is stopping", func() bool { return strings.Contains(h.Run(0, "ls").Stdout, "stopping") })
+		second, start := begin("stop", "m"), begin("start", "m")
+		start.Said("waiting for the end of m")
+		ends(t, first, 0)
+		ends(t, second, 0)
+		if r := ends(t, start, 0); !strings.Contains(r.Stderr, "m runs: ") {
+			t.Errorf("start of a machine that is being stopped said %q", r.Stderr)
+		}
+		stubborn.Wait()
+		h.Run(0, "stop", "m")
+	})
 }
 
 // A machine in the foreground is a service: it ends with a signal, and fails when its

@@ -16,6 +16,7 @@ type Phase string
 const (
 	Starting Phase = "starting"
 	Running  Phase = "running"
+	Stopping Phase = "stopping"
 	Dead     Phase = "dead"
 )
 

@@ -63,7 +63,11 @@ func dial(m state.Machine, req request) (net.Conn, response, error) {
 	defer dir.Close()
 	conn, err := net.Dial("unix", socketPath(dir))
 	if err != nil {
-		return nil, response{}, hint.Errorf("mayfly ls", "reach machine %s: it does not run", m.Name)
+		why := "it does not run"
+		if m.Status().Phase == state.Stopping {
+			why = "it is being stopped"
+		}
+		return nil, response{}, hint.Errorf("mayfly ls", "reach machine %s: %s", m.Name, why)
 	}
 	var answer response
 	if err = wire.WriteMessage(conn, req); err == nil {
@@ -87,20 +91,33 @@ func OpenGuest(m state.Machine) (net.Conn, error) {
 	return conn, err
 }
 
-// Stop ends the running machine m and waits until it has.
+// Stop ends the running machine m and waits until it has. One that is ending is only
+// waited for.
 func Stop(m state.Machine) error {
+	ending := m.Status()
 	conn, _, err := dial(m, request{Op: opStop})
-	if err != nil {
+	if err == nil {
+		// Its end is the end of the supervisor.
+		io.Copy(io.Discard, conn)
+		conn.Close()
+	} else if ending = m.Status(); ending.Phase != state.Stopping {
 		return err
 	}
-	defer conn.Close()
-	// The end of the connection is the end of the supervisor.
-	io.Copy(io.Discard, conn)
-	for range 200 {
-		if !m.Alive() {
+	return awaitEnd(m, ending.Supervisor)
+}
+
+// maxEnd is longer than the end of a machine takes in which each step takes what it may.
+const maxEnd = 30 * time.Second
+
+// AwaitEnd waits until the machine m, which is ending, has ended.
+func AwaitEnd(m state.Machine) error { return awaitEnd(m, m.Status().Supervisor) }
+
+// awaitEnd waits for the end of a supervisor of m. Another may follow at once.
+func awaitEnd(m state.Machine, supervisor state.Process) error {
+	for deadline := time.Now().Add(maxEnd); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if st := m.Status(); st.Phase == state.Dead || st.Supervisor != supervisor {
 			return nil
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return hint.Errorf("mayfly rm --force "+m.Name, "machine %s does not end", m.Name)
 }

@@ -192,6 +192,10 @@ func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 	for {
 		select {
 		case <-ctx.Done():
+			// Before nobody listens any more.
+			if err := s.writeStatus(state.Stopping); err != nil {
+				s.log.Warn("write the status", "err", err)
+			}
 			return nil
 		case <-kept:
 			kept = nil
