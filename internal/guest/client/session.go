@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
@@ -71,13 +70,11 @@ func checkSession(i *wire.SessionInfo) error {
 		return errors.New("the guest told nonsense of a session")
 	}
 	for j := range i.Argv {
-		i.Argv[j] = printableLine(i.Argv[j])
+		i.Argv[j] = PrintableLine(i.Argv[j])
 	}
-	i.Title, i.Notice = printableLine(i.Title), printableLine(i.Notice)
+	i.Title, i.Notice = PrintableLine(i.Title), PrintableLine(i.Notice)
 	return nil
 }
-
-func printableLine(s string) string { return strings.ReplaceAll(Printable(s), "\n", " ") }
 
 // Seed writes settings into files of the guest's user. It returns the new names
 // of files that could not be read.
@@ -91,7 +88,7 @@ func Seed(stream io.ReadWriter, s *wire.Seed) (aside []string, err error) {
 		return nil, fmt.Errorf("write settings in the machine: %w", err)
 	}
 	for _, name := range answer.Aside {
-		aside = append(aside, Printable(name))
+		aside = append(aside, PrintableLine(name))
 	}
 	return aside, nil
 }
