@@ -210,7 +210,7 @@ func (a *app) loadDetected(src config.Sources, s *settings, project fs.FS, argv 
 }
 
 // workspaceName makes a file's name from a repository safe to print.
-func workspaceName(s string) string { return client.Printable(s) }
+func workspaceName(s string) string { return client.PrintableLine(s) }
 
 // projectConfig reads the project's own configuration if its user trusts it. A
 // repository can come from anyone: its file is used only after its user saw
@@ -235,7 +235,8 @@ func (a *app) projectConfig(dir string, trust bool, stateDir string) (config.Fil
 	}
 	if !trust && isTerminal(a.In) && isTerminal(a.Err) {
 		a.note("%s is new or has changed. It says:", file.Path)
-		for line := range strings.Lines(client.Printable(string(file.Data))) {
+		// All of it: what is not shown is what somebody would hide.
+		for line := range strings.Lines(client.Visible(string(file.Data))) {
 			fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
 		}
 		answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})
