@@ -325,6 +325,11 @@ func (r *reviewer) secret(name string, v any) {
 		r.refuse(key, "", "from must begin with \"env:\" or \"file:\"")
 		return
 	}
+	if hosts, ok := table["hosts"].([]any); !ok || len(hosts) == 0 {
+		// The hosts of another file's secret of that name would get it.
+		r.refuse(key, "", "does not say to which hosts %s goes", what)
+		return
+	}
 	r.add(Widen, key, "lends %s to requests to %s", what, render(table["hosts"]))
 	if foreign := table["foreign_credentials"]; foreign != nil && foreign != "strip" {
 		r.add(Widen, key, "lets other credentials through to these hosts: foreign_credentials = %s", render(foreign))

@@ -145,6 +145,8 @@ func TestReviewRefuses(t *testing.T) {
 		{"a secret's file", "secrets.X = { from = \"file:/etc/shadow\", hosts = [\"a.example\"] }", `"/etc/shadow" is a path of another computer`, ""},
 		{"a secret's key", "secrets.X = { from = \"file:~/.ssh/id_ed25519\", hosts = [\"a.example\"] }", "is hidden", ""},
 		{"a secret of another file", "secrets.X = { hosts = [\"a.example\"] }", `would send a value of your own configuration to ["a.example"]`, ""},
+		{"a secret to another file's hosts", "secrets.X = { from = \"env:TOKEN\" }", `does not say to which hosts the value of your variable "TOKEN" goes`, ""},
+		{"a secret to no hosts", "secrets.X = { from = \"env:TOKEN\", hosts = [] }", `does not say to which hosts`, ""},
 		{"a secret of another kind", "secrets.X = { from = \"sk-ant-value\", hosts = [\"a.example\"] }", `from must begin with`, ""},
 		{"a secret as a string", "secrets.X = \"sk-ant-value\"", "must be a table, not a string", ""},
 		{"clone by a helper", "workspace.clone = [\"ext::sh -c id\"]", "only repositories of https:// and ssh:// are cloned", ""},

@@ -165,9 +165,13 @@ func (v Volume) check() *Error {
 // this computer, and secrets of another file's that are sent elsewhere.
 func notPortable(settings []setting) []*Error {
 	var errs []*Error
-	own := make(map[string]bool) // secrets that the file itself says where to get
+	own := make(map[string]bool)  // secrets that the file itself says where to get
+	sent := make(map[string]bool) // and those that it says where to send
 	for _, s := range settings {
 		name, sub, ok := cutSecret(s.key)
+		if ok && sub == "hosts" {
+			sent[name] = true
+		}
 		if !ok || sub != "from" {
 			continue
 		}
@@ -177,8 +181,13 @@ func notPortable(settings []setting) []*Error {
 		}
 	}
 	for _, s := range settings {
-		if name, _, ok := cutSecret(s.key); ok && !own[name] {
+		name, sub, ok := cutSecret(s.key)
+		switch {
+		case !ok:
+		case !own[name]:
 			errs = append(errs, s.errorf("changes a secret that another file has; a machine's file says from and hosts of its own"))
+		case sub == "from" && !sent[name]:
+			errs = append(errs, s.errorf("has no hosts beside it, and would go where another file sends a secret of that name; a machine's file says from and hosts of its own"))
 		}
 	}
 	return errs

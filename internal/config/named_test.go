@@ -49,7 +49,7 @@ func TestPortableFileCarriesNoCommand(t *testing.T) {
 // Nor does it send secrets of the user's own elsewhere.
 func TestPortableFileRedirectsNoSecret(t *testing.T) {
 	user := file("config.toml", "version = 1\n[secrets.TOKEN]\nfrom = \"cmd:pass show token\"\nhosts = [\"example.org\"]")
-	for _, text := range []string{"hosts = [\"evil.example\"]", "foreign_credentials = \"allow\""} {
+	for _, text := range []string{"hosts = [\"evil.example\"]", "foreign_credentials = \"allow\"", "from = \"env:TOKEN\""} {
 		f := file("f.toml", "version = 1\n[secrets.TOKEN]\n"+text)
 		f.Portable = true
 		const want = "f.toml:3: secrets.TOKEN."
