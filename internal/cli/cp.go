@@ -3,6 +3,7 @@ package cli
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -100,7 +103,7 @@ func guestTar(ctx context.Context, m state.Machine, p plan.Plan, script string, 
 		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
 			last = last[i+1:]
 		}
-		return fmt.Errorf("machine %s: %s", m.Name, client.Printable(last))
+		return fmt.Errorf("machine %s: %s", m.Name, client.PrintableLine(last))
 	}
 	return nil
 }
@@ -151,70 +154,121 @@ mv -T -- "$temp/$2" "$target"`
 	return err
 }
 
-// writeTar writes the file or directory source as name. Links are written as links.
+// writeTar writes the file or directory source as name. Links are written as links. The
+// directory may be live in a machine, whose guest exchanges what is in it meanwhile:
+// nothing outside of it is read, whatever links come to stand there.
 func writeTar(ctx context.Context, w io.Writer, source, name string, fi fs.FileInfo) error {
 	tw := tar.NewWriter(w)
-	add := func(file, name string, fi fs.FileInfo) error {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		link := ""
-		switch {
-		case fi.Mode()&fs.ModeSymlink != 0:
-			var err error
-			if link, err = os.Readlink(file); err != nil {
+	err := func() error {
+		if !fi.IsDir() {
+			// A link that the user names is followed.
+			f, err := os.OpenFile(source, os.O_RDONLY|unix.O_NONBLOCK, 0)
+			if err != nil {
 				return err
 			}
-		case !fi.Mode().IsRegular() && !fi.IsDir():
-			return nil
+			return addFile(tw, f, source, name, fi)
 		}
-		h, err := tar.FileInfoHeader(fi, link)
+		root, err := os.OpenRoot(source)
 		if err != nil {
 			return err
 		}
-		// Who it is here says nothing there.
-		h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, 0, 0, "", ""
-		h.Format = tar.FormatPAX
-		if err := tw.WriteHeader(h); err != nil || !fi.Mode().IsRegular() {
-			return err
-		}
-		f, err := os.Open(file)
+		defer root.Close()
+		return addTree(ctx, tw, root, ".", name, fi)
+	}()
+	if err != nil {
+		return quoteNames(err)
+	}
+	return tw.Close()
+}
+
+// addTree writes what is at file below root as name.
+func addTree(ctx context.Context, tw *tar.Writer, root *os.Root, file, name string, fi fs.FileInfo) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	switch {
+	case fi.Mode().IsRegular():
+		f, err := root.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if _, err := io.CopyN(tw, f, h.Size); err != nil {
-			return fmt.Errorf("%s changed while it was read: %w", file, err)
+		return addFile(tw, f, file, name, fi)
+	case fi.Mode()&fs.ModeSymlink != 0:
+		link, err := root.Readlink(file)
+		if err != nil {
+			return err
 		}
+		return writeHeader(tw, name, link, fi)
+	case !fi.IsDir():
 		return nil
 	}
-	if !fi.IsDir() {
-		if err := add(source, name, fi); err != nil {
-			return err
-		}
-		return tw.Close()
+	if err := writeHeader(tw, name, "", fi); err != nil {
+		return err
 	}
-	err := filepath.WalkDir(source, func(file string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(source, file)
-		if err != nil {
-			return err
-		}
-		fi, err := os.Lstat(file)
-		if rel == "." {
-			fi, err = os.Stat(file) // a link to a directory
-		}
-		if err != nil {
-			return err
-		}
-		return add(file, path.Join(name, filepath.ToSlash(rel)), fi)
-	})
+	d, err := root.Open(file)
 	if err != nil {
 		return err
 	}
-	return tw.Close()
+	names, err := d.Readdirnames(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		fi, err := root.Lstat(path.Join(file, n))
+		if err != nil {
+			return err
+		}
+		if err := addTree(ctx, tw, root, path.Join(file, n), path.Join(name, n), fi); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addFile writes the file f, which is to be that of fi, and closes it. What is no file is
+// left out.
+func addFile(tw *tar.Writer, f *os.File, file, name string, fi fs.FileInfo) error {
+	defer f.Close()
+	changed := func(err error) error {
+		return fmt.Errorf("%s changed while it was read: %w", workspace.QuotePath(file), err)
+	}
+	if now, err := f.Stat(); err != nil || !os.SameFile(fi, now) {
+		return changed(cmp.Or(err, errors.New("it is another file now")))
+	}
+	if !fi.Mode().IsRegular() {
+		return nil
+	}
+	if err := writeHeader(tw, name, "", fi); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(tw, f, fi.Size()); err != nil {
+		return changed(err)
+	}
+	return nil
+}
+
+func writeHeader(tw *tar.Writer, name, link string, fi fs.FileInfo) error {
+	h, err := tar.FileInfoHeader(fi, link)
+	if err != nil {
+		return err
+	}
+	// Who it is here says nothing there.
+	h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, 0, 0, "", ""
+	h.Format = tar.FormatPAX
+	return tw.WriteHeader(h)
+}
+
+// quoteNames returns err with the names of files in it quoted. A guest has chosen them, and
+// they may hold line breaks, behind which it would speak in mayfly's name.
+func quoteNames(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%s %s: %w", e.Op, workspace.QuotePath(e.Path), e.Err)
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("%s %s %s: %w", e.Op, workspace.QuotePath(e.Old), workspace.QuotePath(e.New), e.Err)
+	}
+	return err
 }
 
 // copyOut copies a file or directory of the machine to this computer.

@@ -4,11 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // tarOf returns a stream as a hostile guest sends it.
@@ -117,6 +120,91 @@ func TestExtractLinksThroughLinks(t *testing.T) {
 	for name, want := range map[string]bool{"a/b/up": true, "a/in": true, "out": false, "in": false, "file": false} {
 		if _, err := os.Lstat(filepath.Join(dir, "src", name)); (err == nil) != want {
 			t.Errorf("%s: %v; want it to be there: %t", name, err, want)
+		}
+	}
+}
+
+// The guest of a live directory exchanges a file, and a directory, for links while they are
+// copied into another machine.
+func TestWriteTarOfALiveDirectory(t *testing.T) {
+	for _, kind := range []string{"file", "directory"} {
+		t.Run(kind, func(t *testing.T) {
+			outside, live := t.TempDir(), t.TempDir()
+			in, link, there := filepath.Join(live, "x"), filepath.Join(live, "link"), outside
+			err := os.WriteFile(filepath.Join(outside, "key"), []byte("secret"), 0o600)
+			if kind == "file" {
+				err = errors.Join(err, os.WriteFile(in, []byte("public"), 0o644))
+				there = filepath.Join(outside, "key")
+			} else {
+				err = errors.Join(err, os.Mkdir(in, 0o755), os.WriteFile(filepath.Join(in, "key"), []byte("public"), 0o600))
+			}
+			if err := errors.Join(err, os.Symlink(there, link)); err != nil {
+				t.Fatal(err)
+			}
+			fi, err := os.Stat(live)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						unix.Renameat2(unix.AT_FDCWD, in, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+					}
+				}
+			}()
+			whole := 0
+			for range 1000 {
+				var out bytes.Buffer
+				if writeTar(t.Context(), &out, live, "live", fi) == nil {
+					whole++
+				}
+				if bytes.Contains(out.Bytes(), []byte("secret")) {
+					t.Error("a file outside of the directory was copied")
+					break
+				}
+			}
+			close(stop)
+			<-stopped
+			t.Logf("%d copies were whole", whole)
+		})
+	}
+}
+
+func TestWriteTar(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "src")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "a/b"), 0o755), os.WriteFile(filepath.Join(dir, "a/b/\xff"), []byte("x"), 0o644),
+		os.WriteFile(filepath.Join(dir, "a/c"), nil, 0o600), os.Symlink("/etc", filepath.Join(dir, "d")), unix.Mkfifo(filepath.Join(dir, "e"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[string]string{
+		dir:                            "5 n, 5 n/a, 5 n/a/b, 0 n/a/b/\xff, 0 n/a/c, 2 n/d",
+		filepath.Join(dir, "a/c"):      "0 n",
+		filepath.Join(dir, "e"):        "",
+		filepath.Join(dir, "a/b/\xff"): "0 n",
+	} {
+		fi, err := os.Stat(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := writeTar(t.Context(), &out, source, "n", fi); err != nil {
+			t.Errorf("writeTar(%s) = %v", source, err)
+		}
+		var got []string
+		for tr := tar.NewReader(&out); ; {
+			h, err := tr.Next()
+			if err != nil {
+				break
+			}
+			got = append(got, fmt.Sprintf("%c %s", h.Typeflag, h.Name))
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("writeTar(%q) wrote %q; want %q", source, s, want)
 		}
 	}
 }
