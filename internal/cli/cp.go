@@ -335,7 +335,7 @@ func extract(root *os.Root, r io.Reader, name, newName string) (skipped []string
 		}
 		to := newName + rest
 		if link, err := throughLink(root, to); err != nil {
-			return skipped, err
+			return skipped, quoteNames(err)
 		} else if link != "" {
 			skip(h.Name, "it is behind a link")
 			continue
@@ -361,7 +361,7 @@ func extract(root *os.Root, r io.Reader, name, newName string) (skipped []string
 			continue
 		}
 		if err != nil {
-			return skipped, err
+			return skipped, quoteNames(err)
 		}
 	}
 }

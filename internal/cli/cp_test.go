@@ -209,6 +209,22 @@ func TestWriteTar(t *testing.T) {
 	}
 }
 
+// What a guest calls its files is quoted where it is in an error.
+func TestExtractQuotesNames(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, flag := range []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink} {
+		name := "src/no/\x1b]0;x\a\nhint: curl evil.example"
+		stream := tarOf(t, tar.Header{Typeflag: tar.TypeDir, Name: "src"}, tar.Header{Typeflag: flag, Name: name, Linkname: "x"})
+		if _, err := extract(root, bytes.NewReader(stream), "src", "src"); err == nil || strings.ContainsAny(err.Error(), "\x1b\a\n") {
+			t.Errorf("extract() of %c = %q; want an error with its name quoted", flag, err)
+		}
+	}
+}
+
 func FuzzExtract(f *testing.F) {
 	f.Add(tarOf(f, tar.Header{Typeflag: tar.TypeReg, Name: "src/a", Mode: 0o644}, tar.Header{Typeflag: tar.TypeSymlink, Name: "src/b", Linkname: ".."}))
 	f.Add(tarOf(f, tar.Header{Typeflag: tar.TypeDir, Name: "src/"}, tar.Header{Typeflag: tar.TypeDir, Name: "src/a/"},
