@@ -60,27 +60,17 @@ func (a *app) cp(ctx context.Context, source, target string) error {
 	case !isFrom && !isTo:
 		return usageError{hint.Errorf("mayfly cp FILE NAME:PATH", "neither %q nor %q is in a machine", source, target)}
 	case isFrom:
-		m, p, err := a.running(fromName)
+		m, p, err := a.running(ctx, fromName)
 		if err != nil {
 			return err
 		}
 		return a.copyOut(ctx, m, p, from, target)
 	}
-	m, p, err := a.running(toName)
+	m, p, err := a.running(ctx, toName)
 	if err != nil {
 		return err
 	}
 	return a.copyIn(ctx, m, p, source, to)
-}
-
-// running returns a machine that runs, and its plan.
-func (a *app) running(name string) (state.Machine, plan.Plan, error) {
-	m, err := a.machine(name)
-	if err != nil {
-		return m, plan.Plan{}, err
-	}
-	p, err := m.Plan()
-	return m, p, err
 }
 
 // guestTar runs tar in the machine, with a script that gets its arguments.

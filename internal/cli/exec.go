@@ -56,17 +56,23 @@ func (a *app) shellCommand() *cobra.Command {
 	}
 }
 
-func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY bool) error {
-	m, err := a.machine(name)
-	if err != nil {
-		return err
+// running returns the machine name and its plan. One that another command starts is
+// waited for.
+func (a *app) running(ctx context.Context, name string) (m state.Machine, p plan.Plan, err error) {
+	if m, err = a.machine(name); err != nil {
+		return m, p, err
 	}
 	if m.Status().Phase == state.Starting && a.defined(name) {
 		if err := a.waitStarted(ctx, m); err != nil {
-			return runError{err, exitMayfly}
+			return m, p, runError{err, exitMayfly}
 		}
 	}
-	p, err := m.Plan()
+	p, err = m.Plan()
+	return m, p, err
+}
+
+func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY bool) error {
+	m, p, err := a.running(ctx, name)
 	if err != nil {
 		return err
 	}

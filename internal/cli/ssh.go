@@ -42,8 +42,8 @@ as NAME.mayfly.`,
   mayfly ssh run-3f9a2c -N -L 8080:localhost:80`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeMachines,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.ssh(args[0], args[1:])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.ssh(cmd.Context(), args[0], args[1:])
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -51,17 +51,13 @@ as NAME.mayfly.`,
 }
 
 // ssh becomes the ssh program.
-func (a *app) ssh(name string, args []string) error {
+func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	program, err := exec.LookPath("ssh")
 	if err != nil {
 		return runError{hint.Errorf("mayfly shell "+name+", or install openssh-client", "there is no ssh program"), exitMayfly}
 	}
 	name = strings.TrimSuffix(name, sshSuffix)
-	m, err := a.machine(name)
-	if err != nil {
-		return err
-	}
-	p, err := m.Plan()
+	m, p, err := a.running(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -101,7 +97,7 @@ func (a *app) sshProxy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	m, err := a.machine(name)
+	m, _, err := a.running(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -280,8 +280,13 @@ func TestStartTwice(t *testing.T) {
 	t.Run("and a command", func(t *testing.T) {
 		first, goOn := halfway(t)
 		second := begin("exec", "m", "--", "echo", "up")
-		second.Said(waiting)
+		third, fourth := begin("cp", "m:/etc/hostname", filepath.Join(h.Dir, "copied")), begin("ssh", "m", "true")
+		for _, c := range []*vmtest.Command{second, third, fourth} {
+			c.Said(waiting)
+		}
 		goOn()
+		ends(t, third, 0)
+		ends(t, fourth, 0)
 		if r := ends(t, second, 0); r.Stdout != "up\n" {
 			t.Errorf("exec in a machine that is being started: %q, %q", r.Stdout, r.Stderr)
 		}
