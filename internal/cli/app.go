@@ -35,7 +35,7 @@ func (a *app) dirs() (host.Dirs, error) { return host.XDGDirs(a.getenv) }
 
 // note prints one line for the user.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.Err, "mayfly: "+format+"\n", args...)
+	fmt.Fprintln(a.Err, "mayfly: "+safe(fmt.Sprintf(format, args...)))
 }
 
 // debug prints one line for the user who asked for more.

@@ -145,7 +145,7 @@ func (a *app) printAttack(rows []attackRow) error {
 		case !r.Recorded:
 			verdict = "NOT RECORDED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", verdict, client.Printable(r.Name), client.Printable(r.How))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", verdict, client.PrintableLine(r.Name), client.PrintableLine(r.How))
 	}
 	return w.Flush()
 }
@@ -207,12 +207,12 @@ func (a *app) runAttack(m state.Machine, t attack.Target, secret string) ([]atta
 		if err := json.Unmarshal(line, &r.Result); err != nil {
 			return fmt.Errorf("read the attempts: %w", err)
 		}
-		a.debug("%s: %s", client.Printable(r.Name), client.Printable(r.How))
+		a.debug("%s: %s", client.PrintableLine(r.Name), client.PrintableLine(r.How))
 		rows = append(rows, r)
 		return nil
 	}}
 	messages := &lineWriter{left: maxAttackOutput, line: func(line []byte) error {
-		a.note("the machine: %s", client.Printable(string(line)))
+		a.note("the machine: %s", client.PrintableLine(string(line)))
 		return nil
 	}}
 	code, err := client.Exec(stream, req, client.Stdio{Stdin: program, Stdout: out, Stderr: messages})

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,14 +50,12 @@ func (a *app) audit(name string, follow, denied bool) error {
 		return err
 	}
 	path := machines.At(name).AuditFile()
-	enc := json.NewEncoder(a.Out)
-	enc.SetEscapeHTML(false)
 	show := func(e audit.Event) error {
 		if denied && e.Verdict != audit.Deny && e.Verdict != audit.Cut {
 			return nil
 		}
 		if a.json {
-			return enc.Encode(e)
+			return writeJSON(a.Out, e, "")
 		}
 		_, err := fmt.Fprintln(a.Out, auditLine(e))
 		return err
@@ -126,5 +123,5 @@ func auditLine(e audit.Event) string {
 	if e.Count > 1 {
 		add("(%d times)", e.Count)
 	}
-	return client.Printable(strings.Join(words, " "))
+	return client.PrintableLine(strings.Join(words, " "))
 }

@@ -162,7 +162,7 @@ func deniedSummary(st supervisor.NetworkState) string {
 			more += d.Count
 			continue
 		}
-		text := client.Printable(d.Host)
+		text := client.PrintableLine(d.Host)
 		if d.Port != 0 {
 			text = fmt.Sprintf("%s:%d", text, d.Port)
 		}

@@ -97,7 +97,7 @@ func (p *progress) image(e image.Event) {
 		p.step("", false)
 		return
 	}
-	p.step(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text), true)
+	p.step(client.PrintableLine(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text)), true)
 }
 
 // note prints a line for the user.
@@ -110,7 +110,7 @@ func (p *progress) note(text string) {
 func (p *progress) machine(e supervisor.Event) {
 	switch {
 	case e.Note != "":
-		p.note(client.Printable(e.Note))
+		p.note(client.PrintableLine(e.Note))
 	case e.Phase == supervisor.PhaseMakeTemplate:
 		p.note("making a template: the first start of its kind takes longer")
 		p.step(e.Phase, false)

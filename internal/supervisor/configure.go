@@ -65,7 +65,7 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
 		}
 		for _, note := range answer.Notes[:min(len(answer.Notes), maxNotes)] {
-			s.warn("%s", client.Printable(note))
+			s.warn("%s", client.PrintableLine(note))
 		}
 		return err
 	})

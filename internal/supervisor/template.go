@@ -125,7 +125,7 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		}
 		saved.Notes = notes
 		for _, note := range notes {
-			s.warn("%s", client.Printable(note))
+			s.warn("%s", client.PrintableLine(note))
 		}
 		// What the guest's kernel still has to do after the unmounts would
 		// be done again in every machine.
