@@ -270,13 +270,21 @@ func (s *supervisor) packWorkspace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The name says that both are whole.
+	// The name says that both are whole. Of a copy that is kept it must say so after a
+	// crash of the host, too: nobody would pack again, and the guest would find holes.
+	sync := func(*os.File) error { return nil }
+	if s.plan.Keep != nil {
+		sync = (*os.File).Sync
+	}
+	if err := sync(f); err != nil {
+		return fmt.Errorf("write the copy of the workspace: %w", err)
+	}
 	out, err := os.OpenFile(list+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = manifest.WriteTo(out)
-	if err := errors.Join(err, out.Close()); err != nil {
+	if err := errors.Join(err, sync(out), out.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(list+".new", list); err != nil {
