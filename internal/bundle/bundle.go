@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -96,9 +97,10 @@ func writeEntry(out *bytes.Buffer, kind string, f File) {
 	fmt.Fprintf(out, "\n[[%s]]\nname = %s\nsha256 = %q\ncontent = %s\n", kind, quoteTOML(f.Name), Sum(f.Data), textTOML(string(f.Data)))
 }
 
-// textTOML writes text as it is, for people to read, where TOML can hold it so.
+// textTOML writes text as it is, for people to read, where TOML can hold it so, and where
+// it does not control the terminal on which they do.
 func textTOML(s string) string {
-	odd := func(r rune) bool { return r < 0x20 && r != '\n' && r != '\t' || r == 0x7f || r == 0xfffd }
+	odd := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' || r == 0xfffd }
 	if strings.Contains(s, "'''") || strings.HasSuffix(s, "'") || strings.ContainsFunc(s, odd) {
 		return quoteTOML(s)
 	}
@@ -118,8 +120,8 @@ func quoteTOML(s string) string {
 			b.WriteString(`\n`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
+		case !unicode.IsGraphic(r): // controls, and what turns the direction of writing
+			fmt.Fprintf(&b, `\U%08X`, r)
 		case r == 0xfffd:
 			// Either itself or no UTF-8: then the bundle is refused, as its file is.
 			b.WriteString(s[i : i+max(1, runeLen(s[i:]))])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -189,4 +190,19 @@ func FuzzParseSource(f *testing.F) {
 			t.Errorf("ParseSource(%q) = %+v: may be taken for an option or a helper", text, s)
 		}
 	})
+}
+
+func TestEncodeControlsNoTerminal(t *testing.T) {
+	b := Bundle{Machines: []File{{"m", []byte("version = 1\n# a\u009b2J\u202e\x7f\U000e0041ä\n")}}}
+	data, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := strings.IndexFunc(string(data), func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' }); i >= 0 {
+		t.Errorf("Encode() has %q", data[i:])
+	}
+	got, err := Read(data)
+	if d := cmp.Diff(b, got); err != nil || d != "" {
+		t.Errorf("Read(Encode()) = %v (-want +got):\n%s", err, d)
+	}
 }

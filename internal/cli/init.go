@@ -217,7 +217,7 @@ func readBundle(name string) ([]byte, error) {
 // printReview prints what the set-up would do, in the words of the review: they are
 // safe to print.
 func (a *app) printReview(r initJSON) {
-	fmt.Fprintf(a.Out, "%s, sha256 %s\n", r.From, r.SHA256)
+	fmt.Fprintf(a.Out, "%s, sha256 %s\n", safe(r.From), r.SHA256)
 	in := ""
 	for _, c := range r.Changes {
 		if c.In != in {
@@ -228,7 +228,7 @@ func (a *app) printReview(r initJSON) {
 		if key != "" {
 			key += ": "
 		}
-		fmt.Fprintf(a.Out, "  %-7s %s%s\n", c.Kind, key, c.Text)
+		fmt.Fprintf(a.Out, "  %-7s %s%s\n", c.Kind, safe(key), safe(c.Text))
 	}
 }
 

@@ -130,7 +130,7 @@ func persists(d definition.Definition, p plan.Plan) []persistJSON {
 
 func (a *app) printInspected(i inspectJSON) {
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(a.Out, "%-11s%s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(a.Out, "%-11s%s\n", name, safe(fmt.Sprintf(format, args...)))
 	}
 	p := i.Plan
 	state := i.State

@@ -122,7 +122,7 @@ func (a *app) policy(name string, change supervisor.NetworkChange) error {
 	}
 	fmt.Fprintf(a.Out, "egress   %s\n", st.Egress)
 	for _, r := range st.Deny {
-		fmt.Fprintf(a.Out, "deny     %s\n", r)
+		fmt.Fprintf(a.Out, "deny     %s\n", safe(r.String()))
 	}
 	for _, r := range st.Allow {
 		var remarks []string
@@ -139,7 +139,7 @@ func (a *app) policy(name string, change supervisor.NetworkChange) error {
 		if len(remarks) > 0 {
 			line += "  (" + strings.Join(remarks, ", ") + ")"
 		}
-		fmt.Fprintln(a.Out, line)
+		fmt.Fprintln(a.Out, safe(line))
 	}
 	for _, s := range st.Secrets {
 		fmt.Fprintf(a.Out, "secret   %s to %s\n", s.Name, strings.Join(s.Hosts, ", "))

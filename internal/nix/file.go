@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // File returns the machine's file, TOML of the version 1 of mayfly's format.
@@ -96,8 +97,8 @@ func tomlString(s string) string {
 			b.WriteString(`\n`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
+		case !unicode.IsGraphic(r): // controls, and what turns the direction of writing
+			fmt.Fprintf(&b, `\U%08X`, r)
 		default:
 			b.WriteRune(r)
 		}
@@ -106,9 +107,10 @@ func tomlString(s string) string {
 	return b.String()
 }
 
-// tomlText writes text of several lines as it is, where TOML can.
+// tomlText writes text of several lines as it is, where TOML can, and where it does not
+// control the terminal on which the file may be printed.
 func tomlText(s string) string {
-	bad := func(r rune) bool { return r < 0x20 && r != '\n' && r != '\t' || r == 0x7f || r == 0xfffd }
+	bad := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' || r == 0xfffd }
 	if strings.Contains(s, "'''") || strings.HasSuffix(s, "'") || strings.ContainsFunc(s, bad) {
 		return tomlString(s)
 	}

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 )
@@ -341,5 +343,25 @@ func TestFilesAreConfigurations(t *testing.T) {
 		if cfg.Machine.VCPUs != 8 || cfg.Machine.MemoryMiB != 4096 || cfg.Machine.Autostart || cfg.Home.Shell != "zsh" {
 			t.Errorf("config.Load(%s) = %+v, shell %q; want 8 CPUs, 4 GiB, no autostart, zsh", name, cfg.Machine, cfg.Home.Shell)
 		}
+	}
+}
+
+// A machine's file is printed for its user to read: what a configuration says does not
+// control the terminal, and is in the file all the same.
+func TestFileControlsNoTerminal(t *testing.T) {
+	const odd = "a\u009b2J\u202e\x7f\U000e0041ä\n"
+	m := Machine{Name: "m", Mode: "none", ShellInit: odd, Env: map[string]string{"A": odd}}
+	data := m.File()
+	if i := strings.IndexFunc(string(data), func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' }); i >= 0 {
+		t.Errorf("File() has %q", data[i:])
+	}
+	var doc struct {
+		Home struct {
+			Init string `toml:"shell_init"`
+		}
+		Env map[string]string
+	}
+	if err := toml.Unmarshal(data, &doc); err != nil || doc.Home.Init != odd || doc.Env["A"] != odd {
+		t.Errorf("File() reads as %+q, %v; want %q twice\n%s", doc, err, odd, data)
 	}
 }
