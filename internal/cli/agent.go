@@ -128,7 +128,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 		Exec: &wire.Exec{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env},
 	}
 	if !l.detached && !(isTerminal(a.In) && isTerminal(a.Out)) {
-		if err := a.seed(m, spec); err != nil {
+		if err := a.seed(ctx, m, spec); err != nil {
 			return err
 		}
 		code, err := a.execRequest(m, req.Exec, false)
@@ -147,7 +147,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 			return a.view(ctx, m, req, l.viewing)
 		}
 	}
-	if err := a.seed(m, spec); err != nil {
+	if err := a.seed(ctx, m, spec); err != nil {
 		return err
 	}
 	// Until a terminal looks on; its own kind takes the place of this one.
@@ -175,8 +175,12 @@ func missingAgent(err error, m state.Machine, p plan.Plan, agent string) error {
 	return err
 }
 
+// seedTimeout is how long a guest may take to write settings: nobody waits for ever for
+// one that is in the hands of what it keeps.
+const seedTimeout = time.Minute
+
 // seed writes the settings of agents that are to be there before they start.
-func (a *app) seed(m state.Machine, specs ...launch.Spec) error {
+func (a *app) seed(ctx context.Context, m state.Machine, specs ...launch.Spec) error {
 	s := &wire.Seed{}
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
@@ -193,7 +197,13 @@ func (a *app) seed(m state.Machine, specs ...launch.Spec) error {
 		return runError{err, exitMayfly}
 	}
 	defer stream.Close()
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { stream.Close() })()
 	aside, err := client.Seed(stream, s)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("write settings in %s: no answer: %w", m.Name, context.Cause(ctx))
+	}
 	for _, name := range aside {
 		a.note("settings that could not be read are in %s now, in the machine", name)
 	}
@@ -205,7 +215,7 @@ func (a *app) seed(m state.Machine, specs ...launch.Spec) error {
 
 // seedAgents does that for all agents of a machine's image, for users who start them by
 // hand.
-func (a *app) seedAgents(m state.Machine, p plan.Plan) error {
+func (a *app) seedAgents(ctx context.Context, m state.Machine, p plan.Plan) error {
 	var specs []launch.Spec
 	for _, agent := range p.Image.Agents {
 		spec, err := launch.Launch(agent, p.Dir(), p.Guest.User.Home, nil)
@@ -217,7 +227,7 @@ func (a *app) seedAgents(m state.Machine, p plan.Plan) error {
 	if len(specs) == 0 {
 		return nil
 	}
-	return a.seed(m, specs...)
+	return a.seed(ctx, m, specs...)
 }
 
 // runningMachine returns the machine name, which runs. One that mayfly new made is

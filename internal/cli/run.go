@@ -153,7 +153,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		return a.interrupted(err)
 	}
 	progress.stop()
-	if err := a.seedAgents(owner.Machine, p); err != nil {
+	if err := a.seedAgents(ctx, owner.Machine, p); err != nil {
 		a.note("the agents may ask for settings: %v", err)
 	}
 	why.phase("run the command")

@@ -182,7 +182,7 @@ func (a *app) launch(ctx context.Context, d definition.Definition, o startOption
 		owner.Close()
 		return nil, a.interrupted(err)
 	}
-	if err := a.seedAgents(owner.Machine, p); err != nil {
+	if err := a.seedAgents(ctx, owner.Machine, p); err != nil {
 		a.note("the agents may ask for settings: %v", err)
 	}
 	return owner, nil
