@@ -37,26 +37,35 @@ func arpRequest(mac net.HardwareAddr) []byte {
 func askARP(t *testing.T, tap *os.File) net.HardwareAddr {
 	t.Helper()
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 8}
-	if err := tap.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tap.Write(arpRequest(mac)); err != nil {
-		t.Fatalf("write a frame to the tap: %v", err)
-	}
 	frame := make([]byte, 2048)
-	for {
-		n, err := tap.Read(frame)
-		if err != nil {
-			t.Fatalf("read a frame from the tap: %v", err)
+	// Asked again as a guest would: the kernel makes a port forward some time after its
+	// tap was opened, and drops frames until then.
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if _, err := tap.Write(arpRequest(mac)); err != nil {
+			t.Fatalf("write a frame to the tap: %v", err)
 		}
-		if n < headerLen+42 {
-			continue
+		if err := tap.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			t.Fatal(err)
 		}
-		// A reply, to us.
-		if f := frame[headerLen:n]; bytes.Equal(f[:6], mac) && bytes.Equal(f[12:14], []byte{8, 6}) && f[21] == 2 {
-			return net.HardwareAddr(bytes.Clone(f[22:28]))
+		for {
+			n, err := tap.Read(frame)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("read a frame from the tap: %v", err)
+			}
+			if n < headerLen+42 {
+				continue
+			}
+			// A reply, to us.
+			if f := frame[headerLen:n]; bytes.Equal(f[:6], mac) && bytes.Equal(f[12:14], []byte{8, 6}) && f[21] == 2 {
+				return net.HardwareAddr(bytes.Clone(f[22:28]))
+			}
 		}
 	}
+	t.Fatalf("no answer to ARP in %v", patience)
+	return nil
 }
 
 // port returns the state of a tap as a port of the bridge; nil if there is none.
