@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // parseClone reads URL[@REF], and returns also the URL as it was typed: one with a
@@ -33,6 +34,11 @@ func (a *app) cloneAll(ctx context.Context, clones []config.Clone, typed map[str
 	all := []clonedJSON{}
 	if len(clones) > 0 && ws == "" {
 		return nil, usageError{errors.New("workspace.clone: there is no workspace to clone into")}
+	}
+	if len(clones) > 0 {
+		if err := a.checkNotLive(ws); err != nil {
+			return nil, err
+		}
 	}
 	progress := a.newProgress()
 	defer progress.stop()
@@ -61,4 +67,34 @@ func (a *app) cloneAll(ctx context.Context, clones []config.Clone, typed map[str
 		all = append(all, clonedJSON{URL: result.URL, Path: dir, Commit: result.Commit, Branch: result.Branch})
 	}
 	return all, nil
+}
+
+// checkNotLive says which running machine has dir live. It could change what git does
+// here while it clones: its configuration names programs.
+func (a *app) checkNotLive(dir string) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	machines, err := a.machines()
+	if err != nil {
+		return err
+	}
+	all, err := machines.List()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		p, err := m.Plan()
+		if err != nil || !m.Alive() {
+			continue
+		}
+		for _, s := range p.Shares {
+			rel, err := filepath.Rel(s.Source, real)
+			if err == nil && filepath.IsLocal(rel) && !s.ReadOnly {
+				return hint.Errorf("mayfly stop "+m.Name, "clone into %s: %s has it live, and could make git run something here", dir, m.Name)
+			}
+		}
+	}
+	return nil
 }

@@ -122,6 +122,7 @@ func testShare(t *testing.T, s *sharer) {
 		{"no setuid and no devices", shareModes},
 		{"nothing outside", shareOutside},
 		{"confined", shareConfined},
+		{"clone", shareClone},
 		{"two machines", shareTwo},
 		{"removed on the host", shareRemoved},
 		{"server dies", shareLost},
@@ -388,6 +389,19 @@ func shareConfined(t *testing.T, s *sharer) {
 				t.Errorf("process %d sees %s", pid, e.Name())
 			}
 		}
+	}
+}
+
+// git is not run on the host where a guest can change what it reads.
+func shareClone(t *testing.T, s *sharer) {
+	for i, dir := range []string{s.work, filepath.Join(s.work, "src"), s.state} {
+		r := s.Run(1, "new", fmt.Sprint("clone", i), "--workspace", dir, "--clone", s.work)
+		if want := "one has it live, and could make git run something here\nmayfly: hint: mayfly stop one\n"; !strings.HasSuffix(r.Stderr, want) {
+			t.Errorf("a clone into %s: %q; want %q", dir, r.Stderr, want)
+		}
+	}
+	if r := s.Run(0, "ls"); strings.Contains(r.Stdout, "clone") {
+		t.Errorf("left of clones that were refused: %s", r.Stdout)
 	}
 }
 
