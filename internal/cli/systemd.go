@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,12 +106,11 @@ func (a *app) systemdPrintCommand() *cobra.Command {
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
 			dir, account, err := a.systemdScope(o)
 			if err != nil {
 				return err
 			}
-			files, _, err := a.systemdFiles(ctx, dir.Scope, account, args[0])
+			files, _, err := a.systemdFiles(dir.Scope, account, args[0])
 			if err != nil {
 				return err
 			}
@@ -197,9 +197,11 @@ func limits(memoryMiB, vcpus int) systemd.Limits {
 	}
 }
 
-// systemdMachine returns what the definition of a machine says of its size, and
-// whether systemd is to start it by itself.
-func (a *app) systemdMachine(ctx context.Context, name string) (memoryMiB, vcpus int, autostart bool, err error) {
+// systemdMachine returns what the definition of a machine says of its size, at most
+// where it says nothing, and whether systemd is to start it by itself. With sudo root
+// asks for another user: what is in the user's directories is read, and neither run nor
+// written, as a look at this computer would.
+func (a *app) systemdMachine(name string) (memoryMiB, vcpus int, autostart bool, err error) {
 	d, err := a.definition(name)
 	if err != nil {
 		return 0, 0, false, err
@@ -208,15 +210,9 @@ func (a *app) systemdMachine(ctx context.Context, name string) (memoryMiB, vcpus
 	if err != nil {
 		return 0, 0, false, err
 	}
-	facts, err := a.facts(ctx, false)
-	if err != nil {
-		return 0, 0, false, err
-	}
-	p, err := outline(cfg, facts, d)
-	if err != nil {
-		return 0, 0, false, usageError{err}
-	}
-	return p.Machine.MemoryMiB, p.Machine.VCPUs, cfg.Machine.Autostart, nil
+	memoryMiB = cmp.Or(cfg.Machine.MemoryMiB, plan.DefaultMemoryMiB)
+	vcpus = cmp.Or(cfg.Machine.VCPUs, plan.DefaultVCPUs)
+	return memoryMiB, vcpus, cfg.Machine.Autostart, nil
 }
 
 // systemdVariables are those that change where mayfly finds its files, and that
@@ -238,10 +234,10 @@ func (who account) owner() systemd.Owner {
 
 // systemdFiles returns the units of a machine, and whether its definition wants it
 // to be started by itself.
-func (a *app) systemdFiles(ctx context.Context, scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
+func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
 	theirs := *a
 	theirs.getenv = who.getenv // with sudo, the machine is another's than root's
-	memory, vcpus, autostart, err := theirs.systemdMachine(ctx, name)
+	memory, vcpus, autostart, err := theirs.systemdMachine(name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -261,7 +257,7 @@ func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string)
 	if err != nil {
 		return err
 	}
-	files, autostart, err := a.systemdFiles(ctx, dir.Scope, who, name)
+	files, autostart, err := a.systemdFiles(dir.Scope, who, name)
 	if err != nil {
 		return err
 	}

@@ -119,12 +119,12 @@ func suggestName(name string) string {
 
 // Defaults of the virtual hardware.
 const (
-	// defaultMemoryMiB is enough for an agent and a build. Pages that a guest
+	// DefaultMemoryMiB is enough for an agent and a build. Pages that a guest
 	// never touched cost the host nothing.
-	defaultMemoryMiB = 2048
+	DefaultMemoryMiB = 2048
 	// More virtual CPUs than these are rarely busy. Emulated ones are host
 	// threads that translate code for themselves: more of them only contend.
-	defaultVCPUsKVM = 4
+	DefaultVCPUs    = 4
 	defaultVCPUsTCG = 2
 )
 
@@ -223,7 +223,7 @@ func (b *builder) vcpus() {
 	m := &b.plan.Machine
 	m.VCPUs = b.cfg.Machine.VCPUs
 	if m.VCPUs == 0 {
-		m.VCPUs = defaultVCPUsKVM
+		m.VCPUs = DefaultVCPUs
 		if m.Accelerator == TCG {
 			m.VCPUs = defaultVCPUsTCG
 		}
@@ -238,7 +238,7 @@ func (b *builder) memory() {
 	m.MemoryMiB = b.cfg.Machine.MemoryMiB
 	total, available := int(b.facts.MemoryBytes>>20), int(b.facts.MemoryAvailableBytes>>20)
 	if m.MemoryMiB == 0 {
-		m.MemoryMiB = defaultMemoryMiB
+		m.MemoryMiB = DefaultMemoryMiB
 		if total > 0 && total/2 < m.MemoryMiB {
 			m.MemoryMiB = max(total/2, config.MinMemoryMiB)
 			b.note("%d MiB of memory, half of the host's", m.MemoryMiB)
