@@ -70,7 +70,9 @@ func (a *app) sshOptions(user string) ([]sshOption, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	proxy := proxyQuote(exe) + " ssh-proxy %h"
+	// The name can be anybody's, of a submodule's URL say, and before 9.6 ssh left it
+	// to this line to quote it (CVE-2023-51385). sshConfig takes none with a quote.
+	proxy := proxyQuote(exe) + " ssh-proxy -- '%h'"
 	if dir := a.getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		// An editor that was not started from this shell has other variables.
 		proxy = "env " + proxyQuote("XDG_STATE_HOME="+dir) + " " + proxy
@@ -116,7 +118,7 @@ func (a *app) sshConfig() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Written by mayfly ssh-config.\nHost *%s\n", sshSuffix)
+	fmt.Fprintf(&b, "# Written by mayfly ssh-config.\nHost *%s \"!*'*\"\n", sshSuffix)
 	for _, o := range options {
 		fmt.Fprintf(&b, "    %s %s\n", o.key, o.value)
 	}
