@@ -263,8 +263,11 @@ func quoteNames(err error) error {
 
 // copyOut copies a file or directory of the machine to this computer.
 func (a *app) copyOut(ctx context.Context, m state.Machine, p plan.Plan, source, target string) error {
+	if source == "." {
+		source = p.Dir() // which has a name
+	}
 	name := path.Base(path.Clean(source))
-	if source == "" || name == "/" || name == ".." {
+	if source == "" || name == "/" || name == "." || name == ".." {
 		return usageError{hint.Errorf("mayfly cp "+m.Name+":PATH "+target, "which file of %s is it?", m.Name)}
 	}
 	// A target that is no directory is the new name of the source.

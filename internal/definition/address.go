@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -33,7 +34,7 @@ func (s Store) taken() (Taken, error) {
 			t.Addresses[p.Addr()] = d.Name
 		}
 		if mac != "" {
-			t.MACs[mac] = d.Name
+			t.MACs[strings.ToLower(mac)] = d.Name
 		}
 	}
 	return t, nil
@@ -99,7 +100,7 @@ func (t Taken) Check(address netip.Prefix, mac string) error {
 	if name, ok := t.Addresses[address.Addr()]; ok {
 		return fmt.Errorf("machine %s has the address %v already", name, address.Addr())
 	}
-	if name, ok := t.MACs[mac]; ok && mac != "" {
+	if name, ok := t.MACs[strings.ToLower(mac)]; ok && mac != "" {
 		return fmt.Errorf("machine %s has the address %s already", name, mac)
 	}
 	return nil

@@ -16,7 +16,7 @@ func (s *supervisor) packDotfiles() error {
 	if len(g.Dotfiles) == 0 || s.dotfiles != nil {
 		return nil
 	}
-	f, err := os.OpenFile(s.machine.File(state.DotfilesFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(s.machine.File(state.DotfilesFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("pack the dotfiles: %w", err)
 	}
