@@ -27,7 +27,8 @@ step() {
 images() {
 	bin/mayfly doctor --fix &&
 		bin/mayfly image build --no-detect &&
-		bin/mayfly image build --no-detect --profile claude,codex,opencode
+		bin/mayfly image build --no-detect --profile claude,codex,opencode &&
+		bin/mayfly image build --no-detect --profile docker
 }
 
 # Packages whose tests start machines, or build images, are tested one after
