@@ -21,7 +21,7 @@ const maxSystemdStop = 8 * time.Second
 // is true of it, its services are started and stopped, and Docker works in it.
 func TestSystemdGuest(t *testing.T) {
 	const port = 18090
-	h := named(t, "--profile", "docker", "--volume", "units:/etc/systemd/system:64MiB", "--publish", fmt.Sprint(port, ":8000"))
+	h := named(t, "--profile", "docker", "--volume", "units:/etc/systemd/system:64MiB", "--volume", "docker:/var/lib/docker:1GiB", "--publish", fmt.Sprint(port, ":8000"))
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
 	if r := h.Run(0, "start", "m"); strings.Contains(r.Stderr, "systemd") {
 		t.Errorf("start says: %s", r.Stderr)
@@ -97,6 +97,9 @@ until grep -q runs polite; do sleep 0.1; done`)
 		h.For(t).Run(0, "start", "m")
 		if got := sh(t, "cat polite"); got != "ended\n" {
 			t.Errorf("a service that was to end says %q", got)
+		}
+		if got := sh(t, "docker run --rm tiny cat /proc/1/comm; findmnt -n -o FSTYPE,TARGET /var/lib/docker"); got != "cat\next4   /var/lib/docker\n" {
+			t.Errorf("of Docker's volume is left: %q", got)
 		}
 	})
 	t.Run("what fails", func(t *testing.T) {
