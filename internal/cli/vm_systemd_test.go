@@ -28,7 +28,11 @@ func TestSystemdInstall(t *testing.T) {
 	m.Run(0, "mkdir", "-p", "/root/.config")
 	m.Run(0, "ln", "-s", home, "/root/.config/mayfly")
 
-	out := m.Run(0, mayfly, "systemd", "install", "--system", "--enable", "web-1")
+	run := func(args ...string) string {
+		t.Helper()
+		return m.Run(0, append([]string{"env", "-u", "XDG_CONFIG_HOME", "HOME=/root", mayfly}, args...)...)
+	}
+	out := run("systemd", "install", "--system", "--enable", "web-1")
 	if !strings.Contains(out, "mayfly: next: sudo systemctl start mayfly@web-1") {
 		t.Errorf("install says no next command:\n%s", out)
 	}
@@ -41,12 +45,12 @@ func TestSystemdInstall(t *testing.T) {
 			t.Errorf("%s: %s=%s; want %s", unit, property, got, want)
 		}
 	}
-	m.Run(0, mayfly, "systemd", "timer", "--system")
+	run("systemd", "timer", "--system")
 	if got := m.Show("mayfly-update.timer", "ActiveState"); got != "active" {
 		t.Errorf("the timer is %s; want active", got)
 	}
-	m.Run(0, mayfly, "systemd", "timer", "--system", "--remove")
-	m.Run(0, mayfly, "systemd", "uninstall", "--system", "web-1")
+	run("systemd", "timer", "--system", "--remove")
+	run("systemd", "uninstall", "--system", "web-1")
 	for _, unit := range []string{unit, "mayfly-update.timer"} {
 		if got := m.Show(unit, "LoadState"); got != "not-found" {
 			t.Errorf("%s is %s after its end; want not-found", unit, got)
