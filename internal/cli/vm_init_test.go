@@ -33,6 +33,7 @@ func TestSystemdGuest(t *testing.T) {
 	t.Run("systemd", func(t *testing.T) {
 		for script, want := range map[string]string{
 			"cat /proc/1/comm; systemctl is-system-running":                                                     "systemd\nrunning\n",
+			"systemctl show -p OOMPolicy -p TasksMax mayfly-agent":                                              "OOMPolicy=continue\nTasksMax=infinity\n",
 			"systemctl list-jobs --no-legend":                                                                   "",
 			"sudo systemd-analyze verify /run/systemd/system/mayfly-agent.service 2>&1":                         "",
 			"journalctl -b -o cat | grep -c 'Reached target multi-user.target'":                                 "1\n",
