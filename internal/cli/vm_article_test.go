@@ -14,7 +14,7 @@ import (
 // addresses of their own, whose workspaces are live at the same path, and which share the
 // directory of an agent that is logged in once.
 func TestArticle(t *testing.T) {
-	h, lab := newLab(t)
+	h, lab := newLab(t, "--profile", "claude")
 	h.Run(0, "net", "up")
 	t.Cleanup(func() {
 		h.Mayfly("rm", "--force", "emacsvm", "goprotobufvm").Run()

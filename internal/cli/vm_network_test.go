@@ -43,12 +43,16 @@ from = "env:TOKEN"
 hosts = ["token.example"]
 `
 
-// newLab makes an internet, and a user whose commands run in it.
-func newLab(t *testing.T) (*vmtest.Host, *netlab.Lab) {
+// newLab makes an internet, and a user whose commands run in it. From there no way leads
+// to a mirror: images are built before, that of networkPackages and another one by flags
+// of its own.
+func newLab(t *testing.T, image ...string) (*vmtest.Host, *netlab.Lab) {
 	t.Helper()
 	vmtest.Lock(t)
 	h := vmtest.New(t)
-	h.Run(0, append([]string{"image", "build"}, networkPackages...)...)
+	for _, flags := range [][]string{networkPackages, append(image, "--no-detect")} {
+		h.Run(0, append([]string{"image", "build"}, flags...)...)
+	}
 	lab := netlab.New(t)
 	for i, name := range []string{
 		"web.example", "a.b.wild.example", "git.example", "raw.example", "api.example",
