@@ -32,6 +32,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/proc"
 )
 
 // Places are where distributions have virtiofsd: nobody calls it by its name.
@@ -93,16 +94,36 @@ func probe(ctx context.Context, path string) (plan.ShareServer, error) {
 	cmd := exec.CommandContext(ctx, path, "--version")
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := filteredOutput(cmd)
 	if err != nil {
 		return plan.ShareServer{}, fmt.Errorf("%s --version: %w", path, err)
 	}
-	s, err := parseVersion(string(out))
+	s, err := parseVersion(out)
 	s.Path = path
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// filteredOutput runs a command under the filter that it will serve under. The
+// virtiofsd in C gives its groups away before it says anything, which a user who has
+// some may not; the filter pretends.
+func filteredOutput(cmd *exec.Cmd) (string, error) {
+	var out []byte
+	var err error
+	done := make(chan struct{})
+	proc.OnThread(func() {
+		defer close(done)
+		if err = proc.NoNewPrivileges(); err == nil {
+			err = installFilter(uint32(os.Getuid()), uint32(os.Getgid()))
+		}
+		if err == nil {
+			out, err = cmd.CombinedOutput()
+		}
+	})
+	<-done
+	return string(out), err
 }
 
 // versionPattern matches "virtiofsd version 7.2.22 (Debian …)" of the one in C,

@@ -57,11 +57,12 @@ func NewUser(t testing.TB) *Host {
 	}
 
 	h := &Host{
-		Dir:        filepath.Join(home, "project"),
-		Home:       home,
-		State:      filepath.Join(home, ".local/state/mayfly"),
-		Program:    filepath.Join(root, "mayfly"),
-		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
+		Dir:     filepath.Join(home, "project"),
+		Home:    home,
+		State:   filepath.Join(home, ".local/state/mayfly"),
+		Program: filepath.Join(root, "mayfly"),
+		// As of who has logged in: its own group is a supplementary one, too.
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{uint32(gid)}},
 		t:          t,
 	}
 	if err := os.Mkdir(h.Dir, 0o755); err != nil {
