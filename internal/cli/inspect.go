@@ -192,12 +192,14 @@ func (a *app) printReach(row func(name, format string, args ...any), n plan.Netw
 		row("network", "on the host's bridge as %s, MAC %s: the public internet", n.Address, n.MAC)
 		return
 	}
-	switch n.Egress {
-	case plan.EgressPublic:
-		row("network", "may reach the public internet, and nothing of this computer or its networks, but for:")
-	default:
-		row("network", "may reach nothing but:")
+	reach, but := "may reach nothing", " but:"
+	if n.Egress == plan.EgressPublic {
+		reach, but = "may reach the public internet, and nothing of this computer or its networks", ", but for:"
 	}
+	if len(n.Allow) == 0 {
+		but = ""
+	}
+	row("network", "%s%s", reach, but)
 	for _, r := range n.Allow {
 		from := ""
 		if r.From != "" {
