@@ -174,6 +174,26 @@ func TestConcurrentAddresses(t *testing.T) {
 	}
 }
 
+// A MAC address is the same however its letters are written.
+func TestTakenMAC(t *testing.T) {
+	s := testStore(t)
+	file := func(Taken) ([]byte, error) {
+		return []byte("version = 1\n[network]\nmode = \"bridge\"\naddress = \"192.168.83.9/24\"\nmac = \"02:00:00:00:00:AB\"\n"), nil
+	}
+	if _, err := s.Create(t.Context(), "m", file); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := s.taken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mac, free := range map[string]bool{"02:00:00:00:00:ab": false, "02:00:00:00:00:AB": false, "02:00:00:00:00:ac": true, "": true} {
+		if err := taken.Check(netip.MustParsePrefix("192.168.83.10/24"), mac); (err == nil) != free {
+			t.Errorf("Check(%q) = %v; want that it is free: %t", mac, err, free)
+		}
+	}
+}
+
 func TestNext(t *testing.T) {
 	tests := []struct {
 		name         string
