@@ -220,6 +220,11 @@ func TestNamed(t *testing.T) {
 		if data, err := os.ReadFile(filepath.Join(dir, "back/sub/b")); err != nil || string(data) != "b" {
 			t.Errorf("copied out: %q, %v", data, err)
 		}
+		// All of the workspace, which has a name of its own.
+		h.Run(0, "cp", "m:.", filepath.Join(dir, "all"))
+		if data, err := os.ReadFile(filepath.Join(dir, "all/renamed")); err != nil || string(data) != "a" {
+			t.Errorf("the workspace copied out: %q, %v", data, err)
+		}
 		if r := h.Run(1, "cp", "m:/no/such", dir); !strings.Contains(r.Stderr, "machine m: ") {
 			t.Errorf("cp of nothing: %q", r.Stderr)
 		}
