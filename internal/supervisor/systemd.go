@@ -37,9 +37,9 @@ func (s *supervisor) startSystemd(ctx context.Context) error {
 		s.warn("systemd has not started everything within %v; "+look, timeout, s.plan.Name, "list-jobs")
 	case b.State == "degraded":
 		failed := strings.Join(b.Failed[:min(len(b.Failed), maxNotes)], ", ")
-		s.warn("in the machine failed: %s; "+look, client.Printable(failed), s.plan.Name, "status")
+		s.warn("in the machine failed: %s; "+look, client.PrintableLine(failed), s.plan.Name, "status")
 	case b.State != "running":
-		s.warn("systemd is %s; "+look, client.Printable(b.State), s.plan.Name, "status")
+		s.warn("systemd is %s; "+look, client.PrintableLine(b.State), s.plan.Name, "status")
 	}
 	return nil
 }
