@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/bundle"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/nix"
+	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
+	"github.com/mayfly-vm/mayfly/internal/importer/nix"
 )
 
 func (a *app) importCommand() *cobra.Command {

@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/bundle"
 	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
+	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
 )
 
 // initOptions are the flags of mayfly init.

@@ -44,8 +44,8 @@ workspace:          plan
 share:              plan
 state:              plan
 definition:         plan                                # machines with a name of their own
-nix:                                                    # reads what strangers wrote
-bundle:             config
+importer/nix:                                           # reads what strangers wrote
+importer/bundle:    config
 
 machine:            plan image
 machine/qemu:       plan image machine guest/wire       # the name of the control port is the protocol's
@@ -60,7 +60,7 @@ guest/agent:        guest/wire guest/session guest/sshd
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace share attack nix bundle
+cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace share attack importer/*
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
@@ -74,9 +74,9 @@ var testOnly = []string{"netlab", "systemdtest", "testenv", "vmtest"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{
-	"launch":      {"config"},       // every agent that an image can have can be started
-	"guest/agent": {"guest/client"}, // the two ends of one conversation are tested together
-	"nix":         {"config"},       // the files that it writes are read
+	"launch":       {"config"},       // every agent that an image can have can be started
+	"guest/agent":  {"guest/client"}, // the two ends of one conversation are tested together
+	"importer/nix": {"config"},       // the files that it writes are read
 }
 
 // policyTable parses imports.
