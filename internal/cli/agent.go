@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/launch"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -36,7 +36,7 @@ const agentHelp = `It works in the machine's workspace without asking for permis
 machine is its wall, and goes on when the terminal is closed or Ctrl-] was typed
 twice. If it works already, this shows it; with arguments it is one more.
 Without a terminal it is run as by mayfly exec, unless it is detached. Its
-settings and logins are kept in ~/` + launch.StateDir + `.`
+settings and logins are kept in ~/` + codingagent.StateDir + `.`
 
 func (a *app) agentCommand() *cobra.Command {
 	var l launching
@@ -60,7 +60,7 @@ func (a *app) agentCommand() *cobra.Command {
 // agentCommands returns a command for each agent. The one that most use is shown.
 func (a *app) agentCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, agent := range launch.Agents() {
+	for _, agent := range codingagent.Agents() {
 		var l launching
 		cmd := &cobra.Command{
 			Use:   agent.Name + " [flags] NAME [-- ARGUMENT…]",
@@ -119,7 +119,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 			return err
 		}
 	}
-	spec, err := launch.Launch(agent, p.Dir(), p.Guest.User.Home, args)
+	spec, err := codingagent.Launch(agent, p.Dir(), p.Guest.User.Home, args)
 	if err != nil {
 		return usageError{err}
 	}
@@ -180,7 +180,7 @@ func missingAgent(err error, m state.Machine, p plan.Plan, agent string) error {
 const seedTimeout = time.Minute
 
 // seed writes the settings of agents that are to be there before they start.
-func (a *app) seed(ctx context.Context, m state.Machine, specs ...launch.Spec) error {
+func (a *app) seed(ctx context.Context, m state.Machine, specs ...codingagent.Spec) error {
 	s := &wire.Seed{}
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
@@ -216,9 +216,9 @@ func (a *app) seed(ctx context.Context, m state.Machine, specs ...launch.Spec) e
 // seedAgents does that for all agents of a machine's image, for users who start them by
 // hand.
 func (a *app) seedAgents(ctx context.Context, m state.Machine, p plan.Plan) error {
-	var specs []launch.Spec
+	var specs []codingagent.Spec
 	for _, agent := range p.Image.Agents {
-		spec, err := launch.Launch(agent, p.Dir(), p.Guest.User.Home, nil)
+		spec, err := codingagent.Launch(agent, p.Dir(), p.Guest.User.Home, nil)
 		if err != nil {
 			return err
 		}

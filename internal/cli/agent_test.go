@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/launch"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -41,7 +41,7 @@ func TestSeedOfASilentGuest(t *testing.T) {
 		conn.Read(make([]byte, 1))
 	}()
 	done := make(chan error, 1)
-	go func() { done <- new(app).seed(ctx, m, launch.Spec{}) }()
+	go func() { done <- new(app).seed(ctx, m, codingagent.Spec{}) }()
 	select {
 	case err := <-done:
 		if !errors.Is(err, context.Canceled) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/launch"
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 )
 
 // historyDir is where shells keep their histories, below the home of the guest's user.
@@ -21,7 +21,7 @@ func (b *builder) keep(in Input) {
 		return
 	}
 	home := b.plan.Guest.User.Home
-	b.plan.Keep = &Keep{Dir: in.Keep, Agents: path.Join(home, launch.StateDir)}
+	b.plan.Keep = &Keep{Dir: in.Keep, Agents: path.Join(home, codingagent.StateDir)}
 	if b.cfg.Home.History {
 		b.plan.Keep.History = path.Join(home, historyDir)
 		if b.plan.Guest.User.Shell == "fish" {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/launch"
 )
 
 // fallbackUser is the guest's user when the host's cannot be it.
@@ -44,7 +44,7 @@ func (b *builder) guest(name string) {
 		g.Env[key] = value
 	}
 	for _, agent := range b.cfg.Image.Agents {
-		for _, kv := range launch.Env(agent, u.Home) {
+		for _, kv := range codingagent.Env(agent, u.Home) {
 			key, value, _ := strings.Cut(kv, "=")
 			if _, own := g.Env[key]; own {
 				continue

@@ -193,7 +193,7 @@ func TestCommandsExist(t *testing.T) {
 	var source strings.Builder
 	for _, f := range tree(t) {
 		// There is a command for each agent.
-		if (f.dir() == "internal/cli" || f.dir() == "internal/launch") && f.isGo() && !f.isTest() {
+		if (f.dir() == "internal/cli" || f.dir() == "internal/codingagent") && f.isGo() && !f.isTest() {
 			source.Write(f.data)
 		}
 	}

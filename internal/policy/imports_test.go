@@ -17,13 +17,12 @@ import (
 // that ends in /* stands for all packages below. Tests may also import what
 // only tests use.
 const imports = `
-leaf: apt atomicfile cleanup clone dotfiles filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
+leaf: apt atomicfile cleanup clone codingagent dotfiles filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
 
 config:
 host:               host/kvmguest
 host/kvmguest:
-launch:                                                 # how coding agents are started
-plan:               config host launch
+plan:               config host
 
 image:              plan image/* guest/binary
 image/agents:
@@ -60,7 +59,7 @@ guest/agent:        guest/wire guest/session guest/sshd
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 vmtest:             plan image machine machine/* guest/client
-cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary launch workspace share attack importer/*
+cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
@@ -74,7 +73,7 @@ var testOnly = []string{"netlab", "systemdtest", "testenv", "vmtest"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{
-	"launch":       {"config"},       // every agent that an image can have can be started
+	"codingagent":  {"config"},       // every agent that an image can have can be started
 	"guest/agent":  {"guest/client"}, // the two ends of one conversation are tested together
 	"importer/nix": {"config"},       // the files that it writes are read
 }

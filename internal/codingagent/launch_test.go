@@ -1,4 +1,4 @@
-package launch
+package codingagent
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-// Package launch knows how each coding agent is started in a machine.
+// Package codingagent knows how each coding agent is started in a machine.
 //
 // In comes an agent's name, the directory that it is to work in, the user's home
 // and arguments; out comes a command line with the flag that makes the agent
@@ -9,7 +9,7 @@
 // The package starts nothing, and knows neither disks nor machines. What it says
 // of the agents was tried with the versions that the agents' lock file pins,
 // where there is one; of Gemini CLI, with 0.61.
-package launch
+package codingagent
 
 import (
 	"encoding/json"
