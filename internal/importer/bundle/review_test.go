@@ -303,7 +303,7 @@ func FuzzReview(f *testing.F) {
 // A key that the configuration gets needs a rule here, or bundles that use it are
 // refused.
 func TestRulesAreComplete(t *testing.T) {
-	schema, err := os.ReadFile("../config/schema.go")
+	schema, err := os.ReadFile("../../config/schema.go")
 	if err != nil {
 		t.Fatal(err)
 	}
