@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 func TestParseURIs(t *testing.T) {
@@ -115,7 +115,7 @@ func TestBadInput(t *testing.T) {
 
 // TestFetch fetches a small package from the host's own mirror.
 func TestFetch(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	mirror := ReadMirrors(HostDir).Archive
 	if mirror == "" {
 		t.Skip("the host has no mirror of the Debian archive in its apt sources")

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
@@ -72,7 +72,7 @@ func TestUnknownPackage(t *testing.T) {
 // smallDisk mounts a file system of size bytes for t.
 func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=755", size)); err != nil {
 		t.Fatal(err)

@@ -9,13 +9,13 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 	"github.com/mayfly-vm/mayfly/internal/systemdtest"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 	"github.com/mayfly-vm/mayfly/internal/vmtest"
 )
 
 // What mayfly systemd writes, the service manager takes at once.
 func TestSystemdInstall(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	m := systemdtest.Start(t)
 	mayfly, err := exec.LookPath("mayfly")
 	if err != nil {
@@ -61,7 +61,7 @@ func TestSystemdInstall(t *testing.T) {
 // What the unit takes away, mayfly does not need: an ordinary user's images are
 // built by newuidmap and with a /proc of their own, and machines run.
 func TestSystemdWalls(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	h := vmtest.NewUser(t)
 	m := systemdtest.Start(t)
 	account := filepath.Base(h.Home)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // fakeDeb builds a package whose QEMU is the script.
@@ -110,7 +110,7 @@ func TestCanInstallQEMU(t *testing.T) {
 
 // TestInstallQEMU fetches the real one.
 func TestInstallQEMU(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	f := realFacts(t)
 	if !f.CanInstallQEMU() {
 		t.Skipf("%s comes with a good QEMU or has none to fetch", f.OS.Name)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // provable are the facts of a host whose KVM has not been tried yet, with a
@@ -159,7 +159,7 @@ func realFacts(t *testing.T) Facts {
 // TestGuestRuns runs the tiny guest on the emulator, on which it must succeed:
 // otherwise its failure on KVM would prove nothing.
 func TestGuestRuns(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	f := realFacts(t)
 	if !f.QEMU.Version.TCGSafe() {
 		t.Skipf("QEMU %v is too old for guests without KVM", f.QEMU.Version)
@@ -175,7 +175,7 @@ func TestGuestRuns(t *testing.T) {
 // TestProveKVMHere tries this host's KVM, whatever it is: the answer must come
 // in time and say why.
 func TestProveKVMHere(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	f := realFacts(t)
 	start := time.Now()
 	k, err := ProveKVM(t.Context(), f, ProveOptions{})

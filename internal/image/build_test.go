@@ -25,7 +25,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // These tests build real images. What must survive being killed runs in
@@ -104,14 +104,14 @@ type account struct {
 // rootAccount builds as root.
 func rootAccount(t *testing.T) account {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	return account{dir: reachableDir(t, 0, 0), env: os.Environ()}
 }
 
 // userAccount makes a user with subordinate ids, for as long as the test runs.
 func userAccount(t *testing.T) account {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	for _, program := range []string{"useradd", "userdel", "newuidmap"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("makes a normal user who may build: %v", err)
@@ -242,7 +242,7 @@ func diffIDs(im Image) []string {
 // Two processes that want the same image at the same time build it once; a
 // normal user's build has the same contents as root's.
 func TestBuild(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	root := rootAccount(t)
 	pi := plan.Image{Base: "debian:trixie", Packages: []string{"delve"}}
 
@@ -352,7 +352,7 @@ func checkBuilt(t *testing.T, s *Store, pi plan.Image) {
 }
 
 func TestBuildAgents(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "store"), BuildDir: "/var/tmp", Agent: []byte("guest program")})
 	if err != nil {
 		t.Fatal(err)
@@ -407,7 +407,7 @@ func TestBuildAgents(t *testing.T) {
 // A build that is killed or interrupted leaves nothing that a prune does not
 // find, and nothing that looks finished.
 func TestBuildInterrupted(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	tests := []struct {
 		who    string
 		signal syscall.Signal
@@ -491,8 +491,8 @@ func checkProcesses(t *testing.T, dir string) {
 // A disk that fills up during a build is reported as one that was too full
 // before it, and nothing of the build is left.
 func TestBuildDiskFull(t *testing.T) {
-	testenv.NeedVM(t)
-	testenv.NeedRoot(t)
+	env.NeedVM(t)
+	env.NeedRoot(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
 		t.Skipf("mounts a small file system: %v", err)

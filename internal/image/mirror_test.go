@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // A host whose apt knows no Debian, as Ubuntu's, still finds its packages.
 func TestWithoutMirror(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	for name, makeAccount := range map[string]func(*testing.T) account{"root": rootAccount, "user": userAccount} {
 		t.Run(name, func(t *testing.T) {
 			a := makeAccount(t)

@@ -36,7 +36,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // The addresses that the network is made of. All others are alike.
@@ -73,7 +73,7 @@ type Lab struct {
 // New makes an internet for the time of t. It needs root.
 func New(t testing.TB) *Lab {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	l := &Lab{t: t, dir: t.TempDir(), resolver: newResolver()}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	t.Cleanup(l.close)

@@ -69,7 +69,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 `
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"netlab", "systemdtest", "testenv", "vmtest"}
+var testOnly = []string{"netlab", "systemdtest", "test/env", "vmtest"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{

@@ -15,7 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/sdnotify"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 	"github.com/mayfly-vm/mayfly/internal/systemdtest"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // The test binary is the program of the units, too: it does what mayfly start
@@ -102,7 +102,7 @@ func program(t *testing.T) string {
 // A systemd runs the units: started is a machine that answers, stopped one that
 // ended in order, failed one that crashed, with its console's end in the journal.
 func TestRun(t *testing.T) {
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	m := systemdtest.Start(t)
 	exe := program(t)
 	t.Run("system", func(t *testing.T) {

@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/systemd"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 //go:embed boot.sh
@@ -58,8 +58,8 @@ type cgroupMount struct{ at, kind, options string }
 // Start boots a systemd for the time of t, or skips t and says why.
 func Start(t testing.TB) *Manager {
 	t.Helper()
-	testenv.NeedVM(t)
-	testenv.NeedRoot(t)
+	env.NeedVM(t)
+	env.NeedRoot(t)
 	for _, tool := range []string{"systemctl", "journalctl", "unshare", "nsenter", "mount"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("runs a systemd of its own: %v", err)

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // NewUser makes an account on this computer, for the time of t, and returns it
@@ -20,7 +20,7 @@ import (
 // its own.
 func NewUser(t testing.TB) *Host {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	for _, tool := range []string{"useradd", "userdel", "usermod"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("makes a user account: %v", err)

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // StoreVariable names the data directory that tests share, in the place of
@@ -33,7 +33,7 @@ const StoreVariable = "MAYFLY_TEST_STORE"
 // once only wait for each other.
 func Lock(t testing.TB) {
 	t.Helper()
-	testenv.NeedVM(t)
+	env.NeedVM(t)
 	name := filepath.Join(os.TempDir(), "mayfly-vm.lock")
 	// Not created if it is there: in a sticky directory the kernel refuses
 	// that for other users' files, proc_sys_fs(5).

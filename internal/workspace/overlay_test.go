@@ -13,15 +13,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // TestOverlay has the kernel make the changes: an image is mounted below an
 // overlay as in a guest, a shell and random edits work in it, and the upper
 // directory is listed as a guest does.
 func TestOverlay(t *testing.T) {
-	testenv.NeedVM(t)
-	testenv.NeedRoot(t)
+	env.NeedVM(t)
+	env.NeedRoot(t)
 	scripts := []string{
 		"git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm one",
 		"mv d renamed && mkdir d && echo new > d/x",

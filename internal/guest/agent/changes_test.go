@@ -16,7 +16,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 func writeFile(t testing.TB, name, data string, mode uint32) {
@@ -104,7 +104,7 @@ func TestChanges(t *testing.T) {
 }
 
 func TestChangesOpaque(t *testing.T) {
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	upper := t.TempDir()
 	for _, name := range []string{"whole", "opaque", "odd"} {
 		if err := os.Mkdir(filepath.Join(upper, name), 0o755); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/apt"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 func TestCheckNames(t *testing.T) {
@@ -33,7 +33,7 @@ func TestCheckNames(t *testing.T) {
 // a normal user's builds want more than that.
 func fake(t *testing.T, script string) {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)

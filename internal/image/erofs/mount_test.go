@@ -13,14 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // needMount skips t where images cannot be mounted.
 func needMount(t *testing.T) {
 	t.Helper()
-	testenv.NeedVM(t)
-	testenv.NeedRoot(t)
+	env.NeedVM(t)
+	env.NeedRoot(t)
 }
 
 // mount mounts something until the test ends.

@@ -20,7 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/testenv"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // The addresses of the lab. The internet is behind two routers, of which the host uses
@@ -136,7 +136,7 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	testenv.NeedRoot(t)
+	env.NeedRoot(t)
 	l := &lab{t: t, cfg: Default()}
 	l.cfg.Dir = filepath.Join(t.TempDir(), "run")
 	l.host, l.inet, l.first, l.second = newNamespace(t), newNamespace(t), newNamespace(t), newNamespace(t)

@@ -1,9 +1,9 @@
-// Package testenv says what a test may use of the machine that it runs on.
+// Package env says what a test may use of the machine that it runs on.
 //
 // The default tier of tests uses no virtual machine, no root and no network.
 // What needs more asks here, so that every skip has the same words and the
 // same switch.
-package testenv
+package env
 
 import (
 	"os"
