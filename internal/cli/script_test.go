@@ -16,7 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/cli"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // The test binary is mayfly, too: the supervisor that it starts is again
@@ -113,12 +113,12 @@ func TestMachineScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			vmtest.Lock(t)
-			h := vmtest.New(t)
+			vm.Lock(t)
+			h := vm.New(t)
 			testscript.Run(t, testscript.Params{
 				Files:    []string{file},
 				Cmds:     map[string]func(*testscript.TestScript, bool, []string){"agent": agent, "exits": exits},
-				Deadline: time.Now().Add(3 * vmtest.Timeout),
+				Deadline: time.Now().Add(3 * vm.Timeout),
 				Setup: func(env *testscript.Env) error {
 					for _, kv := range h.Env {
 						name, value, _ := strings.Cut(kv, "=")

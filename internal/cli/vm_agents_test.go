@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // The agents' own programs run in a machine. It has no network, since no test is to
 // call their services; how far they come without tells enough.
 func TestAgents(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	// The command alone chooses the profile.
 	r := h.Run(0, "run", "--keep", "--name", "agents", "--network", "none", "--profile", "codex,opencode", "--", "claude", "--version")
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(r.Stdout) {

@@ -19,7 +19,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // randomProgram prints what programs in Go take for random.
@@ -63,8 +63,8 @@ awk 'BEGIN { "cat /proc/self/stat" | getline; print "stack", $28 }'
 
 // No two of many machines from one template have anything random in common.
 func TestClonesDiffer(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	source := filepath.Join(t.TempDir(), "main.go")
 	writeFile(t, source, randomProgram)
 	build := exec.Command("go", "build", "-o", filepath.Join(h.Dir, "random"), source)
@@ -74,13 +74,13 @@ func TestClonesDiffer(t *testing.T) {
 	}
 	flags := []string{"run", "--discard", "--no-detect", "--explain",
 		"--package", "openssh-client", "--package", "uuid-runtime", "--package", "python3"}
-	clone := func() vmtest.Result {
+	clone := func() vm.Result {
 		c := h.Mayfly(append(flags, "--", "sh", "-c", identityScript)...)
-		c.Timeout = 3 * vmtest.Timeout // the first one builds an image
+		c.Timeout = 3 * vm.Timeout // the first one builds an image
 		return c.Want(0)
 	}
 	clone()
-	results := make([]vmtest.Result, 50)
+	results := make([]vm.Result, 50)
 	for i := 0; i < len(results); i += 2 {
 		atOnce(2, func(j int) { results[i+j] = clone() }) // a pair is as quick as one
 	}
@@ -104,8 +104,8 @@ func TestClonesDiffer(t *testing.T) {
 
 // The clock of a guest is the host's, though its template is of another time.
 func TestCloneClock(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	for range 5 {
 		h.Run(0, "run", "--keep", "--name", "m", "--no-detect", "--", "true")
 		if offset := clockOffset(t, h); offset.Abs() > 50*time.Millisecond {
@@ -117,7 +117,7 @@ func TestCloneClock(t *testing.T) {
 
 // clockOffset returns by how much the clock of machine m is ahead of ours, by the
 // quickest of some questions: half of its way is the error.
-func clockOffset(t *testing.T, h *vmtest.Host) time.Duration {
+func clockOffset(t *testing.T, h *vm.Host) time.Duration {
 	t.Helper()
 	c := h.Mayfly("exec", "m", "--", "bash", "-c", `while read -r; do echo $EPOCHREALTIME; done`)
 	r, w, err := os.Pipe()
@@ -178,8 +178,8 @@ lsblk -dno NAME,RO
 // A machine from a template is the same as one that booted, in all that a program
 // can see of how it is set up.
 func TestCloneIsLikeBooted(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	writeFile(t, filepath.Join(h.Dir, "file"), "")
 	seen := make(map[string]string)
 	for _, start := range []string{fromTemplate, byBooting} {
@@ -205,8 +205,8 @@ func TestCloneIsLikeBooted(t *testing.T) {
 // directories need it, works like one that has it mapped; and no machine changes
 // the template.
 func TestCloneByCopy(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	explained(t, h, forIt)
 	memory := filepath.Join(dir, templates(t, dir)[0], "memory")
@@ -235,7 +235,7 @@ func TestCloneByCopy(t *testing.T) {
 }
 
 // startPlan starts a machine of h by its plan, as run does.
-func startPlan(t *testing.T, h *vmtest.Host, p plan.Plan) (*supervisor.Owner, *supervisor.Start) {
+func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*supervisor.Owner, *supervisor.Start) {
 	t.Helper()
 	store, err := state.Open(h.State)
 	if err != nil {
@@ -261,7 +261,7 @@ func startPlan(t *testing.T, h *vmtest.Host, p plan.Plan) (*supervisor.Owner, *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), vmtest.Timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), vm.Timeout)
 	defer cancel()
 	var start *supervisor.Start
 	err = owner.Ready(ctx, func(e supervisor.Event) {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // A machine is the same whether it began from a template or booted.
@@ -27,8 +27,8 @@ func TestExec(t *testing.T) {
 // testExec starts a machine that serves all these tests: exec is what run does
 // once a machine is ready.
 func testExec(t *testing.T, start string, flags ...string) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	explained(t, h, "") // makes the template
 	secret := filepath.Join(h.Home, "secret")
 	writeFile(t, secret, "not for a guest")
@@ -159,7 +159,7 @@ func testExec(t *testing.T, start string, flags ...string) {
 	h.Run(1, "exec", "m", "--", "true")
 }
 
-func testStreams(t *testing.T, h *vmtest.Host) {
+func testStreams(t *testing.T, h *vm.Host) {
 	t.Run("binary", func(t *testing.T) {
 		all := make([]byte, 1<<16)
 		for i := range all {
@@ -229,7 +229,7 @@ func testStreams(t *testing.T, h *vmtest.Host) {
 	})
 }
 
-func testSignals(t *testing.T, h *vmtest.Host) {
+func testSignals(t *testing.T, h *vm.Host) {
 	const script = `trap 'echo caught; exit 9' %s; echo ready; while :; do sleep 0.05; done`
 	for name, sig := range map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
@@ -288,7 +288,7 @@ func testSignals(t *testing.T, h *vmtest.Host) {
 	})
 }
 
-func testTerminal(t *testing.T, h *vmtest.Host) {
+func testTerminal(t *testing.T, h *vm.Host) {
 	t.Run("size and type", func(t *testing.T) {
 		c := h.For(t).Terminal("exec", "m", "--", "sh")
 		c.Expect("$ ")
@@ -377,8 +377,8 @@ func testTerminal(t *testing.T, h *vmtest.Host) {
 
 // A big stream arrives as it was sent.
 func TestBigStream(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	const size = 200 << 20
 	sent, got := sha256.New(), sha256.New()
 	c := h.Mayfly("run", "--no-workspace", "--no-detect", "--", "cat")

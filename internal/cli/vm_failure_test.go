@@ -14,7 +14,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // wantError fails t unless stderr holds an error that matches, and a hint if
@@ -30,8 +30,8 @@ func wantError(t *testing.T, stderr, expr, hint string) {
 }
 
 func TestPanic(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	r := h.Run(125, "run", "--no-detect", "--", "sudo", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000")
 	wantError(t, r.Stderr, "the machine ended", "")
 	if !strings.Contains(r.Stderr, "Kernel panic") {
@@ -46,8 +46,8 @@ func TestPanic(t *testing.T) {
 }
 
 func TestBootDeadline(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	r := h.Run(1, "run", "--no-detect", "--cold", "--boot-timeout", "1s", "--", "true")
 	if facts := r.Stderr; strings.Contains(facts, "did not answer") {
 		wantError(t, r.Stderr, "the guest did not answer within 1s", "")
@@ -60,8 +60,8 @@ func TestBootDeadline(t *testing.T) {
 }
 
 func TestUnknownPackage(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	r := h.Run(1, "run", "--no-detect", "--package", "no-such-package-anywhere", "--", "true")
 	wantError(t, r.Stderr, "no-such-package-anywhere", "")
 	if left := h.Leftovers(); left != "" {
@@ -86,10 +86,10 @@ func smallDisk(t *testing.T, size int64) string {
 }
 
 // qemuPath returns the QEMU that mayfly chooses here.
-func qemuPath(t *testing.T, h *vmtest.Host) string { return dryRun(t, h).Machine.QEMU.Path }
+func qemuPath(t *testing.T, h *vm.Host) string { return dryRun(t, h).Machine.QEMU.Path }
 
 // dryRun returns the plan of a machine.
-func dryRun(t *testing.T, h *vmtest.Host, flags ...string) plan.Plan {
+func dryRun(t *testing.T, h *vm.Host, flags ...string) plan.Plan {
 	t.Helper()
 	var dry struct{ Plan plan.Plan }
 	out := h.Run(0, append([]string{"run", "--dry-run", "--no-detect"}, flags...)...).Stdout
@@ -100,8 +100,8 @@ func dryRun(t *testing.T, h *vmtest.Host, flags ...string) plan.Plan {
 }
 
 func TestFullDisk(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	t.Run("state", func(t *testing.T) {
 		h := h.For(t)
 		h.Env = append(slices.Clone(h.Env), "XDG_STATE_HOME="+smallDisk(t, 16<<20))
@@ -122,7 +122,7 @@ func TestFullDisk(t *testing.T) {
 
 // storeCopy returns a data directory with the same images as h's, which costs
 // no space: files that nobody changes in place.
-func storeCopy(t *testing.T, h *vmtest.Host) string {
+func storeCopy(t *testing.T, h *vm.Host) string {
 	t.Helper()
 	data := h.Variable("XDG_DATA_HOME")
 	// Beside the original: hard links do not cross file systems.
@@ -158,8 +158,8 @@ func ownCopy(t *testing.T, name string) {
 // Damage to an image is found: a flipped byte when one looks for it, a file
 // that is too short at the start.
 func TestDamagedImage(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	h.Run(0, "image", "build", "--no-detect")
 	var image struct {
 		Layers []struct {

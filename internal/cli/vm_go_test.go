@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // longVariable makes TestGoSource build and test what takes a native compiler a
@@ -20,12 +20,12 @@ const longVariable = "MAYFLY_TEST_LONG"
 // A real project with over ten thousand files is worked on in a machine: Go's
 // own source, built by the compiler that lies beside it.
 func TestGoSource(t *testing.T) {
-	vmtest.Lock(t)
+	vm.Lock(t)
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := vmtest.New(t)
+	h := vm.New(t)
 	h.Dir = copyTree(t, strings.TrimSpace(string(out)))
 	before := hashTree(t, h.Dir)
 	if len(before) < 10_000 {

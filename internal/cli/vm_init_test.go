@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // A stubborn service in a guest with systemd takes DefaultTimeoutStopSec, five seconds.
@@ -55,12 +55,12 @@ func TestSystemdGuest(t *testing.T) {
 	})
 	t.Run("ports", func(t *testing.T) {
 		sh(t, "sudo systemd-run -q systemd-socket-activate --accept --inetd -l 8000 cat; until ss -ltn | grep -q :8000; do sleep 0.1; done")
-		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), vmtest.Timeout)
+		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), vm.Timeout)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(vmtest.Timeout))
+		conn.SetDeadline(time.Now().Add(vm.Timeout))
 		io.WriteString(conn, "echo\n")
 		conn.(*net.TCPConn).CloseWrite()
 		if got, err := io.ReadAll(conn); string(got) != "echo\n" {
@@ -114,7 +114,7 @@ sudo systemctl -q add-wants multi-user.target wrong.service`)
 		if r := h.Mayfly("exec", "m", "--", "sudo", "pkill", "-KILL", "mayfly-guest").Run(); r.Code == 0 {
 			t.Errorf("the machine lost its agent, and exec says nothing")
 		}
-		for deadline := time.Now().Add(vmtest.Timeout); !strings.Contains(h.Run(0, "ls").Stdout, "dead"); time.Sleep(100 * time.Millisecond) {
+		for deadline := time.Now().Add(vm.Timeout); !strings.Contains(h.Run(0, "ls").Stdout, "dead"); time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the machine without its agent runs: %s", h.Run(0, "ls").Stdout)
 			}

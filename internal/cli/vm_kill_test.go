@@ -12,12 +12,12 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // status reads what the supervisor of h's only machine wrote down; it is empty
 // until then.
-func status(h *vmtest.Host) (name string, st state.Status) {
+func status(h *vm.Host) (name string, st state.Status) {
 	names := h.Machines()
 	if len(names) != 1 || strings.HasPrefix(names[0], ".") {
 		return "", st
@@ -29,7 +29,7 @@ func status(h *vmtest.Host) (name string, st state.Status) {
 }
 
 // kill kills one of the processes behind a machine, as nothing can prevent.
-func kill(t *testing.T, victim string, c *vmtest.Command, st state.Status) {
+func kill(t *testing.T, victim string, c *vm.Command, st state.Status) {
 	t.Helper()
 	switch victim {
 	case "cli":
@@ -48,11 +48,11 @@ func kill(t *testing.T, victim string, c *vmtest.Command, st state.Status) {
 // Whatever is killed, and whenever: mayfly says so, and after gc nothing of the
 // machine is left; the directory is as it was.
 func TestKill(t *testing.T) {
-	vmtest.Lock(t)
+	vm.Lock(t)
 	for _, victim := range []string{"cli", "supervisor", "vmm"} {
 		for _, moment := range []string{"boot", "command"} {
 			t.Run(victim+" during "+moment, func(t *testing.T) {
-				h := vmtest.New(t)
+				h := vm.New(t)
 				makeFiles(t, h.Dir, 100, "old")
 				before := hashTree(t, h.Dir)
 				c := h.Mayfly("run", "--cold", "--apply", "--no-detect", "--", "sh", "-c", "echo new > file00000; echo ready; sleep 1000")
@@ -92,11 +92,11 @@ func TestKill(t *testing.T) {
 // works, nothing wrong is restored, and gc leaves nothing. A VMM alone can be done
 // without: the machine boots.
 func TestKillTemplate(t *testing.T) {
-	vmtest.Lock(t)
+	vm.Lock(t)
 	for _, moment := range []string{supervisor.PhaseMakeTemplate, supervisor.PhasePrewarm, supervisor.PhaseSave, supervisor.PhaseRestore} {
 		for _, victim := range []string{"cli", "supervisor", "vmm"} {
 			t.Run(victim+" during "+moment, func(t *testing.T) {
-				h := vmtest.New(t)
+				h := vm.New(t)
 				dir := h.OwnCache()
 				if moment == supervisor.PhaseRestore {
 					explained(t, h, forIt)
@@ -164,12 +164,12 @@ func makeFiles(t *testing.T, dir string, n int, content string) {
 // Killed while changes are applied, each file is old or new as a whole, and no
 // other file appears.
 func TestKillDuringApply(t *testing.T) {
-	vmtest.Lock(t)
+	vm.Lock(t)
 	const files = 4000
 	oldText, newText := strings.Repeat("old\n", 300), strings.Repeat("new!\n", 400)
 	for _, victim := range []string{"cli", "supervisor", "vmm"} {
 		t.Run(victim, func(t *testing.T) {
-			h := vmtest.New(t)
+			h := vm.New(t)
 			makeFiles(t, h.Dir, files, oldText)
 			c := h.Mayfly("run", "--apply", "--no-detect", "--", "sh", "-c",
 				fmt.Sprintf(`mkdir dir; awk 'BEGIN {
@@ -245,8 +245,8 @@ func TestKillDuringApply(t *testing.T) {
 
 // A signal while the machine boots ends it all at once.
 func TestInterruptBoot(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	c := h.Mayfly("run", "--no-detect", "--", "true")
 	c.Start()
 	c.Until("the boot", func() bool {

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // TestMirrors installs a Debian package and asks for an npm package in machines that
 // reach nothing but where this computer itself gets packages from.
 func TestMirrors(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	r := h.Run(0, "run", "--discard", "--no-detect", "--egress", "allowlist", "--preset", "apt", "--",
 		"sudo", "sh", "-ec", "apt-get -qq update; apt-get -qq install -y hello >/dev/null 2>&1; hello")
 	if !strings.HasSuffix(r.Stdout, "Hello, world!\n") {

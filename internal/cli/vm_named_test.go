@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // named returns a host with the machine m, defined with flags.
-func named(t *testing.T, flags ...string) *vmtest.Host {
+func named(t *testing.T, flags ...string) *vm.Host {
 	t.Helper()
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	t.Cleanup(func() { h.Mayfly("rm", "--force", "m").Run() })
 	h.Run(0, append([]string{"new", "m", "--workspace", h.Dir}, flags...)...)
 	return h
@@ -150,7 +150,7 @@ func TestNamed(t *testing.T) {
 		if err := state.ReadJSON(h.File("m", state.StatusFile), &st); err != nil || !st.Supervisor.Kill() {
 			t.Fatalf("kill the supervisor: %v", err)
 		}
-		var r vmtest.Result
+		var r vm.Result
 		for range 100 {
 			if r = h.Run(0, "ls"); strings.Contains(r.Stdout, "dead") {
 				break
@@ -242,12 +242,12 @@ func TestNamed(t *testing.T) {
 // or hears that the first gave up.
 func TestStartTwice(t *testing.T) {
 	h := named(t, "--memory", "512MiB", "--network", "none")
-	begin := func(args ...string) *vmtest.Command {
+	begin := func(args ...string) *vm.Command {
 		c := h.Mayfly(args...)
 		c.Start()
 		return c
 	}
-	ends := func(t *testing.T, c *vmtest.Command, code int) vmtest.Result {
+	ends := func(t *testing.T, c *vm.Command, code int) vm.Result {
 		t.Helper()
 		r := c.Wait()
 		if r.Code != code {
@@ -256,7 +256,7 @@ func TestStartTwice(t *testing.T) {
 		return r
 	}
 	// halfway returns a start that is held up, and how to let it go on.
-	halfway := func(t *testing.T) (start *vmtest.Command, goOn func()) {
+	halfway := func(t *testing.T) (start *vm.Command, goOn func()) {
 		t.Helper()
 		c := begin("start", "m")
 		var st state.Status
@@ -274,7 +274,7 @@ func TestStartTwice(t *testing.T) {
 
 	t.Run("at once", func(t *testing.T) {
 		var said string
-		for _, c := range []*vmtest.Command{begin("start", "m"), begin("start", "m"), begin("start", "--fresh", "m")} {
+		for _, c := range []*vm.Command{begin("start", "m"), begin("start", "m"), begin("start", "--fresh", "m")} {
 			said += ends(t, c, 0).Stderr
 		}
 		if strings.Count(said, "m runs: ") != 1 || strings.Count(said, "m runs already\n") != 2 {
@@ -286,7 +286,7 @@ func TestStartTwice(t *testing.T) {
 		first, goOn := halfway(t)
 		second := begin("exec", "m", "--", "echo", "up")
 		third, fourth := begin("cp", "m:/etc/hostname", filepath.Join(h.Dir, "copied")), begin("ssh", "m", "true")
-		for _, c := range []*vmtest.Command{second, third, fourth} {
+		for _, c := range []*vm.Command{second, third, fourth} {
 			c.Said(waiting)
 		}
 		goOn()
@@ -335,13 +335,13 @@ func TestForeground(t *testing.T) {
 	h := named(t)
 	for _, tt := range []struct {
 		name string
-		end  func(*vmtest.Command)
+		end  func(*vm.Command)
 		code int
 		say  string
 	}{
-		{"stopped", func(*vmtest.Command) { h.Run(0, "stop", "m") }, 0, "m was stopped"},
-		{"signalled", func(c *vmtest.Command) { c.Signal(os.Interrupt) }, 0, "m is being stopped"},
-		{"crashed", func(*vmtest.Command) {
+		{"stopped", func(*vm.Command) { h.Run(0, "stop", "m") }, 0, "m was stopped"},
+		{"signalled", func(c *vm.Command) { c.Signal(os.Interrupt) }, 0, "m is being stopped"},
+		{"crashed", func(*vm.Command) {
 			h.Mayfly("exec", "m", "--", "sudo", "sh", "-c", "echo c > /proc/sysrq-trigger").Run()
 		}, 1, "the machine ended unexpectedly"},
 	} {
@@ -361,8 +361,8 @@ func TestForeground(t *testing.T) {
 
 // A normal user's machine is as root's; its user is who it is on the host.
 func TestNamedUser(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.NewUser(t)
+	vm.Lock(t)
+	h := vm.NewUser(t)
 	h.BorrowStore()
 	t.Cleanup(func() { h.Mayfly("rm", "--force", "m").Run() })
 	h.Run(0, "new", "m", "--volume", "cache:~/.cache:64MiB", "--network", "none")
@@ -392,14 +392,14 @@ func TestNamedUser(t *testing.T) {
 
 // Six machines at once, on any computer, and removal in whatever state one is.
 func TestSixAtOnce(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	names := []string{"m1", "m2", "m3", "m4", "m5", "m6"}
 	t.Cleanup(func() { h.Mayfly(append([]string{"rm", "--force"}, names...)...).Run() })
 	for _, name := range names {
 		h.Run(0, "new", name, "--memory", "512MiB", "--vcpus", "1", "--network", "none")
 	}
-	var starts []*vmtest.Command
+	var starts []*vm.Command
 	for _, name := range names {
 		c := h.Mayfly("start", name)
 		c.Start()

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/netlab"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // networkPackages are what the tests' clients need beside the default image.
@@ -46,10 +46,10 @@ hosts = ["token.example"]
 // newLab makes an internet, and a user whose commands run in it. From there no way leads
 // to a mirror: images are built before, that of networkPackages and another one by flags
 // of its own.
-func newLab(t *testing.T, image ...string) (*vmtest.Host, *netlab.Lab) {
+func newLab(t *testing.T, image ...string) (*vm.Host, *netlab.Lab) {
 	t.Helper()
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	for _, flags := range [][]string{networkPackages, append(image, "--no-detect")} {
 		h.Run(0, append([]string{"image", "build"}, flags...)...)
 	}
@@ -70,7 +70,7 @@ func newLab(t *testing.T, image ...string) (*vmtest.Host, *netlab.Lab) {
 }
 
 // startInLab starts a machine m with a configuration.
-func startInLab(t *testing.T, h *vmtest.Host, config string, flags ...string) {
+func startInLab(t *testing.T, h *vm.Host, config string, flags ...string) {
 	t.Helper()
 	writeFile(t, filepath.Join(h.Variable("XDG_CONFIG_HOME"), "mayfly/config.toml"), config)
 	args := append(append([]string{"run", "--keep", "--name", "m"}, networkPackages...), flags...)
@@ -98,7 +98,7 @@ func TestNetworkAllowlist(t *testing.T) {
 		t.Helper()
 		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
 	}
-	fails := func(t *testing.T, script string) (vmtest.Result, time.Duration) {
+	fails := func(t *testing.T, script string) (vm.Result, time.Duration) {
 		t.Helper()
 		begun := time.Now()
 		r := h.For(t).Mayfly("exec", "m", "--", "sh", "-c", script).Run()
@@ -204,7 +204,7 @@ func TestNetworkAllowlist(t *testing.T) {
 
 // buildClient makes a program of Go's for the guest: whose standard library looks for
 // certificates in its own way.
-func buildClient(t *testing.T, h *vmtest.Host) {
+func buildClient(t *testing.T, h *vm.Host) {
 	t.Helper()
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "go.mod"), "module client\n")
@@ -245,7 +245,7 @@ func lastRequest(t *testing.T, lab *netlab.Lab) netlab.Request {
 }
 
 // testSecret lends a secret to requests, and looks for it everywhere.
-func testSecret(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+func testSecret(t *testing.T, h *vm.Host, lab *netlab.Lab) {
 	sh := func(script string) string {
 		t.Helper()
 		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
@@ -400,7 +400,7 @@ func grepMemory(t *testing.T, pid int, text string) bool {
 }
 
 // testPorts publishes what listens on the guest's loopback interface.
-func testPorts(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+func testPorts(t *testing.T, h *vm.Host, lab *netlab.Lab) {
 	h.For(t).Run(0, "exec", "m", "--", "sh", "-c",
 		"mkdir -p /tmp/www && echo from the guest >/tmp/www/page && cd /tmp/www && (setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 &) && for i in $(seq 100); do curl -s http://127.0.0.1:8000/page && exit 0; sleep 0.1; done; exit 1")
 	get := func(port string) string { return lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:"+port+"/page") }
@@ -426,7 +426,7 @@ func testPorts(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
 }
 
 // testPolicy changes the policy of the running machine.
-func testPolicy(t *testing.T, h *vmtest.Host) {
+func testPolicy(t *testing.T, h *vm.Host) {
 	h = h.For(t)
 	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
 	h.Run(0, "policy", "m", "allow", "other.example")
@@ -530,7 +530,7 @@ func TestNetworkNone(t *testing.T) {
 	h.Run(0, "rm", "m")
 }
 
-func testPortOf(t *testing.T, h *vmtest.Host, lab *netlab.Lab) {
+func testPortOf(t *testing.T, h *vm.Host, lab *netlab.Lab) {
 	t.Helper()
 	h.Run(0, "exec", "m", "--", "sh", "-c", "echo here >/tmp/page; (cd /tmp && setsid python3 -m http.server 8000 >/dev/null 2>&1 &); for i in $(seq 100); do curl -s http://127.0.0.1:8000/page >/dev/null && exit 0; sleep 0.1; done; exit 1")
 	if got := lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:18080/page"); got != "here\n" {

@@ -11,14 +11,14 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // leaveKeys are those that leave a session.
 const leaveKeys = "\x1d\x1d"
 
 // sessions lists the sessions of the machine name.
-func sessions(t testing.TB, h *vmtest.Host, name string) map[string]wire.SessionInfo {
+func sessions(t testing.TB, h *vm.Host, name string) map[string]wire.SessionInfo {
 	t.Helper()
 	machines, err := state.Open(h.State)
 	if err != nil {
@@ -45,7 +45,7 @@ func sessions(t testing.TB, h *vmtest.Host, name string) map[string]wire.Session
 }
 
 // ends waits until the mayfly in term has ended.
-func ends(t testing.TB, term *vmtest.Terminal, code int) {
+func ends(t testing.TB, term *vm.Terminal, code int) {
 	t.Helper()
 	if r := term.Wait(); r.Code != code {
 		t.Errorf("mayfly %s ended with %d; want %d: %q", strings.Join(term.Args, " "), r.Code, code, term.Screen())
@@ -55,8 +55,8 @@ func ends(t testing.TB, term *vmtest.Terminal, code int) {
 // Agents work in sessions that survive their terminals. The machine has no
 // network: an agent that asks for its login has asked nothing else before.
 func TestSession(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	h.Run(0, "run", "--keep", "--name", "s", "--network", "none", "--profile", "claude,codex,opencode", "--", "true")
 	t.Run("as the user", func(t *testing.T) {
 		// The flag is added, with which root would be refused.
@@ -105,7 +105,7 @@ func TestSession(t *testing.T) {
 	h.Run(0, "rm", "s")
 }
 
-func testClaudeSession(t *testing.T, h *vmtest.Host) {
+func testClaudeSession(t *testing.T, h *vm.Host) {
 	// The dialogs that it would begin with.
 	asks := regexp.MustCompile(`(?i)text style|theme|trust|accept`)
 	const ready, login = "bypass permissions on", "Not logged in"
@@ -136,7 +136,7 @@ func testClaudeSession(t *testing.T, h *vmtest.Host) {
 	// Two look at it; what one types, the other sees. It was at its prompt, and
 	// for some time it says nothing: it waits.
 	one, two := h.Terminal("claude", "s"), h.TerminalOf("xterm", "attach", "s", "claude")
-	for _, term := range []*vmtest.Terminal{one, two} {
+	for _, term := range []*vm.Terminal{one, two} {
 		term.Expect(ready)
 	}
 	one.Until("quiet", func() bool { i := sessions(t, h, "s")["claude"]; return i.Waiting && i.Viewers == 2 })

@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/share"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // sharer is a user with directories to share.
 type sharer struct {
-	*vmtest.Host
+	*vm.Host
 	uid, gid int    // whose files a machine makes
 	root     string // of everything below, beside a canary
 	work     string // the workspace
@@ -28,7 +28,7 @@ type sharer struct {
 }
 
 // newSharer lets the user of h own directories.
-func newSharer(t *testing.T, h *vmtest.Host, root string, uid, gid int) *sharer {
+func newSharer(t *testing.T, h *vm.Host, root string, uid, gid int) *sharer {
 	t.Helper()
 	s := &sharer{
 		Host: h, uid: uid, gid: gid, root: root,
@@ -85,12 +85,12 @@ func (s *sharer) in(t *testing.T, name, script string) string {
 }
 
 func TestShare(t *testing.T) {
-	vmtest.Lock(t)
+	vm.Lock(t)
 	if _, err := share.Find(t.Context(), os.Getenv("PATH")); err != nil {
 		t.Skip(err)
 	}
 	t.Run("as who runs the tests", func(t *testing.T) {
-		h := vmtest.New(t)
+		h := vm.New(t)
 		uid, gid := os.Geteuid(), os.Getegid()
 		if uid == 0 {
 			uid, gid = 1000, 1000 // the guest's user, plan.User
@@ -98,7 +98,7 @@ func TestShare(t *testing.T) {
 		testShare(t, newSharer(t, h, filepath.Join(h.Home, "shared"), uid, gid))
 	})
 	t.Run("as a normal user", func(t *testing.T) {
-		h := vmtest.NewUser(t)
+		h := vm.NewUser(t)
 		h.BorrowStore()
 		c := h.Credential
 		testShare(t, newSharer(t, h, filepath.Join(h.Home, "shared"), int(c.Uid), int(c.Gid)))

@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // sshHost is a user with OpenSSH's programs, who knows machines by the configuration
 // that mayfly prints.
 type sshHost struct {
-	*vmtest.Host
+	*vm.Host
 	config string
 }
 
@@ -33,8 +33,8 @@ func newSSHHost(t *testing.T) *sshHost {
 			t.Skipf("needs %s", program)
 		}
 	}
-	vmtest.Lock(t)
-	h := &sshHost{Host: vmtest.New(t)}
+	vm.Lock(t)
+	h := &sshHost{Host: vm.New(t)}
 	h.config = filepath.Join(h.Home, "ssh_config")
 	writeFile(t, h.config, h.Run(0, "ssh-config").Stdout)
 	return h
@@ -50,11 +50,11 @@ func (h *sshHost) run(t *testing.T, stdin io.Reader, code int, program string, a
 	cmd.WaitDelay = 10 * time.Second
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	watchdog := time.AfterFunc(vmtest.Timeout, func() { cmd.Process.Kill() })
+	watchdog := time.AfterFunc(vm.Timeout, func() { cmd.Process.Kill() })
 	defer watchdog.Stop()
 	cmd.Run()
 	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Fatalf("%s %q: exit code %d; want %d\n%s%s\n%s", program, args, got, code, vmtest.Clip(out.String()), errOut.String(), h.Logs())
+		t.Fatalf("%s %q: exit code %d; want %d\n%s%s\n%s", program, args, got, code, vm.Clip(out.String()), errOut.String(), h.Logs())
 	}
 	return out.String(), errOut.String()
 }
@@ -183,7 +183,7 @@ func testSSHForward(t *testing.T, h *sshHost) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(vmtest.Timeout, func() { cmd.Process.Kill() })
+	watchdog := time.AfterFunc(vm.Timeout, func() { cmd.Process.Kill() })
 	defer watchdog.Stop()
 	want := "hello from the host\nready\n"
 	got := make([]byte, len(want))

@@ -10,7 +10,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 	"github.com/mayfly-vm/mayfly/internal/systemdtest"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // What mayfly systemd writes, the service manager takes at once.
@@ -62,7 +62,7 @@ func TestSystemdInstall(t *testing.T) {
 // built by newuidmap and with a /proc of their own, and machines run.
 func TestSystemdWalls(t *testing.T) {
 	env.NeedVM(t)
-	h := vmtest.NewUser(t)
+	h := vm.NewUser(t)
 	m := systemdtest.Start(t)
 	account := filepath.Base(h.Home)
 	m.Install(systemd.Machine{Name: "image", Exe: h.Program, Owner: systemd.Owner{Account: account, Home: h.Home}})

@@ -21,7 +21,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // How a machine was started, as --explain says it.
@@ -32,7 +32,7 @@ const (
 )
 
 // wantStart fails t unless a run with --explain was started in this way.
-func wantStart(t *testing.T, r vmtest.Result, want string) {
+func wantStart(t *testing.T, r vm.Result, want string) {
 	t.Helper()
 	if !strings.Contains(r.Stderr, want) || want == fromTemplate && strings.Contains(r.Stderr, forIt) {
 		t.Errorf("want a machine that %q; stderr:\n%s", want, r.Stderr)
@@ -40,7 +40,7 @@ func wantStart(t *testing.T, r vmtest.Result, want string) {
 }
 
 // explained runs true in a new machine and wants it to be started in this way.
-func explained(t *testing.T, h *vmtest.Host, want string, flags ...string) vmtest.Result {
+func explained(t *testing.T, h *vm.Host, want string, flags ...string) vm.Result {
 	t.Helper()
 	args := append([]string{"run", "--discard", "--no-detect", "--explain"}, flags...)
 	r := h.For(t).Run(0, append(args, "--", "true")...)
@@ -51,8 +51,8 @@ func explained(t *testing.T, h *vmtest.Host, want string, flags ...string) vmtes
 // One after the other and at the same time, every machine starts from the
 // template, and works.
 func TestTemplateStarts(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	explained(t, h, "") // it may be there, from another test
 	for i := range 100 {
 		r := h.Run(i%256, "run", "--discard", "--no-detect", "--explain", "--", "sh", "-c", fmt.Sprintf("exit %d", i%256))
@@ -81,8 +81,8 @@ func atOnce(n int, f func(int)) {
 
 // Many that find no template make one, and all begin from it.
 func TestTemplateMadeOnce(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	var made sync.Map
 	atOnce(6, func(i int) {
@@ -118,8 +118,8 @@ func templates(t *testing.T, dir string) []string {
 // A template is for one shape of machine; --cold does without, and image ls
 // shows all.
 func TestTemplateShapes(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	explained(t, h, forIt)
 	explained(t, h, fromTemplate)
@@ -163,8 +163,8 @@ func TestTemplateShapes(t *testing.T) {
 // Whatever is wrong with a template: the machine starts, right, and says in one
 // line what happened; the next one starts from a new template.
 func TestTemplateDamaged(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	explained(t, h, forIt)
 	for name, damage := range map[string]func(t *testing.T, dir string){
@@ -257,8 +257,8 @@ func touch(t *testing.T, path, day string) {
 // A template whose files are all as recorded, and which still cannot be restored:
 // the machine boots and says so once; it is not tried again and again.
 func TestTemplateFails(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	explained(t, h, forIt)
 	key := templates(t, dir)[0]
@@ -304,8 +304,8 @@ func forgeState(t *testing.T, dir string, change func([]byte) []byte) {
 
 // Where no template can be kept, machines boot.
 func TestTemplateNoRoom(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	t.Run("full disk", func(t *testing.T) {
 		h := h.For(t)
 		h.Set("XDG_CACHE_HOME", smallDisk(t, 64<<20))
@@ -341,8 +341,8 @@ func TestTemplateNoRoom(t *testing.T) {
 // Another program under the same name makes another template: a state is never
 // given to a VMM that did not write it.
 func TestTemplateOtherQEMU(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	tree := qemuTree(t, h)
 	qemu := filepath.Join(tree, "usr/bin", filepath.Base(qemuPath(t, h)))
@@ -367,7 +367,7 @@ func TestTemplateOtherQEMU(t *testing.T) {
 
 // qemuTree returns a copy of the tree that the chosen QEMU is in, such that its
 // program can be replaced.
-func qemuTree(t *testing.T, h *vmtest.Host) string {
+func qemuTree(t *testing.T, h *vm.Host) string {
 	t.Helper()
 	path := qemuPath(t, h)
 	from, ok := strings.CutSuffix(path, "/usr/bin/"+filepath.Base(path))
@@ -406,8 +406,8 @@ func patchVersion(t *testing.T, program []byte, version string) []byte {
 // Nothing of the machine that a template was made for is in its files: not even in
 // memory that a program gave back.
 func TestTemplateHoldsNothing(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	dir := h.OwnCache()
 	const marker = "mayfly-test-marker-"
 	writeFile(t, filepath.Join(h.Dir, marker+"file"), strings.Repeat(marker+"content\n", 1000))

@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // A user without any privilege comes the whole way from a new account: a good
 // QEMU, images of their own, machines.
 func TestNormalUser(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.NewUser(t)
+	vm.Lock(t)
+	h := vm.NewUser(t)
 	h.Run(0, "doctor", "--fix")
 	var doctor struct {
 		Facts  host.Facts

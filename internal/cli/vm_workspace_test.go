@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/vmtest"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // makeRepository makes a git repository of over a thousand files in dir.
@@ -130,8 +130,8 @@ echo gone > src/pkg15/temporary && rm src/pkg15/temporary
 
 // What changed in a machine comes back exactly, and nothing else does.
 func TestWorkspace(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	makeRepository(t, h.Dir)
 	before := hashTree(t, h.Dir)
 	twin := copyTree(t, h.Dir)
@@ -140,7 +140,7 @@ func TestWorkspace(t *testing.T) {
 
 	r := h.Run(0, "run", "--keep", "--name", "w", "--", "git", "status", "--porcelain")
 	if r.Stdout != "" {
-		t.Errorf("git status is not clean in the machine:\n%s", vmtest.Clip(r.Stdout))
+		t.Errorf("git status is not clean in the machine:\n%s", vm.Clip(r.Stdout))
 	}
 	if got := paths(t, h.Run(0, "diff", "--json", "w").Stdout); len(got) > 0 {
 		t.Errorf("after git status alone these differ: %q", got)
@@ -212,8 +212,8 @@ func readFile(t *testing.T, name string) string {
 
 // At a terminal the user is asked.
 func TestReview(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	c := h.Terminal("run", "--no-detect", "--", "sh", "-c", "stty -a | grep -o ' rows [0-9]*'; echo from a guest > file")
 	c.Expect("rows 24")
 	c.Expect("apply these changes? [yes/no/keep]")
@@ -251,8 +251,8 @@ func TestReview(t *testing.T) {
 // Two machines work on one directory at once, and know nothing of each other,
 // nor of one that was.
 func TestTwoMachines(t *testing.T) {
-	vmtest.Lock(t)
-	h := vmtest.New(t)
+	vm.Lock(t)
+	h := vm.New(t)
 	writeFile(t, filepath.Join(h.Dir, "file"), "original\n")
 	first := h.Mayfly("run", "--keep", "--name", "one", "--no-detect", "--", "sh", "-ec",
 		"echo one > file; sudo sh -c 'echo x > /etc/marker; rm /usr/bin/less'; cat file")
@@ -260,7 +260,7 @@ func TestTwoMachines(t *testing.T) {
 		"echo two > file; test -e /usr/bin/less; test ! -e /etc/marker; cat file")
 	first.Start()
 	second.Start()
-	for c, want := range map[*vmtest.Command]string{first: "one\n", second: "two\n"} {
+	for c, want := range map[*vm.Command]string{first: "one\n", second: "two\n"} {
 		if r := c.Wait(); r.Code != 0 || r.Stdout != want {
 			t.Errorf("exit code %d, stdout %q; want 0 and %q\n%s", r.Code, r.Stdout, want, r.Stderr)
 		}

@@ -58,8 +58,8 @@ guest/sshd:
 guest/agent:        guest/wire guest/session guest/sshd
 
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
-vmtest:             plan image machine machine/* guest/client
 cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
+test/vm:            plan image machine machine/* guest/client
 bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
@@ -69,7 +69,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 `
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"netlab", "systemdtest", "test/env", "vmtest"}
+var testOnly = []string{"netlab", "systemdtest", "test/env", "test/vm"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{

@@ -1,11 +1,11 @@
-// Package vmtest runs the mayfly program in tests as its users do, with real
+// Package vm runs the mayfly program in tests as its users do, with real
 // machines behind it.
 //
 // A Host is a user of their own: home, configuration and state are private to
 // a test; images, which take long to build, are shared. Every command runs
 // under a watchdog, and at the end of a test nothing of its machines may be
 // left. Nothing here looks inside mayfly: what it promises shows outside.
-package vmtest
+package vm
 
 import (
 	"cmp"
