@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/systemd"
-	"github.com/mayfly-vm/mayfly/internal/systemdtest"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
+	systemdtest "github.com/mayfly-vm/mayfly/internal/test/systemd"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 

@@ -14,8 +14,8 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/sdnotify"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
-	"github.com/mayfly-vm/mayfly/internal/systemdtest"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
+	systemdtest "github.com/mayfly-vm/mayfly/internal/test/systemd"
 )
 
 // The test binary is the program of the units, too: it does what mayfly start
