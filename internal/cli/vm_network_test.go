@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/netlab"
+	"github.com/mayfly-vm/mayfly/internal/test/lab"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
@@ -46,27 +46,27 @@ hosts = ["token.example"]
 // newLab makes an internet, and a user whose commands run in it. From there no way leads
 // to a mirror: images are built before, that of networkPackages and another one by flags
 // of its own.
-func newLab(t *testing.T, image ...string) (*vm.Host, *netlab.Lab) {
+func newLab(t *testing.T, image ...string) (*vm.Host, *lab.Lab) {
 	t.Helper()
 	vm.Lock(t)
 	h := vm.New(t)
 	for _, flags := range [][]string{networkPackages, append(image, "--no-detect")} {
 		h.Run(0, append([]string{"image", "build"}, flags...)...)
 	}
-	lab := netlab.New(t)
+	l := lab.New(t)
 	for i, name := range []string{
 		"web.example", "a.b.wild.example", "git.example", "raw.example", "api.example",
 		"pinned.example", "token.example", "evil.example", "other.example",
 	} {
-		lab.Name(name, netlab.A(fmt.Sprintf("93.184.216.%d", 10+i)))
+		l.Name(name, lab.A(fmt.Sprintf("93.184.216.%d", 10+i)))
 	}
-	lab.Name("mirror.example", netlab.A(netlab.LAN.String()))
-	lab.Name("private.example", netlab.A(netlab.LAN.String()))
-	lab.Name("loopback.example", netlab.A("127.0.0.1"))
-	lab.Name("rebound.example", netlab.A("93.184.216.99"), netlab.A(netlab.LAN.String()))
-	h.Through = lab.Command
+	l.Name("mirror.example", lab.A(lab.LAN.String()))
+	l.Name("private.example", lab.A(lab.LAN.String()))
+	l.Name("loopback.example", lab.A("127.0.0.1"))
+	l.Name("rebound.example", lab.A("93.184.216.99"), lab.A(lab.LAN.String()))
+	h.Through = l.Command
 	h.Set("TOKEN", secretValue)
-	return h, lab
+	return h, l
 }
 
 // startInLab starts a machine m with a configuration.
@@ -79,9 +79,9 @@ func startInLab(t *testing.T, h *vm.Host, config string, flags ...string) {
 
 // TestNetworkAllowlist is a machine with a list of hosts, used by real clients.
 func TestNetworkAllowlist(t *testing.T) {
-	h, lab := newLab(t)
-	lab.Repository("project")
-	for name, from := range map[string]string{"key": lab.SSHKey(), "known_hosts": lab.SSHKnownHosts()} {
+	h, l := newLab(t)
+	l.Repository("project")
+	for name, from := range map[string]string{"key": l.SSHKey(), "known_hosts": l.SSHKnownHosts()} {
 		data, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -135,7 +135,7 @@ func TestNetworkAllowlist(t *testing.T) {
 	t.Run("bulk", func(t *testing.T) {
 		const size = 20_000_000
 		sum := sha256.New()
-		io.Copy(sum, netlab.Pattern(size))
+		io.Copy(sum, lab.Pattern(size))
 		want := hex.EncodeToString(sum.Sum(nil))
 		for _, proto := range []string{"--http1.1", "--http2"} {
 			if got := sh(t, fmt.Sprintf("curl -sS %s https://web.example/bytes/%d | tee big | sha256sum", proto, size)); !strings.HasPrefix(got, want) {
@@ -178,18 +178,18 @@ func TestNetworkAllowlist(t *testing.T) {
 			t.Errorf("twice the same name: %q; want ok, then refused", got)
 		}
 	})
-	t.Run("secret", func(t *testing.T) { testSecret(t, h, lab) })
-	t.Run("ports", func(t *testing.T) { testPorts(t, h, lab) })
+	t.Run("secret", func(t *testing.T) { testSecret(t, h, l) })
+	t.Run("ports", func(t *testing.T) { testPorts(t, h, l) })
 	t.Run("policy", func(t *testing.T) { testPolicy(t, h) })
 
-	for _, touched := range lab.Touched() {
+	for _, touched := range l.Touched() {
 		switch touched {
 		case "tcp 127.0.0.1:11434", "tcp 192.168.1.1:80": // with a rule each
 		default:
 			t.Errorf("%s was reached", touched)
 		}
 	}
-	for _, q := range lab.Queries() {
+	for _, q := range l.Queries() {
 		if strings.Contains(q, "evil") {
 			t.Errorf("the question %q got out", q)
 		}
@@ -235,9 +235,9 @@ func main() {
 }
 
 // lastRequest returns the request that arrived last.
-func lastRequest(t *testing.T, lab *netlab.Lab) netlab.Request {
+func lastRequest(t *testing.T, l *lab.Lab) lab.Request {
 	t.Helper()
-	all := lab.Requests()
+	all := l.Requests()
 	if len(all) == 0 {
 		t.Fatal("no request arrived")
 	}
@@ -245,7 +245,7 @@ func lastRequest(t *testing.T, lab *netlab.Lab) netlab.Request {
 }
 
 // testSecret lends a secret to requests, and looks for it everywhere.
-func testSecret(t *testing.T, h *vm.Host, lab *netlab.Lab) {
+func testSecret(t *testing.T, h *vm.Host, l *lab.Lab) {
 	sh := func(script string) string {
 		t.Helper()
 		return h.For(t).Run(0, "exec", "m", "--", "sh", "-c", script).Stdout
@@ -260,31 +260,31 @@ func testSecret(t *testing.T, h *vm.Host, lab *netlab.Lab) {
 		if got := sh(curl + `-H "Authorization: Bearer $TOKEN" https://token.example/headers`); strings.Contains(got, secretValue) || !strings.Contains(got, placeholder) {
 			t.Errorf("%s: the answer is %s; want the placeholder in it", proto, got)
 		}
-		if got := lastRequest(t, lab).Header.Get("Authorization"); got != "Bearer "+secretValue {
+		if got := lastRequest(t, l).Header.Get("Authorization"); got != "Bearer "+secretValue {
 			t.Errorf("%s: Authorization: %q arrived; want the secret", proto, got)
 		}
 		sh(curl + `-u "user:$TOKEN" https://token.example/hello`)
-		r := http.Request{Header: lastRequest(t, lab).Header}
+		r := http.Request{Header: lastRequest(t, l).Header}
 		if user, password, _ := r.BasicAuth(); user != "user" || password != secretValue {
 			t.Errorf("%s: %s:%s arrived; want user and the secret", proto, user, password)
 		}
 		sh(curl + `"https://token.example/hello?key=$TOKEN&x=1"`)
-		if got, want := lastRequest(t, lab).Path, "/hello?key="+secretValue+"&x=1"; got != want {
+		if got, want := lastRequest(t, l).Path, "/hello?key="+secretValue+"&x=1"; got != want {
 			t.Errorf("%s: %s arrived; want %s", proto, got, want)
 		}
 		// Another's key, which would tell another what the agent sends.
 		sh(curl + `-H "Authorization: Bearer attackers-own" -H "X-Api-Key: attackers" https://token.example/hello`)
-		if got := lastRequest(t, lab).Header; got.Get("Authorization") != "" || got.Get("X-Api-Key") != "" {
+		if got := lastRequest(t, l).Header; got.Get("Authorization") != "" || got.Get("X-Api-Key") != "" {
 			t.Errorf("%s: foreign credentials arrived: %v", proto, got)
 		}
 		// To another host, and on a connection that anybody can read.
-		n := len(lab.Requests())
+		n := len(l.Requests())
 		for _, url := range []string{"https://web.example/headers", "http://token.example/headers"} {
 			if got := sh(curl + `-w %{http_code} -H "Authorization: Bearer $TOKEN" ` + url + " || true"); !strings.Contains(got, "403") && !strings.HasSuffix(got, "000") {
 				t.Errorf("%s %s: %s; want 403", proto, url, got)
 			}
 		}
-		if got := lab.Requests()[n:]; len(got) > 0 {
+		if got := l.Requests()[n:]; len(got) > 0 {
 			t.Errorf("%s: refused requests arrived: %+v", proto, got)
 		}
 	}
@@ -400,10 +400,10 @@ func grepMemory(t *testing.T, pid int, text string) bool {
 }
 
 // testPorts publishes what listens on the guest's loopback interface.
-func testPorts(t *testing.T, h *vm.Host, lab *netlab.Lab) {
+func testPorts(t *testing.T, h *vm.Host, l *lab.Lab) {
 	h.For(t).Run(0, "exec", "m", "--", "sh", "-c",
 		"mkdir -p /tmp/www && echo from the guest >/tmp/www/page && cd /tmp/www && (setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 &) && for i in $(seq 100); do curl -s http://127.0.0.1:8000/page && exit 0; sleep 0.1; done; exit 1")
-	get := func(port string) string { return lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:"+port+"/page") }
+	get := func(port string) string { return l.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:"+port+"/page") }
 	if got := get("18080"); got != "from the guest\n" {
 		t.Errorf("the port of the configuration: %q", got)
 	}
@@ -417,7 +417,7 @@ func testPorts(t *testing.T, h *vm.Host, lab *netlab.Lab) {
 	}
 	h.For(t).Run(1, "port", "m", "add", "18080:8000") // taken
 	h.For(t).Run(0, "port", "m", "rm", port)
-	if out, err := lab.Command(exec.Command("curl", "-sS", "-m", "20", "http://"+added)).CombinedOutput(); err == nil {
+	if out, err := l.Command(exec.Command("curl", "-sS", "-m", "20", "http://"+added)).CombinedOutput(); err == nil {
 		t.Errorf("the port that was closed answers: %s", out)
 	}
 	if r := h.For(t).Run(0, "port", "m", "add", "0.0.0.0:0:8000"); !strings.Contains(r.Stderr, "open to others") {
@@ -455,12 +455,12 @@ func testPolicy(t *testing.T, h *vm.Host) {
 // TestNetworkAttack is the suite of mayfly doctor --attack, in a machine with a list
 // and a secret, and in one for which all that is public is open.
 func TestNetworkAttack(t *testing.T) {
-	h, lab := newLab(t)
+	h, l := newLab(t)
 	for name, config := range map[string]string{"allowlist": networkConfig, "public": "version = 1\n"} {
 		t.Run(name, func(t *testing.T) {
 			h := h.For(t)
 			startInLab(t, h, config)
-			before := len(lab.Queries())
+			before := len(l.Queries())
 			c := h.Mayfly("doctor", "--attack", "m")
 			c.Timeout = 10 * time.Minute
 			r := c.Want(0)
@@ -468,11 +468,11 @@ func TestNetworkAttack(t *testing.T) {
 			if strings.Contains(r.Stdout, "REACHED") || strings.Count(r.Stdout, "refused") < 25 {
 				t.Errorf("the attack:\n%s", r.Stdout)
 			}
-			if got := lab.Touched(); got != nil {
+			if got := l.Touched(); got != nil {
 				t.Errorf("reached: %q", got)
 			}
 			if name == "allowlist" {
-				for _, q := range lab.Queries()[before:] {
+				for _, q := range l.Queries()[before:] {
 					if strings.Contains(q, "attack") {
 						t.Errorf("the question %q got out", q)
 					}
@@ -485,23 +485,23 @@ func TestNetworkAttack(t *testing.T) {
 
 // TestNetworkPublic is the default: all that is public, and nothing else.
 func TestNetworkPublic(t *testing.T) {
-	h, lab := newLab(t)
+	h, l := newLab(t)
 	list := filepath.Join(h.Dir, "policy.toml")
 	script := strings.Join([]string{
 		"curl -sS https://web.example/hello", "curl -sS http://93.184.216.18/hello >/dev/null",
 		"curl -sS https://private.example/", "curl -sS http://loopback.example:11434/", "curl -sS http://192.168.1.1/", "curl -sS https://nowhere.example/", "true",
 	}, "; ")
 	// The lab's authority is the host's: nothing is intercepted here.
-	writeFile(t, filepath.Join(h.Dir, "lab.pem"), string(lab.Authority()))
+	writeFile(t, filepath.Join(h.Dir, "l.pem"), string(l.Authority()))
 	args := append([]string{"run", "--discard", "--learn", list}, networkPackages...)
-	r := h.Run(0, append(args, "--", "sh", "-c", "export CURL_CA_BUNDLE=$PWD/lab.pem; "+script)...)
+	r := h.Run(0, append(args, "--", "sh", "-c", "export CURL_CA_BUNDLE=$PWD/l.pem; "+script)...)
 	if r.Stdout != "hello from web.example\n" {
 		t.Errorf("stdout = %q, stderr = %s", r.Stdout, r.Stderr)
 	}
 	if !strings.Contains(r.Stderr, "3 connections denied: ") || !strings.Contains(r.Stderr, "192.168.1.1:80") || !strings.Contains(r.Stderr, "private.example") {
 		t.Errorf("the summary is missing: %s", r.Stderr)
 	}
-	if got := lab.Touched(); got != nil {
+	if got := l.Touched(); got != nil {
 		t.Errorf("reached: %q", got)
 	}
 	text, err := os.ReadFile(list)
@@ -521,19 +521,19 @@ func TestNetworkPublic(t *testing.T) {
 
 // TestNetworkNone is a machine without a network card, whose ports work all the same.
 func TestNetworkNone(t *testing.T) {
-	h, lab := newLab(t)
+	h, l := newLab(t)
 	startInLab(t, h, "version = 1\n", "--network", "none", "--publish", "127.0.0.1:18080:8000")
 	if got := h.Run(0, "exec", "m", "--", "ls", "/sys/class/net").Stdout; got != "lo\n" {
 		t.Errorf("network interfaces = %q; want lo alone", got)
 	}
-	testPortOf(t, h, lab)
+	testPortOf(t, h, l)
 	h.Run(0, "rm", "m")
 }
 
-func testPortOf(t *testing.T, h *vm.Host, lab *netlab.Lab) {
+func testPortOf(t *testing.T, h *vm.Host, l *lab.Lab) {
 	t.Helper()
 	h.Run(0, "exec", "m", "--", "sh", "-c", "echo here >/tmp/page; (cd /tmp && setsid python3 -m http.server 8000 >/dev/null 2>&1 &); for i in $(seq 100); do curl -s http://127.0.0.1:8000/page >/dev/null && exit 0; sleep 0.1; done; exit 1")
-	if got := lab.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:18080/page"); got != "here\n" {
+	if got := l.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:18080/page"); got != "here\n" {
 		t.Errorf("the published port answers %q", got)
 	}
 }

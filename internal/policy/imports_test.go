@@ -69,7 +69,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 `
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"netlab", "test/systemd", "test/env", "test/vm"}
+var testOnly = []string{"test/lab", "test/systemd", "test/env", "test/vm"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{

@@ -29,7 +29,7 @@ var mayOpen = map[string][]string{
 	"internal/guest/agent": {"unix.Socket", "net.DialTimeout", "net.Listen"}, // in the guest
 	"internal/attack":      {"*"},                                            // in the guest: what must not get out
 	"internal/bench":       {"net.Listen*", "net.Dial*"},                     // this computer's loopback interface
-	"internal/netlab":      {"*"},                                            // tests' own internet
+	"internal/test/lab":    {"*"},                                            // tests' own internet
 }
 
 func TestOnlyOnePackageOpensSockets(t *testing.T) {

@@ -1,4 +1,4 @@
-package netlab
+package lab
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func enter(network *namespace, mounts *os.File, argv []string) []string {
 	file := func(f *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()) }
 	// To enter a mount namespace is to be in its root directory.
 	script := fmt.Sprintf(`exec /usr/bin/nsenter --net=%s --mount=%s --wdns="$(pwd)" -- "$@"`, file(network.file), file(mounts))
-	return append([]string{"/bin/sh", "-c", script, "netlab"}, argv...)
+	return append([]string{"/bin/sh", "-c", script, "lab"}, argv...)
 }
 
 // Command changes cmd so that it runs on the host's side of the lab, and returns

@@ -1,4 +1,4 @@
-// Package netlab is an internet for tests, with a computer in it that the program
+// Package lab is an internet for tests, with a computer in it that the program
 // under test runs on, and nobody else outside.
 //
 // A Lab is two network namespaces and the wire between them:
@@ -19,7 +19,7 @@
 //
 // Nothing of the computer that runs the tests is changed: the namespaces live as
 // long as the test has them open, or a process is in them.
-package netlab
+package lab
 
 import (
 	"context"
@@ -79,7 +79,7 @@ func New(t testing.TB) *Lab {
 	t.Cleanup(l.close)
 	for _, step := range []func() error{l.makeNetwork, l.makeMounts, l.makeServers} {
 		if err := step(); err != nil {
-			t.Fatalf("netlab: %v", err)
+			t.Fatalf("lab: %v", err)
 		}
 	}
 	return l
@@ -209,20 +209,20 @@ func (l *Lab) killAll(ns *namespace) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		left, err := ns.processes()
 		if err != nil {
-			l.t.Errorf("netlab: find what is left: %v", err)
+			l.t.Errorf("lab: find what is left: %v", err)
 			return
 		}
 		if len(left) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			l.t.Errorf("netlab: processes %v do not end", left)
+			l.t.Errorf("lab: processes %v do not end", left)
 			return
 		}
 		for _, pid := range left {
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 			if ns.kill(pid) {
-				l.t.Logf("netlab: killed %d, which was left: %s", pid, strings.ReplaceAll(string(name), "\x00", " "))
+				l.t.Logf("lab: killed %d, which was left: %s", pid, strings.ReplaceAll(string(name), "\x00", " "))
 			}
 		}
 	}

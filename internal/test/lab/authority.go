@@ -1,4 +1,4 @@
-package netlab
+package lab
 
 import (
 	"crypto/ecdsa"
@@ -26,7 +26,7 @@ func newAuthority() (*authority, error) {
 		return nil, err
 	}
 	a := &authority{key: key}
-	template := template("netlab")
+	template := template("lab")
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -1,4 +1,4 @@
-package netlab
+package lab
 
 import (
 	"bufio"
@@ -45,7 +45,7 @@ func (l *Lab) needSSH() {
 	}
 	l.ssh.once.Do(func() { l.ssh.err = l.startSSH(sshd) })
 	if l.ssh.err != nil {
-		l.t.Fatalf("netlab: %v", l.ssh.err)
+		l.t.Fatalf("lab: %v", l.ssh.err)
 	}
 }
 
@@ -112,7 +112,7 @@ func awaitSSH(lines *bufio.Scanner, ready chan<- error) {
 func (l *Lab) configureSSH() (string, error) {
 	file := func(name string) string { return filepath.Join(l.dir, name) }
 	for _, key := range []string{"ssh_host_key", "ssh_user_key"} {
-		cmd := exec.CommandContext(l.ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "netlab", "-f", file(key))
+		cmd := exec.CommandContext(l.ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", file(key))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("make a key: %w\n%s", err, out)
 		}

@@ -1,4 +1,4 @@
-package netlab
+package lab
 
 import (
 	"encoding/binary"
@@ -50,7 +50,7 @@ func (l *Lab) places(want func(place) bool) []string {
 	for _, w := range l.watches {
 		seen, err := w.places()
 		if err != nil {
-			l.t.Fatalf("netlab: %v", err)
+			l.t.Fatalf("lab: %v", err)
 		}
 		for _, p := range seen {
 			if want(p) {
@@ -114,7 +114,7 @@ func newWatch(ns *namespace, hook *nftables.ChainHook, device string) (*watch, e
 	if err != nil {
 		return nil, err
 	}
-	table := conn.AddTable(&nftables.Table{Name: "netlab", Family: nftables.TableFamilyIPv4})
+	table := conn.AddTable(&nftables.Table{Name: "lab", Family: nftables.TableFamilyIPv4})
 	set := &nftables.Set{
 		Table: table, Name: "seen", Dynamic: true, Concatenation: true, Size: 1 << 18,
 		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeIPAddr, nftables.TypeInetService),

@@ -1,4 +1,4 @@
-package netlab
+package lab
 
 import (
 	"fmt"
@@ -44,7 +44,7 @@ func TestNothingLeaves(t *testing.T) {
 // A command keeps what it was given: directory, process group, user.
 func TestCommand(t *testing.T) {
 	l := newLab(t)
-	dir, err := os.MkdirTemp("/var/tmp", "netlab-") // open to the other user
+	dir, err := os.MkdirTemp("/var/tmp", "lab-") // open to the other user
 	if err != nil {
 		t.Fatal(err)
 	}
