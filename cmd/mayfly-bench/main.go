@@ -4,7 +4,7 @@ package main
 import (
 	"os"
 
-	"github.com/mayfly-vm/mayfly/internal/bench"
+	"github.com/mayfly-vm/mayfly/internal/test/bench"
 )
 
 func main() {

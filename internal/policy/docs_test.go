@@ -123,7 +123,7 @@ func TestNamedTestsExist(t *testing.T) {
 func TestNamedBenchmarkRowsExist(t *testing.T) {
 	var source strings.Builder
 	for _, f := range tree(t) {
-		if f.dir() == "internal/bench" && f.isGo() && !f.isTest() {
+		if f.dir() == "internal/test/bench" && f.isGo() && !f.isTest() {
 			source.Write(f.data)
 		}
 	}
@@ -131,7 +131,7 @@ func TestNamedBenchmarkRowsExist(t *testing.T) {
 		for _, m := range benchRef.FindAllStringSubmatch(text, -1) {
 			name, _, _ := strings.Cut(m[1], ": memory")
 			if !strings.Contains(source.String(), strconv.Quote(m[1])) && !strings.Contains(source.String(), strconv.Quote(name)) {
-				t.Errorf("%s: internal/bench has no row %q", doc, m[1])
+				t.Errorf("%s: internal/test/bench has no row %q", doc, m[1])
 			}
 		}
 	}

@@ -60,11 +60,11 @@ guest/agent:        guest/wire guest/session guest/sshd
 supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 test/vm:            plan image machine machine/* guest/client
-bench:              host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
+test/bench:         host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 policy:
 
 cmd/mayfly:         cli
-cmd/mayfly-bench:   bench
+cmd/mayfly-bench:   test/bench
 cmd/mayfly-guest:   guest/agent                         # and nothing else of ours: it runs among the enemy
 `
 

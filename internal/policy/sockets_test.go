@@ -28,7 +28,7 @@ var mayOpen = map[string][]string{
 	"internal/host":        {"net.DefaultResolver"},                          // whether a mirror is public, for the plan
 	"internal/guest/agent": {"unix.Socket", "net.DialTimeout", "net.Listen"}, // in the guest
 	"internal/attack":      {"*"},                                            // in the guest: what must not get out
-	"internal/bench":       {"net.Listen*", "net.Dial*"},                     // this computer's loopback interface
+	"internal/test/bench":  {"net.Listen*", "net.Dial*"},                     // this computer's loopback interface
 	"internal/test/lab":    {"*"},                                            // tests' own internet
 }
 
