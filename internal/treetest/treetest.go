@@ -1,4 +1,4 @@
-// Package policy holds no code, only the tests of what the source as a whole
+// Package treetest holds no code, only the tests of what the source as a whole
 // must keep to: who may import whom, what is written in no file, which modules
 // are used and why.
 //
@@ -8,4 +8,4 @@
 // Everything is read in-process with go/parser. A test that asks the go or the
 // git command instead is wrongly cached by go test, which does not see what
 // those read.
-package policy
+package treetest

@@ -1,4 +1,4 @@
-package policy
+package treetest
 
 import (
 	"flag"
@@ -87,6 +87,6 @@ func TestModuleList(t *testing.T) {
 		return
 	}
 	if d := cmp.Diff(string(readFile(t, "docs/modules.txt")), b.String()); d != "" {
-		t.Errorf("docs/modules.txt differs from go.mod (-modules.txt +go.mod; go test ./internal/policy -update writes it):\n%s", d)
+		t.Errorf("docs/modules.txt differs from go.mod (-modules.txt +go.mod; go test ./internal/treetest -update writes it):\n%s", d)
 	}
 }

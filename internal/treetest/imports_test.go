@@ -1,4 +1,4 @@
-package policy
+package treetest
 
 import (
 	"go/token"
@@ -61,7 +61,7 @@ supervisor:         plan image definition template network network/* share works
 cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 test/vm:            plan image machine machine/* guest/client
 test/bench:         host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
-policy:
+treetest:
 
 cmd/mayfly:         cli
 cmd/mayfly-bench:   test/bench
