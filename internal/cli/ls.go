@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/host"
@@ -237,14 +238,18 @@ func runRow(m state.Machine) machineJSON {
 
 // look is what listing machines needs to know once.
 type look struct {
-	a     *app
-	facts host.Facts
-	err   error
-	store *image.Store
+	a       *app
+	user    config.Sources
+	userErr error
+	facts   host.Facts
+	err     error
+	store   *image.Store
+	found   []found
 }
 
 func (a *app) newLook(ctx context.Context) *look {
 	l := &look{a: a}
+	l.user, l.userErr = a.userSources()
 	if l.facts, l.err = a.facts(ctx, false); l.err == nil {
 		l.store, l.err = a.images()
 	}
@@ -261,7 +266,7 @@ func (l *look) define(row *machineJSON, d definition.Definition, m state.Machine
 	if row.State == string(state.Dead) {
 		row.Next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", d.Name, d.Name)
 	}
-	cfg, err := l.a.loadNamed(d)
+	cfg, err := l.load(d)
 	if err != nil {
 		row.Error, row.Next = err.Error(), "mayfly edit "+d.Name
 		return
@@ -289,6 +294,38 @@ func (l *look) define(row *machineJSON, d definition.Definition, m state.Machine
 	}
 }
 
+// load is loadNamed, with the user's configuration read once.
+func (l *look) load(d definition.Definition) (config.Config, error) {
+	file, err := config.ReadFile(d.Path)
+	if err != nil {
+		return config.Config{}, err
+	}
+	if l.userErr != nil {
+		return config.Config{}, l.userErr
+	}
+	return mergeFile(l.user, file)
+}
+
+// lookup is the store's Lookup. Machines share images, and each has dozens of files to
+// check.
+func (l *look) lookup(pi plan.Image) (image.Image, error) {
+	same := func(f found) bool { return f.plan.Equal(pi) }
+	if i := slices.IndexFunc(l.found, same); i >= 0 {
+		return l.found[i].image, l.found[i].err
+	}
+	f := found{plan: pi}
+	f.image, f.err = l.store.Lookup(pi)
+	l.found = append(l.found, f)
+	return f.image, f.err
+}
+
+// found is what looking for an image has given.
+type found struct {
+	plan  plan.Image
+	image image.Image
+	err   error
+}
+
 // The states of a machine's image, as microvm -l of microvm.nix has them.
 const (
 	imageCurrent  = "current"
@@ -307,7 +344,7 @@ func nextForImage(state, name string) string {
 }
 
 func (l *look) imageState(p plan.Plan, m state.Machine) string {
-	next, err := l.store.Lookup(p.Image)
+	next, err := l.lookup(p.Image)
 	if err != nil {
 		return imageOutdated
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -52,20 +53,34 @@ func (a *app) loadNamed(d definition.Definition) (config.Config, error) {
 
 // loadFile merges a machine's file with the user's configuration.
 func (a *app) loadFile(file config.File) (config.Config, error) {
-	dirs, err := a.dirs()
+	user, err := a.userSources()
 	if err != nil {
 		return config.Config{}, err
+	}
+	return mergeFile(user, file)
+}
+
+// userSources returns the configuration that is the user's and of no machine.
+func (a *app) userSources() (config.Sources, error) {
+	dirs, err := a.dirs()
+	if err != nil {
+		return config.Sources{}, err
 	}
 	src := config.Sources{ProfileDir: filepath.Join(dirs.Config, "profiles")}
 	switch user, err := config.ReadFile(filepath.Join(dirs.Config, "config.toml")); {
 	case err == nil:
-		src.Files = append(src.Files, user)
+		src.Files = []config.File{user}
 	case !errors.Is(err, fs.ErrNotExist):
-		return config.Config{}, usageError{err}
+		return src, usageError{err}
 	}
+	return src, nil
+}
+
+// mergeFile merges a machine's file with what userSources returned.
+func mergeFile(user config.Sources, file config.File) (config.Config, error) {
 	file.Portable = true
-	src.Files = append(src.Files, file)
-	cfg, err := config.Load(src)
+	user.Files = append(slices.Clip(user.Files), file)
+	cfg, err := config.Load(user)
 	if err != nil {
 		return cfg, usageError{err}
 	}

@@ -205,7 +205,7 @@ func (s *Store) bootPath(kernelID string) (string, error) {
 		Format int
 		Kernel string
 		Agent  [sha256.Size]byte
-	}{bootVersion, kernelID, sha256.Sum256(s.opts.Agent)})
+	}{bootVersion, kernelID, s.agentSum()})
 	return s.path(dirBoot, k, initramfs), err
 }
 

@@ -2,11 +2,13 @@ package image
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
@@ -66,6 +68,8 @@ type Options struct {
 type Store struct {
 	opts Options
 	lock agents.Lock
+
+	agentSum func() [sha256.Size]byte // of Options.Agent, computed once
 }
 
 // Open opens a store and makes it if it does not exist.
@@ -79,6 +83,7 @@ func Open(o Options) (*Store, error) {
 	}
 	o.AptDir = cmp.Or(o.AptDir, apt.HostDir)
 	s := &Store{opts: o, lock: lock}
+	s.agentSum = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(o.Agent) })
 	for _, dir := range []string{dirLayers, dirKernels, dirBoot, dirScratch, dirRecipes, dirImages, dirLocks, dirTemp} {
 		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)

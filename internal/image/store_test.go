@@ -317,7 +317,11 @@ func TestLookup(t *testing.T) {
 		}
 	}
 	// A newer mayfly brings another guest program.
-	s.opts.Agent = []byte("newer")
+	opts := s.opts
+	opts.Agent = []byte("newer")
+	if s, err = Open(opts); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.Lookup(withPackages("git")); !errors.Is(err, ErrNotBuilt) {
 		t.Errorf("Lookup(with a newer guest program) = %v; want ErrNotBuilt", err)
 	}
