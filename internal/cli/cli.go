@@ -27,6 +27,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -202,10 +203,26 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// errorJSON is an error as --json prints it. What has a code always has the same.
+type errorJSON struct {
+	Error string     `json:"error"`
+	Hint  string     `json:"hint"`
+	Code  fault.Code `json:"code,omitempty"`
+	Args  fault.Args `json:"args,omitempty"`
+}
+
+func newErrorJSON(err error) errorJSON {
+	e := errorJSON{Error: err.Error(), Hint: hint.Of(err)}
+	if f, ok := fault.Of(err); ok {
+		e.Code, e.Args = f.Code, f.Args
+	}
+	return e
+}
+
 // printError prints err, each joined one on lines of its own, with its hint.
 func (a *app) printError(err error, asJSON bool) {
 	if asJSON {
-		a.printJSON(a.Err, map[string]string{"error": err.Error(), "hint": hint.Of(err)})
+		a.printJSON(a.Err, newErrorJSON(err))
 		return
 	}
 	var hints []string

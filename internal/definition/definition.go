@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -65,7 +65,7 @@ func (s Store) Get(name string) (Definition, error) {
 			return d, nil
 		}
 	}
-	return d, hint.Errorf("mayfly ls, or mayfly new NAME", "%w: %.80q", ErrNotFound, name)
+	return d, fault.New(fault.MachineUndefined, fault.Args{"name": name}, "%w: %.80q", ErrNotFound, name)
 }
 
 // List returns all definitions, sorted by name.
@@ -104,7 +104,7 @@ func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byt
 	}
 	defer release()
 	if _, err := os.Lstat(d.Path); err == nil {
-		return d, hint.Errorf("mayfly inspect "+name+", or another name", "machine %s is defined already, in %s", name, d.Path)
+		return d, fault.New(fault.MachineDefined, fault.Args{"name": name, "file": d.Path}, "machine %s is defined already, in %s", name, d.Path)
 	}
 	taken, err := s.taken()
 	if err != nil {
@@ -116,7 +116,7 @@ func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byt
 	}
 	switch err := os.Mkdir(d.Dir, 0o700); {
 	case errors.Is(err, fs.ErrExist):
-		return d, hint.Errorf("mayfly rm "+name+" removes it", "an earlier machine %s has left data in %s", name, d.Dir)
+		return d, fault.New(fault.MachineDataLeft, fault.Args{"name": name, "dir": d.Dir}, "an earlier machine %s has left data in %s", name, d.Dir)
 	case err != nil:
 		return d, fmt.Errorf("define machine %s: %w", name, err)
 	}

@@ -7,8 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -54,8 +55,8 @@ func (d Definition) CheckVolumes(volumes []plan.Volume) error {
 	var errs []error
 	for _, v := range volumes {
 		if size := sizes[v.Name]; size > v.SizeMiB {
-			errs = append(errs, hint.Errorf(
-				fmt.Sprintf("size = \"%dMiB\" in [[volume]], or mayfly reset %s, which wipes it", size, d.Name),
+			errs = append(errs, fault.New(fault.VolumeShrinks,
+				fault.Args{"volume": v.Name, "machine": d.Name, "mib": strconv.Itoa(size)},
 				"the volume %s of %s has %d MiB; it can grow, and not shrink to %d MiB", v.Name, d.Name, size, v.SizeMiB))
 		}
 	}

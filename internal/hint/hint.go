@@ -1,12 +1,14 @@
-// Package hint attaches to an error the next command that a user should type.
+// Package hint finds the next command that a user should type after an error.
 //
-// An error carries at most one hint that is shown: the outermost. The command
-// line prints it on a line of its own; everything else ignores it.
+// A failure with a code (package fault) has its hint in a table here. The command
+// line attaches hints to errors of its own. Of all the hints in an error only the
+// outermost is shown, on a line of its own.
 package hint
 
 import (
-	"errors"
 	"fmt"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // hinted is an error with a hint. It prints as the error alone.
@@ -32,8 +34,23 @@ func Wrap(err error, hint string) error {
 
 // Of returns the outermost hint of err, or "".
 func Of(err error) string {
-	if h, ok := errors.AsType[*hinted](err); ok {
-		return h.hint
+	switch e := err.(type) {
+	case *hinted:
+		return e.hint
+	case *fault.Error:
+		if h := of(e); h != "" {
+			return h
+		}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return Of(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			if h := Of(inner); h != "" {
+				return h
+			}
+		}
 	}
 	return ""
 }

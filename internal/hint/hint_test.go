@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
@@ -20,6 +21,11 @@ func TestOf(t *testing.T) {
 		{inner, "run this"},
 		{fmt.Errorf("start: %w", inner), "run this"},
 		{hint.Wrap(inner, "rather this"), "rather this"},
+		{errors.Join(errors.New("plain"), inner), "run this"},
+		{fault.New(fault.MachineDataLeft, fault.Args{"name": "m"}, "left"), "mayfly rm m removes it"},
+		{fault.New(fault.MachineDataLeft, nil, "of no name"), ""},
+		{fault.New("no-such-code", nil, "start: %w", inner), "run this"},
+		{hint.Wrap(fault.New(fault.MachineNotFound, nil, "find"), "rather this"), "rather this"},
 	}
 	for _, tt := range tests {
 		if got := hint.Of(tt.err); got != tt.want {

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -109,7 +109,7 @@ func (s Store) Create(p plan.Plan) (Machine, *Lock, error) {
 		// Fails when a directory with anything in it has the name.
 		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, m.Dir, unix.RENAME_NOREPLACE)
 		if errors.Is(err, fs.ErrExist) {
-			err = hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is %w", p.Name, ErrTaken)
+			err = fault.New(fault.NameTaken, fault.Args{"name": p.Name}, "the name %s is %w", p.Name, ErrTaken)
 		}
 	}
 	if err != nil {
@@ -153,7 +153,7 @@ func (s Store) Get(name string) (Machine, error) {
 			return m, nil
 		}
 	}
-	return m, hint.Errorf("mayfly ls", "%w: %s", ErrNotFound, name)
+	return m, fault.New(fault.MachineNotFound, fault.Args{"name": name}, "%w: %s", ErrNotFound, name)
 }
 
 // List returns all machines, sorted by name.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -124,8 +124,8 @@ func TestLifeOfAMachine(t *testing.T) {
 	if fi, err := os.Stat(s.Dir); err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("the store's directory: %v, %v; want mode 0700", fi.Mode(), err)
 	}
-	if _, err := s.Get("m"); !errors.Is(err, ErrNotFound) || hint.Of(err) == "" {
-		t.Errorf("Get() of none = %v; want %v and a hint", err, ErrNotFound)
+	if _, err := s.Get("m"); !errors.Is(err, ErrNotFound) || fault.CodeOf(err) != fault.MachineNotFound {
+		t.Errorf("Get() of none = %v; want %v and the code of it", err, ErrNotFound)
 	}
 
 	m, lock := create(t, s, "m")
@@ -202,8 +202,9 @@ func TestNameTaken(t *testing.T) {
 	m, lock := create(t, s, "m")
 	for _, state := range []string{"alive", "dead"} {
 		_, _, err := s.Create(testPlan("m"))
-		if err == nil || !strings.Contains(err.Error(), "taken") || !strings.Contains(hint.Of(err), "mayfly rm m") {
-			t.Errorf("Create() of a name that is %s = %v, hint %q; want that it is taken, and mayfly rm m", state, err, hint.Of(err))
+		f, ok := fault.Of(err)
+		if !ok || !strings.Contains(err.Error(), "taken") || f.Code != fault.NameTaken || f.Args["name"] != "m" {
+			t.Errorf("Create() of a name that is %s = %v; want that m is taken", state, err)
 		}
 		lock.Release()
 	}

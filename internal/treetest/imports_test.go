@@ -17,7 +17,7 @@ import (
 // that ends in /* stands for all packages below. Tests may also import what
 // only tests use.
 const imports = `
-leaf: apt atomicfile cleanup clone codingagent dotfiles filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
+leaf: apt atomicfile cleanup clone codingagent dotfiles fault filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
 
 config:
 host:               host/kvmguest
