@@ -11,12 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // launching is how an agent is started.
@@ -192,7 +192,7 @@ func (a *app) seed(ctx context.Context, m state.Machine, specs ...codingagent.Sp
 			s.Files = append(s.Files, file)
 		}
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return runError{err, exitMayfly}
 	}
@@ -270,7 +270,7 @@ func guestSessions(ctx context.Context, m state.Machine, timeout time.Duration) 
 	// the goroutine then, which ends with the process.
 	answers := make(chan answer, 1)
 	go func() {
-		stream, err := supervisor.OpenGuest(m)
+		stream, err := control.OpenGuest(m)
 		if err != nil {
 			answers <- answer{nil, err}
 			return

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/session"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // viewing is how a session is looked at.
@@ -106,7 +106,7 @@ func (a *app) endSession(ctx context.Context, name, wanted string) error {
 			return hint.Wrap(err, "mayfly ls, or mayfly attach --end "+m.Name+" SESSION")
 		}
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func pickSession(m state.Machine, sessions []wire.SessionInfo) (string, error) {
 // view shows a session on our own standard streams until its program ends, the
 // user detaches, or we are told to end; only the first ends the session.
 func (a *app) view(ctx context.Context, m state.Machine, req *wire.Session, v viewing) error {
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return runError{err, exitMayfly}
 	}

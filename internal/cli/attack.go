@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/attack"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
@@ -25,7 +26,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // attackWord is the hidden command that runs in the machine, and attackVariable has what
@@ -69,7 +69,7 @@ func (a *app) attack(name string) error {
 	if err != nil {
 		return err
 	}
-	st, err := supervisor.ChangeNetwork(m, supervisor.NetworkChange{})
+	st, err := control.ChangeNetwork(m, control.NetworkChange{})
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (a *app) printAttack(rows []attackRow) error {
 }
 
 // attackThrough returns a host through which attempts can be made, "" for none.
-func attackThrough(st supervisor.NetworkState) string {
+func attackThrough(st control.NetworkState) string {
 	for _, r := range st.Allow {
 		_, err := netip.ParseAddr(r.Host)
 		if err != nil && r.Host != plan.HostName && !strings.HasPrefix(r.Host, "*.") && (r.Port == 0 || r.Port == 443) &&
@@ -192,7 +192,7 @@ func (a *app) runAttack(m state.Machine, t attack.Target, secret string) ([]atta
 	if err != nil {
 		return nil, err
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return nil, err
 	}

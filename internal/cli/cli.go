@@ -27,10 +27,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // Exit codes. Beside them, run and exec exit with the code of the guest's
@@ -74,7 +74,7 @@ func Main(version string, args []string, streams Streams) int {
 	// What the caller left open, a pipe of its own say, is not for machines:
 	// they would hold it open as long as they live.
 	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	debug.SetGCPercent(supervisor.StartGCPercent)
+	debug.SetGCPercent(control.StartGCPercent)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
 	a.signals = newSignals()
 	defer a.signals.stop()
@@ -228,7 +228,7 @@ func (a *app) printError(err error, asJSON bool) {
 	var hints []string
 	for _, e := range flatten(err) {
 		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(safe(e.Error()), "\n", "\nmayfly: "))
-		if reported, ok := errors.AsType[*supervisor.Error](e); ok && reported.Event.Console != "" {
+		if reported, ok := errors.AsType[*control.Error](e); ok && reported.Event.Console != "" {
 			fmt.Fprintln(a.Err, "mayfly: the last words on the console of the machine:")
 			for line := range strings.SplitSeq(reported.Event.Console, "\n") {
 				fmt.Fprintln(a.Err, "  | "+safe(line))

@@ -18,12 +18,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -75,7 +75,7 @@ func (a *app) cp(ctx context.Context, source, target string) error {
 
 // guestTar runs tar in the machine, with a script that gets its arguments.
 func guestTar(ctx context.Context, m state.Machine, p plan.Plan, script string, args []string, stdin io.Reader, stdout io.Writer) error {
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return err
 	}

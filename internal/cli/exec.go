@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -98,7 +98,7 @@ func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (i
 
 // execRequest runs what req says on our own standard streams.
 func (a *app) execRequest(m state.Machine, req *wire.Exec, noTTY bool) (int, error) {
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return 0, runError{err, exitMayfly}
 	}

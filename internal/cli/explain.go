@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
+	"github.com/mayfly-vm/mayfly/internal/control"
 )
 
 // explanation is what --explain prints: how a machine was started and why, and
@@ -12,7 +12,7 @@ import (
 type explanation struct {
 	began  time.Time
 	phases []phase
-	start  *supervisor.Start
+	start  *control.Start
 }
 
 type phase struct {
@@ -31,7 +31,7 @@ func (x *explanation) phase(name string) {
 }
 
 // machine takes what a supervisor says.
-func (x *explanation) machine(e supervisor.Event) {
+func (x *explanation) machine(e control.Event) {
 	if e.Phase != "" {
 		x.phase(e.Phase)
 	}
@@ -54,7 +54,7 @@ func (x *explanation) print(a *app) {
 }
 
 // describeStart says in one line how a machine was started.
-func describeStart(s *supervisor.Start) string {
+func describeStart(s *control.Start) string {
 	switch {
 	case s == nil:
 		return "the machine was not started"

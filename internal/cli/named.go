@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // definitions opens the store of machines with names of their own.
@@ -127,7 +127,7 @@ func (a *app) settle(name string) (m state.Machine, running bool, err error) {
 		return m, false, err
 	}
 	m = machines.At(name)
-	switch err := supervisor.Remove(m); {
+	switch err := control.Remove(m); {
 	case errors.Is(err, state.ErrAlive):
 		return m, true, nil
 	case err != nil && !errors.Is(err, state.ErrNotFound):
@@ -144,7 +144,7 @@ func (a *app) settleEnding(name string) (m state.Machine, running bool, err erro
 	}
 	progress := a.newProgress()
 	progress.step("waiting for the end of "+name, true)
-	err = supervisor.AwaitEnd(m)
+	err = control.AwaitEnd(m)
 	progress.stop()
 	if err != nil {
 		return m, true, err

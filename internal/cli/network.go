@@ -11,12 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // secrets gets the values of the plan's secrets.
@@ -40,7 +40,7 @@ func (a *app) reportNetwork(m state.Machine, p plan.Plan, learn string) error {
 	if p.Network.Mode != plan.NetworkUser {
 		return nil
 	}
-	if st, err := supervisor.ChangeNetwork(m, supervisor.NetworkChange{}); err != nil {
+	if st, err := control.ChangeNetwork(m, control.NetworkChange{}); err != nil {
 		a.debug("%v", err)
 	} else if n := deniedCount(st); n > 0 {
 		what := "connections"

@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -56,8 +56,8 @@ func (a *app) completePolicy(cmd *cobra.Command, args []string, prefix string) (
 }
 
 // policyChange reads what is to change; words are empty for nothing.
-func policyChange(words []string, private bool) (supervisor.NetworkChange, error) {
-	var c supervisor.NetworkChange
+func policyChange(words []string, private bool) (control.NetworkChange, error) {
+	var c control.NetworkChange
 	if len(words) == 0 {
 		if private {
 			return c, errors.New("--private is for allow")
@@ -100,15 +100,15 @@ func policyChange(words []string, private bool) (supervisor.NetworkChange, error
 }
 
 // changeNetwork changes the network of the machine name and returns its state.
-func (a *app) changeNetwork(name string, change supervisor.NetworkChange) (supervisor.NetworkState, error) {
+func (a *app) changeNetwork(name string, change control.NetworkChange) (control.NetworkState, error) {
 	m, err := a.machine(name)
 	if err != nil {
-		return supervisor.NetworkState{}, err
+		return control.NetworkState{}, err
 	}
-	return supervisor.ChangeNetwork(m, change)
+	return control.ChangeNetwork(m, change)
 }
 
-func (a *app) policy(name string, change supervisor.NetworkChange) error {
+func (a *app) policy(name string, change control.NetworkChange) error {
 	st, err := a.changeNetwork(name, change)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (a *app) policy(name string, change supervisor.NetworkChange) error {
 const shownDenied = 5
 
 // deniedSummary says in one line what a machine was refused, "" for nothing.
-func deniedSummary(st supervisor.NetworkState) string {
+func deniedSummary(st control.NetworkState) string {
 	var parts []string
 	more := st.MoreDenied
 	for i, d := range st.Denied {
@@ -178,7 +178,7 @@ func deniedSummary(st supervisor.NetworkState) string {
 }
 
 // deniedCount is how often a machine was refused something.
-func deniedCount(st supervisor.NetworkState) int {
+func deniedCount(st control.NetworkState) int {
 	n := st.MoreDenied
 	for _, d := range st.Denied {
 		n += d.Count

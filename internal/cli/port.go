@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 func (a *app) portCommand() *cobra.Command {
@@ -37,8 +37,8 @@ too.`,
 	return cmd
 }
 
-func portChange(words []string) (supervisor.NetworkChange, error) {
-	var c supervisor.NetworkChange
+func portChange(words []string) (control.NetworkChange, error) {
+	var c control.NetworkChange
 	switch {
 	case len(words) == 0, len(words) == 1 && words[0] == "ls":
 	case len(words) == 2 && words[0] == "add":
@@ -60,7 +60,7 @@ func portChange(words []string) (supervisor.NetworkChange, error) {
 	return c, nil
 }
 
-func (a *app) port(name string, change supervisor.NetworkChange) error {
+func (a *app) port(name string, change control.NetworkChange) error {
 	st, err := a.changeNetwork(name, change)
 	if err != nil {
 		return err

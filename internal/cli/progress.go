@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // progress shows what takes time: on a terminal one line that changes, with a
@@ -107,11 +107,11 @@ func (p *progress) note(text string) {
 }
 
 // machine shows the steps of a start, and its notes.
-func (p *progress) machine(e supervisor.Event) {
+func (p *progress) machine(e control.Event) {
 	switch {
 	case e.Note != "":
 		p.note(client.PrintableLine(e.Note))
-	case e.Phase == supervisor.PhaseMakeTemplate:
+	case e.Phase == control.PhaseMakeTemplate:
 		p.note("making a template: the first start of its kind takes longer")
 		p.step(e.Phase, false)
 	case e.Phase != "":

@@ -10,11 +10,11 @@ import (
 	"os"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -59,7 +59,7 @@ func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes
 	if !p.Workspace.Copied() {
 		return nil, errLive(m.Name)
 	}
-	packed, list := supervisor.WorkspaceFiles(m, p)
+	packed, list := m.WorkspaceFiles(p)
 	f, err := os.Open(list)
 	if err != nil {
 		return nil, fmt.Errorf("read what was packed: %w", err)
@@ -80,7 +80,7 @@ func readChanges(ctx context.Context, m state.Machine, quiesce bool) (_ *changes
 	if c.base, err = c.manifest.OpenImage(c.image); err != nil {
 		return nil, err
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (a *app) printEdits(w io.Writer, edits []workspace.Edit, most int) {
 // fetched and checked first: then all of them are there, or none is applied.
 func (a *app) applyChanges(ctx context.Context, m state.Machine, c *changes) (answer, error) {
 	fetch := func(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
-		return client.Fetch(func() (io.ReadWriteCloser, error) { return supervisor.OpenGuest(m) }, paths, put)
+		return client.Fetch(func() (io.ReadWriteCloser, error) { return control.OpenGuest(m) }, paths, put)
 	}
 	staging, err := workspace.Stage(ctx, m.File(state.StagingDir), c.edits, fetch, workspace.StageOptions{})
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -85,14 +85,14 @@ func removeMachine(machines state.Store, name string, force bool) error {
 	if m.Alive() {
 		// One that is being started has nothing to save yet, and does not listen.
 		if force || m.Status().Phase == state.Starting {
-			supervisor.Kill(m)
-		} else if err := supervisor.Stop(m); err != nil && m.Alive() {
+			control.Kill(m)
+		} else if err := control.Stop(m); err != nil && m.Alive() {
 			return hint.Wrap(err, "mayfly rm --force "+name)
 		}
 	}
 	for range 100 {
 		// A supervisor that ends in order removes its machine itself.
-		err = supervisor.Remove(m)
+		err = control.Remove(m)
 		if errors.Is(err, state.ErrNotFound) {
 			return nil
 		}
@@ -119,7 +119,7 @@ touched; mayfly image rm removes an image.`,
 			if err != nil {
 				return err
 			}
-			removed, err := supervisor.Collect(machines)
+			removed, err := control.Collect(machines)
 			for _, name := range removed {
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
@@ -18,7 +20,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -145,7 +146,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		why.phase("end the machine")
 		owner.Close()
 	}()
-	err = owner.Ready(ctx, func(e supervisor.Event) {
+	err = owner.Ready(ctx, func(e control.Event) {
 		progress.machine(e)
 		why.machine(e)
 	})
@@ -242,7 +243,7 @@ func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (p
 
 // start makes the machine and its supervisor. prepare, unless it is nil, is called when
 // the machine's name is ours and nothing of it runs yet.
-func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*supervisor.Owner, error) {
+func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -259,7 +260,7 @@ func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets 
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}
-	owner, err := supervisor.Spawn(exe, m, lock, secrets)
+	owner, err := control.Spawn(exe, m, lock, secrets)
 	if err != nil {
 		return nil, errors.Join(err, m.Remove())
 	}
@@ -304,13 +305,13 @@ func (a *app) printPlan(p plan.Plan, store *image.Store) error {
 	if err != nil {
 		return err
 	}
-	c := qemu.Command(supervisor.NewSpec(machines.At(p.Name), p, img))
+	c := qemu.Command(hardware.Of(machines.At(p.Name), p, img))
 	return a.printJSON(a.Out, dryRun{p, c, c.String()})
 }
 
 // finish lists the changes and does with them, and with the machine, what the
 // user wants.
-func (a *app) finish(ctx context.Context, o *runOptions, owner *supervisor.Owner, p plan.Plan) error {
+func (a *app) finish(ctx context.Context, o *runOptions, owner *control.Owner, p plan.Plan) error {
 	keep := o.keep
 	if o.apply && p.Workspace.Path != "" && !p.Workspace.Copied() {
 		a.note("%v", errLive(owner.Machine.Name))
@@ -334,7 +335,7 @@ func (a *app) finish(ctx context.Context, o *runOptions, owner *supervisor.Owner
 	return nil
 }
 
-func (a *app) keep(owner *supervisor.Owner) error {
+func (a *app) keep(owner *control.Owner) error {
 	if err := owner.Keep(); err != nil {
 		return err
 	}

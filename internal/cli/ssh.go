@@ -14,13 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/sshkey"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 // sshSuffix makes a machine's name one that ssh, and what is built on it, tells from
@@ -101,7 +101,7 @@ func (a *app) sshProxy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return err
 	}

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/sdnotify"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -94,7 +94,7 @@ func (a *app) startNamed(ctx context.Context, name string, o startOptions) (stat
 }
 
 // keepNamed lets a machine that was started outlive its owner.
-func (a *app) keepNamed(owner *supervisor.Owner) error {
+func (a *app) keepNamed(owner *control.Owner) error {
 	if err := owner.Keep(); err != nil {
 		owner.Close()
 		return err
@@ -112,7 +112,7 @@ func (a *app) waitStarted(ctx context.Context, m state.Machine) error {
 	if err != nil && m.Alive() {
 		return err
 	}
-	limit := supervisor.StartTimeout(p)
+	limit := control.StartTimeout(p)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, hint.Errorf("mayfly logs "+m.Name+", or mayfly stop "+m.Name,
 		"another command has been starting %s for %v", m.Name, limit))
 	defer cancel()
@@ -139,7 +139,7 @@ func (a *app) waitStarted(ctx context.Context, m state.Machine) error {
 
 // launch starts the machine of d, which does not run. The machine ends with its owner
 // unless that keeps it.
-func (a *app) launch(ctx context.Context, d definition.Definition, o startOptions) (*supervisor.Owner, error) {
+func (a *app) launch(ctx context.Context, d definition.Definition, o startOptions) (*control.Owner, error) {
 	p, err := a.planNamed(ctx, d)
 	if err != nil {
 		return nil, err
@@ -235,7 +235,7 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 		return err
 	}
 	a.note("%s is being stopped", name)
-	return supervisor.Stop(owner.Machine)
+	return control.Stop(owner.Machine)
 }
 
 // errForeign says that the machine name was started by somebody else than its service.
@@ -276,7 +276,7 @@ func (a *app) stopNamed(name string) error {
 	}
 	if m.Status().Phase == state.Starting {
 		// It has nothing to save yet, and does not listen.
-		supervisor.Kill(m)
+		control.Kill(m)
 		for range 200 {
 			if _, running, err := a.settle(name); err != nil || !running {
 				return err
@@ -284,7 +284,7 @@ func (a *app) stopNamed(name string) error {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	if err := supervisor.Stop(m); err != nil && m.Alive() {
+	if err := control.Stop(m); err != nil && m.Alive() {
 		return hint.Wrap(err, "mayfly rm --force "+name)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
@@ -29,12 +30,12 @@ func (a *app) versionCommand() *cobra.Command {
 // superviseCommand is the process behind each machine, started by run alone.
 func (a *app) superviseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    supervisor.Command + " DIRECTORY",
+		Use:    control.Command + " DIRECTORY",
 		Hidden: true,
 		Args:   usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !supervisor.Spawned() {
-				return usageError{fmt.Errorf("%s is for mayfly itself", supervisor.Command)}
+			if !control.Spawned() {
+				return usageError{fmt.Errorf("%s is for mayfly itself", control.Command)}
 			}
 			log := slog.New(slog.NewTextHandler(io.Writer(a.Err), &slog.HandlerOptions{Level: slog.LevelDebug}))
 			if supervisor.Main(cmd.Context(), args[0], log) != nil {

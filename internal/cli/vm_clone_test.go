@@ -15,10 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
@@ -235,7 +235,7 @@ func TestCloneByCopy(t *testing.T) {
 }
 
 // startPlan starts a machine of h by its plan, as run does.
-func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*supervisor.Owner, *supervisor.Start) {
+func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*control.Owner, *control.Start) {
 	t.Helper()
 	store, err := state.Open(h.State)
 	if err != nil {
@@ -257,14 +257,14 @@ func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*supervisor.Owner, *super
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner, err := supervisor.Spawn(program, m, lock, nil)
+	owner, err := control.Spawn(program, m, lock, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), vm.Timeout)
 	defer cancel()
-	var start *supervisor.Start
-	err = owner.Ready(ctx, func(e supervisor.Event) {
+	var start *control.Start
+	err = owner.Ready(ctx, func(e control.Event) {
 		if e.Start != nil {
 			start = e.Start
 		}

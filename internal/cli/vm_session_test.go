@@ -7,10 +7,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
@@ -28,7 +28,7 @@ func sessions(t testing.TB, h *vm.Host, name string) map[string]wire.SessionInfo
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -307,4 +308,13 @@ func FromDir(dir string) (Machine, error) {
 		return Machine{}, err
 	}
 	return Machine{Name: name, Dir: dir}, nil
+}
+
+// WorkspaceFiles returns where the packed workspace of the machine with this plan and its
+// manifest are.
+func (m Machine) WorkspaceFiles(p plan.Plan) (packed, manifest string) {
+	if d, ok := definition.Of(p); ok {
+		return d.File(definition.CopyFile), d.File(definition.ManifestFile)
+	}
+	return m.File(WorkspaceFile), m.File(ManifestFile)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -20,7 +21,7 @@ import (
 // prepare readies the booted guest for the image, and runs the warming commands.
 // It returns what the guest notes of them.
 func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string, err error) {
-	each := warmTimeout(s.plan.Machine)
+	each := control.WarmTimeout(s.plan.Machine)
 	req := &wire.Prepare{Scratch: machine.Serial(plan.SlotScratch), Warm: warm, WarmSeconds: int(each / time.Second)}
 	if s.plan.Network.Mode == plan.NetworkUser {
 		req.Network = userNetwork()
@@ -28,7 +29,7 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 	for i := range s.image.Layers {
 		req.Layers = append(req.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
-	timeout := bootTimeout(s.plan.Machine) + time.Duration(len(warm))*each
+	timeout := control.BootTimeout(s.plan.Machine) + time.Duration(len(warm))*each
 	err = s.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Prepare(stream, req)
 		notes = answer.Notes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -31,12 +32,12 @@ func (s *supervisor) end(err error) {
 	default:
 	}
 	if !kept {
-		if cleanErr := Clean(s.machine); cleanErr != nil && err == nil {
+		if cleanErr := control.Clean(s.machine); cleanErr != nil && err == nil {
 			err = cleanErr
 		}
 	}
 	if err != nil {
-		e := Event{Error: err.Error(), Hint: hint.Of(err)}
+		e := control.Event{Error: err.Error(), Hint: hint.Of(err)}
 		if ce, ok := errors.AsType[*consoleError](err); ok {
 			e.Console = ce.console
 		}

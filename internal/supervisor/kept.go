@@ -16,7 +16,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -53,19 +52,6 @@ func makeOnce(ctx context.Context, path string, size int64) error {
 	return image.MakeVolume(ctx, path, size)
 }
 
-// keptDisks returns the disks of what is kept, in the order of their serial numbers.
-func keptDisks(p plan.Plan) []machine.Disk {
-	d, ok := definition.Of(p)
-	if !ok {
-		return nil
-	}
-	disks := []machine.Disk{{Path: d.File(definition.KeepFile), Writable: true}}
-	for _, v := range p.Volumes {
-		disks = append(disks, machine.Disk{Path: d.VolumeFile(v.Name), Writable: true})
-	}
-	return disks
-}
-
 // keptVolumes tells the guest of its volumes.
 func keptVolumes(p plan.Plan) []wire.Volume {
 	var volumes []wire.Volume
@@ -75,22 +61,13 @@ func keptVolumes(p plan.Plan) []wire.Volume {
 	return volumes
 }
 
-// WorkspaceFiles returns where the packed workspace of the machine m and its manifest
-// are.
-func WorkspaceFiles(m state.Machine, p plan.Plan) (packed, manifest string) {
-	if d, ok := definition.Of(p); ok {
-		return d.File(definition.CopyFile), d.File(definition.ManifestFile)
-	}
-	return m.File(state.WorkspaceFile), m.File(state.ManifestFile)
-}
-
 // keptCopy returns the name of the copy of the workspace that an earlier start of the
 // machine made, "" if none did.
 func (s *supervisor) keptCopy() (string, error) {
 	if s.plan.Keep == nil {
 		return "", nil
 	}
-	packed, path := WorkspaceFiles(s.machine, s.plan)
+	packed, path := s.machine.WorkspaceFiles(s.plan)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		// One without a list was being packed when its machine was killed.

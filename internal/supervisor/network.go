@@ -28,28 +28,6 @@ import (
 // maxSecrets bounds the values of a machine's secrets together, in bytes.
 const maxSecrets = 1 << 20
 
-// secretsPipe returns a pipe from which the values can be read. It may be closed
-// before they all are.
-func secretsPipe(values map[string]secret.Value) (*os.File, error) {
-	plain := make(map[string]string, len(values))
-	for name, v := range values {
-		plain[name] = v.Reveal()
-	}
-	data, err := json.Marshal(plain)
-	if err != nil {
-		return nil, err
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		w.Write(data)
-		w.Close()
-	}()
-	return r, nil
-}
-
 // readSecrets reads the values from the pipe of the machine's owner, and makes the
 // stand-ins that the guest gets in their place.
 func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) {
@@ -162,23 +140,6 @@ const connectTimeout = 15 * time.Second
 type halfStream struct{ net.Conn }
 
 func (h halfStream) CloseWrite() error { return h.Conn.Close() }
-
-// cardMAC is the address of every machine's network card when it is saved.
-const cardMAC = vnet.GuestMAC
-
-// bridgeMTU is Ethernet's.
-const bridgeMTU = 1500
-
-// networkCard returns the card of a machine; nil for none.
-func networkCard(n plan.Network) *machine.Card {
-	switch n.Mode {
-	case plan.NetworkUser:
-		return &machine.Card{MAC: cardMAC, MTU: vnet.MTU}
-	case plan.NetworkBridge:
-		return &machine.Card{MAC: cardMAC, MTU: bridgeMTU, Tap: true}
-	}
-	return nil
-}
 
 // setUp returns how the guest is to set up its network card; nil for none.
 func (s *supervisor) setUp() *wire.Network {

@@ -1,20 +1,19 @@
 package supervisor
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -37,7 +36,7 @@ func newMachine(t testing.TB, dir, name string) (state.Store, state.Machine, *st
 // serve answers for m until the test ends.
 func serve(t testing.TB, m state.Machine, srv *server) {
 	t.Helper()
-	l, err := listen(m)
+	l, err := control.Listen(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +63,7 @@ func echoGuest() (net.Conn, error) {
 
 func checkGuest(t testing.TB, m state.Machine) {
 	t.Helper()
-	conn, err := OpenGuest(m)
+	conn, err := control.OpenGuest(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,35 +97,14 @@ func TestLongPath(t *testing.T) {
 	checkGuest(t, m)
 }
 
-func TestDialNobody(t *testing.T) {
-	_, m, _ := newMachine(t, t.TempDir(), "m")
-	if _, err := OpenGuest(m); err == nil || hint.Of(err) == "" {
-		t.Errorf("OpenGuest() without a supervisor = %v; want an error with a hint", err)
-	}
-	l, err := listen(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close() // the name stays, as after a kill -9
-	if _, err := OpenGuest(m); err == nil {
-		t.Error("OpenGuest() of a dead supervisor = nil; want an error")
-	}
-	if err := m.Remove(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenGuest(m); err == nil {
-		t.Error("OpenGuest() of no machine = nil; want an error")
-	}
-}
-
 func TestGuestRefuses(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
 	serve(t, m, &server{guest: func() (net.Conn, error) { return nil, errors.New("session shutdown") }})
-	if _, err := OpenGuest(m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
+	if _, err := control.OpenGuest(m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
 		t.Errorf("OpenGuest() = %v; want the supervisor's error", err)
 	}
-	if _, _, err := dial(m, request{Op: "no-such-op"}); err == nil || !strings.Contains(err.Error(), "unknown request") {
-		t.Errorf("dial() = %v; want an unknown request", err)
+	if answer, err := ask(t, m, control.Request{Op: "no-such-op"}); err != nil || !strings.Contains(answer.Error, "unknown request") {
+		t.Errorf("the answer is %q, %v; want an unknown request", answer.Error, err)
 	}
 }
 
@@ -141,7 +119,7 @@ func TestJoin(t *testing.T) {
 	}})
 	before := runtime.NumGoroutine()
 
-	conn, err := OpenGuest(m)
+	conn, err := control.OpenGuest(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +131,7 @@ func TestJoin(t *testing.T) {
 	}
 	conn.Close()
 
-	if conn, err = OpenGuest(m); err != nil {
+	if conn, err = control.OpenGuest(m); err != nil {
 		t.Fatal(err)
 	}
 	guest = <-guests
@@ -171,7 +149,7 @@ func TestJoin(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	_, m, lock := newMachine(t, t.TempDir(), "m")
-	l, err := listen(m)
+	l, err := control.Listen(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,35 +170,54 @@ func TestStop(t *testing.T) {
 		conn.Close()
 		l.Close()
 	}()
-	if err := Stop(m); err != nil {
+	if err := control.Stop(m); err != nil {
 		t.Errorf("Stop() = %v; want nil", err)
 	}
 	if m.Alive() {
 		t.Error("the machine is alive after Stop; want it dead")
 	}
 	<-ended
-	if err := Stop(m); err == nil {
+	if err := control.Stop(m); err == nil {
 		t.Error("Stop() of the dead = nil; want an error")
 	}
+}
+
+// connect opens a connection to m's socket, and says nothing.
+func connect(t testing.TB, m state.Machine) net.Conn {
+	t.Helper()
+	dir, err := os.Open(m.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	conn, err := net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), state.SocketFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// ask sends req and returns the answer.
+func ask(t testing.TB, m state.Machine, req control.Request) (answer control.Response, err error) {
+	t.Helper()
+	conn := connect(t, m)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err = wire.WriteMessage(conn, req); err == nil {
+		err = wire.ReadMessage(conn, &answer)
+	}
+	return answer, err
 }
 
 // Who connects and says nothing, or too much, is let go.
 func TestServeGarbage(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
 	serve(t, m, &server{guest: echoGuest})
-	dir, err := os.Open(m.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
 	for _, garbage := range []string{"\xff\xff\xff\xff", "\x04\x00\x00\x00null", "\x02\x00\x00\x00[]", "GET / HTTP/1.0\r\n\r\n"} {
-		conn, err := net.Dial("unix", socketPath(dir))
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := connect(t, m)
 		conn.SetDeadline(time.Now().Add(5 * time.Second))
 		io.WriteString(conn, garbage)
-		var answer response
+		var answer control.Response
 		if err := wire.ReadMessage(conn, &answer); err == nil && answer.Error == "" {
 			t.Errorf("%q was granted", garbage)
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -229,77 +226,4 @@ func TestServeGarbage(t *testing.T) {
 		conn.Close()
 	}
 	checkGuest(t, m)
-}
-
-func TestCollect(t *testing.T) {
-	dir := t.TempDir()
-	store, alive, _ := newMachine(t, dir, "alive")
-	_, dead, lock := newMachine(t, dir, "dead")
-	lock.Release()
-	// What a killed process leaves, and what looks like it for a moment.
-	old := time.Now().Add(-time.Hour)
-	for _, name := range []string{".half-1", ".dead-m-2", ".fresh-3"} {
-		path := filepath.Join(store.Dir, name)
-		if err := os.MkdirAll(filepath.Join(path, "sub"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if name != ".fresh-3" {
-			if err := os.Chtimes(path, old, old); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	removed, err := Collect(store)
-	slices.Sort(removed)
-	if want := []string{".dead-m-2", ".half-1", "dead"}; err != nil || !slices.Equal(removed, want) {
-		t.Errorf("Collect() = %q, %v; want %q", removed, err, want)
-	}
-	if _, err := os.Stat(dead.Dir); !os.IsNotExist(err) {
-		t.Errorf("the dead machine's directory: %v; want it gone", err)
-	}
-	if !alive.Alive() {
-		t.Error("the live machine is dead")
-	}
-	if err := Remove(alive); !errors.Is(err, state.ErrAlive) {
-		t.Errorf("Remove() of the live machine = %v; want %v", err, state.ErrAlive)
-	}
-	if err := Remove(dead); !errors.Is(err, state.ErrNotFound) {
-		t.Errorf("Remove() of what is gone = %v; want %v", err, state.ErrNotFound)
-	}
-}
-
-// Ready gives up with its context, and says what the supervisor said last.
-func TestOwnerEvents(t *testing.T) {
-	for _, tt := range []struct{ name, lines, want string }{
-		{"ready", `{"phase":"boot"}` + "\n" + `{"ready":true}` + "\n", ""},
-		{"error", `{"phase":"boot"}` + "\n" + `{"error":"no disk","hint":"mayfly gc"}` + "\n", "no disk"},
-		{"the end", `{"phase":"boot"}` + "\n", "ended unexpectedly"},
-		{"garbage", "garbage\n", "ended unexpectedly"},
-	} {
-		r, w := io.Pipe()
-		ch := make(chan Event, 16)
-		o := &Owner{Events: ch}
-		go o.read(r, ch)
-		go func() {
-			io.WriteString(w, tt.lines)
-			w.Close()
-		}()
-		var phases []string
-		err := o.Ready(t.Context(), func(e Event) { phases = append(phases, e.Phase) })
-		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: Ready() = %v; want %q", tt.name, err, tt.want)
-		}
-		if tt.name == "error" && hint.Of(err) != "mayfly gc" {
-			t.Errorf("%s: the hint is %q; want mayfly gc", tt.name, hint.Of(err))
-		}
-		if len(phases) > 0 && phases[0] != "boot" {
-			t.Errorf("%s: events %q; want boot first", tt.name, phases)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	o := &Owner{Events: make(chan Event)}
-	if err := o.Ready(ctx, func(Event) {}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Ready() = %v; want %v", err, context.Canceled)
-	}
 }

@@ -7,24 +7,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
-
-// Start says how a machine was started.
-type Start struct {
-	// Template is the key of the saved boot that the machine began from,
-	// empty when it booted.
-	Template string `json:"template,omitempty"`
-	// Made says that this start made the template.
-	Made bool `json:"made,omitempty"`
-	// Reason says why there was no template to begin from: why it was made,
-	// or why the machine booted.
-	Reason string `json:"reason,omitempty"`
-}
 
 // start brings the machine up: from a template if it can, else by booting. The
 // workspace is packed meanwhile.
@@ -89,7 +78,7 @@ func (s *supervisor) packInBackground(ctx context.Context, cancel context.Cancel
 // boots.
 func (s *supervisor) bringUp(ctx context.Context, packed func() error) error {
 	if t, id := s.template(ctx); t != nil {
-		s.events.phase(PhaseRestore)
+		s.events.phase(control.PhaseRestore)
 		memory, err := s.memoryOf(t)
 		if err != nil {
 			s.how.Reason = err.Error()
@@ -120,19 +109,19 @@ func (s *supervisor) bringUp(ctx context.Context, packed func() error) error {
 
 // byBooting boots the machine.
 func (s *supervisor) byBooting(ctx context.Context, packed func() error) error {
-	timeout := bootTimeout(s.plan.Machine)
+	timeout := control.BootTimeout(s.plan.Machine)
 	if err := s.startShares(); err != nil {
 		return err
 	}
-	if err := s.startMachine(NewSpec(s.machine, s.plan, s.image)); err != nil {
+	if err := s.startMachine(hardware.Of(s.machine, s.plan, s.image)); err != nil {
 		return err
 	}
 	return s.whileAlive(ctx, func(ctx context.Context) error {
-		s.events.phase(PhaseBoot)
+		s.events.phase(control.PhaseBoot)
 		if err := s.greet(ctx, timeout); err != nil {
 			return err
 		}
-		s.events.phase(PhasePrepare)
+		s.events.phase(control.PhasePrepare)
 		if _, err := s.prepare(ctx, nil); err != nil {
 			return err
 		}
@@ -145,7 +134,7 @@ func (s *supervisor) finish(ctx context.Context, timeout time.Duration, packed f
 	if err := packed(); err != nil {
 		return err
 	}
-	s.events.phase(PhaseConfigure)
+	s.events.phase(control.PhaseConfigure)
 	return s.configure(ctx, timeout)
 }
 
@@ -211,7 +200,7 @@ func (s *supervisor) makeDisks() error {
 	if !s.plan.Workspace.Copied() || s.copy != "" {
 		return nil
 	}
-	packed, _ := WorkspaceFiles(s.machine, s.plan)
+	packed, _ := s.machine.WorkspaceFiles(s.plan)
 	// The VMM opens the file now and the guest reads it only once it is
 	// configured: in between it is filled.
 	f, err := os.OpenFile(packed, os.O_RDWR|os.O_CREATE, 0o600)
@@ -221,41 +210,13 @@ func (s *supervisor) makeDisks() error {
 	return errors.Join(f.Truncate(plan.DiskSize), f.Close())
 }
 
-// NewSpec returns the hardware of the machine m and the files in its slots.
-func NewSpec(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
-	spec := baseSpec(p, img)
-	spec.Disks[plan.SlotScratch] = machine.Disk{Path: m.File(state.ScratchFile), Writable: true}
-	if p.Workspace.Copied() {
-		packed, _ := WorkspaceFiles(m, p)
-		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: packed}
-	}
-	if len(p.Guest.Dotfiles) > 0 {
-		spec.Disks[plan.SlotDotfiles] = machine.Disk{Path: m.File(state.DotfilesFile)}
-	}
-	spec.Kept = keptDisks(p)
-	for _, sh := range p.Shares {
-		spec.Shares = append(spec.Shares, machine.Share{Tag: sh.Tag})
-	}
-	return spec
-}
-
-// baseSpec is what all machines of an image and a shape have in common.
-func baseSpec(p plan.Plan, img image.Image) machine.Spec {
-	spec := machine.Spec{Machine: p.Machine, Kernel: img.Kernel.Path, Initramfs: img.Initramfs, Card: networkCard(p.Network)}
-	spec.Kept = make([]machine.Disk, p.KeptDisks())
-	for i, layer := range img.Layers {
-		spec.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: layer.Path}
-	}
-	return spec
-}
-
 // packWorkspace makes the machine's private copy of the workspace, unless it has one.
 func (s *supervisor) packWorkspace(ctx context.Context) error {
 	ws := s.plan.Workspace
 	if !ws.Copied() || s.copy != "" {
 		return nil
 	}
-	packed, list := WorkspaceFiles(s.machine, s.plan)
+	packed, list := s.machine.WorkspaceFiles(s.plan)
 	f, err := os.OpenFile(packed, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -265,7 +226,7 @@ func (s *supervisor) packWorkspace(ctx context.Context) error {
 		UID:     s.plan.Guest.User.UID,
 		GID:     s.plan.Guest.User.GID,
 		Exclude: ws.Exclude,
-		Warn:    func(n workspace.Note) { s.events.send(Event{Note: n.String()}) },
+		Warn:    func(n workspace.Note) { s.events.send(control.Event{Note: n.String()}) },
 	})
 	if err != nil {
 		return err

@@ -1,11 +1,11 @@
 // Package supervisor owns one machine from its start to its removal.
 //
 // It is a process of its own for each machine, the mayfly binary executed
-// again (Spawn), so that there is no daemon and nothing shared between
+// again (control.Spawn), so that there is no daemon and nothing shared between
 // machines. Its whole input is the machine's directory: the plan and the
 // resolved image. It starts the VMM, packs the workspace meanwhile, configures
 // the guest, joins commands to it, and ends the machine when its owner is
-// gone. What is left after a kill -9, Collect clears away.
+// gone. What is left after a kill -9, control.Collect clears away.
 package supervisor
 
 import (
@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
@@ -37,13 +38,8 @@ import (
 // told to, and the VMM before it is killed.
 const stopTimeout = 5 * time.Second
 
-// The garbage collector's target, runtime/debug.SetGCPercent. What a start
-// needs, and an image's build, is some ten MiB for a moment: collecting it four
-// times less often costs little and saves a third of the CPU time of packing.
-const (
-	StartGCPercent = 400
-	idleGCPercent  = 100
-)
+// idleGCPercent is the garbage collector's target once the machine runs.
+const idleGCPercent = 100
 
 // supervisor is the state of the process.
 type supervisor struct {
@@ -69,7 +65,7 @@ type supervisor struct {
 	shares   []fileServer
 	watchers sync.WaitGroup // the goroutines that wait for the servers' ends
 
-	how Start
+	how control.Start
 	// copy is the name of the copy of the workspace, where there is one that was
 	// kept; packed that of the one which was packed, once it is.
 	copy, packed string
@@ -94,15 +90,15 @@ type guestSession interface {
 // until that ends. ctx ends with the process's signals. What it returns was
 // reported to the owner already.
 func Main(ctx context.Context, dir string, log *slog.Logger) error {
-	lock := state.InheritLock(os.NewFile(fdLock, "lock"))
+	lock := state.InheritLock(os.NewFile(control.LockFD, "lock"))
 	defer lock.Release()
 	m, err := state.FromDir(dir)
 	if err != nil {
 		return err
 	}
-	eventsPipe := os.NewFile(fdEvents, "events")
+	eventsPipe := os.NewFile(control.EventsFD, "events")
 	// The VMM gets the files that are its own and nothing of ours.
-	if err := unix.CloseRange(fdLock, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := unix.CloseRange(control.LockFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close files on exec: %w", err)
 	}
 	// The guest's memory, with all that is in it, is in the VMM's.
@@ -117,8 +113,8 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 		gone:    make(chan struct{}),
 		stop:    make(chan struct{}),
 	}
-	go s.watchOwner(os.NewFile(fdOwner, "owner"))
-	err = s.run(ctx, os.NewFile(fdSecrets, "secrets"))
+	go s.watchOwner(os.NewFile(control.OwnerFD, "owner"))
+	err = s.run(ctx, os.NewFile(control.SecretsFD, "secrets"))
 	if err != nil {
 		s.log.Error("machine ended", "err", err)
 	}
@@ -129,7 +125,7 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 // watchOwner reads the owner's pipe until its end.
 func (s *supervisor) watchOwner(owner *os.File) {
 	var b [1]byte
-	if n, _ := owner.Read(b[:]); n == 1 && b[0] == keepByte {
+	if n, _ := owner.Read(b[:]); n == 1 && b[0] == control.KeepByte {
 		close(s.kept)
 		return
 	}
@@ -169,7 +165,7 @@ func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 		return err
 	}
 
-	l, err := listen(s.machine)
+	l, err := control.Listen(s.machine)
 	if err != nil {
 		return err
 	}
@@ -179,7 +175,7 @@ func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 	if err := s.writeStatus(state.Running); err != nil {
 		return err
 	}
-	s.events.send(Event{Ready: true, Start: &s.how})
+	s.events.send(control.Event{Ready: true, Start: &s.how})
 	// Packing and booting left garbage; an idle supervisor is to be small.
 	debug.SetGCPercent(idleGCPercent)
 	debug.FreeOSMemory()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -13,8 +14,8 @@ import (
 // startSystemd makes systemd process 1 of the configured guest, and waits for what it
 // starts. A machine in which not all of that works can be used, and looked into.
 func (s *supervisor) startSystemd(ctx context.Context) error {
-	s.events.phase(PhaseSystemd)
-	timeout := bootTimeout(s.plan.Machine)
+	s.events.phase(control.PhaseSystemd)
+	timeout := control.BootTimeout(s.plan.Machine)
 	if err := s.call(ctx, timeout, func(stream guestStream) error { return client.Init(stream) }); err != nil {
 		return s.withConsole(err)
 	}

@@ -8,7 +8,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -19,14 +21,6 @@ import (
 // baseWarm is run before every save: the first program of a guest finds nothing
 // in its page cache.
 const baseWarm = "/bin/true; command -v bash >/dev/null && exec bash -c :"
-
-// warmTimeout is the time that one warming command may take.
-func warmTimeout(m plan.Machine) time.Duration {
-	if m.Accelerator == plan.KVM {
-		return 20 * time.Second
-	}
-	return 2 * time.Minute
-}
 
 // settleTime is how long a guest is left alone before it is saved.
 const settleTime = 300 * time.Millisecond
@@ -46,7 +40,7 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 		return nil, template.Identity{}
 	}
 	store := template.Store{Dir: tp.Dir}
-	spec := baseSpec(s.plan, s.image)
+	spec := hardware.Base(s.plan, s.image)
 	spec.Memory = machine.SharedMemory{Path: template.MemoryName}
 	warm := append([]string{baseWarm}, tp.Prewarm...)
 	network := ""
@@ -100,25 +94,25 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 
 // warn tells the user something in one line.
 func (s *supervisor) warn(format string, args ...any) {
-	s.events.send(Event{Note: fmt.Sprintf(format, args...)})
+	s.events.send(control.Event{Note: fmt.Sprintf(format, args...)})
 }
 
 // save boots a machine that has nothing of this one, its memory in a file, and
 // saves it.
 func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm []string) (template.Saved, error) {
 	var saved template.Saved
-	s.events.phase(PhaseMakeTemplate)
-	spec := baseSpec(s.plan, s.image)
+	s.events.phase(control.PhaseMakeTemplate)
+	spec := hardware.Base(s.plan, s.image)
 	spec.Memory = memory
 	if err := s.startVMM(spec); err != nil {
 		return saved, err
 	}
 	defer s.killVMM()
 	err := s.whileAlive(ctx, func(ctx context.Context) error {
-		if err := s.greet(ctx, bootTimeout(s.plan.Machine)); err != nil {
+		if err := s.greet(ctx, control.BootTimeout(s.plan.Machine)); err != nil {
 			return err
 		}
-		s.events.phase(PhasePrewarm)
+		s.events.phase(control.PhasePrewarm)
 		notes, err := s.prepare(ctx, warm)
 		if err != nil {
 			return err
@@ -134,8 +128,8 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		s.events.phase(PhaseSave)
-		ctx, cancel := context.WithTimeoutCause(ctx, restoreTimeout(s.plan.Machine), errors.New("QEMU does not save the machine"))
+		s.events.phase(control.PhaseSave)
+		ctx, cancel := context.WithTimeoutCause(ctx, control.RestoreTimeout(s.plan.Machine), errors.New("QEMU does not save the machine"))
 		defer cancel()
 		monitor, err := s.openMonitor(ctx)
 		if err != nil {
@@ -147,16 +141,6 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		return err
 	})
 	return saved, err
-}
-
-// restoreTimeout bounds the time from the start of the VMM to the answer of a
-// restored guest, and that of its configuration. Both take fractions of a second,
-// but seconds where many are started at once.
-func restoreTimeout(m plan.Machine) time.Duration {
-	if m.Accelerator == plan.KVM {
-		return 15 * time.Second
-	}
-	return 45 * time.Second
 }
 
 // restoreError is an error because of which the machine is to boot.
@@ -177,8 +161,8 @@ func (s *supervisor) memoryOf(t *template.Template) (machine.Memory, error) {
 // fromTemplate restores the machine, whose memory begins as t's, and configures
 // it. The error is a restoreError if it may be the template's fault.
 func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, memory machine.Memory, packed func() error) error {
-	timeout := restoreTimeout(s.plan.Machine)
-	spec := NewSpec(s.machine, s.plan, s.image)
+	timeout := control.RestoreTimeout(s.plan.Machine)
+	spec := hardware.Of(s.machine, s.plan, s.image)
 	spec.Incoming = true
 	spec.Memory = memory
 	if err := s.startMachine(spec); err != nil {

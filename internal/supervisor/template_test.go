@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
@@ -23,7 +24,7 @@ func TestTemplateHasNoUser(t *testing.T) {
 		Workspace: plan.Workspace{Path: "/home/marker-user/src"},
 	}
 	m := state.Machine{Name: p.Name, Dir: "/state/marker-name"}
-	spec := baseSpec(p, img)
+	spec := hardware.Base(p, img)
 	spec.Memory = machine.SharedMemory{Path: "MEMORY"}
 	saved := qemu.Command(spec)
 	text, err := json.Marshal(saved)
@@ -34,8 +35,8 @@ func TestTemplateHasNoUser(t *testing.T) {
 		t.Errorf("the VMM of a template is started with %s; want nothing of the machine", text)
 	}
 	// And the machine has all of it, and its own disks beside.
-	spec = NewSpec(m, p, img)
-	for slot, disk := range baseSpec(p, img).Disks {
+	spec = hardware.Of(m, p, img)
+	for slot, disk := range hardware.Base(p, img).Disks {
 		if disk.Path != "" && spec.Disks[slot] != disk {
 			t.Errorf("slot %d has %v; want %v as in the template", slot, spec.Disks[slot], disk)
 		}
@@ -55,7 +56,7 @@ func TestNoTemplateWithShares(t *testing.T) {
 	if found, _ := s.template(t.Context()); found != nil || s.how.Reason == "" {
 		t.Errorf("template() = %v, reason %q; want none and a reason", found, s.how.Reason)
 	}
-	spec := NewSpec(state.Machine{Dir: "/state/m"}, s.plan, image.Image{})
+	spec := hardware.Of(state.Machine{Dir: "/state/m"}, s.plan, image.Image{})
 	command := qemu.Command(spec)
 	if text := command.String(); spec.Memory != nil || !strings.Contains(text, "memory-backend-memfd") || !strings.Contains(text, "tag=share0") {
 		t.Errorf("the VMM is started with %s; want memory of its own that servers can map", text)

@@ -14,7 +14,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -148,30 +147,6 @@ func (s *supervisor) call(ctx context.Context, timeout time.Duration, f func(gue
 		err = context.Cause(ctx)
 	}
 	return err
-}
-
-// bootTimeout returns the time that a guest has to answer. Without KVM it takes
-// two or three seconds, and on a loaded host many times that.
-func bootTimeout(m plan.Machine) time.Duration {
-	switch {
-	case m.BootSeconds > 0:
-		return time.Duration(m.BootSeconds) * time.Second
-	case m.Accelerator == plan.KVM:
-		return 30 * time.Second
-	}
-	return 2 * time.Minute
-}
-
-// StartTimeout is longer than the start of a machine takes in which each step takes what
-// it may: a template that is made and does not work, and then a boot, and systemd. Only
-// a workspace that is packed for minutes takes longer.
-func StartTimeout(p plan.Plan) time.Duration {
-	warming := time.Duration(1+len(p.Template.Prewarm)) * warmTimeout(p.Machine)
-	boots := 3
-	if p.Image.Init == plan.InitSystemd {
-		boots += 3 // the steps of startSystemd
-	}
-	return time.Duration(boots)*bootTimeout(p.Machine) + warming + 2*restoreTimeout(p.Machine)
 }
 
 var errDeadline = errors.New("no answer from the guest")

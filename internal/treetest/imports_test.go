@@ -41,8 +41,8 @@ network:            plan network/*
 attack:                                                 # runs in the guest
 workspace:          plan
 share:              plan
-state:              plan
 definition:         plan                                # machines with a name of their own
+state:              plan definition
 importer/nix:                                           # reads what strangers wrote
 importer/bundle:    config
 
@@ -57,10 +57,12 @@ guest/session:      guest/wire
 guest/sshd:
 guest/agent:        guest/wire guest/session guest/sshd
 
-supervisor:         plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
-cli:                config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
+hardware:           plan image definition state machine network/vnet
+control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
+supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
+cli:                control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 test/vm:            plan image machine machine/* guest/client
-test/bench:         host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
+test/bench:         control hardware host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
 treetest:
 
 cmd/mayfly:         cli

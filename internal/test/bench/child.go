@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -50,7 +50,7 @@ func (b *bench) inChild(ctx context.Context, work, dir, out string) (cost, error
 
 // child is the measured process.
 func child(args []string, stdout io.Writer) error {
-	debug.SetGCPercent(supervisor.StartGCPercent) // as the process that packs does
+	debug.SetGCPercent(control.StartGCPercent) // as the process that packs does
 	if len(args) != 3 {
 		return errors.New("measured: want WORK DIR FILE")
 	}

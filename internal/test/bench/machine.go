@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 )
 
 func discard(r io.Reader) { io.Copy(io.Discard, r) }
@@ -27,7 +27,7 @@ type phases struct {
 }
 
 // startMachine starts a machine of mayfly's, without its command line.
-func (b *bench) startMachine(ctx context.Context, machines state.Store, p plan.Plan) (*supervisor.Owner, phases, error) {
+func (b *bench) startMachine(ctx context.Context, machines state.Store, p plan.Plan) (*control.Owner, phases, error) {
 	var t phases
 	img, err := lookUp(p)
 	if err != nil {
@@ -41,16 +41,16 @@ func (b *bench) startMachine(ctx context.Context, machines state.Store, p plan.P
 		lock.Release()
 		return nil, t, errors.Join(err, m.Remove())
 	}
-	owner, err := supervisor.Spawn(b.mayfly, m, lock, nil)
+	owner, err := control.Spawn(b.mayfly, m, lock, nil)
 	if err != nil {
 		return nil, t, errors.Join(err, m.Remove())
 	}
-	err = owner.Ready(ctx, func(e supervisor.Event) {
+	err = owner.Ready(ctx, func(e control.Event) {
 		since := time.Duration(e.Nanos)
 		switch {
-		case e.Phase == supervisor.PhaseBoot, e.Phase == supervisor.PhaseRestore:
+		case e.Phase == control.PhaseBoot, e.Phase == control.PhaseRestore:
 			t.boot = since
-		case e.Phase == supervisor.PhaseConfigure:
+		case e.Phase == control.PhaseConfigure:
 			t.hello = since
 		case e.Ready:
 			t.ready = since
@@ -147,7 +147,7 @@ func (b *bench) measureExec(ctx context.Context, m state.Machine, p plan.Plan) e
 	const warm = 5
 	for i := range b.runs(50) + warm {
 		start := time.Now()
-		stream, err := supervisor.OpenGuest(m)
+		stream, err := control.OpenGuest(m)
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (b *bench) measureExec(ctx context.Context, m state.Machine, p plan.Plan) e
 			return err
 		}
 		greeted := time.Now()
-		if stream, err = supervisor.OpenGuest(m); err != nil {
+		if stream, err = control.OpenGuest(m); err != nil {
 			return err
 		}
 		code, err := client.Exec(stream, req, client.Stdio{})

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
 	"github.com/mayfly-vm/mayfly/internal/template"
 )
 
@@ -121,7 +121,7 @@ func openMachines() (state.Store, error) {
 
 // execTrue runs true in the machine m.
 func execTrue(m state.Machine, p plan.Plan) error {
-	stream, err := supervisor.OpenGuest(m)
+	stream, err := control.OpenGuest(m)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (b *bench) measureIdle(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	var owners []*supervisor.Owner
+	var owners []*control.Owner
 	defer func() {
 		for _, o := range owners {
 			o.Close()

@@ -1,13 +1,6 @@
-package supervisor
+package control
 
-import (
-	"encoding/json"
-	"io"
-	"sync"
-	"time"
-
-	"github.com/mayfly-vm/mayfly/internal/hint"
-)
+import "github.com/mayfly-vm/mayfly/internal/hint"
 
 // Event is one line of JSON that a supervisor writes for who started it.
 // Fields are only added.
@@ -27,6 +20,18 @@ type Event struct {
 	Error   string `json:"error,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Console string `json:"console,omitempty"`
+}
+
+// Start says how a machine was started.
+type Start struct {
+	// Template is the key of the saved boot that the machine began from,
+	// empty when it booted.
+	Template string `json:"template,omitempty"`
+	// Made says that this start made the template.
+	Made bool `json:"made,omitempty"`
+	// Reason says why there was no template to begin from: why it was made,
+	// or why the machine booted.
+	Reason string `json:"reason,omitempty"`
 }
 
 // The phases of a start that somebody asks for by name. The workspace is packed
@@ -62,23 +67,3 @@ func (e *Error) Unwrap() error {
 	}
 	return hint.Errorf(e.Event.Hint, "%s", e.Event.Error)
 }
-
-// events writes events. Who reads them may be gone.
-type events struct {
-	start time.Time
-	mu    sync.Mutex
-	w     io.Writer
-}
-
-func (ev *events) send(e Event) {
-	e.Nanos = time.Since(ev.start).Nanoseconds()
-	line, err := json.Marshal(e)
-	if err != nil {
-		return
-	}
-	ev.mu.Lock()
-	defer ev.mu.Unlock()
-	ev.w.Write(append(line, '\n'))
-}
-
-func (ev *events) phase(name string) { ev.send(Event{Phase: name}) }

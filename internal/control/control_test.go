@@ -1,0 +1,126 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+)
+
+// newMachine makes a machine's directory, with its lock held.
+func newMachine(t testing.TB, dir, name string) (state.Store, state.Machine, *state.Lock) {
+	t.Helper()
+	store, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, lock, err := store.Create(plan.Plan{Version: plan.Version, Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lock.Release)
+	return store, m, lock
+}
+
+func TestDialNobody(t *testing.T) {
+	_, m, _ := newMachine(t, t.TempDir(), "m")
+	if _, err := OpenGuest(m); err == nil || hint.Of(err) == "" {
+		t.Errorf("OpenGuest() without a supervisor = %v; want an error with a hint", err)
+	}
+	l, err := Listen(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close() // the name stays, as after a kill -9
+	if _, err := OpenGuest(m); err == nil {
+		t.Error("OpenGuest() of a dead supervisor = nil; want an error")
+	}
+	if err := m.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenGuest(m); err == nil {
+		t.Error("OpenGuest() of no machine = nil; want an error")
+	}
+}
+
+func TestCollect(t *testing.T) {
+	dir := t.TempDir()
+	store, alive, _ := newMachine(t, dir, "alive")
+	_, dead, lock := newMachine(t, dir, "dead")
+	lock.Release()
+	// What a killed process leaves, and what looks like it for a moment.
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{".half-1", ".dead-m-2", ".fresh-3"} {
+		path := filepath.Join(store.Dir, name)
+		if err := os.MkdirAll(filepath.Join(path, "sub"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if name != ".fresh-3" {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	removed, err := Collect(store)
+	slices.Sort(removed)
+	if want := []string{".dead-m-2", ".half-1", "dead"}; err != nil || !slices.Equal(removed, want) {
+		t.Errorf("Collect() = %q, %v; want %q", removed, err, want)
+	}
+	if _, err := os.Stat(dead.Dir); !os.IsNotExist(err) {
+		t.Errorf("the dead machine's directory: %v; want it gone", err)
+	}
+	if !alive.Alive() {
+		t.Error("the live machine is dead")
+	}
+	if err := Remove(alive); !errors.Is(err, state.ErrAlive) {
+		t.Errorf("Remove() of the live machine = %v; want %v", err, state.ErrAlive)
+	}
+	if err := Remove(dead); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("Remove() of what is gone = %v; want %v", err, state.ErrNotFound)
+	}
+}
+
+// Ready gives up with its context, and says what the supervisor said last.
+func TestOwnerEvents(t *testing.T) {
+	for _, tt := range []struct{ name, lines, want string }{
+		{"ready", `{"phase":"boot"}` + "\n" + `{"ready":true}` + "\n", ""},
+		{"error", `{"phase":"boot"}` + "\n" + `{"error":"no disk","hint":"mayfly gc"}` + "\n", "no disk"},
+		{"the end", `{"phase":"boot"}` + "\n", "ended unexpectedly"},
+		{"garbage", "garbage\n", "ended unexpectedly"},
+	} {
+		r, w := io.Pipe()
+		ch := make(chan Event, 16)
+		o := &Owner{Events: ch}
+		go o.read(r, ch)
+		go func() {
+			io.WriteString(w, tt.lines)
+			w.Close()
+		}()
+		var phases []string
+		err := o.Ready(t.Context(), func(e Event) { phases = append(phases, e.Phase) })
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Ready() = %v; want %q", tt.name, err, tt.want)
+		}
+		if tt.name == "error" && hint.Of(err) != "mayfly gc" {
+			t.Errorf("%s: the hint is %q; want mayfly gc", tt.name, hint.Of(err))
+		}
+		if len(phases) > 0 && phases[0] != "boot" {
+			t.Errorf("%s: events %q; want boot first", tt.name, phases)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := &Owner{Events: make(chan Event)}
+	if err := o.Ready(ctx, func(Event) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Ready() = %v; want %v", err, context.Canceled)
+	}
+}
