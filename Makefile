@@ -37,7 +37,7 @@ bench: build
 	$(GO) run ./cmd/mayfly-bench $(BENCHFLAGS)
 
 check: $(AGENT)
-	@test -z "$$(gofmt -l cmd internal)" || { gofmt -l cmd internal; exit 1; }
+	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 

@@ -33,7 +33,7 @@ images() {
 
 # Packages whose tests start machines, or build images, are tested one after
 # the other: together they would only wait for each other and for the CPUs.
-machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' cmd internal | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' cmd internal test | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 others=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF "$machines")
 
 step images images

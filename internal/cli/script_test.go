@@ -3,37 +3,26 @@ package cli_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/mayfly-vm/mayfly/internal/cli"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/test/vm"
+	"github.com/mayfly-vm/mayfly/internal/test/script"
 )
 
-// The test binary is mayfly, too: the supervisor that it starts is again
-// itself, with the race detector in it.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"mayfly": func() {
-			os.Exit(cli.Main("test", os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
-		},
-	})
-}
+func TestMain(m *testing.M) { script.Main(m) }
 
 // What needs no machine, as users type it.
 func TestScript(t *testing.T) {
+	commands := script.Commands()
+	commands["dead"], commands["old"] = dead, old
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"agent": agent, "exits": exits, "dead": dead, "old": old},
+		Cmds:  commands,
 		Setup: fence,
 	})
 }
@@ -61,24 +50,6 @@ func fence(env *testscript.Env) error {
 	)
 }
 
-// exits CODES COMMAND… runs the command, which is to exit with one of the codes,
-// separated by commas.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODES COMMAND…")
-	}
-	code := 0
-	err := ts.Exec(args[1], args[2:]...)
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		code = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if !slices.Contains(strings.Split(args[0], ","), strconv.Itoa(code)) {
-		ts.Fatalf("exit code %d; want %s", code, args[0])
-	}
-}
-
 // dead NAME makes what a machine leaves when the power fails.
 func dead(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
@@ -102,35 +73,4 @@ func old(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	hourAgo := time.Now().Add(-time.Hour)
 	ts.Check(os.Chtimes(ts.MkAbs(args[0]), hourAgo, hourAgo))
-}
-
-// What needs machines. A script gets the host's images and QEMU, and a home of
-// its own.
-func TestMachineScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/vm/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			vm.Lock(t)
-			h := vm.New(t)
-			testscript.Run(t, testscript.Params{
-				Files:    []string{file},
-				Cmds:     map[string]func(*testscript.TestScript, bool, []string){"agent": agent, "exits": exits},
-				Deadline: time.Now().Add(3 * vm.Timeout),
-				Setup: func(env *testscript.Env) error {
-					for _, kv := range h.Env {
-						name, value, _ := strings.Cut(kv, "=")
-						if name != "PATH" { // testscript's has mayfly in it
-							env.Setenv(name, value)
-						}
-					}
-					env.Setenv("STATE", h.State)
-					env.Cd = filepath.Join(env.WorkDir, "project")
-					return os.MkdirAll(env.Cd, 0o755)
-				},
-			})
-		})
-	}
 }

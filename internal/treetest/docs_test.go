@@ -86,9 +86,9 @@ func testNames(t *testing.T) map[string]map[string]bool {
 // A test is named in the documents as `internal/plan.TestGolden`, with words in
 // parentheses behind it: VM, and its subtests in quotes.
 var (
-	testRef  = regexp.MustCompile("`((?:internal|cmd)/[a-z0-9/-]+)\\.((?:Test|Fuzz|Benchmark)\\w+)`(?:\\s+\\(([^)]*)\\))?")
+	testRef  = regexp.MustCompile("`((?:internal|cmd)/[a-z0-9/-]+|test)\\.((?:Test|Fuzz|Benchmark)\\w+)`(?:\\s+\\(([^)]*)\\))?")
 	quoted   = regexp.MustCompile(`"[^"]+"`)
-	fileRef  = regexp.MustCompile("`((?:internal|cmd|docs|scripts)/[A-Za-z0-9_/.-]+\\.(?:go|txtar|md|sh|json|txt|S))`")
+	fileRef  = regexp.MustCompile("`((?:internal|cmd|docs|scripts|test)/[A-Za-z0-9_/.-]+\\.(?:go|txtar|md|sh|json|txt|S))`")
 	benchRef = regexp.MustCompile("row\\s+`([^`]+)`")
 )
 

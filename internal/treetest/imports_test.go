@@ -63,7 +63,10 @@ supervisor:         control hardware plan image definition template network netw
 cli:                control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 test/vm:            plan image machine machine/* guest/client
 test/bench:         control hardware host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
+test/script:        cli
 treetest:
+
+test:               control host plan image template state supervisor share guest/client guest/wire
 
 cmd/mayfly:         cli
 cmd/mayfly-bench:   test/bench
@@ -71,7 +74,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 `
 
 // testOnly are the packages that only tests import.
-var testOnly = []string{"test/lab", "test/systemd", "test/env", "test/vm"}
+var testOnly = []string{"test/lab", "test/systemd", "test/env", "test/script", "test/vm"}
 
 // inTests says what more the tests of a package may import.
 var inTests = map[string][]string{
