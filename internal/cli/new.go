@@ -12,6 +12,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
@@ -100,8 +101,8 @@ type clonedJSON struct {
 // newMachine defines a machine. What it made it removes again if it fails.
 func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) error {
 	if err := plan.CheckName(name); err != nil {
-		if better, ok := strings.CutPrefix(hint.Of(err), "--name "); ok {
-			err = hint.Wrap(err, "mayfly new "+better)
+		if f, ok := fault.Of(err); ok && f.Args["better"] != "" {
+			err = hint.Wrap(err, "mayfly new "+f.Args["better"])
 		}
 		return usageError{err}
 	}

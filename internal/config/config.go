@@ -19,11 +19,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Version is the version of the file format: `version = 1` in each file.
@@ -306,29 +307,14 @@ func join(errs []*Error) error {
 		}
 		return cmp.Compare(a.Line, b.Line)
 	})
-	next := ""
+	var args fault.Args // of the first that is in a file
 	for _, e := range errs {
 		all = append(all, e)
-		if next == "" && e.Line > 0 {
-			next = fmt.Sprintf("$EDITOR +%d %s", e.Line, quote(e.File))
+		if args == nil && e.Line > 0 {
+			args = fault.Args{"file": e.File, "line": strconv.Itoa(e.Line), "key": e.Key}
 		}
 	}
-	if err := errors.Join(all...); next == "" {
-		return err
-	} else {
-		return hint.Wrap(err, next)
-	}
-}
-
-// quote makes path one word of a shell command.
-func quote(path string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@%:,", r)
-	}
-	if path != "" && strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	return fault.Wrap(errors.Join(all...), fault.ConfigInvalid, args)
 }
 
 // abs makes a workspace path that a file gives relative to itself absolute.

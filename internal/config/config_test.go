@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func file(path, text string) File { return File{Path: path, Data: []byte(text)} }
@@ -282,8 +282,8 @@ D = "$PATH:/x"
 			if !ok {
 				t.Errorf("Load: %v", cmp.Diff(tt.want, got))
 			}
-			if h := hint.Of(err); !strings.HasPrefix(h, "$EDITOR +") || !strings.HasSuffix(h, " f.toml") {
-				t.Errorf("hint = %q; want the editor on the line", h)
+			if f, ok := fault.Of(err); !ok || f.Code != fault.ConfigInvalid || f.Args["file"] != "f.toml" || f.Args["line"] == "" {
+				t.Errorf("the failure is %+v; want the file and the line", f)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package hint
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -21,6 +22,23 @@ func TestTable(t *testing.T) {
 		{fault.MachineDefined, fault.Args{"name": "web", "file": "/f"}, "mayfly inspect web, or another name"},
 		{fault.MachineDataLeft, fault.Args{"name": "web", "dir": "/d"}, "mayfly rm web removes it"},
 		{fault.VolumeShrinks, fault.Args{"machine": "web", "volume": "v", "mib": "64"}, `size = "64MiB" in [[volume]], or mayfly reset web, which wipes it`},
+		{fault.MachineNameInvalid, fault.Args{"name": "My_Box", "better": "my-box"}, "--name my-box"},
+		{fault.QEMUMissing, nil, "mayfly doctor --fix"},
+		{fault.QEMUUnsafe, fault.Args{"path": "/q", "version": "7.2.0"}, "mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter"},
+		{fault.QEMUWithoutNetwork, fault.Args{"path": "/q", "version": "7.1.0"}, "mayfly doctor --fix, or --network none"},
+		{fault.KVMMissing, nil, "--accel tcg (slower)"},
+		{fault.KVMForbidden, nil, "sudo usermod -aG kvm $USER, then log in again; or --accel tcg (slower)"},
+		{fault.KVMUntested, nil, "mayfly doctor --refresh"},
+		{fault.KVMUnusable, nil, "--accel tcg (slower), or mayfly doctor --refresh to try it again"},
+		{fault.MemoryTooLarge, fault.Args{"mib": "9000", "host-mib": "8000", "fits-mib": "4000"}, "--memory 4000MiB"},
+		{fault.NothingToLearn, fault.Args{"mode": "none"}, "--network user"},
+		{fault.AddressMissing, nil, `address = "192.168.83.6/24" in [network]`},
+		{fault.UserNamespacesMissing, nil, "mayfly doctor says what is in the way"},
+		{fault.ShareRefused, fault.Args{"dir": "/d"}, "share a directory that is for machines only"},
+		{fault.SharePathInvalid, fault.Args{"dir": "/d", "path": "/run", "better": "/srv/d"}, "another path in the machine, such as /srv/d"},
+		{fault.WorkspaceRefused, fault.Args{"dir": "/etc"}, "cd to the project's own directory, or --workspace DIR"},
+		{fault.PlanVersion, fault.Args{"version": "1", "reads": "2"}, "mayfly rm the machine and make it again"},
+		{fault.ConfigInvalid, fault.Args{"file": "/a b/mayfly.toml", "line": "7"}, "$EDITOR +7 '/a b/mayfly.toml'"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {
@@ -46,9 +64,22 @@ func TestTemplates(t *testing.T) {
 			t.Errorf("there is no code %s", code)
 		}
 		for _, arg := range pieces(template) {
-			if arg != "" && !slices.Contains(args, arg) {
+			if arg = strings.TrimSuffix(arg, "|sh"); arg != "" && !slices.Contains(args, arg) {
 				t.Errorf("%s: %q has the argument %q; declared are %q", code, template, arg, args)
 			}
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"/a/b-c", "/a/b-c"},
+		{"/a b", "'/a b'"},
+		{"it's", `'it'\''s'`},
+	}
+	for _, tt := range tests {
+		if got := shellQuote(tt.in); got != tt.want {
+			t.Errorf("shellQuote(%q) = %s; want %s", tt.in, got, tt.want)
 		}
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Encode returns the plan as JSON, the same bytes for equal plans.
@@ -28,7 +29,7 @@ func Decode(data []byte) (Plan, error) {
 		return Plan{}, fmt.Errorf("decode the plan: %w", err)
 	}
 	if v.Version != Version {
-		return Plan{}, hint.Errorf("mayfly rm the machine and make it again",
+		return Plan{}, fault.New(fault.PlanVersion, fault.Args{"version": strconv.Itoa(v.Version), "reads": strconv.Itoa(Version)},
 			"decode the plan: it has version %d; this mayfly reads version %d", v.Version, Version)
 	}
 	d := json.NewDecoder(bytes.NewReader(data))

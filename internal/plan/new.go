@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
 )
 
@@ -43,7 +44,7 @@ type Input struct {
 }
 
 // New decides everything about a machine. The error holds all that stands in
-// the way, each with a hint where a command or a flag helps (hint.Of).
+// the way, with a code where a front end can help (fault.Of).
 func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b := builder{cfg: cfg, facts: facts}
 	b.plan = Plan{
@@ -92,10 +93,11 @@ func CheckName(name string) error {
 	}
 	const rule = "lower-case letters, digits and hyphens, at most 63, with no hyphen at the ends"
 	err := fmt.Errorf("machine name %.80q: must be %s", name, rule)
+	args := fault.Args{"name": name}
 	if better := suggestName(name); better != "" {
-		return hint.Wrap(err, "--name "+better)
+		args["better"] = better
 	}
-	return err
+	return fault.Wrap(err, fault.MachineNameInvalid, args)
 }
 
 // suggestName returns a valid name that looks like name, or "".
@@ -137,7 +139,7 @@ func (b *builder) machine() {
 		return
 	}
 	if q := b.facts.QEMU; q.Path == "" {
-		b.fail(hint.Errorf("mayfly doctor --fix", "no QEMU: %s", cmp.Or(q.Problem, "it is not installed")))
+		b.fail(fault.New(fault.QEMUMissing, nil, "no QEMU: %s", cmp.Or(q.Problem, "it is not installed")))
 	}
 	b.accelerator()
 	b.vcpus()
@@ -195,7 +197,7 @@ func (b *builder) accelerator() {
 		b.note("%s; started all the same, as asked for: results may be wrong", q.Version.TCGUnsafeReason())
 		return
 	}
-	b.fail(hint.Errorf("mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter",
+	b.fail(fault.New(fault.QEMUUnsafe, fault.Args{"path": q.Path, "version": q.Version.String()},
 		"%s is too old: %s", q.Path, q.Version.TCGUnsafeReason()))
 }
 
@@ -207,15 +209,13 @@ func kvmError(kvm host.KVM) error {
 	case kvm.Proven:
 		return nil
 	case !kvm.Present:
-		return hint.Errorf("--accel tcg (slower)", "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm does not exist"))
+		return fault.New(fault.KVMMissing, nil, "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm does not exist"))
 	case !kvm.Openable:
-		return hint.Errorf(joinKVM+", then log in again; or --accel tcg (slower)",
-			"no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm cannot be opened"))
+		return fault.New(fault.KVMForbidden, nil, "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm cannot be opened"))
 	case !kvm.Tested:
-		return hint.Errorf("mayfly doctor --refresh", "no KVM: no guest has been tried on it yet")
+		return fault.New(fault.KVMUntested, nil, "no KVM: no guest has been tried on it yet")
 	default:
-		return hint.Errorf("--accel tcg (slower), or mayfly doctor --refresh to try it again",
-			"no KVM: %s", cmp.Or(kvm.Reason, "the test guest did not run"))
+		return fault.New(fault.KVMUnusable, nil, "no KVM: %s", cmp.Or(kvm.Reason, "the test guest did not run"))
 	}
 }
 
@@ -246,7 +246,9 @@ func (b *builder) memory() {
 	}
 	switch {
 	case total > 0 && m.MemoryMiB > total:
-		b.fail(hint.Errorf(fmt.Sprintf("--memory %dMiB", max(total/2, config.MinMemoryMiB)),
+		fits := max(total/2, config.MinMemoryMiB)
+		b.fail(fault.New(fault.MemoryTooLarge,
+			fault.Args{"mib": strconv.Itoa(m.MemoryMiB), "host-mib": strconv.Itoa(total), "fits-mib": strconv.Itoa(fits)},
 			"machine.memory is %d MiB, more than the host's %d MiB", m.MemoryMiB, total))
 	case available > 0 && m.MemoryMiB > available:
 		b.note("the machine may use %d MiB of memory; the host has %d MiB free now", m.MemoryMiB, available)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -16,7 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
 )
 
@@ -24,7 +26,7 @@ var update = flag.Bool("update", false, "write the wanted plans of the golden te
 
 // TestGolden makes the plan of each testdata/*.txtar: the files input.json and
 // mayfly.toml against want, which is a plan or the lines of an error with its
-// hints.
+// codes.
 func TestGolden(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(cases) == 0 {
@@ -87,8 +89,7 @@ func golden(t *testing.T, path string) {
 	}
 }
 
-// errorText writes each error of a joined one with its hint, as the command
-// line does.
+// errorText writes each error of a joined one with its code and what it is about.
 func errorText(err error) string {
 	errs := []error{err}
 	if j, ok := err.(interface{ Unwrap() []error }); ok {
@@ -97,8 +98,11 @@ func errorText(err error) string {
 	var b strings.Builder
 	for _, err := range errs {
 		fmt.Fprintf(&b, "error: %v\n", err)
-		if h := hint.Of(err); h != "" {
-			fmt.Fprintf(&b, "hint: %s\n", h)
+		if f, ok := fault.Of(err); ok {
+			fmt.Fprintf(&b, "code: %s\n", f.Code)
+			for _, name := range slices.Sorted(maps.Keys(f.Args)) {
+				fmt.Fprintf(&b, "%s: %s\n", name, f.Args[name])
+			}
 		}
 	}
 	return b.String()
@@ -126,26 +130,30 @@ func decodeStrict(t *testing.T, data []byte, v any) {
 
 func TestCheckName(t *testing.T) {
 	tests := []struct {
-		name string
-		ok   bool
-		hint string
+		name   string
+		ok     bool
+		better string
 	}{
 		{"a", true, ""},
 		{"go-protobuf2", true, ""},
 		{strings.Repeat("a", 63), true, ""},
-		{strings.Repeat("a", 64), false, "--name " + strings.Repeat("a", 63)},
+		{strings.Repeat("a", 64), false, strings.Repeat("a", 63)},
 		{"", false, ""},
-		{"-a", false, "--name a"},
-		{"My Project", false, "--name my-project"},
-		{"a.b", false, "--name a-b"},
+		{"-a", false, "a"},
+		{"My Project", false, "my-project"},
+		{"a.b", false, "a-b"},
 		{"..", false, ""},
-		{"../x", false, "--name x"},
-		{"a\n", false, "--name a"},
+		{"../x", false, "x"},
+		{"a\n", false, "a"},
 	}
 	for _, tt := range tests {
 		err := CheckName(tt.name)
-		if (err == nil) != tt.ok || hint.Of(err) != tt.hint {
-			t.Errorf("CheckName(%q) = %v with hint %q; want ok %v, hint %q", tt.name, err, hint.Of(err), tt.ok, tt.hint)
+		var better string
+		if f, ok := fault.Of(err); ok {
+			better = f.Args["better"]
+		}
+		if (err == nil) != tt.ok || better != tt.better {
+			t.Errorf("CheckName(%q) = %v, better %q; want ok %v, better %q", tt.name, err, better, tt.ok, tt.better)
 		}
 	}
 }
@@ -190,7 +198,7 @@ func TestCheckWorkspace(t *testing.T) {
 		"/home/u/.ssh\x1b[2J/../x": "not printable",
 	} {
 		err := CheckWorkspace(dir, p)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || hint.Of(err) == "") {
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || fault.CodeOf(err) != fault.WorkspaceRefused) {
 			t.Errorf("CheckWorkspace(%q) = %v; want %q", dir, err, want)
 		}
 		if err != nil && (strings.ContainsAny(err.Error(), "\n\x1b") || !utf8.ValidString(err.Error())) {

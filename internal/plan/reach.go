@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/ipaddr"
 )
 
@@ -42,7 +42,7 @@ func (b *builder) network(learn bool) {
 		}
 	}
 	if learn && n.Mode != NetworkUser {
-		b.fail(hint.Errorf("--network user", "there is nothing to learn with the network %q", n.Mode))
+		b.fail(fault.New(fault.NothingToLearn, fault.Args{"mode": n.Mode}, "there is nothing to learn with the network %q", n.Mode))
 	}
 	switch n.Mode {
 	case NetworkNone:
@@ -54,7 +54,8 @@ func (b *builder) network(learn bool) {
 	case NetworkUser:
 		// -netdev stream is of 7.2.
 		if q := b.facts.QEMU; q.Path != "" && !q.Version.AtLeast(7, 2, 0) {
-			b.fail(hint.Errorf("mayfly doctor --fix, or --network none", "%s is QEMU %v; a machine with a network needs 7.2", q.Path, q.Version))
+			b.fail(fault.New(fault.QEMUWithoutNetwork, fault.Args{"path": q.Path, "version": q.Version.String()},
+				"%s is QEMU %v; a machine with a network needs 7.2", q.Path, q.Version))
 		}
 		n.Egress, n.Learn = cfg.Egress, learn
 		for _, r := range cfg.Allow {
@@ -76,7 +77,7 @@ func (b *builder) network(learn bool) {
 func (b *builder) bridge() {
 	cfg, n := b.cfg.Network, &b.plan.Network
 	if cfg.Address == "" {
-		b.fail(hint.Errorf(`address = "192.168.83.6/24" in [network]`, "a machine on the bridge needs an address"))
+		b.fail(fault.New(fault.AddressMissing, nil, "a machine on the bridge needs an address"))
 		return
 	}
 	n.Address, n.MAC = cfg.Address, cfg.MAC

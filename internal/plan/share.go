@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Share is a directory of the host that is live in the guest: what is written on
@@ -99,7 +99,7 @@ func (b *builder) shares(in Input) {
 		b.fail(fmt.Errorf("%d live directories; a machine can have %d", n, MaxShares))
 	}
 	if !b.facts.UserNamespaces && b.facts.User.UID != 0 {
-		b.fail(hint.Errorf("mayfly doctor says what is in the way", "live directories need user namespaces, which this host does not give"))
+		b.fail(fault.New(fault.UserNamespacesMissing, nil, "live directories need user namespaces, which this host does not give"))
 	}
 	b.plan.ShareServer = in.ShareServer
 	// A server maps the guest's memory by its file; that of a template is the
@@ -118,7 +118,7 @@ func CheckShare(dir string, p Protected) error {
 		why = refuseLive(filepath.Clean(dir), p)
 	}
 	if why != "" {
-		return hint.Errorf("share a directory that is for machines only", "share %s: %s", show(dir), why)
+		return fault.New(fault.ShareRefused, fault.Args{"dir": dir}, "share %s: %s", show(dir), why)
 	}
 	return nil
 }
@@ -148,7 +148,8 @@ func refuseLive(dir string, p Protected) string {
 func (b *builder) checkSharePath(s Share) error {
 	dir := s.Path
 	bad := func(why string) error {
-		return hint.Errorf("another path in the machine, such as /srv/"+filepath.Base(s.Source), "share %s: its path in the machine, %s, %s", show(s.Source), show(dir), why)
+		args := fault.Args{"dir": s.Source, "path": dir, "better": filepath.Join("/srv", filepath.Base(s.Source))}
+		return fault.New(fault.SharePathInvalid, args, "share %s: its path in the machine, %s, %s", show(s.Source), show(dir), why)
 	}
 	switch {
 	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || len(dir) > maxSharePath || !printable(dir):

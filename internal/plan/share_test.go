@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func TestCheckShare(t *testing.T) {
@@ -41,7 +41,7 @@ func TestCheckShare(t *testing.T) {
 		"/home/u/a\nb":                         "not printable",
 	} {
 		err := CheckShare(dir, p)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || hint.Of(err) == "") {
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || fault.CodeOf(err) != fault.ShareRefused) {
 			t.Errorf("CheckShare(%q) = %v; want %q", dir, err, want)
 		}
 		if err != nil && strings.ContainsAny(err.Error(), "\n\x1b") {

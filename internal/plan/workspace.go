@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // WorkspacePath returns the path of the workspace as the user gave it: that of
@@ -67,7 +67,7 @@ var secretDirs = []string{
 // kept, never mayfly's own files. It judges by name, so dir is a real path.
 func CheckWorkspace(dir string, p Protected) error {
 	if why := refuse(dir, p); why != "" {
-		return hint.Errorf("cd to the project's own directory, or --workspace DIR", "workspace %s: %s", show(dir), why)
+		return fault.New(fault.WorkspaceRefused, fault.Args{"dir": dir}, "workspace %s: %s", show(dir), why)
 	}
 	return nil
 }
