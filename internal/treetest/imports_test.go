@@ -2,6 +2,7 @@ package treetest
 
 import (
 	"go/token"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -9,25 +10,29 @@ import (
 	"testing"
 )
 
-// imports says which packages of ours each package may import, in the order of
-// the data: config, plan, image, machine, guest. Nothing imports upwards. Do
-// not edit it to make a build pass: it says what the program is.
+// imports says which packages of ours each package may import, in the order of the
+// data: config, plan, image, machine, guest. A row names only packages whose rows
+// stand above it, so that nothing imports upwards. Do not edit it to make a build
+// pass: it says what the program is.
 //
-// Leaves may be imported by anyone, and themselves import only leaves. A name
-// that ends in /* stands for all packages below. Tests may also import what
-// only tests use.
+// A package is named by its directory without internal/, the one at the root as
+// mayfly. A name that ends in /* stands for all packages directly below. Leaves may
+// be imported by anyone, and themselves import only leaves. An edge that only tests
+// need is in inTests; tests may also import test/*.
 const imports = `
-leaf: apt atomicfile cleanup clone codingagent dotfiles fault filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
+leaf: apt clone codingagent dotfiles fault filelock hint ipaddr image/cpio image/erofs image/kernel image/tool proc sdnotify skill sshkey systemd
 
 config:
-host:               host/kvmguest
 host/kvmguest:
+host:               host/kvmguest
 plan:               config host
+importer/nix:                                           # reads what strangers wrote
+importer/bundle:    config
 
-image:              plan image/* guest/binary
 image/agents:
 image/debian:
 image/diff:
+image:              plan image/*
 network/policy:     plan
 network/audit:
 network/secret:
@@ -35,20 +40,14 @@ network/dns:
 network/dial:
 network/link:
 network/vnet:       network/link
-network/intercept:  plan network/policy network/audit network/secret
-network/bridge:     plan
+network/intercept:  network/policy network/audit network/secret
+network/bridge:
 network:            plan network/*
 attack:                                                 # runs in the guest
 workspace:          plan
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition
-importer/nix:                                           # reads what strangers wrote
-importer/bundle:    config
-
-machine:            plan image
-machine/qemu:       plan image machine guest/wire       # the name of the control port is the protocol's
-template:           plan image machine
 
 guest/wire:
 guest/binary:
@@ -57,89 +56,134 @@ guest/session:      guest/wire
 guest/sshd:
 guest/agent:        guest/wire guest/session guest/sshd
 
+machine:            plan
+machine/qemu:       plan machine guest/wire             # the name of the control port is the protocol's
+template:           plan image machine
+
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
 cli:                control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
-test/vm:            plan image machine machine/* guest/client
-test/bench:         control hardware host plan image template machine machine/* network network/* state supervisor guest/client guest/wire guest/binary workspace
-test/script:        cli
-treetest:
 
-test:               control host plan image template state supervisor share guest/client guest/wire
+test/env:
+test/lab:           test/env
+test/systemd:       test/env
+test/vm:            test/env
+test/script:        cli
+test/bench:         control host plan image template machine machine/* network network/* state guest/client guest/wire guest/binary workspace
+test:
+treetest:
 
 cmd/mayfly:         cli
 cmd/mayfly-bench:   test/bench
 cmd/mayfly-guest:   guest/agent                         # and nothing else of ours: it runs among the enemy
 `
 
-// testOnly are the packages that only tests import.
-var testOnly = []string{"test/lab", "test/systemd", "test/env", "test/script", "test/vm"}
-
 // inTests says what more the tests of a package may import.
-var inTests = map[string][]string{
-	"codingagent":  {"config"},       // every agent that an image can have can be started
-	"guest/agent":  {"guest/client"}, // the two ends of one conversation are tested together
-	"importer/nix": {"config"},       // the files that it writes are read
+const inTests = `
+codingagent:        config                              # every agent that an image can have can be started
+guest/agent:        guest/client                        # the two ends of one conversation are tested together
+importer/nix:       config                              # the files that it writes are read
+network/intercept:  plan
+test:               control host plan image template state share guest/client guest/wire
+`
+
+// apart says what no package may import, whatever the table of imports says of it.
+// Names may be patterns, of what there is.
+const apart = `
+cli cmd/*:          supervisor state image template     # a front end drives the engine, and knows no machinery
+`
+
+// notYet are the imports that apart forbids and that are still there. The test
+// fails when one of them is gone and its name still here: the list only shrinks.
+const notYet = `
+cli:                supervisor state image template
+`
+
+// row is a line of one of the tables.
+type row struct {
+	names []string
+	edges []string
 }
 
-// policyTable parses imports.
-func policyTable(t *testing.T) (leaves []string, allowed map[string][]string) {
+// readTable parses a table: names, a colon, the names of other packages, and a
+// comment behind a #.
+func readTable(t *testing.T, table string) []row {
 	t.Helper()
-	allowed = make(map[string][]string)
-	for line := range strings.Lines(imports) {
+	var rows []row
+	for line := range strings.Lines(table) {
 		line, _, _ = strings.Cut(line, "#")
-		name, list, ok := strings.Cut(strings.TrimSpace(line), ":")
-		switch {
-		case name == "":
-		case !ok:
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		names, edges, ok := strings.Cut(line, ":")
+		if !ok {
 			t.Fatalf("bad row %q", line)
-		case name == "leaf":
-			leaves = strings.Fields(list)
-		default:
-			allowed[name] = strings.Fields(list)
+		}
+		rows = append(rows, row{strings.Fields(names), strings.Fields(edges)})
+	}
+	return rows
+}
+
+// edgesOf returns the edges of the row with that name.
+func edgesOf(rows []row, name string) []string {
+	for _, r := range rows {
+		if slices.Contains(r.names, name) {
+			return r.edges
 		}
 	}
-	return leaves, allowed
+	return nil
 }
 
-func TestImportDirection(t *testing.T) {
-	leaves, allowed := policyTable(t)
+// importer is what one package of ours imports of the others, each with a file that
+// does so.
+type importer struct {
+	code, tests map[string]string
+}
+
+// importGraph returns all packages of the tree, by their names in the tables.
+func importGraph(t *testing.T) map[string]importer {
+	t.Helper()
+	graph := make(map[string]importer)
 	fset := token.NewFileSet()
 	for _, f := range tree(t) {
 		if !f.isGo() || strings.Contains(f.path, "testdata/") {
 			continue
 		}
-		pkg := strings.TrimPrefix(f.dir(), "internal/")
-		may, listed := allowed[pkg]
-		if !listed && !slices.Contains(leaves, pkg) && !slices.Contains(testOnly, pkg) {
-			t.Errorf("%s: package %s has no row in the table of imports", f.path, pkg)
-			continue
+		pkg := packageName(f.dir())
+		if _, ok := graph[pkg]; !ok {
+			graph[pkg] = importer{make(map[string]string), make(map[string]string)}
+		}
+		into := graph[pkg].code
+		if f.isTest() {
+			into = graph[pkg].tests
 		}
 		for _, spec := range f.parse(t, fset).Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			ours, ok := strings.CutPrefix(imported, module+"/")
-			if !ok {
+			if imported != module && !strings.HasPrefix(imported, module+"/") {
 				continue
 			}
-			ours = strings.TrimPrefix(ours, "internal/")
-			if ours == pkg || slices.Contains(leaves, ours) || matches(may, ours) {
-				continue
+			dir := strings.TrimPrefix(strings.TrimPrefix(imported, module), "/")
+			if other := packageName(dir); other != pkg {
+				into[other] = f.path
 			}
-			if f.isTest() && slices.Contains(inTests[pkg], ours) {
-				continue
-			}
-			if slices.Contains(testOnly, ours) && (f.isTest() || slices.Contains(testOnly, pkg)) {
-				continue
-			}
-			t.Errorf("%s: %s may not import %s", f.path, pkg, ours)
 		}
 	}
+	return graph
 }
 
+// packageName returns the name of the package in dir, as the tables have it.
+func packageName(dir string) string {
+	if dir == "." || dir == "" {
+		return path.Base(module)
+	}
+	return strings.TrimPrefix(dir, "internal/")
+}
+
+// matches reports whether one of the patterns stands for name.
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
 		ok, err := path.Match(p, name)
@@ -147,28 +191,95 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// The table must describe something that can be built: a cycle in it would
-// allow what the compiler refuses, and hide which way the data flows.
-func TestImportTableHasNoCycle(t *testing.T) {
-	leaves, allowed := policyTable(t)
-	for _, leaf := range leaves {
-		if _, ok := allowed[leaf]; ok {
-			t.Errorf("%s is a leaf and has a row", leaf)
+func TestImports(t *testing.T) {
+	rows, more := readTable(t, imports), readTable(t, inTests)
+	leaves := edgesOf(rows, "leaf")
+	graph := importGraph(t)
+	for _, pkg := range slices.Sorted(maps.Keys(graph)) {
+		if !slices.Contains(leaves, pkg) && !slices.ContainsFunc(rows, func(r row) bool { return slices.Contains(r.names, pkg) }) {
+			t.Errorf("%s has no row in the table of imports", pkg)
+			continue
 		}
-	}
-	var visit func(name string, way []string)
-	visit = func(name string, way []string) {
-		if slices.Contains(way, name) {
-			t.Errorf("a cycle: %s", strings.Join(append(way, name), " → "))
-			return
+		may := slices.Concat(leaves, edgesOf(rows, pkg))
+		for other, file := range graph[pkg].code {
+			if !matches(may, other) {
+				t.Errorf("%s: %s may not import %s", file, pkg, other)
+			}
 		}
-		for other := range allowed {
-			if other != name && matches(allowed[name], other) {
-				visit(other, append(slices.Clip(way), name))
+		may = slices.Concat(may, edgesOf(more, pkg), []string{"test/*"})
+		for other, file := range graph[pkg].tests {
+			if !matches(may, other) {
+				t.Errorf("%s: the tests of %s may not import %s", file, pkg, other)
 			}
 		}
 	}
-	for name := range allowed {
-		visit(name, nil)
+}
+
+// The tables name what there is and what is used.
+func TestImportTablesAreUsed(t *testing.T) {
+	graph := importGraph(t)
+	rows := readTable(t, imports)
+	leaves := edgesOf(rows, "leaf")
+	exists := func(where, pattern string) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(graph)), func(pkg string) bool { return matches([]string{pattern}, pkg) }) {
+			t.Errorf("%s: there is no package %s", where, pattern)
+		}
+	}
+	used := func(where string, edges []string, imported map[string]string) {
+		for _, edge := range edges {
+			exists(where, edge)
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(imported)), func(other string) bool { return matches([]string{edge}, other) }) {
+				t.Errorf("%s: nothing there imports %s; take it out of the row", where, edge)
+			}
+		}
+	}
+	var above []string
+	for _, r := range rows {
+		name := r.names[0]
+		if name == "leaf" {
+			for _, leaf := range r.edges {
+				exists("the leaves", leaf)
+			}
+			continue
+		}
+		where := "imports, row " + name
+		exists(where, name)
+		if slices.Contains(leaves, name) {
+			t.Errorf("%s: it is a leaf, too", where)
+		}
+		used(where, r.edges, graph[name].code)
+		for other := range graph[name].code {
+			if matches(r.edges, other) && !slices.Contains(above, other) && !slices.Contains(leaves, other) {
+				t.Errorf("%s: the row of %s is not above it", where, other)
+			}
+		}
+		above = append(above, name)
+	}
+	for _, r := range readTable(t, inTests) {
+		used("inTests, row "+r.names[0], r.edges, graph[r.names[0]].tests)
+	}
+	for _, r := range readTable(t, notYet) {
+		used("notYet, row "+r.names[0], r.edges, graph[r.names[0]].code)
+	}
+	for _, r := range readTable(t, apart) {
+		for _, pattern := range slices.Concat(r.names, r.edges) {
+			exists("apart", pattern)
+		}
+	}
+}
+
+func TestWhatStaysApart(t *testing.T) {
+	still := readTable(t, notYet)
+	for pkg, i := range importGraph(t) {
+		for _, r := range readTable(t, apart) {
+			if !matches(r.names, pkg) {
+				continue
+			}
+			for other, file := range i.code {
+				if matches(r.edges, other) && !slices.Contains(edgesOf(still, pkg), other) {
+					t.Errorf("%s: %s may not import %s, by what stays apart", file, pkg, other)
+				}
+			}
+		}
 	}
 }

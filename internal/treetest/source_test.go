@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/format"
 	"go/token"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -82,6 +83,7 @@ var exempt = map[string]string{
 
 func TestNoProcessWideEffects(t *testing.T) {
 	fset := token.NewFileSet()
+	unused := maps.Clone(exempt)
 	for _, f := range tree(t) {
 		if !f.isGo() || f.isTest() || strings.HasPrefix(f.path, "cmd/") || strings.Contains(f.path, "testdata/") {
 			continue
@@ -97,10 +99,15 @@ func TestNoProcessWideEffects(t *testing.T) {
 					call := pkg.Name + "." + n.Sel.Name
 					if why, ok := forbidden[call]; ok && exempt[f.dir()] != call {
 						t.Errorf("%v: %s: %s", fset.Position(n.Pos()), call, why)
+					} else if ok {
+						delete(unused, f.dir())
 					}
 				}
 			}
 			return true
 		})
+	}
+	for dir, call := range unused {
+		t.Errorf("%s does not call %s; take it out of exempt", dir, call)
 	}
 }
