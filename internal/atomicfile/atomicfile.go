@@ -1,0 +1,224 @@
+// Package atomicfile replaces files as a whole.
+//
+// A reader sees the old content or the new one, never a part, and an error
+// leaves the old file as it was. The content is written to a temporary file in
+// the same directory, which then takes the name.
+//
+// What a crash of the host can lose is the caller's choice:
+//
+//   - [Write], [WriteNew], [File.Commit] and [File.CommitNew] sync the content,
+//     rename, and sync the directory, in this order. The name never stands for a
+//     file with holes, and once they return the new file survives a power cut.
+//   - [WriteUnsynced] and [File.CommitUnsynced] leave the disk to the kernel:
+//     after a power cut the file can be empty. They are for what is worthless
+//     after a crash of the host or can be made again: the state of running
+//     machines, caches, saved boots. A sync costs milliseconds, and the start of
+//     a machine would pay for each of them.
+//
+// A process that is killed can leave a temporary file, whose name matches
+// [Leftovers]. An error leaves none.
+package atomicfile
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const tempPrefix = ".mayfly-new-"
+
+// Leftovers is the pattern of the names of temporary files, for
+// [filepath.Glob]. Whoever holds the lock of a directory's writers may remove
+// the files in it that match.
+const Leftovers = tempPrefix + "*"
+
+// Write replaces the file name, durably. The file has exactly the mode perm,
+// whatever the umask. A symbolic link of that name is replaced, not followed.
+func Write(name string, data []byte, perm fs.FileMode) error {
+	return write(name, data, perm, (*File).Commit)
+}
+
+// WriteNew is [Write] for a name that must be free. If it is taken the error is
+// [fs.ErrExist], and the file there stays.
+func WriteNew(name string, data []byte, perm fs.FileMode) error {
+	return write(name, data, perm, (*File).CommitNew)
+}
+
+// WriteUnsynced is [Write] without durability.
+func WriteUnsynced(name string, data []byte, perm fs.FileMode) error {
+	return write(name, data, perm, (*File).CommitUnsynced)
+}
+
+func write(name string, data []byte, perm fs.FileMode, commit func(*File) error) error {
+	f, err := Create(name, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return commit(f)
+}
+
+// File is a file that has no name yet. Close it in any case.
+type File struct {
+	file *os.File // nil once it is committed or closed
+	dir  *os.Root // holds the file and its temporary name
+	own  bool     // whether to close dir
+	temp string
+	name string
+}
+
+// Create begins a file that is to have name and exactly the mode perm.
+func Create(name string, perm fs.FileMode) (*File, error) {
+	dir, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	f, err := CreateIn(dir, filepath.Base(name), perm)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	f.own = true
+	return f, nil
+}
+
+// CreateIn is [Create] for a name below root, which it never leaves. The caller
+// keeps root open until the file is closed.
+func CreateIn(root *os.Root, name string, perm fs.FileMode) (*File, error) {
+	f := &File{dir: root, name: name, temp: filepath.Join(filepath.Dir(name), tempPrefix+rand.Text())}
+	var err error
+	// O_EXCL follows no link that somebody put there. Until it has its name only
+	// the owner reads it.
+	f.file, err = root.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := f.file.Chmod(perm); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// Write appends to the content.
+func (f *File) Write(p []byte) (int, error) {
+	if f.file == nil {
+		return 0, os.ErrClosed
+	}
+	return f.file.Write(p)
+}
+
+// Commit gives the file its name, durably. If only the sync of the directory
+// fails, the new file is there already.
+func (f *File) Commit() error {
+	return f.commit(true, f.dir.Rename)
+}
+
+// CommitNew is [File.Commit] for a name that must be free, see [WriteNew].
+func (f *File) CommitNew() error {
+	return f.commit(true, func(temp, name string) error {
+		// Rename would replace a file. A link does not, and more file systems
+		// know it than renameat2's RENAME_NOREPLACE.
+		if err := f.dir.Link(temp, name); err != nil {
+			return err
+		}
+		return f.dir.Remove(temp)
+	})
+}
+
+// CommitUnsynced gives the file its name and leaves the disk to the kernel.
+func (f *File) CommitUnsynced() error {
+	return f.commit(false, f.dir.Rename)
+}
+
+func (f *File) commit(durable bool, place func(temp, name string) error) (err error) {
+	if f.file == nil {
+		return os.ErrClosed
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", f.name, err)
+		}
+		f.Close()
+	}()
+	if durable {
+		if err := f.file.Sync(); err != nil {
+			return err
+		}
+	}
+	// Some file systems report only here that the disk is full.
+	if err := f.file.Close(); err != nil {
+		return err
+	}
+	if err := place(f.temp, f.name); err != nil {
+		return err
+	}
+	f.temp = ""
+	if !durable {
+		return nil
+	}
+	dir, err := f.dir.Open(filepath.Dir(f.name))
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// Close removes the file unless it was committed. It is safe to call it again.
+func (f *File) Close() error {
+	if f.file == nil {
+		return nil
+	}
+	f.file.Close() // a second time after a commit
+	f.file = nil
+	var err error
+	if f.temp != "" {
+		err = f.dir.Remove(f.temp)
+	}
+	if f.own {
+		err = errors.Join(err, f.dir.Close())
+	}
+	return err
+}
+
+// Publish gives the finished file or directory from the name to, durably. They
+// are on one file system. Of a directory only its own list of names is synced:
+// what is in it must be synced already.
+func Publish(from, to string) error {
+	if err := Sync(from); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return Sync(filepath.Dir(to))
+}
+
+// Sync makes the content of a file durable, or the names in a directory.
+func Sync(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	if fi, err := f.Stat(); err == nil && fi.IsDir() {
+		return syncDir(f)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// syncDir syncs and closes a directory. Network and FUSE file systems that
+// cannot do so keep names in ways of their own.
+func syncDir(dir *os.File) error {
+	err := dir.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, dir.Close())
+}
