@@ -1,0 +1,25 @@
+// Package diskspace measures file systems.
+package diskspace
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Free returns the bytes free for this user on the file system that holds path,
+// or will hold it once it is made.
+func Free(path string) (int64, error) {
+	var st unix.Statfs_t
+	for existing := path; ; existing = filepath.Dir(existing) {
+		err := unix.Statfs(existing, &st)
+		if err == nil {
+			return int64(st.Bavail) * st.Bsize, nil
+		}
+		if !errors.Is(err, unix.ENOENT) || path == "" || existing == filepath.Dir(existing) {
+			return 0, fmt.Errorf("free space of %s: %w", path, err)
+		}
+	}
+}
