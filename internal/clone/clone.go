@@ -29,7 +29,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -64,7 +64,7 @@ func Clone(ctx context.Context, o Options) (_ Result, err error) {
 		return Result{}, err
 	}
 	if _, err := tool.Find("git"); err != nil {
-		return Result{}, hint.Errorf("install git: sudo apt install git", "clone %s: %w", redact(o.URL), err)
+		return Result{}, fault.New(fault.GitMissing, nil, "clone %s: %w", redact(o.URL), err)
 	}
 	if o.kind() == byPath {
 		if err := checkPath(o.URL); err != nil {
@@ -72,7 +72,7 @@ func Clone(ctx context.Context, o Options) (_ Result, err error) {
 		}
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		return Result{}, hint.Errorf("another directory, or remove that one", "clone %s: %s is there already", redact(o.URL), dir)
+		return Result{}, fault.New(fault.CloneTargetExists, fault.Args{"url": redact(o.URL), "dir": dir}, "clone %s: %s is there already", redact(o.URL), dir)
 	}
 	temp, err := os.MkdirTemp(filepath.Dir(dir), ".mayfly-clone-")
 	if err != nil {
@@ -103,11 +103,11 @@ func checkPath(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		next := "a directory, or a URL such as https://HOST/PATH"
+		args := fault.Args{"path": path}
 		if host, rest, ok := strings.Cut(path, "/"); ok && strings.Contains(host, ".") && host[0] != '.' {
-			next = "https://" + host + "/" + rest
+			args["better"] = "https://" + host + "/" + rest
 		}
-		return hint.Errorf(next, "clone %s: there is no such directory", clip(path))
+		return fault.New(fault.RepositoryDirectoryMissing, args, "clone %s: there is no such directory", clip(path))
 	case err != nil:
 		return fmt.Errorf("clone %s: %w", clip(path), err)
 	case !info.IsDir():
@@ -200,7 +200,7 @@ func (g *git) fetch(ctx context.Context, o Options, want target) error {
 	}
 	// It is on no branch: a pull request's, or one that was replaced.
 	if err := g.online(ctx, nil, append(args, want.ref)...); err != nil {
-		return hint.Errorf("git ls-remote URL lists the names that there are", "clone %s: there is no commit %s", redact(o.URL), want.ref)
+		return fault.New(fault.ReferenceMissing, fault.Args{"url": redact(o.URL), "ref": want.ref}, "clone %s: there is no commit %s", redact(o.URL), want.ref)
 	}
 	return nil
 }
@@ -216,20 +216,20 @@ func (t target) local() string {
 // missing is the error for a reference that is not there.
 func missing(s Spec, have *refs) error {
 	if len(have.names) == 0 && have.head == "" {
-		return hint.Errorf("push a commit to it first", "clone %s: the repository is empty", redact(s.URL))
+		return fault.New(fault.RepositoryEmpty, fault.Args{"url": redact(s.URL)}, "clone %s: the repository is empty", redact(s.URL))
 	}
 	what := fmt.Sprintf("there is no branch, tag or commit %q", clip(s.Ref))
 	if s.Ref == "" || s.Ref == "HEAD" {
 		what = "it has no default branch"
 	}
-	next := "git ls-remote URL lists the names that there are"
+	args := fault.Args{"url": redact(s.URL), "ref": s.Ref}
 	if near := have.near(s.Ref); len(near) > 0 {
 		for i, name := range near {
 			near[i] = clip(name)
 		}
-		next = "there is " + strings.Join(near, ", ")
+		args["near"] = strings.Join(near, ", ")
 	}
-	return hint.Errorf(next, "clone %s: %s", redact(s.URL), what)
+	return fault.New(fault.ReferenceMissing, args, "clone %s: %s", redact(s.URL), what)
 }
 
 // notes says what a user would miss in the clone.

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // lab is a home and repositories for one test.
@@ -214,18 +214,27 @@ func TestCloneErrors(t *testing.T) {
 	l := newLab(t)
 	for _, test := range []struct {
 		spec       Spec
-		want, hint string
+		want       string
+		code       fault.Code
+		arg, value string
 	}{
-		{Spec{Ref: "mian"}, `there is no branch, tag or commit "mian"`, "there is main"},
-		{Spec{Ref: strings.Repeat("0", 40)}, "there is no commit 0000", "ls-remote"},
-		{Spec{URL: l.dir + "/nowhere"}, "no such directory", "https://"},
-		{Spec{URL: "host.example/a/b"}, "no such directory", "https://host.example/a/b"},
-		{Spec{URL: l.dir}, "does not appear to be a git repository", ""},
-		{Spec{URL: "--upload-pack=id"}, "begins with -", ""},
+		{Spec{Ref: "mian"}, `there is no branch, tag or commit "mian"`, fault.ReferenceMissing, "near", "main"},
+		{Spec{Ref: strings.Repeat("0", 40)}, "there is no commit 0000", fault.ReferenceMissing, "near", ""},
+		{Spec{URL: l.dir + "/nowhere"}, "no such directory", fault.RepositoryDirectoryMissing, "better", ""},
+		{Spec{URL: "host.example/a/b"}, "no such directory", fault.RepositoryDirectoryMissing, "better", "https://host.example/a/b"},
+		{Spec{URL: l.dir}, "does not appear to be a git repository", "", "", ""},
+		{Spec{URL: "--upload-pack=id"}, "begins with -", fault.RepositoryInvalid, "", ""},
 	} {
 		_, err := l.clone(Options{Spec: test.spec})
-		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(hint.Of(err), test.hint) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("Clone(%v) = %v, hint %q; want %q, %q", test.spec, err, hint.Of(err), test.want, test.hint)
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Clone(%v) = %v; want %q", test.spec, err, test.want)
+		}
+		var failed fault.Error
+		if f, ok := fault.Of(err); ok {
+			failed = *f
+		}
+		if failed.Code != test.code || failed.Args[test.arg] != test.value {
+			t.Errorf("Clone(%v) fails with %q %v; want %q with %s %q", test.spec, failed.Code, failed.Args, test.code, test.arg, test.value)
 		}
 		l.nothingLeft()
 	}
@@ -504,8 +513,8 @@ func TestUsersCredentials(t *testing.T) {
 	l := newLab(t)
 	url, seen := l.backend("alice:hunter2x")
 	_, err := l.clone(Options{Spec: Spec{URL: url + "/project.git"}})
-	if err == nil || !strings.Contains(err.Error(), "wants a user and a password") || hint.Of(err) == "" {
-		t.Errorf("Clone(without a password) = %v, hint %q; want an error that says so", err, hint.Of(err))
+	if err == nil || !strings.Contains(err.Error(), "wants a user and a password") || fault.CodeOf(err) != fault.RepositoryLoginRefused {
+		t.Errorf("Clone(without a password) = %v, %q; want an error that says so", err, fault.CodeOf(err))
 	}
 	l.nothingLeft()
 	_, err = l.clone(Options{Spec: Spec{URL: strings.Replace(url, "http://", "http://alice:wrongpass@", 1) + "/project.git"}})

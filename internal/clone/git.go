@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -150,17 +150,20 @@ func (g *git) run(ctx context.Context, out io.Writer, env []string, drop func(st
 	})
 }
 
-// reasons are what git and ssh say, in the words and with the hint of ours.
-var reasons = []struct{ text, why, next string }{
-	{"could not read Username", "it does not exist, or wants a user and a password", "a credential helper (git help credentials), or git@HOST:PATH"},
-	{"could not read Password", "it wants a password", "a credential helper (git help credentials), or git@HOST:PATH"},
-	{"Authentication failed", "the user or the password is wrong", "a credential helper (git help credentials), or git@HOST:PATH"},
-	{"Host key verification failed", "ssh does not know the host, or its key has changed", "ssh HOST, to see its key and to accept it"},
-	{"Permission denied (publickey", "the host does not take your ssh key", "ssh-add, or a key that the host knows"},
-	{"detected dubious ownership", "it belongs to another user", "clone it as that user, or git config --global --add safe.directory PATH"},
-	{"' not allowed", "your git configuration turns the URL into one of another kind", "git config --get-regexp insteadof"},
-	{"Could not resolve host", "its host has no address", "the name, or the network"},
-	{"Repository not found", "it does not exist, or your key may not read it", "the URL; ssh -T git@HOST says who you are there"},
+// reasons are what git and ssh say, in our words.
+var reasons = []struct {
+	text, why string
+	code      fault.Code
+}{
+	{"could not read Username", "it does not exist, or wants a user and a password", fault.RepositoryLoginRefused},
+	{"could not read Password", "it wants a password", fault.RepositoryLoginRefused},
+	{"Authentication failed", "the user or the password is wrong", fault.RepositoryLoginRefused},
+	{"Host key verification failed", "ssh does not know the host, or its key has changed", fault.SSHHostKeyUnknown},
+	{"Permission denied (publickey", "the host does not take your ssh key", fault.SSHKeyRefused},
+	{"detected dubious ownership", "it belongs to another user", fault.RepositoryOfAnotherUser},
+	{"' not allowed", "your git configuration turns the URL into one of another kind", fault.RepositoryURLRewritten},
+	{"Could not resolve host", "its host has no address", fault.RepositoryHostUnknown},
+	{"Repository not found", "it does not exist, or your key may not read it", fault.RepositoryNotFound},
 }
 
 // explain makes one line of what git said.
@@ -171,7 +174,7 @@ func (g *git) explain(url string, err error) error {
 	}
 	for _, r := range reasons {
 		if strings.Contains(failed.Tail, r.text) {
-			return hint.Errorf(r.next, "clone %s: %s", redact(url), r.why)
+			return fault.New(r.code, fault.Args{"url": redact(url)}, "clone %s: %s", redact(url), r.why)
 		}
 	}
 	var last, before string

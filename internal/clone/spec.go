@@ -9,7 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Bounds of what a user gives.
@@ -42,7 +42,7 @@ func ParseSpec(s string) (Spec, error) {
 	if i := strings.LastIndexByte(s, '@'); i > pathStart(s) && s[i-1] != '/' {
 		spec = Spec{URL: s[:i], Ref: s[i+1:]}
 		if spec.Ref == "" {
-			return Spec{}, hint.Errorf("without the @ it is the default branch", "%s: there is nothing behind the last @", redact(s))
+			return Spec{}, fault.New(fault.ReferenceEmpty, fault.Args{"url": redact(s)}, "%s: there is nothing behind the last @", redact(s))
 		}
 	}
 	return spec, spec.check()
@@ -137,7 +137,7 @@ func (s Spec) kind() kind {
 // to git, to ssh or to a shell.
 func (s Spec) check() error {
 	bad := func(why string) error {
-		return hint.Errorf("https://HOST/PATH, ssh://HOST/PATH, USER@HOST:PATH or a directory, and @REF behind it",
+		return fault.New(fault.RepositoryInvalid, fault.Args{"url": redact(s.URL)},
 			"%s is not a repository to clone: %s", redact(s.URL), why)
 	}
 	switch {
@@ -215,7 +215,7 @@ func checkRef(ref string) error {
 		ok = ok && part != "" && part[0] != '.' && !strings.HasSuffix(part, ".lock")
 	}
 	if !ok {
-		return hint.Errorf("git ls-remote URL lists the names that there are", "%q is not the name of a branch, a tag or a commit", clip(ref))
+		return fault.New(fault.ReferenceInvalid, fault.Args{"ref": ref}, "%q is not the name of a branch, a tag or a commit", clip(ref))
 	}
 	return nil
 }

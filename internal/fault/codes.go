@@ -35,6 +35,48 @@ const (
 	ConfigInvalid Code = "config-invalid"
 )
 
+// Codes of workspaces.
+const (
+	WorkspaceMissing         Code = "workspace-missing"
+	WorkspaceNotADirectory   Code = "workspace-not-a-directory"
+	WorkspaceUnreadable      Code = "workspace-unreadable"
+	WorkspaceFilesUnreadable Code = "workspace-files-unreadable"
+	WorkspaceTooDeep         Code = "workspace-too-deep"
+	WorkspacePathTooLong     Code = "workspace-path-too-long"
+	WorkspaceTooManyFiles    Code = "workspace-too-many-files"
+	WorkspaceTooLarge        Code = "workspace-too-large"
+	NoSpaceForWorkspace      Code = "no-space-for-workspace"
+	ChangesTooLarge          Code = "changes-too-large"
+	NoSpaceForChanges        Code = "no-space-for-changes"
+)
+
+// Codes of live shares.
+const (
+	VirtiofsdMissing       Code = "virtiofsd-missing"
+	VirtiofsdUnusable      Code = "virtiofsd-unusable"
+	ShareNamespacesRefused Code = "share-namespaces-refused"
+	KernelTooOld           Code = "kernel-too-old"
+)
+
+// Codes of cloning.
+const (
+	GitMissing                 Code = "git-missing"
+	RepositoryInvalid          Code = "repository-invalid"
+	ReferenceInvalid           Code = "reference-invalid"
+	ReferenceEmpty             Code = "reference-empty"
+	CloneTargetExists          Code = "clone-target-exists"
+	RepositoryDirectoryMissing Code = "repository-directory-missing"
+	RepositoryEmpty            Code = "repository-empty"
+	ReferenceMissing           Code = "reference-missing"
+	RepositoryLoginRefused     Code = "repository-login-refused"
+	RepositoryNotFound         Code = "repository-not-found"
+	RepositoryHostUnknown      Code = "repository-host-unknown"
+	RepositoryOfAnotherUser    Code = "repository-of-another-user"
+	RepositoryURLRewritten     Code = "repository-url-rewritten"
+	SSHHostKeyUnknown          Code = "ssh-host-key-unknown"
+	SSHKeyRefused              Code = "ssh-key-refused"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -70,5 +112,38 @@ func Kinds() []Kind {
 		{PlanVersion, []string{"version", "reads"}, "The machine was planned by another version of mayfly."},
 
 		{ConfigInvalid, []string{"file", "line", "key"}, "The configuration is wrong. The arguments are those of the first error in a file."},
+
+		{WorkspaceMissing, []string{"dir"}, "The directory that a machine is to work on does not exist."},
+		{WorkspaceNotADirectory, []string{"dir"}, "What a machine is to work on is not a directory."},
+		{WorkspaceUnreadable, []string{"dir"}, "The user may not read the directory that a machine is to work on."},
+		{WorkspaceFilesUnreadable, []string{"path", "count"}, "The user may not read files of the workspace. The path is that of the first."},
+		{WorkspaceTooDeep, []string{"path", "limit"}, "The directories of the workspace are too deep."},
+		{WorkspacePathTooLong, []string{"path"}, "A path in the workspace is too long."},
+		{WorkspaceTooManyFiles, []string{"limit"}, "The workspace has too many files."},
+		{WorkspaceTooLarge, []string{"bytes", "limit"}, "The workspace does not fit on a disk of a machine."},
+		{NoSpaceForWorkspace, []string{"dir"}, "The disk is too full for the copy of the workspace."},
+		{ChangesTooLarge, []string{"limit"}, "The changes of a machine are larger than the bytes that may be fetched."},
+		{NoSpaceForChanges, []string{"dir", "bytes", "free"}, "The disk is too full for the changes of a machine."},
+
+		{VirtiofsdMissing, nil, "The host has no virtiofsd."},
+		{VirtiofsdUnusable, nil, "No virtiofsd of the host can be used."},
+		{ShareNamespacesRefused, nil, "The host refuses the namespaces that the server of a live share needs."},
+		{KernelTooOld, []string{"needed"}, "The kernel of the host is older than this."},
+
+		{GitMissing, nil, "The host has no git."},
+		{RepositoryInvalid, []string{"url"}, "This is not the URL or the path of a repository."},
+		{ReferenceInvalid, []string{"ref"}, "This cannot be the name of a branch, a tag or a commit."},
+		{ReferenceEmpty, []string{"url"}, "Nothing follows the @ of a repository."},
+		{CloneTargetExists, []string{"url", "dir"}, "The directory to clone into exists."},
+		{RepositoryDirectoryMissing, []string{"path", "better"}, "There is no such directory to clone. The better one is a URL that may be meant."},
+		{RepositoryEmpty, []string{"url"}, "The repository has no commits."},
+		{ReferenceMissing, []string{"url", "ref", "near"}, "The repository has no such branch, tag or commit. Near are the names like it."},
+		{RepositoryLoginRefused, []string{"url"}, "The server wants another user or password for the repository."},
+		{RepositoryNotFound, []string{"url"}, "The server does not have the repository, or does not show it to this user."},
+		{RepositoryHostUnknown, []string{"url"}, "The host of the repository has no address."},
+		{RepositoryOfAnotherUser, []string{"url"}, "The repository on this host belongs to another user."},
+		{RepositoryURLRewritten, []string{"url"}, "The configuration of git turns the URL into one of another kind."},
+		{SSHHostKeyUnknown, []string{"url"}, "SSH does not know the key of the host."},
+		{SSHKeyRefused, []string{"url"}, "The host does not take the SSH key of the user."},
 	}
 }

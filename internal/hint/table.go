@@ -7,56 +7,99 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
-// next is the next command to type after a failure. {name} stands for the
-// argument of that name, {name|sh} for it as one word of a shell command.
-var next = map[fault.Code]string{
-	fault.NameTaken:        "mayfly ls, or mayfly rm {name}",
-	fault.MachineNotFound:  "mayfly ls",
-	fault.MachineUndefined: "mayfly ls, or mayfly new NAME",
-	fault.MachineDefined:   "mayfly inspect {name}, or another name",
-	fault.MachineDataLeft:  "mayfly rm {name} removes it",
-	fault.VolumeShrinks:    `size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`,
+// next is the next command to type after a failure: the first template whose
+// arguments the failure has. {name} stands for the argument of that name,
+// {name|sh} for it as one word of a shell command.
+var next = map[fault.Code][]string{
+	fault.NameTaken:        {"mayfly ls, or mayfly rm {name}"},
+	fault.MachineNotFound:  {"mayfly ls"},
+	fault.MachineUndefined: {"mayfly ls, or mayfly new NAME"},
+	fault.MachineDefined:   {"mayfly inspect {name}, or another name"},
+	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
+	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
-	fault.MachineNameInvalid:    "--name {better}",
-	fault.QEMUMissing:           "mayfly doctor --fix",
-	fault.QEMUUnsafe:            "mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter",
-	fault.QEMUWithoutNetwork:    "mayfly doctor --fix, or --network none",
-	fault.KVMMissing:            "--accel tcg (slower)",
-	fault.KVMForbidden:          "sudo usermod -aG kvm $USER, then log in again; or --accel tcg (slower)",
-	fault.KVMUntested:           "mayfly doctor --refresh",
-	fault.KVMUnusable:           "--accel tcg (slower), or mayfly doctor --refresh to try it again",
-	fault.MemoryTooLarge:        "--memory {fits-mib}MiB",
-	fault.NothingToLearn:        "--network user",
-	fault.AddressMissing:        `address = "192.168.83.6/24" in [network]`,
-	fault.UserNamespacesMissing: "mayfly doctor says what is in the way",
-	fault.ShareRefused:          "share a directory that is for machines only",
-	fault.SharePathInvalid:      "another path in the machine, such as {better}",
-	fault.WorkspaceRefused:      "cd to the project's own directory, or --workspace DIR",
-	fault.PlanVersion:           "mayfly rm the machine and make it again",
+	fault.MachineNameInvalid:    {"--name {better}"},
+	fault.QEMUMissing:           {"mayfly doctor --fix"},
+	fault.QEMUUnsafe:            {"mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter"},
+	fault.QEMUWithoutNetwork:    {"mayfly doctor --fix, or --network none"},
+	fault.KVMMissing:            {"--accel tcg (slower)"},
+	fault.KVMForbidden:          {"sudo usermod -aG kvm $USER, then log in again; or --accel tcg (slower)"},
+	fault.KVMUntested:           {"mayfly doctor --refresh"},
+	fault.KVMUnusable:           {"--accel tcg (slower), or mayfly doctor --refresh to try it again"},
+	fault.MemoryTooLarge:        {"--memory {fits-mib}MiB"},
+	fault.NothingToLearn:        {"--network user"},
+	fault.AddressMissing:        {`address = "192.168.83.6/24" in [network]`},
+	fault.UserNamespacesMissing: {"mayfly doctor says what is in the way"},
+	fault.ShareRefused:          {"share a directory that is for machines only"},
+	fault.SharePathInvalid:      {"another path in the machine, such as {better}"},
+	fault.WorkspaceRefused:      {"cd to the project's own directory, or --workspace DIR"},
+	fault.PlanVersion:           {"mayfly rm the machine and make it again"},
 
-	fault.ConfigInvalid: "$EDITOR +{line} {file|sh}",
+	fault.ConfigInvalid: {"$EDITOR +{line} {file|sh}"},
+
+	fault.WorkspaceMissing:         {"mkdir -p {dir|sh}"},
+	fault.WorkspaceNotADirectory:   {"give the directory that holds it"},
+	fault.WorkspaceUnreadable:      {"ls -ld {dir|sh}"},
+	fault.WorkspaceFilesUnreadable: {"leave them out with --exclude PATTERN"},
+	fault.WorkspaceTooDeep:         {"leave them out with --exclude PATTERN"},
+	fault.WorkspacePathTooLong:     {"leave it out with --exclude PATTERN"},
+	fault.WorkspaceTooManyFiles:    {"leave large directories out with --exclude PATTERN"},
+	fault.WorkspaceTooLarge:        {"leave large directories out with --exclude"},
+	fault.NoSpaceForWorkspace:      {"mayfly gc, or leave large directories out with --exclude"},
+	fault.ChangesTooLarge:          {"delete in the machine what is not wanted, and try again"},
+	fault.NoSpaceForChanges:        {"mayfly gc, or free some disk space"},
+
+	fault.VirtiofsdMissing:       {"sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
+	fault.VirtiofsdUnusable:      {"sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
+	fault.ShareNamespacesRefused: {`mayfly doctor, or workspace.mode = "copy"`},
+	fault.KernelTooOld:           {`use Linux {needed} or newer, or workspace.mode = "copy"`},
+
+	fault.GitMissing:                 {"install git: sudo apt install git"},
+	fault.RepositoryInvalid:          {"https://HOST/PATH, ssh://HOST/PATH, USER@HOST:PATH or a directory, and @REF behind it"},
+	fault.ReferenceInvalid:           {"git ls-remote URL lists the names that there are"},
+	fault.ReferenceEmpty:             {"without the @ it is the default branch"},
+	fault.CloneTargetExists:          {"another directory, or remove that one"},
+	fault.RepositoryDirectoryMissing: {"{better}", "a directory, or a URL such as https://HOST/PATH"},
+	fault.RepositoryEmpty:            {"push a commit to it first"},
+	fault.ReferenceMissing:           {"there is {near}", "git ls-remote URL lists the names that there are"},
+	fault.RepositoryLoginRefused:     {"a credential helper (git help credentials), or git@HOST:PATH"},
+	fault.RepositoryNotFound:         {"the URL; ssh -T git@HOST says who you are there"},
+	fault.RepositoryHostUnknown:      {"the name, or the network"},
+	fault.RepositoryOfAnotherUser:    {"clone it as that user, or git config --global --add safe.directory PATH"},
+	fault.RepositoryURLRewritten:     {"git config --get-regexp insteadof"},
+	fault.SSHHostKeyUnknown:          {"ssh HOST, to see its key and to accept it"},
+	fault.SSHKeyRefused:              {"ssh-add, or a key that the host knows"},
 }
 
-// of returns the hint for a failure, or "": a hint that lacks an argument would
-// be a riddle.
+// of returns the hint for a failure, or "".
 func of(e *fault.Error) string {
+	for _, template := range next[e.Code] {
+		if h, ok := fill(template, e.Args); ok {
+			return h
+		}
+	}
+	return ""
+}
+
+// fill puts arguments into a template. It reports false if one is not there.
+func fill(template string, args fault.Args) (string, bool) {
 	var b strings.Builder
-	for text, arg := range pieces(next[e.Code]) {
+	for text, arg := range pieces(template) {
 		b.WriteString(text)
 		if arg == "" {
 			continue
 		}
 		arg, quoted := strings.CutSuffix(arg, "|sh")
-		value := e.Args[arg]
+		value := args[arg]
 		if value == "" {
-			return ""
+			return "", false
 		}
 		if quoted {
 			value = shellQuote(value)
 		}
 		b.WriteString(value)
 	}
-	return b.String()
+	return b.String(), true
 }
 
 // pieces yields the plain texts of a template, each with the name of the

@@ -39,6 +39,38 @@ func TestTable(t *testing.T) {
 		{fault.WorkspaceRefused, fault.Args{"dir": "/etc"}, "cd to the project's own directory, or --workspace DIR"},
 		{fault.PlanVersion, fault.Args{"version": "1", "reads": "2"}, "mayfly rm the machine and make it again"},
 		{fault.ConfigInvalid, fault.Args{"file": "/a b/mayfly.toml", "line": "7"}, "$EDITOR +7 '/a b/mayfly.toml'"},
+		{fault.WorkspaceMissing, fault.Args{"dir": "/a b"}, "mkdir -p '/a b'"},
+		{fault.WorkspaceNotADirectory, fault.Args{"dir": "/f"}, "give the directory that holds it"},
+		{fault.WorkspaceUnreadable, fault.Args{"dir": "/d"}, "ls -ld /d"},
+		{fault.WorkspaceFilesUnreadable, fault.Args{"path": "x", "count": "1"}, "leave them out with --exclude PATTERN"},
+		{fault.WorkspaceTooDeep, fault.Args{"path": "a/b", "limit": "1"}, "leave them out with --exclude PATTERN"},
+		{fault.WorkspacePathTooLong, fault.Args{"path": "x"}, "leave it out with --exclude PATTERN"},
+		{fault.WorkspaceTooManyFiles, fault.Args{"limit": "1"}, "leave large directories out with --exclude PATTERN"},
+		{fault.WorkspaceTooLarge, fault.Args{"bytes": "2", "limit": "1"}, "leave large directories out with --exclude"},
+		{fault.NoSpaceForWorkspace, fault.Args{"dir": "/d"}, "mayfly gc, or leave large directories out with --exclude"},
+		{fault.ChangesTooLarge, fault.Args{"limit": "1"}, "delete in the machine what is not wanted, and try again"},
+		{fault.NoSpaceForChanges, fault.Args{"dir": "/d", "bytes": "2", "free": "1"}, "mayfly gc, or free some disk space"},
+		{fault.VirtiofsdMissing, nil, "sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
+		{fault.VirtiofsdUnusable, nil, "sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
+		{fault.ShareNamespacesRefused, nil, `mayfly doctor, or workspace.mode = "copy"`},
+		{fault.KernelTooOld, fault.Args{"needed": "5.12"}, `use Linux 5.12 or newer, or workspace.mode = "copy"`},
+		{fault.GitMissing, nil, "install git: sudo apt install git"},
+		{fault.RepositoryInvalid, fault.Args{"url": "x"}, "https://HOST/PATH, ssh://HOST/PATH, USER@HOST:PATH or a directory, and @REF behind it"},
+		{fault.ReferenceInvalid, fault.Args{"ref": ".."}, "git ls-remote URL lists the names that there are"},
+		{fault.ReferenceEmpty, fault.Args{"url": "x@"}, "without the @ it is the default branch"},
+		{fault.CloneTargetExists, fault.Args{"url": "u", "dir": "/d"}, "another directory, or remove that one"},
+		{fault.RepositoryDirectoryMissing, fault.Args{"path": "x.example/y", "better": "https://x.example/y"}, "https://x.example/y"},
+		{fault.RepositoryDirectoryMissing, fault.Args{"path": "y"}, "a directory, or a URL such as https://HOST/PATH"},
+		{fault.RepositoryEmpty, fault.Args{"url": "u"}, "push a commit to it first"},
+		{fault.ReferenceMissing, fault.Args{"url": "u", "ref": "mian", "near": "main, man"}, "there is main, man"},
+		{fault.ReferenceMissing, fault.Args{"url": "u", "ref": "x"}, "git ls-remote URL lists the names that there are"},
+		{fault.RepositoryLoginRefused, fault.Args{"url": "u"}, "a credential helper (git help credentials), or git@HOST:PATH"},
+		{fault.RepositoryNotFound, fault.Args{"url": "u"}, "the URL; ssh -T git@HOST says who you are there"},
+		{fault.RepositoryHostUnknown, fault.Args{"url": "u"}, "the name, or the network"},
+		{fault.RepositoryOfAnotherUser, fault.Args{"url": "u"}, "clone it as that user, or git config --global --add safe.directory PATH"},
+		{fault.RepositoryURLRewritten, fault.Args{"url": "u"}, "git config --get-regexp insteadof"},
+		{fault.SSHHostKeyUnknown, fault.Args{"url": "u"}, "ssh HOST, to see its key and to accept it"},
+		{fault.SSHKeyRefused, fault.Args{"url": "u"}, "ssh-add, or a key that the host knows"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {
@@ -58,14 +90,16 @@ func TestTemplates(t *testing.T) {
 	for _, k := range fault.Kinds() {
 		declared[k.Code] = k.Args
 	}
-	for code, template := range next {
+	for code, templates := range next {
 		args, ok := declared[code]
 		if !ok {
 			t.Errorf("there is no code %s", code)
 		}
-		for _, arg := range pieces(template) {
-			if arg = strings.TrimSuffix(arg, "|sh"); arg != "" && !slices.Contains(args, arg) {
-				t.Errorf("%s: %q has the argument %q; declared are %q", code, template, arg, args)
+		for _, template := range templates {
+			for _, arg := range pieces(template) {
+				if arg = strings.TrimSuffix(arg, "|sh"); arg != "" && !slices.Contains(args, arg) {
+					t.Errorf("%s: %q has the argument %q; declared are %q", code, template, arg, args)
+				}
 			}
 		}
 	}

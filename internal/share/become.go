@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 )
@@ -215,7 +215,7 @@ func cloneMount(dirfd int, path string, attr uint64) (int, error) {
 	}
 	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attr})
 	if errors.Is(err, unix.ENOSYS) {
-		err = hint.Errorf("use Linux 5.12 or newer, or workspace.mode = \"copy\"", "%w", err)
+		err = fault.Wrap(err, fault.KernelTooOld, fault.Args{"needed": "5.12"})
 	}
 	if err != nil {
 		unix.Close(fd)

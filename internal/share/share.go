@@ -30,7 +30,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 )
@@ -45,9 +45,6 @@ func places() []string {
 		"/usr/libexec/qemu/virtiofsd",
 	}
 }
-
-// install is how to get one.
-const install = "sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"
 
 // probeTimeout bounds the question for a version.
 const probeTimeout = 10 * time.Second
@@ -82,9 +79,9 @@ func find(ctx context.Context, candidates []string) (plan.ShareServer, error) {
 		unusable = append(unusable, err)
 	}
 	if len(unusable) > 0 {
-		return plan.ShareServer{}, hint.Wrap(errors.Join(unusable...), install)
+		return plan.ShareServer{}, fault.Wrap(errors.Join(unusable...), fault.VirtiofsdUnusable, nil)
 	}
-	return plan.ShareServer{}, hint.Errorf(install, "there is no virtiofsd on this computer")
+	return plan.ShareServer{}, fault.New(fault.VirtiofsdMissing, nil, "there is no virtiofsd on this computer")
 }
 
 // probe asks the program at path for its version.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -104,12 +104,13 @@ func TestFind(t *testing.T) {
 	for name, tt := range map[string]struct {
 		candidates []string
 		want       string
+		code       fault.Code
 	}{
-		"nothing":    {[]string{dir + "/none"}, "there is no virtiofsd"},
-		"one is old": {[]string{dir + "/none", old}, "5.2.0 is too old"},
+		"nothing":    {[]string{dir + "/none"}, "there is no virtiofsd", fault.VirtiofsdMissing},
+		"one is old": {[]string{dir + "/none", old}, "5.2.0 is too old", fault.VirtiofsdUnusable},
 	} {
-		if _, err := find(t.Context(), tt.candidates); err == nil || !strings.Contains(err.Error(), tt.want) || hint.Of(err) == "" {
-			t.Errorf("%s: find() = %v; want %q and a hint", name, err, tt.want)
+		if _, err := find(t.Context(), tt.candidates); err == nil || !strings.Contains(err.Error(), tt.want) || fault.CodeOf(err) != tt.code {
+			t.Errorf("%s: find() = %v; want %q and %s", name, err, tt.want, tt.code)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 )
@@ -106,7 +106,7 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 	})
 	if err := <-started; err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
-			return nil, hint.Errorf("mayfly doctor, or workspace.mode = \"copy\"", "make namespaces for its server: %w", err)
+			return nil, fault.New(fault.ShareNamespacesRefused, nil, "make namespaces for its server: %w", err)
 		}
 		return nil, err
 	}

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -74,7 +75,7 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return nil, hint.Errorf("mayfly gc, or leave large directories out with --exclude", "pack workspace %s: %w", QuotePath(dir), err)
+		return nil, fault.New(fault.NoSpaceForWorkspace, fault.Args{"dir": dir}, "pack workspace %s: %w", QuotePath(dir), err)
 	case err != nil:
 		return nil, fmt.Errorf("pack workspace %s: %w", QuotePath(dir), err)
 	}
@@ -90,8 +91,8 @@ func finish(w *erofs.Writer, out *os.File) (int64, error) {
 		return 0, err
 	}
 	if stats.Size > plan.DiskSize {
-		return 0, hint.Errorf("leave large directories out with --exclude",
-			"it needs %s, and a disk has %s", formatSize(stats.Size), formatSize(plan.DiskSize))
+		args := fault.Args{"bytes": strconv.FormatInt(stats.Size, 10), "limit": strconv.FormatInt(plan.DiskSize, 10)}
+		return 0, fault.New(fault.WorkspaceTooLarge, args, "it needs %s, and a disk has %s", formatSize(stats.Size), formatSize(plan.DiskSize))
 	}
 	return stats.Size, out.Truncate(plan.DiskSize)
 }
@@ -125,6 +126,7 @@ func (p *packer) all() error {
 	if p.refused == 0 {
 		return nil
 	}
+	args := fault.Args{"path": p.unreadable[0], "count": strconv.Itoa(p.refused)}
 	for i, path := range p.unreadable {
 		p.unreadable[i] = QuotePath(path)
 	}
@@ -132,7 +134,7 @@ func (p *packer) all() error {
 	if more := p.refused - len(p.unreadable); more > 0 {
 		list += fmt.Sprintf(" and %d more", more)
 	}
-	return hint.Errorf("leave them out with --exclude PATTERN", "no permission to read %s: %w", list, fs.ErrPermission)
+	return fault.New(fault.WorkspaceFilesUnreadable, args, "no permission to read %s: %w", list, fs.ErrPermission)
 }
 
 func (p *packer) note(path, format string, args ...any) {
@@ -162,7 +164,7 @@ func (p *packer) outcome(path, what string, err error) error {
 // directory is open at a time, so depth costs no file descriptors.
 func (p *packer) dir(path string, dev uint64, depth int) error {
 	if depth > maxDepth {
-		return hint.Errorf("leave them out with --exclude PATTERN", "%s: more than %d directories deep", QuotePath(path), maxDepth)
+		return fault.New(fault.WorkspaceTooDeep, fault.Args{"path": path, "limit": strconv.Itoa(maxDepth)}, "%s: more than %d directories deep", QuotePath(path), maxDepth)
 	}
 	fd, err := openBeneath(p.root, path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
@@ -215,7 +217,7 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 // child packs one name of an open directory, unless it is a directory.
 func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
 	if len(path) > maxPath {
-		return false, hint.Errorf("leave it out with --exclude PATTERN", "a path of %d bytes is too long: %s...", len(path), QuotePath(path[:64]))
+		return false, fault.New(fault.WorkspacePathTooLong, fault.Args{"path": path}, "a path of %d bytes is too long: %s...", len(path), QuotePath(path[:64]))
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -311,7 +313,7 @@ func (p *packer) add(path string, st *unix.Stat_t, target string) error {
 		p.record(path, st, target)
 	}
 	if len(p.manifest.Entries) > maxEntries {
-		return hint.Errorf("leave large directories out with --exclude PATTERN", "more than %d files", maxEntries)
+		return fault.New(fault.WorkspaceTooManyFiles, fault.Args{"limit": strconv.Itoa(maxEntries)}, "more than %d files", maxEntries)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -187,8 +187,8 @@ func TestPackUnreadable(t *testing.T) {
 	}
 	defer out.Close()
 	_, err = Pack(t.Context(), dir, out, PackOptions{})
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "secret") || !strings.Contains(hint.Of(err), "--exclude") {
-		t.Errorf("Pack = %v (hint %q); want a permission error about secret", err, hint.Of(err))
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "secret") || fault.CodeOf(err) != fault.WorkspaceFilesUnreadable {
+		t.Errorf("Pack = %v (code %q); want a permission error about secret", err, fault.CodeOf(err))
 	}
 }
 
@@ -198,18 +198,19 @@ func TestCheck(t *testing.T) {
 	tests := []struct {
 		path string
 		want error
+		code fault.Code
 	}{
-		{dir, nil},
-		{dir + "/none", fs.ErrNotExist},
-		{dir + "/file", unix.ENOTDIR},
+		{dir, nil, ""},
+		{dir + "/none", fs.ErrNotExist, fault.WorkspaceMissing},
+		{dir + "/file", unix.ENOTDIR, fault.WorkspaceNotADirectory},
 	}
 	for _, tt := range tests {
 		err := Check(tt.path)
 		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 			t.Errorf("Check(%q) = %v; want %v", tt.path, err, tt.want)
 		}
-		if err != nil && hint.Of(err) == "" {
-			t.Errorf("Check(%q): no hint", tt.path)
+		if code := fault.CodeOf(err); code != tt.code {
+			t.Errorf("Check(%q) has the code %q; want %q", tt.path, code, tt.code)
 		}
 	}
 }

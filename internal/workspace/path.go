@@ -130,14 +130,3 @@ func QuotePath(p string) string {
 	}
 	return strconv.Quote(p)
 }
-
-// shellQuote returns p as one word of a shell command.
-func shellQuote(p string) string {
-	plain := p != "" && !strings.ContainsFunc(p, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r))
-	})
-	if plain {
-		return p
-	}
-	return "'" + strings.ReplaceAll(p, "'", `'\''`) + "'"
-}

@@ -98,19 +98,6 @@ func TestQuotePath(t *testing.T) {
 	}
 }
 
-func TestShellQuote(t *testing.T) {
-	tests := []struct{ in, want string }{
-		{"/a/b-c", "/a/b-c"},
-		{"/a b", "'/a b'"},
-		{"it's", `'it'\''s'`},
-	}
-	for _, tt := range tests {
-		if got := shellQuote(tt.in); got != tt.want {
-			t.Errorf("shellQuote(%q) = %s; want %s", tt.in, got, tt.want)
-		}
-	}
-}
-
 func TestExclude(t *testing.T) {
 	tests := []struct {
 		pattern, path string

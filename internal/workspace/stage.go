@@ -9,10 +9,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Staging is a private directory of contents, named by their SHA-256. Staging
@@ -65,7 +66,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 			continue
 		}
 		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
-			return nil, hint.Errorf("delete in the machine what is not wanted, and try again",
+			return nil, fault.New(fault.ChangesTooLarge, fault.Args{"limit": strconv.FormatInt(opts.Limit, 10)},
 				"stage changes: they are more than %s", formatSize(opts.Limit))
 		}
 		total += e.NewSize
@@ -109,7 +110,8 @@ func checkFree(dir string, n int64) error {
 		return fmt.Errorf("stage changes: free space of %s: %w", dir, err)
 	}
 	if free := int64(fs.Bavail) * int64(fs.Bsize); free/2 < n {
-		return hint.Errorf("mayfly gc, or free some disk space", "stage changes: they need %s and %s are free: %w",
+		args := fault.Args{"dir": dir, "bytes": strconv.FormatInt(2*n, 10), "free": strconv.FormatInt(free, 10)}
+		return fault.New(fault.NoSpaceForChanges, args, "stage changes: they need %s and %s are free: %w",
 			formatSize(2*n), formatSize(free), unix.ENOSPC)
 	}
 	return nil

@@ -25,7 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Kind is what a path is.
@@ -70,11 +70,11 @@ func Check(dir string) error {
 	fi, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return hint.Errorf("mkdir -p "+shellQuote(dir), "workspace %s: %w", QuotePath(dir), fs.ErrNotExist)
+		return fault.New(fault.WorkspaceMissing, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), fs.ErrNotExist)
 	case err != nil:
 		return fmt.Errorf("workspace: %w", err)
 	case !fi.IsDir():
-		return hint.Errorf("give the directory that holds it", "workspace %s: %w", QuotePath(dir), unix.ENOTDIR)
+		return fault.New(fault.WorkspaceNotADirectory, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), unix.ENOTDIR)
 	}
 	f, err := os.Open(dir)
 	if err == nil {
@@ -85,7 +85,7 @@ func Check(dir string) error {
 		}
 	}
 	if err != nil {
-		return hint.Errorf("ls -ld "+shellQuote(dir), "workspace %s: %w", QuotePath(dir), err)
+		return fault.New(fault.WorkspaceUnreadable, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), err)
 	}
 	return nil
 }
