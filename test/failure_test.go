@@ -86,14 +86,14 @@ func smallDisk(t *testing.T, size int64) string {
 }
 
 // qemuPath returns the QEMU that mayfly chooses here.
-func qemuPath(t *testing.T, h *vm.Host) string { return dryRun(t, h).Machine.QEMU.Path }
+func qemuPath(t *testing.T, h *vm.Host) string { return dryRun(t, h).Machine.Engine.Path }
 
 // dryRun returns the plan of a machine.
 func dryRun(t *testing.T, h *vm.Host, flags ...string) plan.Plan {
 	t.Helper()
 	var dry struct{ Plan plan.Plan }
 	out := h.Run(0, append([]string{"run", "--dry-run", "--no-detect"}, flags...)...).Stdout
-	if err := json.Unmarshal([]byte(out), &dry); err != nil || dry.Plan.Machine.QEMU.Path == "" {
+	if err := json.Unmarshal([]byte(out), &dry); err != nil || dry.Plan.Machine.Engine.Path == "" {
 		t.Fatalf("%v in %s", err, out)
 	}
 	return dry.Plan

@@ -354,7 +354,7 @@ func TestTemplateOtherQEMU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replaced := patchVersion(t, data, dryRun(t, h).Machine.QEMU.Version)
+	replaced := patchVersion(t, data, dryRun(t, h).Machine.Engine.Version)
 	if err := errors.Join(os.WriteFile(qemu+".new", replaced, 0o755), os.Rename(qemu+".new", qemu)); err != nil {
 		t.Fatal(err)
 	}

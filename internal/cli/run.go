@@ -16,7 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -305,7 +305,11 @@ func (a *app) printPlan(p plan.Plan, store *image.Store) error {
 	if err != nil {
 		return err
 	}
-	c := qemu.Command(hardware.Of(machines.At(p.Name), p, img))
+	driver, err := drivers.For(p.Machine.Engine)
+	if err != nil {
+		return err
+	}
+	c := driver.Command(hardware.Of(machines.At(p.Name), p, img))
 	return a.printJSON(a.Out, dryRun{p, c, c.String()})
 }
 

@@ -1,9 +1,9 @@
 // Package machine describes a virtual machine between its plan and a virtual
 // machine monitor (VMM) that runs it.
 //
-// A driver, such as package qemu, turns a Spec into a Command: pure data, what
-// to execute with which open files. Start runs it. Nothing here knows what the
-// guest does.
+// A Driver, such as that of package qemu, turns a Spec into a Command: pure data,
+// what to execute with which open files. It starts that with Start, and gives a VMM
+// to talk to. Nothing here knows what the guest does.
 package machine
 
 import (
@@ -112,7 +112,7 @@ type Socket string
 
 // The connections of a machine.
 const (
-	Monitor     Socket = "monitor" // the VMM's own protocol
+	Monitor     Socket = "monitor" // the VMM's own protocol, for its driver alone
 	Control     Socket = "control" // the virtio-serial port, package wire
 	Console     Socket = "console" // what the kernel prints
 	NetworkCard Socket = "card"    // Ethernet frames, each after its length; only with a Card

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,10 +27,14 @@ type Process struct {
 	err  error
 }
 
+// logDelay bounds the wait for the end of what a VMM prints when it has ended: a
+// process of its own would keep that open.
+const logDelay = time.Second
+
 // Start executes c, confined. The VMM dies with this process, also when that is
 // killed. Its standard output and error go to log. given are the files that c only
 // names; they stay the caller's.
-func Start(c Command, log *os.File, given map[string]*os.File) (*Process, error) {
+func Start(c Command, log io.Writer, given map[string]*os.File) (*Process, error) {
 	// Opened here: the thread that starts the VMM can open nothing else.
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -39,6 +45,7 @@ func Start(c Command, log *os.File, given map[string]*os.File) (*Process, error)
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, c.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
+	cmd.WaitDelay = logDelay
 	cmd.SysProcAttr = sysProcAttr(c.Isolate)
 	var opened []*os.File
 	fail := func(err error) (*Process, error) {
@@ -107,20 +114,19 @@ func (p *Process) open(f File) (*os.File, error) {
 	return theirs, nil
 }
 
-// Renew puts a duplicate in the place of a socket, so that who has that one can close
+// Duplicate returns another descriptor of a socket, so that who has that one can close
 // it without ending the connection.
-func (p *Process) Renew(name Socket) error {
+func (p *Process) Duplicate(name Socket) (net.Conn, error) {
 	conn, ok := p.Sockets[name].(*net.UnixConn)
 	if !ok {
-		return fmt.Errorf("renew socket %s: there is none", name)
+		return nil, fmt.Errorf("connect to the VMM's %s: it has none", name)
 	}
 	f, err := conn.File()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("connect to the VMM's %s: %w", name, err)
 	}
 	defer f.Close()
-	p.Sockets[name], err = net.FileConn(f)
-	return err
+	return net.FileConn(f)
 }
 
 func closeAll(files []*os.File) {

@@ -133,7 +133,6 @@ const (
 func (b *builder) machine() {
 	m := &b.plan.Machine
 	m.BootSeconds = int(b.cfg.Machine.BootTimeout / time.Second)
-	m.Engine = "qemu" // the only one yet, so also what "auto" chooses
 	if b.facts.Arch != "amd64" {
 		b.fail(fmt.Errorf("this version of mayfly runs machines on amd64 hosts only, not on %s", b.facts.Arch))
 		return
@@ -152,7 +151,8 @@ func (b *builder) machine() {
 		m.HostCPU += " " + b.facts.Kernel
 	}
 	q := b.facts.QEMU
-	m.QEMU = QEMU{
+	m.Engine = Engine{
+		Name:      EngineQEMU, // the only one yet, so also what "auto" chooses
 		Path:      q.Path,
 		Version:   q.Version.String(),
 		Build:     q.Build,
@@ -160,7 +160,7 @@ func (b *builder) machine() {
 		ModuleDir: q.ModuleDir,
 		Isolate:   b.facts.UserNamespaces,
 	}
-	if !m.QEMU.Isolate {
+	if !m.Engine.Isolate {
 		b.note("this host gives no user namespaces: QEMU runs without namespaces of its own")
 	}
 }

@@ -236,8 +236,8 @@ func TestDecode(t *testing.T) {
 	for name, bad := range map[string]string{
 		"unknown field":  strings.Replace(text, `"image":`, `"x": 1, "image":`, 1),
 		"unknown nested": strings.Replace(text, `"base":`, `"x": 1, "base":`, 1),
-		"newer":          strings.Replace(text, `"version": 1`, `"version": 2`, 1),
-		"no version":     strings.Replace(text, `"version": 1,`, ``, 1),
+		"newer":          strings.Replace(text, `"version": 2`, `"version": 3`, 1),
+		"no version":     strings.Replace(text, `"version": 2,`, ``, 1),
 		"trailing":       text + "{}",
 		"cut":            text[:len(text)/2],
 		"empty":          "",

@@ -14,7 +14,7 @@ import (
 
 // Version is the version of the Plan's JSON. Fields are only ever added to
 // one version.
-const Version = 1
+const Version = 2
 
 // Plan is everything that is decided about one machine before anything is
 // done for it.
@@ -48,7 +48,7 @@ const (
 // Machine is the virtual hardware. The set of devices is not here: it is the
 // same fixed slots for every machine, so that a saved boot fits all of them.
 type Machine struct {
-	Engine      string      `json:"engine"` // "qemu"
+	Engine      Engine      `json:"engine"`
 	Accelerator Accelerator `json:"accelerator"`
 	Reason      string      `json:"reason"` // why this accelerator
 	VCPUs       int         `json:"vcpus"`
@@ -56,8 +56,6 @@ type Machine struct {
 	TSCKHz      int         `json:"tsc_khz,omitempty"`      // TCG only: the host's TSC rate, 0 when unknown
 	HostCPU     string      `json:"host_cpu"`               // what a saved guest has seen of it: another one must not restore it
 	BootSeconds int         `json:"boot_seconds,omitempty"` // the guest must answer by then; 0 for a bound fit for the accelerator
-
-	QEMU QEMU `json:"qemu"`
 }
 
 // Template says whether the machine begins from a saved boot, and from which.
@@ -72,12 +70,16 @@ type Template struct {
 	Prewarm []string `json:"prewarm,omitempty"`
 }
 
-// QEMU is the emulator that was chosen, and where its files are.
-type QEMU struct {
+// EngineQEMU is the Engine.Name of QEMU.
+const EngineQEMU = "qemu"
+
+// Engine is the virtual machine monitor that was chosen, and where its files are.
+type Engine struct {
+	Name      string   `json:"name"` // EngineQEMU
 	Path      string   `json:"path"`
 	Version   string   `json:"version"`
 	Build     string   `json:"build"`                // what it says of itself, with the distribution's version of it
-	DataDirs  []string `json:"data_dirs,omitempty"`  // -L, in this order; empty for the built-in ones
+	DataDirs  []string `json:"data_dirs,omitempty"`  // QEMU's -L, in this order; empty for the built-in ones
 	ModuleDir string   `json:"module_dir,omitempty"` // QEMU_MODULE_DIR
 	Isolate   bool     `json:"isolate"`              // own user, network and IPC namespaces around it
 }

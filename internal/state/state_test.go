@@ -82,7 +82,7 @@ func (c *creator) kill() {
 }
 
 func testPlan(name string) plan.Plan {
-	return plan.Plan{Version: plan.Version, Name: name, Machine: plan.Machine{Engine: "qemu", VCPUs: 2}}
+	return plan.Plan{Version: plan.Version, Name: name, Machine: plan.Machine{Engine: plan.Engine{Name: plan.EngineQEMU}, VCPUs: 2}}
 }
 
 func open(t testing.TB) Store {

@@ -8,7 +8,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -77,19 +76,24 @@ func (s *supervisor) powerOff() {
 	defer stop()
 	if stream, err := s.session.Open(); err == nil {
 		client.PowerOff(stream)
-		if s.vmm.Wait(ctx) == nil {
+		if s.awaitVMM(ctx) {
 			return
 		}
 	}
 	s.log.Warn("the guest did not power off in time")
 	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	s.vmm.Sockets[machine.Monitor].SetDeadline(time.Now().Add(stopTimeout))
-	monitor, err := s.openMonitor(ctx)
-	if err == nil {
-		err = monitor.Execute("quit", nil, nil)
+	if err := s.vmm.Quit(ctx); err != nil {
+		s.log.Warn("the VMM did not quit in time", "err", err)
 	}
-	if err != nil || s.vmm.Wait(ctx) != nil {
-		s.log.Warn("QEMU did not quit in time", "err", err)
+}
+
+// awaitVMM waits until the VMM has ended, or ctx has, and reports whether it has.
+func (s *supervisor) awaitVMM(ctx context.Context) bool {
+	select {
+	case <-s.vmm.Done():
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

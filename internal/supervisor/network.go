@@ -102,13 +102,18 @@ func (s *supervisor) endNetwork() {
 }
 
 // startMachine starts the VMM of a machine, with its network.
-func (s *supervisor) startMachine(spec machine.Spec) error {
-	if err := s.startVMM(spec); err != nil {
+func (s *supervisor) startMachine(ctx context.Context, spec machine.Spec) error {
+	if err := s.startVMM(ctx, spec); err != nil {
 		return err
 	}
-	if card, ok := s.vmm.Sockets[machine.NetworkCard]; ok {
-		s.network.Attach(card)
+	if spec.Card == nil || spec.Card.Tap {
+		return nil
 	}
+	card, err := s.vmm.Dial(ctx, machine.NetworkCard)
+	if err != nil {
+		return err
+	}
+	s.network.Attach(card)
 	return nil
 }
 

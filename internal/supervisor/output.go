@@ -49,14 +49,15 @@ func (o *output) copy(r io.Reader) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := r.Read(buf)
-		o.write(buf[:n])
+		o.Write(buf[:n])
 		if err != nil {
 			return
 		}
 	}
 }
 
-func (o *output) write(p []byte) {
+// Write keeps p. It never fails: a full disk must not stop the machine.
+func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tail = append(o.tail, p...)
@@ -65,11 +66,12 @@ func (o *output) write(p []byte) {
 	}
 	if o.size+len(p) > outputLimit {
 		if err := o.rotateLocked(); err != nil {
-			return // a full disk must not stop the machine
+			return len(p), nil
 		}
 	}
 	n, _ := o.file.Write(p)
 	o.size += n
+	return len(p), nil
 }
 
 func (o *output) rotateLocked() error {

@@ -113,7 +113,7 @@ func (s *supervisor) byBooting(ctx context.Context, packed func() error) error {
 	if err := s.startShares(); err != nil {
 		return err
 	}
-	if err := s.startMachine(hardware.Of(s.machine, s.plan, s.image)); err != nil {
+	if err := s.startMachine(ctx, hardware.Of(s.machine, s.plan, s.image)); err != nil {
 		return err
 	}
 	return s.whileAlive(ctx, func(ctx context.Context) error {

@@ -25,7 +25,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
 	"github.com/mayfly-vm/mayfly/internal/network"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
@@ -52,8 +52,8 @@ type supervisor struct {
 	console *output
 	vmmLog  *output
 	outputs sync.WaitGroup // the goroutines that fill both
-	vmm     *machine.Process
-	monitor *qemu.Monitor // nil until it is needed
+	driver  machine.Driver
+	vmm     machine.VMM
 	session guestSession
 
 	secrets []secret.Secret
@@ -141,6 +141,9 @@ func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
 	if s.plan, err = s.machine.Plan(); err != nil {
 		return err
 	}
+	if s.driver, err = drivers.For(s.plan.Machine.Engine); err != nil {
+		return err
+	}
 	if err := state.ReadJSON(s.machine.File(state.ImageFile), &s.image); err != nil {
 		return fmt.Errorf("read the resolved image: %w", err)
 	}
@@ -212,7 +215,7 @@ func (s *supervisor) writeStatus(phase state.Phase) error {
 	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: self}
 	if s.vmm != nil {
 		// It may have ended already.
-		st.VMM, _ = state.ProcessOf(s.vmm.PID)
+		st.VMM, _ = state.ProcessOf(s.vmm.PID())
 	}
 	select {
 	case <-s.kept:

@@ -2,13 +2,11 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/machine"
 )
 
 // startSystemd makes systemd process 1 of the configured guest, and waits for what it
@@ -19,9 +17,7 @@ func (s *supervisor) startSystemd(ctx context.Context) error {
 	if err := s.call(ctx, timeout, func(stream guestStream) error { return client.Init(stream) }); err != nil {
 		return s.withConsole(err)
 	}
-	if err := s.endConversation(); err != nil {
-		return fmt.Errorf("start systemd: %w", err)
-	}
+	s.session.Close() // the port stays open for another conversation
 	if err := s.greet(ctx, timeout); err != nil {
 		return err
 	}
@@ -42,16 +38,5 @@ func (s *supervisor) startSystemd(ctx context.Context) error {
 	case b.State != "running":
 		s.warn("systemd is %s; "+look, client.PrintableLine(b.State), s.plan.Name, "status")
 	}
-	return nil
-}
-
-// endConversation ends the conversation with the agent. The port stays open for
-// another one.
-func (s *supervisor) endConversation() error {
-	if err := s.vmm.Renew(machine.Control); err != nil {
-		return err
-	}
-	s.session.Close() // and with it the port that it had
-	s.session = nil
 	return nil
 }

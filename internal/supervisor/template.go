@@ -12,7 +12,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
@@ -47,7 +46,7 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 	if s.plan.Network.Mode == plan.NetworkUser {
 		network = fmt.Sprintf("%+v", *userNetwork())
 	}
-	id, err := template.Identify(s.plan.Machine, s.image, warm, network, qemu.Command(spec))
+	id, err := template.Identify(s.plan.Machine, s.image, warm, network, s.driver.Command(spec))
 	if err != nil {
 		s.how.Reason = err.Error()
 		s.log.Warn("no template", "err", err)
@@ -104,7 +103,7 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 	s.events.phase(control.PhaseMakeTemplate)
 	spec := hardware.Base(s.plan, s.image)
 	spec.Memory = memory
-	if err := s.startVMM(spec); err != nil {
+	if err := s.startVMM(ctx, spec); err != nil {
 		return saved, err
 	}
 	defer s.killVMM()
@@ -131,12 +130,8 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		s.events.phase(control.PhaseSave)
 		ctx, cancel := context.WithTimeoutCause(ctx, control.RestoreTimeout(s.plan.Machine), errors.New("QEMU does not save the machine"))
 		defer cancel()
-		monitor, err := s.openMonitor(ctx)
-		if err != nil {
-			return err
-		}
 		var buf bytes.Buffer
-		saved.Pause, err = monitor.Save(ctx, &buf)
+		saved.Pause, err = s.vmm.Save(ctx, &buf)
 		saved.State = buf.Bytes()
 		return err
 	})
@@ -165,17 +160,13 @@ func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, mem
 	spec := hardware.Of(s.machine, s.plan, s.image)
 	spec.Incoming = true
 	spec.Memory = memory
-	if err := s.startMachine(spec); err != nil {
+	if err := s.startMachine(ctx, spec); err != nil {
 		return &restoreError{err}
 	}
 	err := s.whileAlive(ctx, func(ctx context.Context) error {
 		deadline, cancel := context.WithTimeoutCause(ctx, timeout, errNotRestored)
 		defer cancel()
-		monitor, err := s.openMonitor(deadline)
-		if err != nil {
-			return &restoreError{err}
-		}
-		if err := monitor.Restore(deadline, t.State()); err != nil {
+		if err := s.vmm.Restore(deadline, t.State()); err != nil {
 			return &restoreError{err}
 		}
 		if err := s.dial(deadline); err != nil {

@@ -19,14 +19,14 @@ func TestTemplateHasNoUser(t *testing.T) {
 	img := image.Image{Kernel: image.Kernel{Path: "/store/vmlinux"}, Initramfs: "/store/initramfs", Layers: []image.Layer{{Path: "/store/base"}}}
 	p := plan.Plan{
 		Name:      "marker-name",
-		Machine:   plan.Machine{Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 512, QEMU: plan.QEMU{Path: "/usr/bin/qemu"}},
+		Machine:   plan.Machine{Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 512, Engine: plan.Engine{Path: "/usr/bin/qemu"}},
 		Guest:     plan.Guest{Hostname: "marker-host", User: plan.User{Name: "marker-user", Home: "/home/marker-user"}, Env: map[string]string{"TOKEN": "marker-secret"}},
 		Workspace: plan.Workspace{Path: "/home/marker-user/src"},
 	}
 	m := state.Machine{Name: p.Name, Dir: "/state/marker-name"}
 	spec := hardware.Base(p, img)
 	spec.Memory = machine.SharedMemory{Path: "MEMORY"}
-	saved := qemu.Command(spec)
+	saved := qemu.Driver{}.Command(spec)
 	text, err := json.Marshal(saved)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestTemplateHasNoUser(t *testing.T) {
 // The memory of a template is never that of a machine with live directories, even
 // if its plan says so.
 func TestNoTemplateWithShares(t *testing.T) {
-	s := &supervisor{plan: plan.Plan{
+	s := &supervisor{driver: qemu.Driver{}, plan: plan.Plan{
 		Template: plan.Template{Use: true, Dir: t.TempDir()},
 		Shares:   []plan.Share{{Source: "/srv/x", Path: "/srv/x", Tag: "share0"}},
 	}}
@@ -57,7 +57,7 @@ func TestNoTemplateWithShares(t *testing.T) {
 		t.Errorf("template() = %v, reason %q; want none and a reason", found, s.how.Reason)
 	}
 	spec := hardware.Of(state.Machine{Dir: "/state/m"}, s.plan, image.Image{})
-	command := qemu.Command(spec)
+	command := qemu.Driver{}.Command(spec)
 	if text := command.String(); spec.Memory != nil || !strings.Contains(text, "memory-backend-memfd") || !strings.Contains(text, "tag=share0") {
 		t.Errorf("the VMM is started with %s; want memory of its own that servers can map", text)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +12,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -31,18 +29,10 @@ func (s *supervisor) openOutputs() error {
 }
 
 // startVMM starts the VMM of spec. There is none, or the one before has ended.
-func (s *supervisor) startVMM(spec machine.Spec) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
+func (s *supervisor) startVMM(ctx context.Context, spec machine.Spec) error {
 	s.console.begin()
 	s.vmmLog.begin()
-	s.outputs.Go(func() {
-		s.vmmLog.copy(r)
-		r.Close()
-	})
-	command := qemu.Command(spec)
+	command := s.driver.Command(spec)
 	s.log.Debug("start the virtual machine monitor", "command", command.String())
 	// Package syscall writes the maps of the VMM's user namespace through
 	// /proc, which is closed to us while a VMM runs.
@@ -51,8 +41,7 @@ func (s *supervisor) startVMM(spec machine.Spec) error {
 	}
 	given := s.shareFiles()
 	given[machine.Tap] = s.tap
-	vmm, err := machine.Start(command, w, given)
-	w.Close()
+	vmm, err := s.driver.Start(ctx, spec, machine.Files{Log: s.vmmLog, Given: given})
 	if err != nil {
 		return err
 	}
@@ -66,7 +55,14 @@ func (s *supervisor) startVMM(spec machine.Spec) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("close our memory to other processes: %w", err)
 	}
-	s.outputs.Go(func() { s.console.copy(vmm.Sockets[machine.Console]) })
+	console, err := vmm.Dial(ctx, machine.Console)
+	if err != nil {
+		return err
+	}
+	s.outputs.Go(func() {
+		s.console.copy(console)
+		console.Close()
+	})
 	return s.writeStatus(state.Starting)
 }
 
@@ -79,27 +75,7 @@ func (s *supervisor) killVMM() {
 		s.session.Close()
 	}
 	s.vmm.Kill()
-	s.vmm, s.session, s.monitor = nil, nil, nil
-}
-
-// openMonitor returns the connection to the VMM's monitor. Unless it was opened
-// before, ctx bounds every later use of it.
-func (s *supervisor) openMonitor(ctx context.Context) (*qemu.Monitor, error) {
-	if s.monitor != nil {
-		return s.monitor, nil
-	}
-	conn := s.vmm.Sockets[machine.Monitor]
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
-	defer stop()
-	monitor, err := qemu.NewMonitor(conn)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, err
-	}
-	s.monitor = monitor
-	return monitor, nil
+	s.vmm, s.session = nil, nil
 }
 
 // greet waits for the agent of a guest that boots.
@@ -124,7 +100,11 @@ func (s *supervisor) greet(ctx context.Context, timeout time.Duration) error {
 
 // dial begins the conversation with the guest's agent.
 func (s *supervisor) dial(ctx context.Context) error {
-	session, err := wire.Dial(ctx, s.vmm.Sockets[machine.Control])
+	port, err := s.vmm.Dial(ctx, machine.Control)
+	if err != nil {
+		return err
+	}
+	session, err := wire.Dial(ctx, port)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func Identify(m plan.Machine, img image.Image, warm []string, network string, co
 		Network:   network,
 		HostCPU:   m.HostCPU,
 		MemoryMiB: m.MemoryMiB,
-		VMM:       Program{command.Path, m.QEMU.Build, vmm.Size(), vmm.ModTime().UnixNano()},
+		VMM:       Program{command.Path, m.Engine.Build, vmm.Size(), vmm.ModTime().UnixNano()},
 		Command:   append(command.Env, command.Args...),
 	}
 	for _, l := range img.Layers {

@@ -28,7 +28,7 @@ func identity(t testing.TB, name string) Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := plan.Machine{MemoryMiB: memoryMiB, HostCPU: "cpu", QEMU: plan.QEMU{Build: "10.0.2"}}
+	m := plan.Machine{MemoryMiB: memoryMiB, HostCPU: "cpu", Engine: plan.Engine{Build: "10.0.2"}}
 	img := image.Image{Key: name, Initramfs: "/boot/initramfs", Layers: []image.Layer{{SHA256: "d1"}, {SHA256: "d2"}}}
 	id, err := Identify(m, img, []string{"true"}, "", machine.Command{Path: exe, Args: []string{"-m", "40M"}})
 	if err != nil {

@@ -58,11 +58,12 @@ guest/agent:        guest/wire guest/session guest/sshd
 
 machine:            plan
 machine/qemu:       plan machine guest/wire             # the name of the control port is the protocol's
+machine/drivers:    plan machine machine/qemu           # the one place that names them all
 template:           plan image machine
 
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
-supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/* guest/client guest/wire
+supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
 cli:                control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 
 test/env:
@@ -85,6 +86,7 @@ codingagent:        config                              # every agent that an im
 guest/agent:        guest/client                        # the two ends of one conversation are tested together
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan
+supervisor:         machine/qemu                        # the command line of a template has nothing of a user
 test:               control host plan image template state share guest/client guest/wire
 `
 

@@ -16,13 +16,12 @@ import (
 // needs no file. It is never read but for a partition table.
 const nullDisk = "driver=null-co,node-name=%s,size=%d,read-zeroes=on,read-only=%s"
 
-// Command returns the command line of spec's machine. The set of devices is
-// the same for every machine, in the same slots: what is saved of one fits all.
-func Command(spec machine.Spec) machine.Command {
+// command is Driver.Command.
+func command(spec machine.Spec) machine.Command {
 	m := spec.Machine
-	c := machine.Command{Path: m.QEMU.Path, Isolate: m.QEMU.Isolate}
-	if m.QEMU.ModuleDir != "" {
-		c.Env = append(c.Env, "QEMU_MODULE_DIR="+m.QEMU.ModuleDir)
+	c := machine.Command{Path: m.Engine.Path, Isolate: m.Engine.Isolate}
+	if m.Engine.ModuleDir != "" {
+		c.Env = append(c.Env, "QEMU_MODULE_DIR="+m.Engine.ModuleDir)
 	}
 	arg := func(name string, values ...string) {
 		c.Args = append(c.Args, "-"+name)
@@ -35,7 +34,7 @@ func Command(spec machine.Spec) machine.Command {
 		return machine.FirstFile + len(c.Files) - 1
 	}
 
-	for _, dir := range m.QEMU.DataDirs {
+	for _, dir := range m.Engine.DataDirs {
 		arg("L", dir)
 	}
 	// Nothing but what is named here: no configuration of the host's, no
@@ -141,9 +140,9 @@ func Command(spec machine.Spec) machine.Command {
 	if m.Accelerator == plan.KVM {
 		c.Writable = []string{"/dev/kvm"}
 	}
-	c.Readable = append([]string{"/dev/urandom", m.QEMU.Path, spec.Kernel, spec.Initramfs}, m.QEMU.DataDirs...)
-	if m.QEMU.ModuleDir != "" {
-		c.Readable = append(c.Readable, m.QEMU.ModuleDir)
+	c.Readable = append([]string{"/dev/urandom", m.Engine.Path, spec.Kernel, spec.Initramfs}, m.Engine.DataDirs...)
+	if m.Engine.ModuleDir != "" {
+		c.Readable = append(c.Readable, m.Engine.ModuleDir)
 	}
 	// QEMU opens the file of the memory by its name: it knows no sets of
 	// descriptors there, file_ram_open in system/physmem.c.

@@ -21,8 +21,8 @@ var update = flag.Bool("update", false, "write the golden files")
 func specs() map[string]machine.Spec {
 	base := machine.Spec{
 		Machine: plan.Machine{
-			Engine: "qemu", Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 2048, TSCKHz: 2100000,
-			QEMU: plan.QEMU{Path: "/usr/bin/qemu-system-x86_64", Version: "10.0.2", Isolate: true},
+			Accelerator: plan.TCG, VCPUs: 2, MemoryMiB: 2048, TSCKHz: 2100000,
+			Engine: plan.Engine{Path: "/usr/bin/qemu-system-x86_64", Version: "10.0.2", Isolate: true},
 		},
 		Kernel:    "/store/kernel/vmlinux",
 		Initramfs: "/store/initramfs/0123.cpio",
@@ -41,7 +41,7 @@ func specs() map[string]machine.Spec {
 	}
 	full.Disks[plan.SlotWorkspace] = machine.Disk{Path: "/machines/m/work,space.img"}
 	private := base
-	private.Machine.QEMU = plan.QEMU{
+	private.Machine.Engine = plan.Engine{
 		Path: "/data/qemu/usr/bin/qemu-system-x86_64", DataDirs: []string{"/data/qemu/usr/share/qemu", "/data/qemu/usr/share/seabios"},
 		ModuleDir: "/data/qemu/usr/lib/qemu",
 	}
@@ -104,7 +104,7 @@ func format(c machine.Command) string {
 func TestCommand(t *testing.T) {
 	for name, spec := range specs() {
 		golden := filepath.Join("testdata", name+".txt")
-		got := format(Command(spec))
+		got := format(Driver{}.Command(spec))
 		if *update {
 			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func TestCommand(t *testing.T) {
 // The VMM gets its disks open: it needs no path of them, and could not open one.
 func TestCommandNamesNoDisk(t *testing.T) {
 	for name, spec := range specs() {
-		c := Command(spec)
+		c := Driver{}.Command(spec)
 		words := slices.Concat(c.Args, c.Env, c.Readable, c.Writable)
 		for slot, disk := range spec.Disks {
 			if disk.Path == "" {
@@ -147,7 +147,7 @@ func TestCommandNamesNoDisk(t *testing.T) {
 // That goes by the slot, also of an empty one: a restored guest has seen it.
 func TestCommandReadOnly(t *testing.T) {
 	for name, spec := range specs() {
-		c := Command(spec)
+		c := Driver{}.Command(spec)
 		for _, f := range c.Files {
 			kept := slices.ContainsFunc(spec.Kept, func(d machine.Disk) bool { return d.Path == f.Path })
 			if f.Writable && f.Path != spec.Disks[plan.SlotScratch].Path && !kept {
@@ -183,7 +183,7 @@ func TestCommandMemory(t *testing.T) {
 	} {
 		spec := specs()["tcg"]
 		spec.Memory = tt.memory
-		c := Command(spec)
+		c := Driver{}.Command(spec)
 		if got := slices.Contains(c.Readable, "/t/me,mory"); got != tt.readable {
 			t.Errorf("%s: the memory among the readable files: %v; want %v", name, got, tt.readable)
 		}
@@ -217,12 +217,12 @@ func TestCommandDevicesAreFixed(t *testing.T) {
 		}
 		return devs
 	}
-	want := devices(Command(specs()["bare"]))
+	want := devices(Driver{}.Command(specs()["bare"]))
 	if n := len(want); n != 3+5+plan.DiskSlots {
 		t.Errorf("%d devices and sockets; want 3 sockets, 5 devices and %d disks", n, plan.DiskSlots)
 	}
 	for name, spec := range specs() {
-		got := devices(Command(spec))
+		got := devices(Driver{}.Command(spec))
 		if len(spec.Shares) > 0 { // it is never saved
 			got = slices.DeleteFunc(got, func(dev string) bool {
 				return strings.Contains(dev, "id=share") || strings.Contains(dev, "chardev=share")

@@ -42,7 +42,7 @@ func newEnvironment(ctx context.Context, mayfly string) environment {
 	// there is none.
 	if d, err := dryRun(ctx, mayfly, os.TempDir(), "--no-workspace"); err == nil {
 		e.accelerator = string(d.Plan.Machine.Accelerator)
-		e.qemu = d.Plan.Machine.QEMU.Version
+		e.qemu = d.Plan.Machine.Engine.Version
 		if img, err := lookUp(d.Plan); err == nil {
 			e.guestKernel = img.Kernel.Version
 		}

@@ -24,7 +24,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/qemu"
+	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
 	"github.com/mayfly-vm/mayfly/internal/network"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/vnet"
@@ -80,7 +80,11 @@ func (b *bench) bootGuest(ctx context.Context, p plan.Plan, ports []int, slirp b
 		spec.Disks[plan.SlotFirstLayer+i] = machine.Disk{Path: layer.Path}
 		prepare.Layers = append(prepare.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
-	command := qemu.Command(spec)
+	driver, err := drivers.For(p.Machine.Engine)
+	if err != nil {
+		return nil, err
+	}
+	command := driver.Command(spec)
 	setUp := &wire.Network{
 		Address: netip.PrefixFrom(vnet.Guest, vnet.PrefixBits).String(), Gateway: vnet.Gateway.String(), DNS: vnet.Gateway.String(),
 	}
