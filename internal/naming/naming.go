@@ -1,8 +1,8 @@
-// Package name holds the rules for names that users give: of machines, profiles,
+// Package naming holds the rules for names that users give: of machines, profiles,
 // volumes and sessions. They all consist of lower-case letters, digits and
 // hyphens and begin with a letter or a digit, so that a name is never a flag and
 // is the same as a file's name, in a shell, in systemd and in DNS.
-package name
+package naming
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package name
+package naming
 
 import (
 	"regexp"
