@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -239,7 +240,7 @@ func (a *app) runningMachine(ctx context.Context, name string) (state.Machine, e
 	}
 	m := machines.At(name)
 	defined := a.defined(name)
-	if plan.CheckName(name) == nil && m.Alive() && (!defined || m.Status().Phase == state.Running) {
+	if naming.Valid(name) && m.Alive() && (!defined || m.Status().Phase == state.Running) {
 		return m, nil
 	}
 	if defined {

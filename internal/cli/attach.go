@@ -17,6 +17,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/session"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -51,7 +52,7 @@ and killed when it has not within seconds. The machine runs on.`,
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wanted := strings.Join(args[1:], "")
-			if wanted != "" && !wire.ValidSessionName(wanted) {
+			if wanted != "" && !naming.ValidSession(wanted) {
 				return usageError{fmt.Errorf("%q is no session's name", wanted)}
 			}
 			if !end {

@@ -11,8 +11,8 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -42,7 +42,7 @@ the way: it is an error if one was changed or taken out.`,
 }
 
 func (a *app) audit(name string, follow, denied bool) error {
-	if err := plan.CheckName(name); err != nil {
+	if err := naming.Check(name); err != nil {
 		return usageError{err}
 	}
 	machines, err := a.machines()

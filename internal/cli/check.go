@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -107,7 +108,7 @@ func (a *app) definitionOrFile(what string) (definition.Definition, error) {
 		return d, hint.Errorf("mayfly ls", "%s is neither a machine's name nor a file", what)
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".toml")
-	if plan.CheckName(name) != nil {
+	if !naming.Valid(name) {
 		name = "checked"
 	}
 	store, err := a.definitions()

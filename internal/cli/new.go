@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -100,7 +101,7 @@ type clonedJSON struct {
 
 // newMachine defines a machine. What it made it removes again if it fails.
 func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) error {
-	if err := plan.CheckName(name); err != nil {
+	if err := naming.Check(name); err != nil {
 		if f, ok := fault.Of(err); ok && f.Args["better"] != "" {
 			err = hint.Wrap(err, "mayfly new "+f.Args["better"])
 		}

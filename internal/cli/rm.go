@@ -11,7 +11,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -53,7 +53,7 @@ func (a *app) remove(name string, force bool) error {
 	}
 	d := store.At(name)
 	if _, err := os.Lstat(d.Path); err != nil {
-		if _, err := os.Lstat(d.Dir); err != nil || plan.CheckName(name) != nil {
+		if _, err := os.Lstat(d.Dir); err != nil || !naming.Valid(name) {
 			return runErr // it has no definition
 		}
 	}

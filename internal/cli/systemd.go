@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 )
@@ -88,7 +89,7 @@ all share. What you wrote yourself stays. A machine that runs goes on to run.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := plan.CheckName(args[0]); err != nil {
+			if err := naming.Check(args[0]); err != nil {
 				return usageError{err}
 			}
 			return a.systemdRemove(cmd.Context(), o, func(d systemd.Dir) ([]string, error) { return d.RemoveMachine(args[0]) })

@@ -3,8 +3,9 @@ package config
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // What only a machine with a name of its own has: `mayfly run` ignores it.
@@ -74,10 +75,7 @@ const (
 	defaultVolumeMiB = 8 << 10
 )
 
-var (
-	volumeKeys = []string{"name", "mount", "size"}
-	volumeName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-)
+var volumeKeys = []string{"name", "mount", "size"}
 
 // addVolume reads an element of volume: a table or, as from --volume,
 // NAME:MOUNT[:SIZE].
@@ -145,7 +143,7 @@ func volumeTable(s setting) (map[string]any, *Error) {
 func (v Volume) check() *Error {
 	clean := strings.TrimPrefix(v.Mount, "~")
 	switch {
-	case !volumeName.MatchString(v.Name):
+	case !naming.ValidVolume(v.Name):
 		return wrong("%s is not a volume's name: lower-case letters, digits and hyphens only, at most 32", shortQuote(v.Name))
 	case v.Mount == "":
 		return wrong("the volume %s has no mount, the directory where it appears in the machine", v.Name)

@@ -6,9 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // Profile is a built-in profile: what it adds to an image, and what its programs
@@ -48,13 +49,11 @@ func Profiles() []Profile {
 	return p
 }
 
-var profileName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
 // loadProfile returns the settings of a profile: the user's own of that name,
 // else the built-in one. from is where it was asked for.
 func loadProfile(dir, name string, from origin) ([]setting, []*Error) {
 	at := setting{origin: from, key: "profiles"}
-	if !profileName.MatchString(name) { // also keeps the path below inside dir
+	if !naming.ValidProfile(name) { // also keeps the path below inside dir
 		return nil, []*Error{at.errorf("%s is not a profile's name: lower-case letters, digits and hyphens only", shortQuote(name))}
 	}
 	if dir != "" {
@@ -105,7 +104,7 @@ func unknownProfile(at setting, dir, name string) *Error {
 	}
 	if entries, err := os.ReadDir(dir); dir != "" && err == nil {
 		for _, e := range entries {
-			if own, ok := strings.CutSuffix(e.Name(), ".toml"); ok && profileName.MatchString(own) {
+			if own, ok := strings.CutSuffix(e.Name(), ".toml"); ok && naming.ValidProfile(own) {
 				names = append(names, own)
 			}
 		}

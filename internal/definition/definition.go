@@ -19,7 +19,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // The files of what a machine keeps, in its directory.
@@ -60,7 +60,7 @@ func (s Store) At(name string) Definition {
 // Get returns the definition of name.
 func (s Store) Get(name string) (Definition, error) {
 	d := s.At(name)
-	if plan.CheckName(name) == nil {
+	if naming.Valid(name) {
 		if fi, err := os.Stat(d.Path); err == nil && fi.Mode().IsRegular() {
 			return d, nil
 		}
@@ -77,7 +77,7 @@ func (s Store) List() ([]Definition, error) {
 	var all []Definition
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".toml")
-		if ok && plan.CheckName(name) == nil {
+		if ok && naming.Valid(name) {
 			all = append(all, s.At(name))
 		}
 	}
@@ -90,7 +90,7 @@ func (s Store) List() ([]Definition, error) {
 // error leaves nothing behind.
 func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byte, error)) (_ Definition, err error) {
 	d := s.At(name)
-	if err := plan.CheckName(name); err != nil {
+	if err := naming.Check(name); err != nil {
 		return d, err
 	}
 	for _, dir := range []string{s.files(), s.dirs()} {
@@ -144,7 +144,7 @@ func writeNew(path string, data []byte) error {
 // Remove removes the definition and what was kept. The machine must not run.
 func (s Store) Remove(name string) error {
 	d := s.At(name)
-	if err := plan.CheckName(name); err != nil {
+	if err := naming.Check(name); err != nil {
 		return err
 	}
 	_, fileErr := os.Lstat(d.Path)

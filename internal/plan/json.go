@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // Encode returns the plan as JSON, the same bytes for equal plans.
@@ -38,7 +39,7 @@ func Decode(data []byte) (Plan, error) {
 	if err := d.Decode(&p); err != nil {
 		return Plan{}, fmt.Errorf("decode the plan: %w", err)
 	}
-	if err := CheckName(p.Name); err != nil { // it becomes a path
+	if err := naming.Check(p.Name); err != nil { // it becomes a path
 		return Plan{}, fmt.Errorf("decode the plan: %w", err)
 	}
 	return p, nil

@@ -4,15 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // Input is what New needs beside the configuration and the host's facts. All
@@ -51,7 +50,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 		Version: Version,
 		Name:    in.Name,
 	}
-	if err := CheckName(in.Name); err != nil {
+	if err := naming.Check(in.Name); err != nil {
 		b.fail(err)
 	}
 	b.machine()
@@ -81,42 +80,6 @@ func (b *builder) fail(err error) { b.errs = append(b.errs, err) }
 
 func (b *builder) note(format string, args ...any) {
 	b.plan.Notes = append(b.plan.Notes, fmt.Sprintf(format, args...))
-}
-
-var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// CheckName reports whether name can be a machine's. It is a host name in the
-// guest and a directory's name on the host.
-func CheckName(name string) error {
-	if namePattern.MatchString(name) {
-		return nil
-	}
-	const rule = "lower-case letters, digits and hyphens, at most 63, with no hyphen at the ends"
-	err := fmt.Errorf("machine name %.80q: must be %s", name, rule)
-	args := fault.Args{"name": name}
-	if better := suggestName(name); better != "" {
-		args["better"] = better
-	}
-	return fault.Wrap(err, fault.MachineNameInvalid, args)
-}
-
-// suggestName returns a valid name that looks like name, or "".
-func suggestName(name string) string {
-	s := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
-			return r
-		case r >= 'A' && r <= 'Z':
-			return r - 'A' + 'a'
-		default:
-			return '-'
-		}
-	}, name)
-	s = strings.Trim(s[:min(len(s), 63)], "-")
-	if !namePattern.MatchString(s) {
-		return ""
-	}
-	return s
 }
 
 // Defaults of the virtual hardware.

@@ -128,36 +128,6 @@ func decodeStrict(t *testing.T, data []byte, v any) {
 	}
 }
 
-func TestCheckName(t *testing.T) {
-	tests := []struct {
-		name   string
-		ok     bool
-		better string
-	}{
-		{"a", true, ""},
-		{"go-protobuf2", true, ""},
-		{strings.Repeat("a", 63), true, ""},
-		{strings.Repeat("a", 64), false, strings.Repeat("a", 63)},
-		{"", false, ""},
-		{"-a", false, "a"},
-		{"My Project", false, "my-project"},
-		{"a.b", false, "a-b"},
-		{"..", false, ""},
-		{"../x", false, "x"},
-		{"a\n", false, "a"},
-	}
-	for _, tt := range tests {
-		err := CheckName(tt.name)
-		var better string
-		if f, ok := fault.Of(err); ok {
-			better = f.Args["better"]
-		}
-		if (err == nil) != tt.ok || better != tt.better {
-			t.Errorf("CheckName(%q) = %v, better %q; want ok %v, better %q", tt.name, err, better, tt.ok, tt.better)
-		}
-	}
-}
-
 func TestCheckWorkspace(t *testing.T) {
 	p := Protected{Homes: []string{"/home/u", "/var/home/u", ""}, Own: []string{"", "/data/u/mayfly"}}
 	for dir, want := range map[string]string{

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -149,7 +150,7 @@ func (s Store) At(name string) Machine {
 // Get returns the machine name.
 func (s Store) Get(name string) (Machine, error) {
 	m := s.At(name)
-	if plan.CheckName(name) == nil {
+	if naming.Valid(name) {
 		if fi, err := os.Lstat(m.Dir); err == nil && fi.IsDir() {
 			return m, nil
 		}
@@ -304,7 +305,7 @@ func WriteJSON(name string, v any) error {
 // FromDir returns the machine whose directory is dir.
 func FromDir(dir string) (Machine, error) {
 	name := filepath.Base(dir)
-	if err := plan.CheckName(name); err != nil {
+	if err := naming.Check(name); err != nil {
 		return Machine{}, err
 	}
 	return Machine{Name: name, Dir: dir}, nil

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // Dir is the directory of a service manager's units.
@@ -48,7 +50,7 @@ type Machine struct {
 
 // Files returns the files for m: the template and its drop-ins.
 func (m Machine) Files(scope Scope) ([]File, error) {
-	if !machineName.MatchString(m.Name) {
+	if !naming.Valid(m.Name) {
 		return nil, fmt.Errorf("machine name %.80q cannot be that of a unit", m.Name)
 	}
 	unit, err := Template{Exe: m.Exe, Scope: scope}.Unit()
@@ -200,7 +202,7 @@ func (d Dir) Disable(unit string) (string, error) {
 // RemoveMachine removes the drop-ins of a machine and, with those of the last, the
 // template. It returns what it removed, and leaves what others wrote.
 func (d Dir) RemoveMachine(name string) ([]string, error) {
-	if !machineName.MatchString(name) {
+	if !naming.Valid(name) {
 		return nil, fmt.Errorf("machine name %.80q cannot be that of a unit", name)
 	}
 	var removed []string

@@ -42,9 +42,6 @@ func Service(machine string) string { return "mayfly@" + machine + ".service" }
 // DropInDir returns the name of the directory with a machine's drop-ins.
 func DropInDir(machine string) string { return Service(machine) + ".d" }
 
-// machineName is what plan.CheckName allows: a name here becomes a path.
-var machineName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
 // accountName is what systemd takes for a user's name without a complaint.
 var accountName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_-]{0,30}$`)
 

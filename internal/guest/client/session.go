@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 // errDetached is converse's for a session that was only started.
@@ -58,7 +59,7 @@ func Sessions(stream io.ReadWriter) ([]wire.SessionInfo, error) {
 
 // checkSession refuses what our agent never tells, and makes the rest printable.
 func checkSession(i *wire.SessionInfo) error {
-	if !wire.ValidSessionName(i.Name) {
+	if !naming.ValidSession(i.Name) {
 		return fmt.Errorf("the guest told of a session with the name %.40q", i.Name)
 	}
 	switch i.Why {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
 const (
@@ -57,7 +58,7 @@ func (t *Table) Serve(stream net.Conn, req *wire.Session, start Start, run func(
 
 // open returns the session that req asks for, and whether it has been started.
 func (t *Table) open(req *wire.Session, start Start) (s *Session, fresh bool, err error) {
-	if !wire.ValidSessionName(req.Name) {
+	if !naming.ValidSession(req.Name) {
 		return nil, false, fmt.Errorf("bad name of a session %q", req.Name)
 	}
 	t.mu.Lock()
@@ -76,7 +77,7 @@ func (t *Table) open(req *wire.Session, start Start) (s *Session, fresh bool, er
 	name := req.Name
 	for n := 2; req.New && t.find(name) != nil; n++ {
 		suffix := fmt.Sprintf("-%d", n)
-		name = req.Name[:min(len(req.Name), wire.MaxSessionName-len(suffix))] + suffix
+		name = req.Name[:min(len(req.Name), naming.MaxSession-len(suffix))] + suffix
 	}
 	if len(t.sessions) >= wire.MaxSessions && t.find(name) == nil {
 		// Nobody asked how the oldest that ended did. Nobody will.

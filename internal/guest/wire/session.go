@@ -61,24 +61,8 @@ type Sessions struct {
 	Sessions []SessionInfo `json:"sessions,omitempty"` // by start
 }
 
-// Bounds of what a guest tells of its sessions.
-const (
-	MaxSessions    = 16
-	MaxSessionName = 32
-)
-
-// ValidSessionName reports whether name can be a session's.
-func ValidSessionName(name string) bool {
-	if name == "" || len(name) > MaxSessionName || name[0] == '-' {
-		return false
-	}
-	for _, b := range []byte(name) {
-		if (b < 'a' || b > 'z') && (b < '0' || b > '9') && b != '-' {
-			return false
-		}
-	}
-	return true
-}
+// MaxSessions bounds what a guest tells of its sessions.
+const MaxSessions = 16
 
 // Seed writes settings into files of the guest's user, for programs that would
 // else ask for them first. It is the user who writes.
