@@ -69,7 +69,7 @@ func (a *app) agentCommands() []*cobra.Command {
 			Long:  "Let " + agent.Title + " work in a machine.\n" + agentHelp,
 			Example: fmt.Sprintf(`  mayfly %[1]s run-3f9a2c
   mayfly %[1]s --detach run-3f9a2c`, agent.Name),
-			Hidden:            agent.Name != "claude",
+			Hidden:            agent.Name != codingagent.Default,
 			Args:              usageArgs(agentArgs),
 			ValidArgsFunction: a.completeMachines,
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -163,7 +163,7 @@ func onlyAgent(m state.Machine, p plan.Plan) (string, error) {
 	case 1:
 		return agents[0], nil
 	case 0:
-		return "", hint.Errorf("mayfly run --keep --profile claude", "the image of %s has no coding agent", m.Name)
+		return "", hint.Errorf("mayfly run --keep --profile "+codingagent.Default, "the image of %s has no coding agent", m.Name)
 	}
 	return "", hint.Errorf("mayfly agent "+m.Name+" "+agents[0], "the image of %s has several coding agents: %s", m.Name, strings.Join(agents, ", "))
 }

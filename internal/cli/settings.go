@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
@@ -55,7 +56,7 @@ type settings struct {
 
 func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "configuration `file` in place of the user's config.toml")
-	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, claude, codex, opencode, … (repeatable)")
+	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(config.Agents(), ", ")+", … (repeatable)")
 	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
 	f.BoolVar(&s.noDetect, "no-detect", false, "choose no profiles by the project's files and the command")
 	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml as it is now, from now on")
@@ -72,7 +73,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.network, "network", "", "`mode` of the network: user, none or bridge")
 	f.StringVar(&s.egress, "egress", "", "what the machine may reach without a rule: `public`, allowlist or none")
 	f.StringArrayVar(&s.allow, "allow", nil, "let the machine reach a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
-	f.StringSliceVar(&s.presets, "preset", nil, "let the machine reach what a `preset` names: apt, npm, go, pypi, crates, github, claude, … (repeatable)")
+	f.StringSliceVar(&s.presets, "preset", nil, "let the machine reach what a `preset` names: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
 	f.StringArrayVar(&s.publish, "publish", nil, "publish a port of the machine: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
 	f.StringArrayVar(&s.secrets, "secret", nil, "lend your variable to requests to these hosts: `NAME=HOST[,HOST…]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/skill"
 )
 
@@ -57,7 +58,7 @@ or in the project of the current one. What somebody changed there is left alone.
 	}
 	cmd.Flags().BoolVar(&f.project, "project", false, "for the project in the current directory")
 	cmd.Flags().BoolVar(&f.user, "user", false, "for all projects of yours (the default)")
-	cmd.Flags().StringSliceVar(&f.agents, "for", []string{"claude"}, "the `agent`: "+strings.Join(skill.Agents(), ", ")+" (repeatable)")
+	cmd.Flags().StringSliceVar(&f.agents, "for", []string{codingagent.Default}, "the `agent`: "+strings.Join(codingagent.Names(), ", ")+" (repeatable)")
 	cmd.Flags().BoolVar(&f.force, "force", false, "replace the skill even where somebody changed it")
 	return cmd
 }

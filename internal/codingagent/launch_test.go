@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
@@ -139,17 +138,5 @@ func TestLaunchRefuses(t *testing.T) {
 		if _, err := Launch("claude", tt[0], tt[1], nil); err == nil {
 			t.Errorf("Launch(%q) = nil; want an error", tt)
 		}
-	}
-}
-
-// Every agent that an image can hold can be started.
-func TestAgentsAreThoseOfImages(t *testing.T) {
-	for _, name := range config.Agents() {
-		if !slices.Contains(Names(), name) {
-			t.Errorf("no way to start %s", name)
-		}
-	}
-	if !slices.IsSorted(Names()) {
-		t.Errorf("Names() = %v; want them sorted", Names())
 	}
 }

@@ -1,5 +1,12 @@
 package config
 
+import (
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
+)
+
 // Preset is a set of hosts under one name.
 type Preset struct {
 	Name string
@@ -12,16 +19,10 @@ type Preset struct {
 // Packages reports whether the preset stands for a registry of packages.
 func (p Preset) Packages() bool { return len(p.Rules) == 0 }
 
-// Presets returns all presets, sorted by name. The hosts of the agents are those that
-// their makers name or their programs know; none was tried with an account.
+// Presets returns all presets, sorted by name: one for each coding agent among them.
 func Presets() []Preset {
-	return []Preset{
+	p := []Preset{
 		{Name: "apt", For: "Debian packages"},
-		// The API, and the two ways to log in. Updates are left out: the image's
-		// agent is pinned.
-		{"claude", "Claude Code", hosts("api.anthropic.com", "claude.ai", "claude.com", "platform.claude.com")},
-		// The API with a key, the login, the API with a login.
-		{"codex", "Codex", hosts("api.openai.com", "auth.openai.com", "chatgpt.com")},
 		// docs.github.com/copilot/reference/copilot-allowlist-reference, without
 		// what is telemetry. It names these paths of GitHub, and no more.
 		{"copilot", "GitHub Copilot", append(
@@ -30,18 +31,22 @@ func Presets() []Preset {
 			Rule{Host: "api.github.com", Port: 443, Paths: []string{"/user", "/copilot_internal/"}},
 		)},
 		{Name: "crates", For: "Rust crates"},
-		// The API with a key, the API with a login, the login.
-		{"gemini", "Gemini CLI", hosts("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com")},
 		// The web and git over HTTPS, the API, archives, and raw files with
 		// releases. No SSH.
 		{"github", "GitHub", hosts("github.com", "api.github.com", "codeload.github.com", "*.githubusercontent.com")},
 		{Name: "go", For: "Go modules"},
 		{Name: "npm", For: "npm packages"},
-		// Its own models, and the catalogue of all others'.
-		// The provider that it is to use has a preset or rule of its own.
-		{"opencode", "opencode", hosts("opencode.ai", "models.dev")},
 		{Name: "pypi", For: "Python packages"},
 	}
+	for _, a := range codingagent.Agents() {
+		preset := Preset{Name: a.Name, For: a.Title}
+		for _, h := range a.Hosts {
+			preset.Rules = append(preset.Rules, Rule{Host: h.Name, Port: 443, Paths: h.Paths})
+		}
+		p = append(p, preset)
+	}
+	slices.SortFunc(p, func(a, b Preset) int { return strings.Compare(a.Name, b.Name) })
+	return p
 }
 
 // hosts returns a rule for HTTPS to each host.

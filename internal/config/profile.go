@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 )
 
@@ -38,12 +39,12 @@ func Profiles() []Profile {
 		{Name: "rust", Packages: []string{"cargo", "rustc", "rustfmt", "rust-clippy", "gcc", "git", "ripgrep"}, Presets: []string{"crates"}},
 		{Name: "zsh", Packages: []string{"zsh"}, Shell: "zsh"},
 	}
-	for _, agent := range Agents() {
-		// An agent's program is large, and most of what it does first is to
-		// be read.
-		p = append(p, Profile{
-			Name: agent, Agents: []string{agent}, Prewarm: []string{agent + " --version"}, Presets: []string{agent},
-		})
+	for _, a := range codingagent.Agents() {
+		if a.Package != "" {
+			p = append(p, Profile{
+				Name: a.Name, Agents: []string{a.Name}, Prewarm: []string{a.Prewarm()}, Presets: []string{a.Name},
+			})
+		}
 	}
 	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	return p

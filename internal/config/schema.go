@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 )
 
 // field is one key of the file format: what it is called, and how its value is
@@ -317,7 +319,15 @@ func checkPackage(name string) (msg, suggestion string) {
 }
 
 // Agents are the coding agents that an image can hold.
-func Agents() []string { return []string{"claude", "codex", "opencode"} }
+func Agents() []string {
+	var names []string
+	for _, a := range codingagent.Agents() {
+		if a.Package != "" {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}
 
 func checkAgent(name string) (msg, suggestion string) {
 	if slices.Contains(Agents(), name) {

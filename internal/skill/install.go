@@ -10,59 +10,27 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
-// agent is where a coding agent looks for skills.
-type agent struct {
-	name, project string
-	user          func(getenv func(string) string) string
-}
-
-// agents are where each agent looks for skills: below a project's directory, and
-// in the user's home, or in what a variable names instead of its first part.
-//
-//   - Claude Code: code.claude.com/docs/en/skills
-//   - Codex: developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place
-//   - opencode: opencode.ai/docs/skills; it also reads those of Claude Code and Codex
-//   - Gemini CLI: geminicli.com/docs/cli/skills
-var agents = []agent{
-	{"claude", ".claude/skills", func(getenv func(string) string) string {
-		return filepath.Join(either(getenv("CLAUDE_CONFIG_DIR"), getenv("HOME"), ".claude"), "skills")
-	}},
-	{"codex", ".agents/skills", func(getenv func(string) string) string {
-		return filepath.Join(getenv("HOME"), ".agents/skills")
-	}},
-	{"opencode", ".opencode/skills", func(getenv func(string) string) string {
-		return filepath.Join(either(getenv("XDG_CONFIG_HOME"), getenv("HOME"), ".config"), "opencode/skills")
-	}},
-	{"gemini", ".gemini/skills", func(getenv func(string) string) string {
-		return filepath.Join(either(getenv("GEMINI_CLI_HOME"), getenv("HOME"), ""), ".gemini/skills")
-	}},
-}
-
-func either(dir, home, below string) string {
-	if filepath.IsAbs(dir) {
-		return dir
+// userDir returns where an agent looks for the skills of its user.
+func userDir(s codingagent.Skills, getenv func(string) string) string {
+	dir := ""
+	if s.Variable != "" {
+		dir = getenv(s.Variable)
 	}
-	return filepath.Join(home, below)
-}
-
-// Agents returns the names of the agents that there is a place for.
-func Agents() []string {
-	var names []string
-	for _, a := range agents {
-		names = append(names, a.name)
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(getenv("HOME"), s.Default)
 	}
-	return names
+	return filepath.Join(dir, s.User)
 }
 
 // Target says where the skill is to be written.
 type Target struct {
-	Agent   string              // one of Agents
+	Agent   string              // a coding agent's name
 	Project string              // directory of a project; "" for all of the user's
 	Getenv  func(string) string // reads HOME and the agents' variables
 	Force   bool                // also over a file that somebody changed
@@ -78,16 +46,16 @@ type Result struct {
 // what an older mayfly wrote is replaced: a line at the end of the file tells them
 // apart.
 func Install(t Target) (Result, error) {
-	i := slices.IndexFunc(agents, func(a agent) bool { return a.name == t.Agent })
-	if i < 0 {
-		return Result{}, hint.Errorf("one of "+strings.Join(Agents(), ", "), "there is no agent %q", t.Agent)
+	agent, ok := codingagent.Find(t.Agent)
+	if !ok {
+		return Result{}, hint.Errorf("one of "+strings.Join(codingagent.Names(), ", "), "there is no agent %q", t.Agent)
 	}
 	// What is below a project may be anybody's: a link in it does not lead us
 	// out. The user's own directories may be links, as managers of dotfiles make
 	// them.
-	base, below := t.Project, agents[i].project
+	base, below := t.Project, agent.Skills.Project
 	if base == "" {
-		base, below = agents[i].user(t.Getenv), "."
+		base, below = userDir(agent.Skills, t.Getenv), "."
 		if !filepath.IsAbs(base) {
 			return Result{}, errors.New("install the skill: HOME is not an absolute path")
 		}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -19,14 +21,27 @@ const (
 	transcriptLimit   = 128 << 20
 )
 
-// transcriptScript prints a tar archive of the agents' transcripts below its argument:
-// Claude Code's projects, Codex's sessions, Gemini CLI's chats and opencode's storage.
+// transcriptScript prints a tar archive of those of the paths below its first argument
+// that are there.
 const transcriptScript = `cd -- "$1" 2>/dev/null || exit 0
-set --
-for dir in claude/projects codex/sessions gemini/.gemini/tmp opencode/data/opencode/storage; do
-	[ -d "$dir" ] && set -- "$@" "$dir"
+shift
+for path do
+	shift
+	[ -d "$path" ] && set -- "$@" "$path"
 done
 [ $# -eq 0 ] || exec tar -cf - -- "$@"`
+
+// transcriptArgv returns the command that prints the transcripts of the agents, which
+// keep their files below dir.
+func transcriptArgv(dir string) []string {
+	argv := []string{"sh", "-c", transcriptScript, "mayfly", dir}
+	for _, a := range codingagent.Agents() {
+		for _, t := range a.Transcripts {
+			argv = append(argv, path.Join(a.Name, t))
+		}
+	}
+	return argv
+}
 
 // saveTranscripts keeps what agents and their user said, for when the machine is thrown
 // away. It is the guest's archive: nobody here looks into it.
@@ -41,8 +56,8 @@ func (s *supervisor) saveTranscripts() {
 	}
 }
 
-func (s *supervisor) fetchTranscripts(path string) error {
-	temp := path + ".new"
+func (s *supervisor) fetchTranscripts(file string) error {
+	temp := file + ".new"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -50,7 +65,7 @@ func (s *supervisor) fetchTranscripts(path string) error {
 	defer os.Remove(temp)
 	defer f.Close()
 	out := &bounded{w: f, left: transcriptLimit}
-	req := &wire.Exec{Argv: []string{"sh", "-c", transcriptScript, "mayfly", s.plan.Keep.Agents}, Dir: "/"}
+	req := &wire.Exec{Argv: transcriptArgv(s.plan.Keep.Agents), Dir: "/"}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), transcriptTimeout, errors.New("the guest takes too long"))
 	defer cancel()
 	stream, err := s.openWithin(ctx)
@@ -73,7 +88,7 @@ func (s *supervisor) fetchTranscripts(path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(temp, path)
+	return os.Rename(temp, file)
 }
 
 // openWithin opens a stream to the guest. One that reads nothing does not hold it up.

@@ -82,7 +82,6 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 
 // inTests says what more the tests of a package may import.
 const inTests = `
-codingagent:        config                              # every agent that an image can have can be started
 guest/agent:        guest/client                        # the two ends of one conversation are tested together
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan

@@ -1,13 +1,14 @@
 // Package agents makes an image layer out of coding agents.
 //
-// A lock file says which agents there are, and pins each to one npm package
-// with a native program: its version and the hash of its archive. The package
-// fetches the archives through the host's npm, and so from wherever the host
-// gets its packages, checks the hashes itself, and writes what is needed of
-// them as a tar stream. It runs nothing of them, and no machine needs npm.
+// The table of coding agents says which npm package each agent is. A lock file
+// pins its version and the hash of its archive. The package fetches the archives
+// through the host's npm, and so from wherever the host gets its packages, checks
+// the hashes itself, and writes what is needed of them as a tar stream. It runs
+// nothing of them, and no machine needs npm.
 package agents
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
@@ -32,11 +34,12 @@ type Lock struct {
 	Agents  map[string]Agent `json:"agents"`  // by the name of their command
 }
 
-// Agent is one pinned agent.
+// Agent is one pinned agent. What a lock file leaves out of title, npm, files and
+// bin is as the table of coding agents has it.
 type Agent struct {
 	Title   string `json:"title"`   // "Claude Code"
 	Version string `json:"version"` // "2.1.330", for people
-	NPM     string `json:"npm"`     // NAME@VERSION of the package with the native program
+	NPM     string `json:"npm"`     // NAME@VERSION of the package
 
 	// Integrity is the hash of the package's archive, as npm view NAME@VERSION
 	// dist.integrity prints it: "sha512-" and base64.
@@ -44,6 +47,22 @@ type Agent struct {
 	Size      int64    `json:"size"`  // unpacked, for the check of the free space
 	Files     []string `json:"files"` // what is taken out of the package: files and directories
 	Bin       string   `json:"bin"`   // the file among them that is the command
+}
+
+// complete adds what the table of coding agents says of the agent name to what a
+// lock file does.
+func (a Agent) complete(name string) Agent {
+	row, ok := codingagent.Find(name)
+	if !ok {
+		return a
+	}
+	a.Title = cmp.Or(a.Title, row.Title)
+	a.NPM = cmp.Or(a.NPM, row.NPM(a.Version))
+	a.Bin = cmp.Or(a.Bin, row.Program)
+	if a.Files == nil {
+		a.Files = row.Files
+	}
+	return a
 }
 
 // Load returns the built-in lock file with the entries of the one at override
@@ -82,9 +101,11 @@ func parse(data []byte) (Lock, error) {
 		return Lock{}, fmt.Errorf("version %d; want 1", lock.Version)
 	}
 	for name, a := range lock.Agents {
+		a = a.complete(name)
 		if err := a.check(name); err != nil {
 			return Lock{}, fmt.Errorf("agent %q: %w", name, err)
 		}
+		lock.Agents[name] = a
 	}
 	return lock, nil
 }

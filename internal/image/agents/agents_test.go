@@ -8,13 +8,16 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 )
@@ -40,6 +43,23 @@ func TestBuiltinLock(t *testing.T) {
 	}
 	if _, err := lock.Select([]string{"clippy"}); err == nil || !strings.Contains(hint.Of(err), "claude") {
 		t.Errorf("Select(clippy) = %v, hint %q; want an error with the names that there are", err, hint.Of(err))
+	}
+}
+
+// Each agent that is a package is pinned, and the lock file holds no other.
+func TestLockIsOfTheTable(t *testing.T) {
+	lock, err := agents.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, a := range codingagent.Agents() {
+		if a.Package != "" {
+			want = append(want, a.Name)
+		}
+	}
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(lock.Agents))); diff != "" {
+		t.Errorf("agents (-table +lock file):\n%s", diff)
 	}
 }
 
@@ -74,6 +94,13 @@ func TestLoadOverride(t *testing.T) {
 	}
 	if _, ok := lock.Agents["codex"]; !ok {
 		t.Error("an override of one agent removes the others")
+	}
+	short, err := agents.Load(lockFile(t, fmt.Sprintf(`{"version": 1, "agents": {"claude": {"version": "9.9", "integrity": %q}}}`, good)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := short.Agents["claude"]; a.NPM != "@anthropic-ai/claude-code-linux-x64@9.9" || a.Title != "Claude Code" || a.Bin != "claude" {
+		t.Errorf("an entry without its package is %+v; want the rest as the table has it", a)
 	}
 	if _, err := agents.Load(filepath.Join(t.TempDir(), "missing")); err != nil {
 		t.Errorf("Load(missing) = %v", err)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 )
 
 // debianPackages says what the packages of nixpkgs are in Debian 13, where the names
@@ -34,18 +36,18 @@ var debianPackages = map[string]string{
 	"zopfli": "", "uglify-js": "uglifyjs", "yuicompressor": "-", "graphviz": "", "pandoc": "", "imagemagick": "", "ffmpeg": "",
 }
 
-// profiles says for which packages of nixpkgs there is a profile.
+// profiles says for which packages of nixpkgs there is a profile, beside the coding
+// agents.
 var profiles = map[string]string{
-	"claude-code": "claude", "codex": "codex", "opencode": "opencode",
 	"zsh": "zsh", "emacs": "emacs", "emacs-nox": "emacs",
 }
 
 // programs are the options programs.NAME.enable and what package they stand for.
 var programs = map[string]string{
 	"git": "git", "tmux": "tmux", "vim": "vim", "neovim": "neovim", "fzf": "fzf", "jq": "jq", "ripgrep": "ripgrep",
-	"gh": "gh", "htop": "htop", "btop": "btop", "zsh": "zsh", "fish": "fish", "emacs": "emacs", "claude-code": "claude-code",
+	"gh": "gh", "htop": "htop", "btop": "btop", "zsh": "zsh", "fish": "fish", "emacs": "emacs",
 	"bat": "bat", "direnv": "direnv", "starship": "starship", "eza": "eza", "zoxide": "zoxide", "lf": "lf", "chromium": "chromium",
-	"codex": "codex", "opencode": "opencode", "go": "go", "mtr": "-", "less": "less", "nano": "nano", "screen": "screen",
+	"go": "go", "mtr": "-", "less": "less", "nano": "nano", "screen": "screen",
 }
 
 // readPackages collects what is to be installed, from where NixOS and home-manager
@@ -63,9 +65,13 @@ func (m *importer) readPackages() {
 			continue
 		}
 		for _, name := range r.names("programs") {
-			if programs[name] != "" && r.enabled("programs", name, "enable") {
+			program := programs[name]
+			if _, ok := codingagent.FindNix(name); ok {
+				program = name
+			}
+			if program != "" && r.enabled("programs", name, "enable") {
 				_, at, _ := r.one("programs", name, "enable")
-				m.add(programs[name], at)
+				m.add(program, at)
 			}
 		}
 	}
@@ -99,7 +105,11 @@ func (m *importer) addPackages(r *reader, path ...string) {
 
 // add adds one package by its name in nixpkgs.
 func (m *importer) add(name string, at pos) {
-	if p := profiles[name]; p != "" {
+	p := profiles[name]
+	if a, ok := codingagent.FindNix(name); ok {
+		p = a.Name
+	}
+	if p != "" {
 		if !slices.Contains(m.Profiles, p) {
 			m.Profiles = append(m.Profiles, p)
 		}

@@ -1,0 +1,115 @@
+// Package codingagent holds all that mayfly knows of coding agents: one table.
+//
+// A row says what an agent is called, which npm package it is, which hosts it
+// reaches, where it looks for skills and keeps its conversations, and how it is
+// started so that it works without asking. The configuration, the images, the
+// network, the importers, the skill, the supervisor and the commands derive from
+// it. A new agent is one row, and its version in the lock file of image/agents. A
+// test walks the source and fails where an agent is known outside the table.
+//
+// In comes an agent's name, and for its start the directory that it is to work in,
+// the user's home and arguments; out come values. The package reads nothing,
+// starts nothing, and knows neither disks nor machines.
+package codingagent
+
+import (
+	"slices"
+	"strings"
+)
+
+// StateDir is where the agents keep their files, below the home of the guest's
+// user: one directory for each agent.
+const StateDir = ".local/share/mayfly-agents"
+
+// Default is the agent that most people use. Its command is shown in the help,
+// those of the others are not.
+const Default = "claude"
+
+// Agent is a coding agent: a row of the table.
+type Agent struct {
+	Name  string // of its program, its command, its profile and its preset
+	Title string // "Claude Code"
+
+	// Package is what npm fetches, with VERSION in the place of the version: a
+	// package with a program for Linux, or one with JavaScript.
+	Package  string
+	Files    []string // what is taken out of it: files and directories
+	Program  string   // the file among them that is the agent's program
+	Packages []string // of Debian, without which the program does not run
+
+	Hosts       []Host   // its API and its log-in; those for updates and statistics are left out
+	Nix         []string // the names of its package in nixpkgs, and of its option programs.NAME
+	Skills      Skills
+	Transcripts []string // directories with its conversations, below its own in StateDir
+
+	unattended  []string // flags that make it work without asking
+	otherwise   []string // flags with which the user says how it is to ask
+	subcommands []string // that do no work, and know no such flags
+	after       []string // subcommands behind which the flags stand
+	interactive []string // more flags, but for the subcommands that have no screen
+	headless    []string // these
+	prepare     func(s *Spec)
+}
+
+// Host is a host that an agent reaches by HTTPS.
+type Host struct {
+	Name  string   // "*.example.com" for all below
+	Paths []string // what its paths begin with; empty for all
+}
+
+// Skills says where an agent looks for skills.
+type Skills struct {
+	Project string // below a project's directory
+	User    string // below the directory that Variable names, or else below Default
+	// Variable is one of the user's; "" for none.
+	Variable string
+	Default  string // below the user's home
+}
+
+// Find returns the agent of that name.
+func Find(name string) (Agent, bool) {
+	return find(func(a Agent) bool { return a.Name == name })
+}
+
+// FindNix returns the agent that a package of nixpkgs is, or that an option
+// programs.NAME turns on.
+func FindNix(name string) (Agent, bool) {
+	return find(func(a Agent) bool { return slices.Contains(a.Nix, name) })
+}
+
+func find(is func(Agent) bool) (Agent, bool) {
+	agents := Agents()
+	i := slices.IndexFunc(agents, is)
+	if i < 0 {
+		return Agent{}, false
+	}
+	return agents[i], true
+}
+
+// Names returns the names of all agents, sorted.
+func Names() []string {
+	var names []string
+	for _, a := range Agents() {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// NPM returns what npm fetches for a version: NAME@VERSION.
+func (a Agent) NPM(version string) string {
+	return strings.Replace(a.Package, "VERSION", version, 1)
+}
+
+// Prewarm returns the shell command that brings the program into memory before a
+// template is saved. A program is large, and most of what it does first is to be
+// read.
+func (a Agent) Prewarm() string { return a.Name + " --version" }
+
+// hosts returns hosts of which all paths are reached.
+func hosts(names ...string) []Host {
+	all := make([]Host, len(names))
+	for i, name := range names {
+		all[i] = Host{Name: name}
+	}
+	return all
+}

@@ -1,0 +1,58 @@
+package codingagent
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A row is complete, and says nothing that another one says.
+func TestAgents(t *testing.T) {
+	if !slices.IsSorted(Names()) {
+		t.Errorf("Names() = %v; want them sorted", Names())
+	}
+	name := regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	seen := make(map[string]string)
+	for _, a := range Agents() {
+		if !name.MatchString(a.Name) || a.Title == "" || len(a.Hosts) == 0 || len(a.Transcripts) == 0 || len(a.unattended) == 0 {
+			t.Errorf("the row of %q lacks its name, title, hosts, transcripts or flags", a.Name)
+		}
+		if a.Skills.Project == "" || a.Skills.User == "" {
+			t.Errorf("%s looks for skills nowhere: %+v", a.Name, a.Skills)
+		}
+		if a.Package != "" && (strings.Count(a.Package, "@VERSION") != 1 || len(a.Files) == 0 || a.Program == "") {
+			t.Errorf("%s is the package %q with %q and the program %q", a.Name, a.Package, a.Files, a.Program)
+		}
+		for _, key := range append(slices.Clone(a.Nix), a.Package) {
+			if other := seen[key]; other != "" && key != "" {
+				t.Errorf("%s is both %s and %s", key, other, a.Name)
+			}
+			seen[key] = a.Name
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	if a, ok := Find(Default); !ok || a.Name != Default {
+		t.Errorf("Find(%q) = %+v, %t", Default, a, ok)
+	}
+	if a, ok := FindNix("claude-code"); !ok || a.Name != "claude" {
+		t.Errorf("FindNix(claude-code) = %+v, %t", a, ok)
+	}
+	for _, name := range []string{"", "cluade"} {
+		if a, ok := Find(name); ok {
+			t.Errorf("Find(%q) = %+v", name, a)
+		}
+		if a, ok := FindNix(name); ok {
+			t.Errorf("FindNix(%q) = %+v", name, a)
+		}
+	}
+}
+
+func TestNPM(t *testing.T) {
+	a, _ := Find("codex")
+	if got, want := a.NPM("1.2"), "@openai/codex@1.2-linux-x64"; got != want {
+		t.Errorf("NPM(1.2) = %q; want %q", got, want)
+	}
+}

@@ -1,0 +1,149 @@
+package codingagent
+
+import "path"
+
+// Agents returns the table, sorted by name.
+//
+// What it says of hosts is what the agents' makers document or their programs
+// know; none was tried with an account. The rest was tried with the versions that
+// the lock file pins, or else with those that a comment names.
+func Agents() []Agent {
+	return []Agent{
+		{
+			Name: "claude", Title: "Claude Code",
+			Package: "@anthropic-ai/claude-code-linux-x64@VERSION",
+			Files:   []string{"claude", "LICENSE.md", "package.json"},
+			Program: "claude",
+			// The API, and the two ways to log in.
+			Hosts: hosts("api.anthropic.com", "claude.ai", "claude.com", "platform.claude.com"),
+			Nix:   []string{"claude-code"},
+			// code.claude.com/docs/en/skills
+			Skills:      Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
+			Transcripts: []string{"projects"},
+			unattended:  []string{"--dangerously-skip-permissions"},
+			otherwise:   []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
+			subcommands: []string{
+				"agents", "auth", "auto-mode", "doctor", "install", "mcp", "plugin", "plugins", "project", "setup-token",
+				"update", "upgrade",
+			},
+			// The variable moves both ~/.claude and ~/.claude.json.
+			prepare: func(s *Spec) {
+				s.Env = []string{
+					"CLAUDE_CONFIG_DIR=" + s.State,
+					"DISABLE_AUTOUPDATER=1", // the image's is pinned
+					"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+				}
+				s.Files = []File{
+					{
+						Path: path.Join(s.State, ".claude.json"),
+						Must: object{
+							"hasCompletedOnboarding":        true,
+							"bypassPermissionsModeAccepted": true, // as older versions call it
+							"projects":                      object{s.Dir: object{"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true}},
+						}.encode(),
+						Default: object{"theme": "dark"}.encode(),
+						// It would ask whether to use the key that it finds.
+						Tails: []Tail{{Keys: []string{"customApiKeyResponses", "approved"}, Variable: "ANTHROPIC_API_KEY", Length: 20}},
+					},
+					{
+						Path: path.Join(s.State, "settings.json"),
+						Must: object{"skipDangerousModePermissionPrompt": true}.encode(),
+					},
+				}
+			},
+		},
+		{
+			Name: "codex", Title: "Codex",
+			Package: "@openai/codex@VERSION-linux-x64",
+			Files: []string{
+				"package.json",
+				"vendor/x86_64-unknown-linux-musl/bin",
+				"vendor/x86_64-unknown-linux-musl/codex-package.json",
+				"vendor/x86_64-unknown-linux-musl/codex-path",
+				"vendor/x86_64-unknown-linux-musl/codex-resources/bwrap",
+			},
+			Program: "vendor/x86_64-unknown-linux-musl/bin/codex",
+			// The API with a key, the log-in, the API with a log-in.
+			Hosts: hosts("api.openai.com", "auth.openai.com", "chatgpt.com"),
+			Nix:   []string{"codex"},
+			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
+			Skills:      Skills{Project: ".agents/skills", User: ".agents/skills"},
+			Transcripts: []string{"sessions"},
+			unattended:  []string{"--dangerously-bypass-approvals-and-sandbox"},
+			otherwise:   []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
+			subcommands: []string{
+				"login", "logout", "mcp", "mcp-server", "app-server", "completion", "sandbox", "debug", "apply", "a",
+				"cloud", "features", "help", "review", "plugin", "update", "doctor", "agents", "remote-control", "queue",
+				"archive", "unarchive", "delete", "migrate-rollouts", "migrate-nfs-db", "exec-server",
+			},
+			after: []string{"exec", "e", "resume", "fork"},
+			// Else it leaves a server behind, which outlives the session and
+			// updates the program.
+			interactive: []string{"--no-daemon"},
+			headless:    []string{"exec", "e"},
+			// It refuses to start where CODEX_HOME is not there. It writes
+			// config.toml itself, and asks whether it may trust a directory only
+			// where it would ask for permissions too.
+			prepare: func(s *Spec) {
+				s.Env = []string{"CODEX_HOME=" + s.State}
+				s.Files = []File{{
+					Path: path.Join(s.State, "config.toml"),
+					Text: "check_for_update_on_startup = false\n\n[projects." + tomlString(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+				}}
+			},
+		},
+		{
+			Name: "gemini", Title: "Gemini CLI", // tried with 0.61
+			// The API with a key, the API with a log-in, the log-in.
+			Hosts: hosts("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
+			// geminicli.com/docs/cli/skills
+			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
+			Transcripts: []string{".gemini/tmp"},
+			unattended:  []string{"--yolo"},
+			otherwise:   []string{"-y", "--approval-mode"},
+			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
+			// It silently forgets --yolo in a directory that it does not trust.
+			prepare: func(s *Spec) {
+				s.Env = []string{"GEMINI_CLI_HOME=" + s.State, "GEMINI_CLI_TRUST_WORKSPACE=true"}
+				dir := path.Join(s.State, ".gemini")
+				s.Dirs = append(s.Dirs, dir)
+				s.Files = []File{
+					{
+						Path:    path.Join(dir, "settings.json"),
+						Default: object{"general": object{"enableAutoUpdate": false, "disableAutoUpdate": true}}.encode(),
+					},
+					{
+						Path:    path.Join(dir, "trustedFolders.json"),
+						Default: object{s.Dir: "TRUST_FOLDER"}.encode(),
+					},
+				}
+			},
+		},
+		{
+			Name: "opencode", Title: "opencode",
+			Package: "opencode-linux-x64-baseline@VERSION",
+			Files:   []string{"bin/opencode", "package.json"},
+			Program: "bin/opencode",
+			// Its own models, and the catalogue of all others'. The provider that it
+			// is to use has a preset or a rule of its own.
+			Hosts: hosts("opencode.ai", "models.dev"),
+			Nix:   []string{"opencode"},
+			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
+			Skills:      Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
+			Transcripts: []string{"data/opencode/storage"},
+			unattended:  []string{"--auto"},
+			subcommands: []string{
+				"completion", "acp", "mcp", "attach", "debug", "providers", "auth", "agent", "upgrade", "uninstall",
+				"serve", "web", "models", "stats", "export", "import", "github", "pr", "session", "plugin", "plug", "db",
+			},
+			after: []string{"run"},
+			// It keeps its log-ins where XDG_DATA_HOME says, and has no variable of
+			// its own for that.
+			prepare: func(s *Spec) {
+				config, data := path.Join(s.State, "config"), path.Join(s.State, "data")
+				s.Env = []string{"OPENCODE_CONFIG_DIR=" + config, "XDG_DATA_HOME=" + data, "OPENCODE_DISABLE_AUTOUPDATE=1"}
+				s.Dirs = append(s.Dirs, config, data)
+			},
+		},
+	}
+}
