@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
@@ -93,12 +92,12 @@ func TestKill(t *testing.T) {
 // without: the machine boots.
 func TestKillTemplate(t *testing.T) {
 	vm.Lock(t)
-	for _, moment := range []string{control.PhaseMakeTemplate, control.PhasePrewarm, control.PhaseSave, control.PhaseRestore} {
+	for _, moment := range []string{"boot a template", "prewarm", "save", "restore"} {
 		for _, victim := range []string{"cli", "supervisor", "vmm"} {
 			t.Run(victim+" during "+moment, func(t *testing.T) {
 				h := vm.New(t)
 				dir := h.OwnCache()
-				if moment == control.PhaseRestore {
+				if moment == "restore" {
 					explained(t, h, forIt)
 				}
 				events := &eventFile{path: filepath.Join(t.TempDir(), "stderr")}
@@ -114,7 +113,7 @@ func TestKillTemplate(t *testing.T) {
 				r := c.Wait()
 				r.Stderr = events.text()
 				switch {
-				case victim == "vmm" && moment == control.PhaseRestore && r.Code == 125:
+				case victim == "vmm" && moment == "restore" && r.Code == 125:
 					t.Log("the machine was up before it was hit") // with KVM it takes a moment only
 				case victim == "vmm":
 					if r.Code != 0 || r.Stdout != "done\n" || strings.Count(r.Stderr, "mayfly: booting, since") != 1 {

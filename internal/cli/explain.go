@@ -33,7 +33,7 @@ func (x *explanation) phase(name string) {
 // machine takes what a supervisor says.
 func (x *explanation) machine(e control.Event) {
 	if e.Phase != "" {
-		x.phase(e.Phase)
+		x.phase(phaseWords(e.Phase))
 	}
 	if e.Start != nil {
 		x.start = e.Start
@@ -64,4 +64,19 @@ func describeStart(s *control.Start) string {
 		return fmt.Sprintf("the machine began from template %.12s, which was made for it: %s", s.Template, s.Reason)
 	}
 	return fmt.Sprintf("the machine began from template %.12s", s.Template)
+}
+
+// phaseWords says in a few words what a phase does.
+func phaseWords(p control.Phase) string {
+	switch p {
+	case control.PhaseFindTemplate:
+		return "find the template"
+	case control.PhaseAwaitTemplate:
+		return "wait for a template that is being made"
+	case control.PhaseMakeTemplate:
+		return "boot a template"
+	case control.PhaseSystemd:
+		return "start systemd"
+	}
+	return string(p)
 }

@@ -113,8 +113,8 @@ func (p *progress) machine(e control.Event) {
 		p.note(client.PrintableLine(e.Note))
 	case e.Phase == control.PhaseMakeTemplate:
 		p.note("making a template: the first start of its kind takes longer")
-		p.step(e.Phase, false)
+		p.step(phaseWords(e.Phase), false)
 	case e.Phase != "":
-		p.step(e.Phase, false)
+		p.step(phaseWords(e.Phase), false)
 	}
 }

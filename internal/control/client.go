@@ -1,12 +1,14 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -28,8 +30,31 @@ type Request struct {
 // Response is what the supervisor answers. Fields are only added.
 type Response struct {
 	Error   string        `json:"error,omitempty"`
+	Code    fault.Code    `json:"code,omitempty"`
+	Args    fault.Args    `json:"args,omitempty"`
 	Hint    string        `json:"hint,omitempty"`
 	Network *NetworkState `json:"network,omitempty"`
+}
+
+// Refuse returns the response that reports err.
+func Refuse(err error) Response {
+	r := Response{Error: err.Error(), Hint: hint.Of(err)}
+	if f, ok := fault.Of(err); ok {
+		r.Code, r.Args = f.Code, f.Args
+	}
+	return r
+}
+
+// err returns the error that Refuse was given, as far as it was told.
+func (r Response) err() error {
+	err := errors.New(r.Error)
+	if r.Hint != "" {
+		err = hint.Errorf(r.Hint, "%s", r.Error)
+	}
+	if r.Code != "" {
+		err = fault.Wrap(err, r.Code, r.Args)
+	}
+	return err
 }
 
 // Listen makes the machine's socket. The directory's descriptor stands in for
@@ -73,7 +98,7 @@ func dial(m state.Machine, req Request) (net.Conn, Response, error) {
 	if err != nil {
 		err = fmt.Errorf("reach machine %s: %w", m.Name, err)
 	} else if answer.Error != "" {
-		err = hint.Errorf(answer.Hint, "machine %s: %s", m.Name, answer.Error)
+		err = fmt.Errorf("machine %s: %w", m.Name, answer.err())
 	}
 	if err != nil {
 		conn.Close()

@@ -106,7 +106,7 @@ func TestOwnerEvents(t *testing.T) {
 			w.Close()
 		}()
 		var phases []string
-		err := o.Ready(t.Context(), func(e Event) { phases = append(phases, e.Phase) })
+		err := o.Ready(t.Context(), func(e Event) { phases = append(phases, string(e.Phase)) })
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: Ready() = %v; want %q", tt.name, err, tt.want)
 		}

@@ -1,26 +1,39 @@
 package control
 
-import "github.com/mayfly-vm/mayfly/internal/hint"
+import (
+	"errors"
 
-// Event is one line of JSON that a supervisor writes for who started it.
-// Fields are only added.
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+)
+
+// Event is one line of JSON that a supervisor writes for who started it, and for all
+// who watch the machine. Fields and phases are only added.
 type Event struct {
 	// Nanos is the time since the supervisor began.
 	Nanos int64 `json:"nanos"`
-	// Phase is what begins now, in a few words for the user.
-	Phase string `json:"phase,omitempty"`
+	// Phase is what begins now.
+	Phase Phase `json:"phase,omitempty"`
 	// Note is a remark for the user.
 	Note string `json:"note,omitempty"`
 	// Ready says that the machine can be used.
 	Ready bool `json:"ready,omitempty"`
 	// Start says how the machine was started, when it is ready.
 	Start *Start `json:"start,omitempty"`
-	// Error says that the machine ended, or never came to be; Hint and
-	// Console, the end of what the kernel printed, belong to it.
-	Error   string `json:"error,omitempty"`
-	Hint    string `json:"hint,omitempty"`
-	Console string `json:"console,omitempty"`
+	// Error says why the machine ended, or never came to be. Code and Args say
+	// what kind of failure it is, where that is known; Hint and Console, the end of
+	// what the kernel printed, belong to it, too.
+	Error   string     `json:"error,omitempty"`
+	Code    fault.Code `json:"code,omitempty"`
+	Args    fault.Args `json:"args,omitempty"`
+	Hint    string     `json:"hint,omitempty"`
+	Console string     `json:"console,omitempty"`
+	// Ended says that nothing of the machine runs any more. Nothing follows.
+	Ended bool `json:"ended,omitempty"`
 }
+
+// Phase names a part of a machine's life.
+type Phase string
 
 // Start says how a machine was started.
 type Start struct {
@@ -34,18 +47,23 @@ type Start struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// The phases of a start that somebody asks for by name. The workspace is packed
-// beside those before PhaseConfigure.
+// The phases of a start, in their order. The workspace is packed beside those before
+// PhaseConfigure.
 const (
-	PhaseMakeTemplate = "boot a template"
-	PhasePrewarm      = "prewarm"
-	PhaseSave         = "save"
-	PhaseRestore      = "restore"
-	PhaseBoot         = "boot"
-	PhasePrepare      = "prepare"
-	PhaseConfigure    = "configure"
-	PhaseSystemd      = "start systemd"
+	PhaseFindTemplate  Phase = "find-template"
+	PhaseAwaitTemplate Phase = "await-template" // another supervisor makes it
+	PhaseMakeTemplate  Phase = "make-template"
+	PhasePrewarm       Phase = "prewarm"
+	PhaseSave          Phase = "save"
+	PhaseRestore       Phase = "restore"
+	PhaseBoot          Phase = "boot"
+	PhasePrepare       Phase = "prepare"
+	PhaseConfigure     Phase = "configure"
+	PhaseSystemd       Phase = "start-systemd"
 )
+
+// PhaseStop begins the end of a machine that was ready.
+const PhaseStop Phase = "stop"
 
 // Err returns the event's error, or nil.
 func (e Event) Err() error {
@@ -60,10 +78,22 @@ type Error struct{ Event Event }
 
 func (e *Error) Error() string { return e.Event.Error }
 
-// Unwrap lets package hint find the event's hint.
+// Unwrap returns the error with its code and its hint.
 func (e *Error) Unwrap() error {
-	if e.Event.Hint == "" {
-		return nil
+	err := errors.New(e.Event.Error)
+	if e.Event.Hint != "" {
+		err = hint.Errorf(e.Event.Hint, "%s", e.Event.Error)
 	}
-	return hint.Errorf(e.Event.Hint, "%s", e.Event.Error)
+	if e.Event.Code != "" {
+		err = fault.Wrap(err, e.Event.Code, e.Event.Args)
+	}
+	return err
+}
+
+// SetError makes e the event of an error.
+func (e *Event) SetError(err error) {
+	e.Error, e.Hint = err.Error(), hint.Of(err)
+	if f, ok := fault.Of(err); ok {
+		e.Code, e.Args = f.Code, f.Args
+	}
 }

@@ -48,7 +48,6 @@ const (
 // Machine is the virtual hardware. The set of devices is not here: it is the
 // same fixed slots for every machine, so that a saved boot fits all of them.
 type Machine struct {
-	Engine      Engine      `json:"engine"`
 	Accelerator Accelerator `json:"accelerator"`
 	Reason      string      `json:"reason"` // why this accelerator
 	VCPUs       int         `json:"vcpus"`
@@ -56,6 +55,8 @@ type Machine struct {
 	TSCKHz      int         `json:"tsc_khz,omitempty"`      // TCG only: the host's TSC rate, 0 when unknown
 	HostCPU     string      `json:"host_cpu"`               // what a saved guest has seen of it: another one must not restore it
 	BootSeconds int         `json:"boot_seconds,omitempty"` // the guest must answer by then; 0 for a bound fit for the accelerator
+
+	Engine Engine `json:"engine"`
 }
 
 // Template says whether the machine begins from a saved boot, and from which.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -36,7 +35,8 @@ func (s *supervisor) end(err error) {
 		}
 	}
 	if err != nil {
-		e := control.Event{Error: err.Error(), Hint: hint.Of(err)}
+		var e control.Event
+		e.SetError(err)
 		if ce, ok := errors.AsType[*consoleError](err); ok {
 			e.Console = ce.console
 		}

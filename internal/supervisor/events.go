@@ -27,4 +27,4 @@ func (ev *events) send(e control.Event) {
 	ev.w.Write(append(line, '\n'))
 }
 
-func (ev *events) phase(name string) { ev.send(control.Event{Phase: name}) }
+func (ev *events) phase(name control.Phase) { ev.send(control.Event{Phase: name}) }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -30,13 +29,13 @@ func (s *server) changeNetwork(c *control.NetworkChange) control.Response {
 		if c.Open != nil {
 			p, err := n.OpenPort(*c.Open)
 			if err != nil {
-				return control.Response{Error: err.Error(), Hint: hint.Of(err)}
+				return control.Refuse(err)
 			}
 			opened = &p
 		}
 		if c.Close != 0 {
 			if err := n.ClosePort(c.Close); err != nil {
-				return control.Response{Error: err.Error(), Hint: hint.Of(err)}
+				return control.Refuse(err)
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func (s *server) answer(conn *net.UnixConn) {
 	case control.OpGuest:
 		stream, err := s.guest()
 		if err != nil {
-			wire.WriteMessage(conn, control.Response{Error: err.Error()})
+			wire.WriteMessage(conn, control.Refuse(err))
 			return
 		}
 		if wire.WriteMessage(conn, control.Response{}) == nil {
@@ -65,7 +65,7 @@ func (s *server) answer(conn *net.UnixConn) {
 		// Held open until the process ends.
 		io.Copy(io.Discard, conn)
 	default:
-		wire.WriteMessage(conn, control.Response{Error: fmt.Sprintf("unknown request %q", req.Op)})
+		wire.WriteMessage(conn, control.Refuse(fmt.Errorf("unknown request %q", req.Op)))
 	}
 }
 

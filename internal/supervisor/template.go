@@ -56,7 +56,7 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 		s.how.Reason = fmt.Sprintf("one failed %v ago: %s", time.Since(f.Time).Round(time.Second), f.Reason)
 		return nil, id
 	}
-	s.events.phase("find the template")
+	s.events.phase(control.PhaseFindTemplate)
 	t, err := store.Find(id)
 	if err == nil {
 		return t, id
@@ -69,7 +69,7 @@ func (s *supervisor) template(ctx context.Context) (*template.Template, template
 		s.how.Reason = err.Error()
 		return nil, id
 	}
-	waiting := func() { s.events.phase("wait for a template that is being made") }
+	waiting := func() { s.events.phase(control.PhaseAwaitTemplate) }
 	t, err = store.Make(ctx, id, s.plan.Machine.MemoryMiB, waiting, func(ctx context.Context, memory machine.SharedMemory) (template.Saved, error) {
 		s.how.Made = true
 		return s.save(ctx, memory, warm)
