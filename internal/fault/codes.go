@@ -77,6 +77,33 @@ const (
 	SSHKeyRefused              Code = "ssh-key-refused"
 )
 
+// Codes of images.
+const (
+	ImageNotBuilt         Code = "image-not-built"
+	ImageDamaged          Code = "image-damaged"
+	ImageBusy             Code = "image-busy"
+	ImageKeyUnclear       Code = "image-key-unclear"
+	ImageBaseUnknown      Code = "image-base-unknown"
+	ImageInitUnknown      Code = "image-init-unknown"
+	NoSpaceForImage       Code = "no-space-for-image"
+	PackageNameInvalid    Code = "package-name-invalid"
+	PackageUnknown        Code = "package-unknown"
+	MmdebstrapMissing     Code = "mmdebstrap-missing"
+	UIDMapMissing         Code = "uidmap-missing"
+	E2fsprogsMissing      Code = "e2fsprogs-missing"
+	SubordinateIDsMissing Code = "subordinate-ids-missing"
+	BuildDirectoryMounted Code = "build-directory-mounted"
+)
+
+// Codes of coding agents.
+const (
+	AgentsLockInvalid Code = "agents-lock-invalid"
+	AgentNotLocked    Code = "agent-not-locked"
+	AgentArchiveWrong Code = "agent-archive-wrong"
+	AgentsWithoutNPM  Code = "agents-without-npm"
+	NPMMissing        Code = "npm-missing"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -145,5 +172,26 @@ func Kinds() []Kind {
 		{RepositoryURLRewritten, []string{"url"}, "The configuration of git turns the URL into one of another kind."},
 		{SSHHostKeyUnknown, []string{"url"}, "SSH does not know the key of the host."},
 		{SSHKeyRefused, []string{"url"}, "The host does not take the SSH key of the user."},
+
+		{ImageNotBuilt, nil, "The image of the machine has not been built."},
+		{ImageDamaged, []string{"image", "layer", "kernel", "file"}, "A part of an image is not there, or is not what it was."},
+		{ImageBusy, nil, "Images are being built."},
+		{ImageKeyUnclear, []string{"key", "found"}, "Not exactly one image has a key that begins so."},
+		{ImageBaseUnknown, []string{"base"}, "There is no such base of images."},
+		{ImageInitUnknown, []string{"init"}, "There is no such process 1."},
+		{NoSpaceForImage, []string{"dir", "bytes", "free"}, "The disk is too full to build the image."},
+		{PackageNameInvalid, []string{"name"}, "This cannot be the name of a Debian package."},
+		{PackageUnknown, []string{"suite", "name"}, "The suite of Debian has no such package."},
+		{MmdebstrapMissing, nil, "The host has no mmdebstrap."},
+		{UIDMapMissing, nil, "The host has no newuidmap, which a user needs who is not root."},
+		{E2fsprogsMissing, nil, "The host has no mkfs.ext4."},
+		{SubordinateIDsMissing, []string{"user"}, "The user has no subordinate user and group IDs."},
+		{BuildDirectoryMounted, []string{"dir"}, "Something is mounted in the directory of a build."},
+
+		{AgentsLockInvalid, []string{"file"}, "The lock file of coding agents is wrong."},
+		{AgentNotLocked, []string{"agent", "known"}, "The lock file has no such coding agent."},
+		{AgentArchiveWrong, []string{"agent", "package"}, "What was fetched for a coding agent is not what the lock file names."},
+		{AgentsWithoutNPM, nil, "Coding agents cannot be fetched: the host has no npm."},
+		{NPMMissing, nil, "The host has no npm."},
 	}
 }

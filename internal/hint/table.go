@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 
 // next is the next command to type after a failure: the first template whose
@@ -69,6 +70,27 @@ var next = map[fault.Code][]string{
 	fault.RepositoryURLRewritten:     {"git config --get-regexp insteadof"},
 	fault.SSHHostKeyUnknown:          {"ssh HOST, to see its key and to accept it"},
 	fault.SSHKeyRefused:              {"ssh-add, or a key that the host knows"},
+
+	fault.ImageNotBuilt:         {"mayfly image build"},
+	fault.ImageDamaged:          {"mayfly image check --repair"},
+	fault.ImageBusy:             {"try again when it is built"},
+	fault.ImageKeyUnclear:       {"mayfly image ls"},
+	fault.ImageBaseUnknown:      {`base = "debian:trixie"`},
+	fault.ImageInitUnknown:      {`write init = "systemd", or nothing, in [image]`},
+	fault.NoSpaceForImage:       {"mayfly image prune, or free some space in another way"},
+	fault.PackageNameInvalid:    {"package names consist of lower-case letters, digits and + - ."},
+	fault.PackageUnknown:        {"look for the right name with: apt-cache search {name}"},
+	fault.MmdebstrapMissing:     {"sudo apt install mmdebstrap"},
+	fault.UIDMapMissing:         {"sudo apt install uidmap"},
+	fault.E2fsprogsMissing:      {"sudo apt install e2fsprogs"},
+	fault.SubordinateIDsMissing: {"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"},
+	fault.BuildDirectoryMounted: {"sudo umount --recursive {dir}"},
+
+	fault.AgentsLockInvalid: {"correct or remove {file}"},
+	fault.AgentNotLocked:    {"one of: {known}"},
+	fault.AgentArchiveWrong: {"do not use it; compare with: npm view {package} dist.integrity"},
+	fault.AgentsWithoutNPM:  {"install npm (sudo apt install npm), or leave the agents out of the image"},
+	fault.NPMMissing:        {"install npm (sudo apt install npm)"},
 }
 
 // of returns the hint for a failure, or "".
@@ -95,7 +117,7 @@ func fill(template string, args fault.Args) (string, bool) {
 			return "", false
 		}
 		if quoted {
-			value = shellQuote(value)
+			value = shellquote.Word(value)
 		}
 		b.WriteString(value)
 	}
@@ -115,15 +137,4 @@ func pieces(template string) iter.Seq2[string, string] {
 			template = after
 		}
 	}
-}
-
-// shellQuote returns p as one word of a shell command.
-func shellQuote(p string) string {
-	plain := p != "" && !strings.ContainsFunc(p, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r))
-	})
-	if plain {
-		return p
-	}
-	return "'" + strings.ReplaceAll(p, "'", `'\''`) + "'"
 }

@@ -71,6 +71,25 @@ func TestTable(t *testing.T) {
 		{fault.RepositoryURLRewritten, fault.Args{"url": "u"}, "git config --get-regexp insteadof"},
 		{fault.SSHHostKeyUnknown, fault.Args{"url": "u"}, "ssh HOST, to see its key and to accept it"},
 		{fault.SSHKeyRefused, fault.Args{"url": "u"}, "ssh-add, or a key that the host knows"},
+		{fault.ImageNotBuilt, nil, "mayfly image build"},
+		{fault.ImageDamaged, fault.Args{"file": "/f"}, "mayfly image check --repair"},
+		{fault.ImageBusy, nil, "try again when it is built"},
+		{fault.ImageKeyUnclear, fault.Args{"key": "ab", "found": "2"}, "mayfly image ls"},
+		{fault.ImageBaseUnknown, fault.Args{"base": "x"}, `base = "debian:trixie"`},
+		{fault.ImageInitUnknown, fault.Args{"init": "x"}, `write init = "systemd", or nothing, in [image]`},
+		{fault.NoSpaceForImage, fault.Args{"dir": "/d", "bytes": "2", "free": "1"}, "mayfly image prune, or free some space in another way"},
+		{fault.PackageNameInvalid, fault.Args{"name": "X"}, "package names consist of lower-case letters, digits and + - ."},
+		{fault.PackageUnknown, fault.Args{"suite": "trixie", "name": "x"}, "look for the right name with: apt-cache search x"},
+		{fault.MmdebstrapMissing, nil, "sudo apt install mmdebstrap"},
+		{fault.UIDMapMissing, nil, "sudo apt install uidmap"},
+		{fault.E2fsprogsMissing, nil, "sudo apt install e2fsprogs"},
+		{fault.SubordinateIDsMissing, fault.Args{"user": "ada"}, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ada"},
+		{fault.BuildDirectoryMounted, fault.Args{"dir": "/d"}, "sudo umount --recursive /d"},
+		{fault.AgentsLockInvalid, fault.Args{"file": "/f"}, "correct or remove /f"},
+		{fault.AgentNotLocked, fault.Args{"agent": "x", "known": "claude, codex"}, "one of: claude, codex"},
+		{fault.AgentArchiveWrong, fault.Args{"agent": "a", "package": "@x/y"}, "do not use it; compare with: npm view @x/y dist.integrity"},
+		{fault.AgentsWithoutNPM, nil, "install npm (sudo apt install npm), or leave the agents out of the image"},
+		{fault.NPMMissing, nil, "install npm (sudo apt install npm)"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {
@@ -101,19 +120,6 @@ func TestTemplates(t *testing.T) {
 					t.Errorf("%s: %q has the argument %q; declared are %q", code, template, arg, args)
 				}
 			}
-		}
-	}
-}
-
-func TestShellQuote(t *testing.T) {
-	tests := []struct{ in, want string }{
-		{"/a/b-c", "/a/b-c"},
-		{"/a b", "'/a b'"},
-		{"it's", `'it'\''s'`},
-	}
-	for _, tt := range tests {
-		if got := shellQuote(tt.in); got != tt.want {
-			t.Errorf("shellQuote(%q) = %s; want %s", tt.in, got, tt.want)
 		}
 	}
 }

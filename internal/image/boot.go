@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/cpio"
 	"github.com/mayfly-vm/mayfly/internal/image/kernel"
 )
@@ -106,7 +106,7 @@ func (s *Store) modulesOf(kernelID string) (string, error) {
 	}
 	k, err := s.kernel(kernelID)
 	if err != nil {
-		return "", hint.Errorf("mayfly image check --repair", "kernel %s: %w", kernelID, err)
+		return "", fault.New(fault.ImageDamaged, fault.Args{"kernel": kernelID}, "kernel %s: %w", kernelID, err)
 	}
 	return s.path(dirKernels, k.ID, k.Tree.Name), nil
 }
@@ -230,7 +230,7 @@ func (s *Store) ensureBoot(ctx context.Context, kernelID string, report *reporte
 	report.event(PhaseBuild, "initramfs", "packing the guest program and its modules")
 	info, err := s.kernel(kernelID)
 	if err != nil {
-		return hint.Errorf("mayfly image check --repair", "kernel %s: %w", kernelID, err)
+		return fault.New(fault.ImageDamaged, fault.Args{"kernel": kernelID}, "kernel %s: %w", kernelID, err)
 	}
 	dir, remove, err := s.temp()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
@@ -88,7 +88,7 @@ func runChild(text string) int {
 		return err
 	}()
 	if err != nil {
-		c.Error = err.Error() + "; hint: " + hint.Of(err)
+		c.Error = err.Error() + "; code: " + string(fault.CodeOf(err))
 	}
 	out.Encode(c)
 	return 0
@@ -301,8 +301,8 @@ func TestBuild(t *testing.T) {
 	t.Run("unknown package", func(t *testing.T) {
 		_, err := s.Ensure(t.Context(), plan.Image{Base: "debian:trixie", Packages: []string{"delve", "frobnicate"}}, nil)
 		unknown, ok := errors.AsType[*debian.UnknownPackageError](err)
-		if !ok || !slices.Equal(unknown.Names, []string{"frobnicate"}) || hint.Of(err) == "" {
-			t.Errorf("Ensure(frobnicate) = %v, hint %q; want an error that names it, and a hint", err, hint.Of(err))
+		if !ok || !slices.Equal(unknown.Names, []string{"frobnicate"}) || fault.CodeOf(err) != fault.PackageUnknown {
+			t.Errorf("Ensure(frobnicate) = %v, %q; want an error that names it", err, fault.CodeOf(err))
 		}
 	})
 }
@@ -515,8 +515,8 @@ func TestBuildDiskFull(t *testing.T) {
 		return err
 	}
 	err = build()
-	if full, ok := errors.AsType[*NoSpaceError](err); !ok || full.Dir != dir || hint.Of(err) == "" {
-		t.Errorf("build on a small disk = %v, hint %q; want a *NoSpaceError and a hint", err, hint.Of(err))
+	if full, ok := errors.AsType[*NoSpaceError](err); !ok || full.Dir != dir || fault.CodeOf(err) != fault.NoSpaceForImage {
+		t.Errorf("build on a small disk = %v, %q; want a *NoSpaceError", err, fault.CodeOf(err))
 	}
 	checkFiles(t, s, nil)
 	// And before, when it is known to be too much.

@@ -23,10 +23,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -130,7 +131,7 @@ func (s *Store) Lookup(pi plan.Image) (Image, error) {
 	}
 	m, err := s.manifest(w.key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Image{}, hint.Errorf("mayfly image build", "image: %w", ErrNotBuilt)
+		return Image{}, fault.New(fault.ImageNotBuilt, nil, "image: %w", ErrNotBuilt)
 	}
 	if err != nil {
 		return Image{}, fmt.Errorf("image: %w", err)
@@ -144,7 +145,7 @@ func (s *Store) manifest(key string) (Manifest, error) {
 		return Manifest{}, err
 	}
 	if m.Version != 1 || m.Key != key || len(m.Layers) == 0 || len(m.Layers) > plan.MaxLayers {
-		return Manifest{}, hint.Errorf("mayfly image check --repair", "manifest of image %.12s is damaged", key)
+		return Manifest{}, fault.New(fault.ImageDamaged, fault.Args{"image": key}, "manifest of image %.12s is damaged", key)
 	}
 	return m, nil
 }
@@ -161,13 +162,13 @@ func (s *Store) load(m Manifest) (Image, error) {
 			err = s.quickCheck(sc)
 		}
 		if err != nil {
-			return Image{}, hint.Errorf("mayfly image check --repair", "image: layer %.12s (%s): %w", ref.DiffID, ref.Role, err)
+			return Image{}, fault.New(fault.ImageDamaged, fault.Args{"image": m.Key, "layer": ref.DiffID}, "image: layer %.12s (%s): %w", ref.DiffID, ref.Role, err)
 		}
 		im.Layers = append(im.Layers, Layer{ref.Role, ref.DiffID, s.layerPath(ref.DiffID), sc.Size, sc.SHA256})
 	}
 	k, err := s.kernel(m.Kernel)
 	if err != nil {
-		return Image{}, hint.Errorf("mayfly image check --repair", "image: kernel %s: %w", m.Kernel, err)
+		return Image{}, fault.New(fault.ImageDamaged, fault.Args{"image": m.Key, "kernel": m.Kernel}, "image: kernel %s: %w", m.Kernel, err)
 	}
 	im.Kernel = k.Kernel
 	im.Kernel.Path = s.path(dirKernels, m.Kernel, k.Image.Name)
@@ -176,7 +177,7 @@ func (s *Store) load(m Manifest) (Image, error) {
 	}
 	for _, path := range []string{im.Initramfs, im.Scratch} {
 		if _, err := os.Stat(path); err != nil {
-			return Image{}, hint.Errorf("mayfly image build", "image: %w: %w", ErrNotBuilt, err)
+			return Image{}, fault.New(fault.ImageNotBuilt, nil, "image: %w: %w", ErrNotBuilt, err)
 		}
 	}
 	return im, nil
@@ -238,7 +239,7 @@ func (s *Store) Find(prefix string) (Manifest, error) {
 		}
 	}
 	if len(found) != 1 {
-		return Manifest{}, hint.Errorf("mayfly image ls", "%d images have a key that starts with %q", len(found), prefix)
+		return Manifest{}, fault.New(fault.ImageKeyUnclear, fault.Args{"key": prefix, "found": strconv.Itoa(len(found))}, "%d images have a key that starts with %q", len(found), prefix)
 	}
 	return found[0], nil
 }
@@ -253,13 +254,13 @@ func (s *Store) Inspect(prefix string) (Details, error) {
 	for _, ref := range m.Layers {
 		sc, err := s.sidecar(ref.DiffID)
 		if err != nil {
-			return Details{}, hint.Errorf("mayfly image check --repair", "image %.12s: layer %.12s: %w", m.Key, ref.DiffID, err)
+			return Details{}, fault.New(fault.ImageDamaged, fault.Args{"image": m.Key, "layer": ref.DiffID}, "image %.12s: layer %.12s: %w", m.Key, ref.DiffID, err)
 		}
 		d.Sidecars = append(d.Sidecars, sc)
 	}
 	k, err := s.kernel(m.Kernel)
 	if err != nil {
-		return Details{}, hint.Errorf("mayfly image check --repair", "image %.12s: kernel: %w", m.Key, err)
+		return Details{}, fault.New(fault.ImageDamaged, fault.Args{"image": m.Key, "kernel": m.Kernel}, "image %.12s: kernel: %w", m.Key, err)
 	}
 	d.KernelInfo = k
 	return d, nil

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 )
 
@@ -51,7 +51,7 @@ func (s *Store) exclusive(ctx context.Context) (release func(), err error) {
 	defer cancel()
 	release, err = s.acquire(ctx, storeLock, true, nil)
 	if errors.Is(err, ErrBusy) {
-		err = hint.Wrap(err, "try again when it is built")
+		err = fault.Wrap(err, fault.ImageBusy, nil)
 	}
 	return release, err
 }

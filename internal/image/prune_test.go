@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -163,8 +163,8 @@ func TestPruneBusy(t *testing.T) {
 	if err := os.WriteFile(junk, nil, 0o444); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Prune(t.Context(), nil, false); !errors.Is(err, ErrBusy) || hint.Of(err) == "" {
-		t.Errorf("Prune(while building) = %v, hint %q; want ErrBusy", err, hint.Of(err))
+	if _, err := s.Prune(t.Context(), nil, false); !errors.Is(err, ErrBusy) || fault.CodeOf(err) != fault.ImageBusy {
+		t.Errorf("Prune(while building) = %v, %q; want ErrBusy", err, fault.CodeOf(err))
 	}
 	if _, err := os.Stat(junk); err != nil {
 		t.Errorf("Prune() removed what a build may just have made: %v", err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/image/kernel"
@@ -30,7 +30,7 @@ const (
 func baseSuite(base string) (string, error) {
 	suite, ok := strings.CutPrefix(base, "debian:")
 	if !ok || suite != "trixie" {
-		return "", hint.Errorf(`base = "debian:trixie"`, "no image base is called %q", base)
+		return "", fault.New(fault.ImageBaseUnknown, fault.Args{"base": base}, "no image base is called %q", base)
 	}
 	return suite, nil
 }
@@ -125,7 +125,7 @@ func (s *Store) resolve(pi plan.Image) (wanted, error) {
 		return wanted{}, err
 	}
 	if pi.Init != "" && pi.Init != plan.InitSystemd {
-		return wanted{}, hint.Errorf(`write init = "systemd", or nothing, in [image]`, "no process 1 is called %q", pi.Init)
+		return wanted{}, fault.New(fault.ImageInitUnknown, fault.Args{"init": pi.Init}, "no process 1 is called %q", pi.Init)
 	}
 	list, err := s.lock.Select(pi.Agents)
 	if err != nil {
@@ -197,7 +197,7 @@ func readJSON(path string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return hint.Errorf("mayfly image check --repair", "%s: %w", path, err)
+		return fault.New(fault.ImageDamaged, fault.Args{"file": path}, "%s: %w", path, err)
 	}
 	return nil
 }

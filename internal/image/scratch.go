@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -116,7 +116,7 @@ func makeExt4(ctx context.Context, path string, size int64, options ...string) e
 		Env:  []string{"E2FSPROGS_FAKE_TIME=1754697600"},
 	})
 	if errors.Is(err, exec.ErrNotFound) {
-		return hint.Errorf("sudo apt install e2fsprogs", "make a file system: %w", err)
+		return fault.New(fault.E2fsprogsMissing, nil, "make a file system: %w", err)
 	}
 	return err
 }

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -26,7 +27,10 @@ func (e *NoSpaceError) Error() string {
 		e.Dir, e.Need>>20, e.Available>>20)
 }
 
-const spaceHint = "mayfly image prune, or free some space in another way"
+func noSpace(dir string, need, available int64) error {
+	args := fault.Args{"dir": dir, "bytes": strconv.FormatInt(need, 10), "free": strconv.FormatInt(available, 10)}
+	return fault.Wrap(&NoSpaceError{dir, need, available}, fault.NoSpaceForImage, args)
+}
 
 // space is how much a build takes while it runs: what stays in the store, and
 // what is needed for a while beside it.
@@ -34,7 +38,7 @@ type space struct{ store, build int64 }
 
 func (a space) add(b space) space { return space{a.store + b.store, a.build + b.build} }
 
-// checkSpace returns an error with a hint if need is not there.
+// checkSpace returns a NoSpaceError if need is not there.
 func (s *Store) checkSpace(need space) error {
 	store, storeDev, err := available(s.opts.Dir)
 	if err != nil {
@@ -49,10 +53,10 @@ func (s *Store) checkSpace(need space) error {
 		need.build = 0
 	}
 	if store < need.store {
-		return hint.Wrap(&NoSpaceError{s.opts.Dir, need.store, store}, spaceHint)
+		return noSpace(s.opts.Dir, need.store, store)
 	}
 	if build < need.build {
-		return hint.Wrap(&NoSpaceError{s.opts.BuildDir, need.build, build}, spaceHint)
+		return noSpace(s.opts.BuildDir, need.build, build)
 	}
 	return nil
 }
@@ -79,7 +83,7 @@ func (s *Store) explainSpace(err error, need space) error {
 	if err1 == nil && err2 == nil && build < store {
 		dir, want, store = s.opts.BuildDir, need.build, build
 	}
-	return hint.Errorf(spaceHint, "%w: %w", &NoSpaceError{dir, want, store}, err)
+	return fmt.Errorf("%w: %w", noSpace(dir, want, store), err)
 }
 
 func available(dir string) (free int64, device uint64, err error) {

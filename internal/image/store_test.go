@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/image/kernel"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
@@ -133,15 +133,18 @@ func TestResolve(t *testing.T) {
 	if keyOf(plan.Image{Base: "debian:trixie", Init: plan.InitSystemd}) == keyOf(withPackages(systemdPackages()...)) {
 		t.Error("process 1 is not part of the key")
 	}
-	for _, pi := range []plan.Image{
-		{},
-		{Base: "debian:potato"},
-		{Base: "debian:trixie", Packages: []string{"$(reboot)"}},
-		{Base: "debian:trixie", Agents: []string{"clippy"}},
-		{Base: "debian:trixie", Init: "runit"},
+	for _, tt := range []struct {
+		image plan.Image
+		code  fault.Code
+	}{
+		{plan.Image{}, fault.ImageBaseUnknown},
+		{plan.Image{Base: "debian:potato"}, fault.ImageBaseUnknown},
+		{plan.Image{Base: "debian:trixie", Packages: []string{"$(reboot)"}}, fault.PackageNameInvalid},
+		{plan.Image{Base: "debian:trixie", Agents: []string{"clippy"}}, fault.AgentNotLocked},
+		{plan.Image{Base: "debian:trixie", Init: "runit"}, fault.ImageInitUnknown},
 	} {
-		if _, err := s.Lookup(pi); err == nil || hint.Of(err) == "" {
-			t.Errorf("Lookup(%+v) = %v, hint %q; want both", pi, err, hint.Of(err))
+		if _, err := s.Lookup(tt.image); fault.CodeOf(err) != tt.code {
+			t.Errorf("Lookup(%+v) = %v, %q; want %s", tt.image, err, fault.CodeOf(err), tt.code)
 		}
 	}
 }
@@ -288,8 +291,8 @@ func TestOnce(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	s := testStore(t)
-	if _, err := s.Lookup(trixie); !errors.Is(err, ErrNotBuilt) || hint.Of(err) == "" {
-		t.Errorf("Lookup(nothing) = %v, hint %q; want ErrNotBuilt and a hint", err, hint.Of(err))
+	if _, err := s.Lookup(trixie); !errors.Is(err, ErrNotBuilt) || fault.CodeOf(err) != fault.ImageNotBuilt {
+		t.Errorf("Lookup(nothing) = %v, %q; want ErrNotBuilt", err, fault.CodeOf(err))
 	}
 	im := fakeImage(t, s, withPackages("git"))
 	got, err := s.Lookup(withPackages("git"))
@@ -352,8 +355,8 @@ func TestLookupDamaged(t *testing.T) {
 			"Ensure": func() (Image, error) { return s.Ensure(t.Context(), trixie, nil) },
 		} {
 			_, err := fn()
-			if err == nil || !strings.Contains(err.Error(), im.Layers[0].DiffID[:12]) || !strings.Contains(hint.Of(err), "check --repair") {
-				t.Errorf("%s: %s() = %v, hint %q; want an error that names the layer, and the repair", name, call, err, hint.Of(err))
+			if err == nil || !strings.Contains(err.Error(), im.Layers[0].DiffID[:12]) || fault.CodeOf(err) != fault.ImageDamaged {
+				t.Errorf("%s: %s() = %v, %q; want an error that names the layer", name, call, err, fault.CodeOf(err))
 			}
 		}
 	}
@@ -383,8 +386,8 @@ func TestListFindRemove(t *testing.T) {
 		}
 	}
 	for _, prefix := range []string{"", "nothing"} {
-		if _, err := s.Remove(t.Context(), prefix); err == nil || hint.Of(err) == "" {
-			t.Errorf("Remove(%q) = %v, hint %q; want both", prefix, err, hint.Of(err))
+		if _, err := s.Remove(t.Context(), prefix); fault.CodeOf(err) != fault.ImageKeyUnclear {
+			t.Errorf("Remove(%q) = %v, %q; want %s", prefix, err, fault.CodeOf(err), fault.ImageKeyUnclear)
 		}
 	}
 	if _, err := s.Remove(t.Context(), a.Key[:12]); err != nil {
@@ -402,8 +405,8 @@ func TestNoSpace(t *testing.T) {
 	s := testStore(t)
 	err := s.checkSpace(space{store: 1 << 60})
 	full, ok := errors.AsType[*NoSpaceError](err)
-	if !ok || full.Need != 1<<60 || full.Available == 0 || hint.Of(err) == "" {
-		t.Errorf("checkSpace(2^60) = %v, hint %q; want what is needed and available, and a hint", err, hint.Of(err))
+	if !ok || full.Need != 1<<60 || full.Available == 0 || fault.CodeOf(err) != fault.NoSpaceForImage {
+		t.Errorf("checkSpace(2^60) = %v, %q; want what is needed and available", err, fault.CodeOf(err))
 	}
 	if err := s.checkSpace(space{store: 1, build: 1}); err != nil {
 		t.Errorf("checkSpace(1) = %v", err)
@@ -413,8 +416,8 @@ func TestNoSpace(t *testing.T) {
 		fmt.Errorf("base: %w", &tool.Error{Name: "mmdebstrap", Tail: "dpkg: error: cannot copy\nNo space left on device", Err: errors.New("exit status 2")}),
 	} {
 		explained := s.explainSpace(err, space{store: 1, build: 1})
-		if _, ok := errors.AsType[*NoSpaceError](explained); !ok || hint.Of(explained) == "" {
-			t.Errorf("explainSpace(%v) = %v; want a *NoSpaceError with a hint", err, explained)
+		if _, ok := errors.AsType[*NoSpaceError](explained); !ok || fault.CodeOf(explained) != fault.NoSpaceForImage {
+			t.Errorf("explainSpace(%v) = %v; want a *NoSpaceError", err, explained)
 		}
 	}
 	other := &debian.UnknownPackageError{Names: []string{"x"}}

@@ -22,7 +22,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 //go:embed agents.lock.json
@@ -84,7 +84,7 @@ func Load(override string) (Lock, error) {
 	}
 	own, err := parse(data)
 	if err != nil {
-		return Lock{}, hint.Errorf("correct or remove "+override, "%s: %w", override, err)
+		return Lock{}, fault.New(fault.AgentsLockInvalid, fault.Args{"file": override}, "%s: %w", override, err)
 	}
 	maps.Copy(lock.Agents, own.Agents)
 	return lock, nil
@@ -172,8 +172,8 @@ func (l Lock) Select(names []string) ([]Named, error) {
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		a, ok := l.Agents[name]
 		if !ok {
-			return nil, hint.Errorf("one of: "+strings.Join(slices.Sorted(maps.Keys(l.Agents)), ", "),
-				"no agent is called %q", name)
+			known := strings.Join(slices.Sorted(maps.Keys(l.Agents)), ", ")
+			return nil, fault.New(fault.AgentNotLocked, fault.Args{"agent": name, "known": known}, "no agent is called %q", name)
 		}
 		out = append(out, Named{name, a})
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 )
 
@@ -41,8 +41,9 @@ func TestBuiltinLock(t *testing.T) {
 	if diff := cmp.Diff([]string{"claude", "codex", "opencode"}, names); diff != "" {
 		t.Errorf("Select() (-want +got):\n%s", diff)
 	}
-	if _, err := lock.Select([]string{"clippy"}); err == nil || !strings.Contains(hint.Of(err), "claude") {
-		t.Errorf("Select(clippy) = %v, hint %q; want an error with the names that there are", err, hint.Of(err))
+	_, err = lock.Select([]string{"clippy"})
+	if f, ok := fault.Of(err); !ok || f.Code != fault.AgentNotLocked || !strings.Contains(f.Args["known"], "claude") {
+		t.Errorf("Select(clippy) = %v, %+v; want an error with the names that there are", err, f)
 	}
 }
 
@@ -235,8 +236,8 @@ func TestFetchWrongArchive(t *testing.T) {
 	archive := npmArchive(t, map[string]string{"package/bin/tool": "#!evil"})
 	fakeNPM(t, archive)
 	_, err := agents.Fetch(t.Context(), selectClaude(t, integrity([]byte("another"))), t.TempDir())
-	if err == nil || hint.Of(err) == "" {
-		t.Errorf("Fetch(wrong hash) = %v, hint %q; want both", err, hint.Of(err))
+	if fault.CodeOf(err) != fault.AgentArchiveWrong {
+		t.Errorf("Fetch(wrong hash) = %v, %q; want %s", err, fault.CodeOf(err), fault.AgentArchiveWrong)
 	}
 }
 
@@ -246,8 +247,8 @@ func TestFetchWithoutNPM(t *testing.T) {
 		t.Skip("npm is in a directory that is always searched")
 	}
 	_, err := agents.Fetch(t.Context(), selectClaude(t, integrity(nil)), t.TempDir())
-	if err == nil || !strings.Contains(hint.Of(err), "npm") {
-		t.Errorf("Fetch() = %v, hint %q; want one about npm", err, hint.Of(err))
+	if fault.CodeOf(err) != fault.AgentsWithoutNPM {
+		t.Errorf("Fetch() = %v, %q; want %s", err, fault.CodeOf(err), fault.AgentsWithoutNPM)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -62,7 +62,7 @@ func npmView(ctx context.Context, v any, pkg, field string) error {
 	var out bytes.Buffer
 	err = tool.Run(ctx, tool.Cmd{Name: "npm", Args: []string{"view", "--json", pkg, field}, Dir: dir, Stdout: &out})
 	if errors.Is(err, exec.ErrNotFound) {
-		return hint.Errorf("install npm (sudo apt install npm)", "look for a newer version: %w", err)
+		return fault.New(fault.NPMMissing, nil, "look for a newer version: %w", err)
 	}
 	if err == nil {
 		err = json.Unmarshal(out.Bytes(), v)
@@ -81,7 +81,7 @@ func Pin(path string, list []Named) error {
 		lock, err = parse(data)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return hint.Errorf("correct or remove "+path, "%s: %w", path, err)
+		return fault.New(fault.AgentsLockInvalid, fault.Args{"file": path}, "%s: %w", path, err)
 	}
 	lock.Agents = maps.Clone(lock.Agents)
 	for _, a := range list {

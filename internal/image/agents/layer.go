@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -43,7 +43,7 @@ func Fetch(ctx context.Context, list []Named, dir string) (archives []string, er
 	// file of whatever project the user is in.
 	err = tool.Run(ctx, tool.Cmd{Name: "npm", Args: args, Dir: dir, Stdout: &out})
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, hint.Errorf("install npm (sudo apt install npm), or leave the agents out of the image", "fetch agents: %w", err)
+		return nil, fault.New(fault.AgentsWithoutNPM, nil, "fetch agents: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch agents: %w", err)
@@ -88,7 +88,7 @@ func (n Named) verify(file string) error {
 		return fmt.Errorf("agent %s: %w", n.Name, err)
 	}
 	if !bytes.Equal(h.Sum(nil), want) {
-		return hint.Errorf("do not use it; compare with: npm view "+n.NPM+" dist.integrity",
+		return fault.New(fault.AgentArchiveWrong, fault.Args{"agent": n.Name, "package": n.NPM},
 			"agent %s: %s is not the archive that the lock file names", n.Name, n.NPM)
 	}
 	return nil

@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -67,7 +67,7 @@ func (e *UnknownPackageError) Error() string {
 
 // UnknownPackages returns the error about packages that a suite does not have.
 func UnknownPackages(suite string, names []string) error {
-	return hint.Errorf("look for the right name with: apt-cache search "+names[0],
+	return fault.New(fault.PackageUnknown, fault.Args{"suite": suite, "name": names[0]},
 		"debian %s: %w", suite, &UnknownPackageError{names})
 }
 
@@ -281,7 +281,7 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 	case len(unknown) > 0:
 		return UnknownPackages(b.Suite, unknown)
 	case errors.Is(err, exec.ErrNotFound):
-		return hint.Errorf("sudo apt install mmdebstrap", "build a Debian root: %w", err)
+		return fault.New(fault.MmdebstrapMissing, nil, "build a Debian root: %w", err)
 	}
 	return err
 }
@@ -306,7 +306,7 @@ func CheckNames(names []string) error {
 		}
 	}
 	if len(bad) > 0 {
-		return hint.Wrap(&UnknownPackageError{bad}, "package names consist of lower-case letters, digits and + - .")
+		return fault.Wrap(&UnknownPackageError{bad}, fault.PackageNameInvalid, fault.Args{"name": bad[0]})
 	}
 	return nil
 }
@@ -317,7 +317,7 @@ func rootMode() (string, error) {
 		return "root", nil
 	}
 	if _, err := tool.Find("newuidmap"); err != nil {
-		return "", hint.Errorf("sudo apt install uidmap", "build a Debian root as a normal user: %w", err)
+		return "", fault.New(fault.UIDMapMissing, nil, "build a Debian root as a normal user: %w", err)
 	}
 	u, err := user.Current()
 	if err != nil {
@@ -325,7 +325,7 @@ func rootMode() (string, error) {
 	}
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
 		if err := hasSubordinates(file, u); err != nil {
-			return "", hint.Errorf("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "+u.Username,
+			return "", fault.New(fault.SubordinateIDsMissing, fault.Args{"user": u.Username},
 				"build a Debian root as a normal user: %w", err)
 		}
 	}
@@ -356,7 +356,7 @@ func Remove(ctx context.Context, dir string) error {
 		return err
 	}
 	if strings.Contains(string(mounts), " "+dir+"/") {
-		return hint.Errorf("sudo umount --recursive "+dir, "remove %s: something is mounted in it", dir)
+		return fault.New(fault.BuildDirectoryMounted, fault.Args{"dir": dir}, "remove %s: something is mounted in it", dir)
 	}
 	err = os.RemoveAll(dir)
 	if err == nil || os.Geteuid() == 0 {
