@@ -104,6 +104,23 @@ const (
 	NPMMissing        Code = "npm-missing"
 )
 
+// Codes of the network.
+const (
+	BridgeMissing        Code = "bridge-missing"
+	BridgeWithoutAddress Code = "bridge-without-address"
+	BridgeWithoutRules   Code = "bridge-without-rules"
+	BridgeWithoutPorts   Code = "bridge-without-ports"
+	BridgeFull           Code = "bridge-full"
+	BridgeNeedsRoot      Code = "bridge-needs-root"
+	BridgeNameTaken      Code = "bridge-name-taken"
+	BridgeNetworkTaken   Code = "bridge-network-taken"
+	BridgeRecordVersion  Code = "bridge-record-version"
+	TapDeviceForbidden   Code = "tap-device-forbidden"
+	PortTaken            Code = "port-taken"
+	PortPrivileged       Code = "port-privileged"
+	VariableUnset        Code = "variable-unset"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -193,5 +210,19 @@ func Kinds() []Kind {
 		{AgentArchiveWrong, []string{"agent", "package"}, "What was fetched for a coding agent is not what the lock file names."},
 		{AgentsWithoutNPM, nil, "Coding agents cannot be fetched: the host has no npm."},
 		{NPMMissing, nil, "The host has no npm."},
+
+		{BridgeMissing, []string{"bridge"}, "The bridge of machines is not there."},
+		{BridgeWithoutAddress, []string{"bridge"}, "The bridge of machines has lost its address."},
+		{BridgeWithoutRules, []string{"bridge"}, "The rules that protect the host from machines on its bridge are gone."},
+		{BridgeWithoutPorts, []string{"bridge", "user"}, "No port of the bridge is for this user."},
+		{BridgeFull, []string{"bridge", "ports"}, "All ports of the bridge that are for this user are in use."},
+		{BridgeNeedsRoot, []string{"bridge", "operation"}, "Only root may bring the bridge up or down."},
+		{BridgeNameTaken, []string{"interface"}, "An interface that mayfly has not made has the name of the bridge."},
+		{BridgeNetworkTaken, []string{"network", "interface"}, "The network for the bridge is behind another interface of the host."},
+		{BridgeRecordVersion, []string{"file", "version"}, "The record of the bridge was written by another version of mayfly."},
+		{TapDeviceForbidden, []string{"device"}, "The user may not open the device for taps."},
+		{PortTaken, []string{"address", "port", "guest-port"}, "A program on the host has the port already."},
+		{PortPrivileged, []string{"address", "port", "guest-port"}, "Only root may open the port."},
+		{VariableUnset, []string{"variable"}, "The variable of the environment that a secret comes from is not set."},
 	}
 }

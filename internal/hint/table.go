@@ -91,6 +91,20 @@ var next = map[fault.Code][]string{
 	fault.AgentArchiveWrong: {"do not use it; compare with: npm view {package} dist.integrity"},
 	fault.AgentsWithoutNPM:  {"install npm (sudo apt install npm), or leave the agents out of the image"},
 	fault.NPMMissing:        {"install npm (sudo apt install npm)"},
+
+	fault.BridgeMissing:        {"sudo mayfly net up"},
+	fault.BridgeWithoutAddress: {"sudo mayfly net up"},
+	fault.BridgeWithoutRules:   {"sudo mayfly net up"},
+	fault.BridgeWithoutPorts:   {"sudo mayfly net up --user {user}"},
+	fault.BridgeFull:           {"mayfly ls, and mayfly rm NAME"},
+	fault.BridgeNeedsRoot:      {"sudo mayfly net {operation}"},
+	fault.BridgeNameTaken:      {"ip link show {interface}"},
+	fault.BridgeNetworkTaken:   {"sudo mayfly net up --address 10.83.0.1/24, or another network that is free"},
+	fault.BridgeRecordVersion:  {"use the mayfly that made it"},
+	fault.TapDeviceForbidden:   {"sudo chmod 0666 {device}"},
+	fault.PortTaken:            {"choose another: {address}:0:{guest-port} takes any that is free"},
+	fault.PortPrivileged:       {"ports below 1024 are root's; choose a higher one"},
+	fault.VariableUnset:        {"export {variable}=…"},
 }
 
 // of returns the hint for a failure, or "".

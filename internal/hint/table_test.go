@@ -90,6 +90,19 @@ func TestTable(t *testing.T) {
 		{fault.AgentArchiveWrong, fault.Args{"agent": "a", "package": "@x/y"}, "do not use it; compare with: npm view @x/y dist.integrity"},
 		{fault.AgentsWithoutNPM, nil, "install npm (sudo apt install npm), or leave the agents out of the image"},
 		{fault.NPMMissing, nil, "install npm (sudo apt install npm)"},
+		{fault.BridgeMissing, fault.Args{"bridge": "mayfly0"}, "sudo mayfly net up"},
+		{fault.BridgeWithoutAddress, fault.Args{"bridge": "mayfly0"}, "sudo mayfly net up"},
+		{fault.BridgeWithoutRules, fault.Args{"bridge": "mayfly0"}, "sudo mayfly net up"},
+		{fault.BridgeWithoutPorts, fault.Args{"bridge": "mayfly0", "user": "ada"}, "sudo mayfly net up --user ada"},
+		{fault.BridgeFull, fault.Args{"bridge": "mayfly0", "ports": "2"}, "mayfly ls, and mayfly rm NAME"},
+		{fault.BridgeNeedsRoot, fault.Args{"bridge": "mayfly0", "operation": "down"}, "sudo mayfly net down"},
+		{fault.BridgeNameTaken, fault.Args{"interface": "mayfly0"}, "ip link show mayfly0"},
+		{fault.BridgeNetworkTaken, fault.Args{"network": "192.168.83.0/24", "interface": "eth0"}, "sudo mayfly net up --address 10.83.0.1/24, or another network that is free"},
+		{fault.BridgeRecordVersion, fault.Args{"file": "/f", "version": "2"}, "use the mayfly that made it"},
+		{fault.TapDeviceForbidden, fault.Args{"device": "/dev/net/tun"}, "sudo chmod 0666 /dev/net/tun"},
+		{fault.PortTaken, fault.Args{"address": "127.0.0.1", "port": "8080", "guest-port": "80"}, "choose another: 127.0.0.1:0:80 takes any that is free"},
+		{fault.PortPrivileged, fault.Args{"port": "80"}, "ports below 1024 are root's; choose a higher one"},
+		{fault.VariableUnset, fault.Args{"variable": "TOKEN"}, "export TOKEN=…"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {

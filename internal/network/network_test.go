@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -87,8 +87,8 @@ func TestPorts(t *testing.T) {
 		conn.Close()
 	}
 	_, err := n.OpenPort(first[0])
-	if err == nil || hint.Of(err) == "" || !strings.Contains(err.Error(), "address already in use") {
-		t.Errorf("a port that is taken: %v, %q; want that, and a hint", err, hint.Of(err))
+	if fault.CodeOf(err) != fault.PortTaken || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("a port that is taken: %v, %q; want that", err, fault.CodeOf(err))
 	}
 	closed, err := n.OpenPort(plan.Port{Address: "127.0.0.1", GuestPort: 1000})
 	if err != nil {

@@ -7,10 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -44,11 +45,12 @@ func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
 	l, err := dial.Listen(netip.AddrPortFrom(addr, uint16(p.HostPort)))
 	if err != nil {
 		err = fmt.Errorf("open port %d of this computer: %w", p.HostPort, plainError(err))
+		args := fault.Args{"address": p.Address, "port": strconv.Itoa(p.HostPort), "guest-port": strconv.Itoa(p.GuestPort)}
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			return p, hint.Wrap(err, fmt.Sprintf("choose another: %s:0:%d takes any that is free", p.Address, p.GuestPort))
+			return p, fault.Wrap(err, fault.PortTaken, args)
 		case errors.Is(err, syscall.EACCES):
-			return p, hint.Wrap(err, "ports below 1024 are root's; choose a higher one")
+			return p, fault.Wrap(err, fault.PortPrivileged, args)
 		}
 		return p, err
 	}

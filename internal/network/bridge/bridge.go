@@ -24,7 +24,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // maxName is the longest name of an interface in bytes, IFNAMSIZ without its NUL.
@@ -83,7 +83,7 @@ func Up(cfg Config) error {
 	if err := cfg.Check(); err != nil {
 		return err
 	}
-	if err := needRoot("set up the bridge "+cfg.Name, "sudo mayfly net up"); err != nil {
+	if err := needRoot(cfg.Name, "up", "set up"); err != nil {
 		return err
 	}
 	// Before anything is changed.
@@ -119,7 +119,7 @@ func Up(cfg Config) error {
 // there may be none. Machines on it lose their network. It says what it has left as it
 // is, and why, in a line; "" for nothing.
 func Down(cfg Config) (left string, err error) {
-	if err := needRoot("remove the bridge "+cfg.Name, "sudo mayfly net down"); err != nil {
+	if err := needRoot(cfg.Name, "down", "remove"); err != nil {
 		return "", err
 	}
 	host, err := readRecord(cfg.Dir)
@@ -148,7 +148,7 @@ func Current(cfg Config) (Config, error) {
 		return cfg, err
 	}
 	if link == nil {
-		return cfg, hint.Errorf("sudo mayfly net up", "there is no bridge %s: %w", cfg.Name, fs.ErrNotExist)
+		return cfg, fault.New(fault.BridgeMissing, fault.Args{"bridge": cfg.Name}, "there is no bridge %s: %w", cfg.Name, fs.ErrNotExist)
 	}
 	if err := parseMark(link.Attrs().Alias, &cfg); err != nil {
 		return cfg, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -158,7 +158,7 @@ func Current(cfg Config) (Config, error) {
 		return cfg, err
 	}
 	if len(addrs) == 0 {
-		return cfg, hint.Errorf("sudo mayfly net up", "the bridge %s has no address any more", cfg.Name)
+		return cfg, fault.New(fault.BridgeWithoutAddress, fault.Args{"bridge": cfg.Name}, "the bridge %s has no address any more", cfg.Name)
 	}
 	cfg.Address = addrs[0]
 	return cfg, nil

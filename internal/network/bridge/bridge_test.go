@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // reach fails the test unless a connection from ns is seen as from.
@@ -237,13 +237,14 @@ func TestForwardingThatWasOn(t *testing.T) {
 func TestUpRefusesWhatIsTaken(t *testing.T) {
 	tests := []struct {
 		name, want string
+		code       fault.Code
 		take       func() error
 	}{
-		{"an address", "is in use already: 192.168.83.0/25 is behind eth1", func() error { return setUp("eth1", "192.168.83.4/25") }},
-		{"a route", "is in use already: 192.168.0.0/16 is behind eth0", func() error {
+		{"an address", "is in use already: 192.168.83.0/25 is behind eth1", fault.BridgeNetworkTaken, func() error { return setUp("eth1", "192.168.83.4/25") }},
+		{"a route", "is in use already: 192.168.0.0/16 is behind eth0", fault.BridgeNetworkTaken, func() error {
 			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("192.168.0.0/16")), Gw: net.ParseIP(router).To4()})
 		}},
-		{"the name", "that mayfly has not made", func() error {
+		{"the name", "that mayfly has not made", fault.BridgeNameTaken, func() error {
 			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "mayfly0"}})
 		}},
 	}
@@ -257,8 +258,8 @@ func TestUpRefusesWhatIsTaken(t *testing.T) {
 				err = Up(l.cfg)
 				return nil
 			})
-			if err == nil || !strings.Contains(err.Error(), tt.want) || hint.Of(err) == "" {
-				t.Errorf("Up() = %v (hint %q); want %q and a hint", err, hint.Of(err), tt.want)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || fault.CodeOf(err) != tt.code {
+				t.Errorf("Up() = %v (%q); want %q and %s", err, fault.CodeOf(err), tt.want, tt.code)
 			}
 			if diff := cmp.Diff(before, l.state()); diff != "" {
 				t.Errorf("Up changes (-before +after):\n%s", diff)
@@ -303,13 +304,15 @@ func TestWithoutRoot(t *testing.T) {
 	before := l.state()
 	err := l.host.do(func() error {
 		dropRoot(1234)
-		if _, err := Down(l.cfg); hint.Of(err) != "sudo mayfly net down" {
-			t.Errorf("Down() = %v (hint %q); want a hint with sudo", err, hint.Of(err))
+		_, err := Down(l.cfg)
+		if f, ok := fault.Of(err); !ok || f.Code != fault.BridgeNeedsRoot || f.Args["operation"] != "down" {
+			t.Errorf("Down() = %v (%+v); want that it needs root", err, f)
 		}
 		return Up(l.cfg)
 	})
-	if err == nil || !strings.Contains(err.Error(), "only root") || hint.Of(err) != "sudo mayfly net up" {
-		t.Errorf("Up() = %v (hint %q); want a hint with sudo", err, hint.Of(err))
+	f, ok := fault.Of(err)
+	if !ok || !strings.Contains(err.Error(), "only root") || f.Code != fault.BridgeNeedsRoot || f.Args["operation"] != "up" {
+		t.Errorf("Up() = %v (%+v); want that it needs root", err, f)
 	}
 	if diff := cmp.Diff(before, l.state()); diff != "" {
 		t.Errorf("Up without root changes (-before +after):\n%s", diff)
@@ -363,8 +366,8 @@ func TestInspectFindsProblems(t *testing.T) {
 	})
 	expect("flushed rules", "the rules are gone")
 	l.host.run(t, func() error {
-		if _, err := OpenTap(l.cfg, "web"); hint.Of(err) != "sudo mayfly net up" {
-			t.Errorf("OpenTap() without rules = %v (hint %q); want an error with a hint", err, hint.Of(err))
+		if _, err := OpenTap(l.cfg, "web"); fault.CodeOf(err) != fault.BridgeWithoutRules {
+			t.Errorf("OpenTap() without rules = %v (%q); want %s", err, fault.CodeOf(err), fault.BridgeWithoutRules)
 		}
 		return nil
 	})

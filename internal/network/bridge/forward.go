@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // forwarding is the setting by which the host passes packets on at all.
@@ -97,7 +98,8 @@ func (r *record) read() error {
 		return fmt.Errorf("%s/%s: %w", r.path, recordFile, err)
 	}
 	if r.Version != 1 {
-		return hint.Errorf("use the mayfly that made it", "%s/%s is of version %d", r.path, recordFile, r.Version)
+		args := fault.Args{"file": r.path + "/" + recordFile, "version": strconv.Itoa(r.Version)}
+		return fault.New(fault.BridgeRecordVersion, args, "%s/%s is of version %d", r.path, recordFile, r.Version)
 	}
 	r.exists = true
 	return nil

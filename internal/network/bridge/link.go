@@ -12,16 +12,17 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
-// needRoot returns an error unless this process may change the host's network. what
-// is what it was about to do.
-func needRoot(what, command string) error {
+// needRoot returns an error unless this process may change the host's network, with
+// the operation up or down on a bridge; verb says it in words.
+func needRoot(bridge, operation, verb string) error {
 	if hasNetAdmin() {
 		return nil
 	}
-	return hint.Errorf(command, "%s: only root can change this computer's network (CAP_NET_ADMIN)", what)
+	return fault.New(fault.BridgeNeedsRoot, fault.Args{"bridge": bridge, "operation": operation},
+		"%s the bridge %s: only root can change this computer's network (CAP_NET_ADMIN)", verb, bridge)
 }
 
 // hasNetAdmin reports whether this thread has the capability for the kernel's
@@ -137,7 +138,7 @@ func ownBridge(name string) (netlink.Link, error) {
 		return nil, err
 	}
 	if link.Type() != "bridge" || !isOwn(link) {
-		return nil, hint.Errorf("ip link show "+name, "there is an interface %s (%s) that mayfly has not made", name, link.Type())
+		return nil, fault.New(fault.BridgeNameTaken, fault.Args{"interface": name}, "there is an interface %s (%s) that mayfly has not made", name, link.Type())
 	}
 	return link, nil
 }
@@ -243,7 +244,7 @@ func checkFree(cfg Config) error {
 	}
 	for _, n := range append(networks, routed...) {
 		if n.Overlaps(cfg.Address) {
-			return hint.Errorf("sudo mayfly net up --address 10.83.0.1/24, or another network that is free",
+			return fault.New(fault.BridgeNetworkTaken, fault.Args{"network": cfg.Address.Masked().String(), "interface": n.link},
 				"the network %v is in use already: %v is behind %s", cfg.Address.Masked(), n.Prefix, n.link)
 		}
 	}

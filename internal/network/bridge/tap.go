@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // The names of taps: those of root's machines, for which the kernel finds a number, and
@@ -48,7 +48,8 @@ func newTap(cfg Config, name string) (*os.File, error) {
 	if ok, err := hasRules(); err != nil {
 		return nil, err
 	} else if !ok {
-		return nil, hint.Errorf("sudo mayfly net up", "the bridge %s has no rules any more, and would leave this computer open to its machines", cfg.Name)
+		return nil, fault.New(fault.BridgeWithoutRules, fault.Args{"bridge": cfg.Name},
+			"the bridge %s has no rules any more, and would leave this computer open to its machines", cfg.Name)
 	}
 	f, tap, err := createTap(machineTap)
 	if err != nil {
@@ -79,7 +80,7 @@ func attachTap(name string) (*os.File, string, error) {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err == unix.EACCES {
 		// The mode that udev gives it: who may do what is decided later.
-		return nil, "", hint.Errorf("sudo chmod 0666 "+device, "open %s: %w", device, err)
+		return nil, "", fault.New(fault.TapDeviceForbidden, fault.Args{"device": device}, "open %s: %w", device, err)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("open %s: %w", device, err)
@@ -150,9 +151,10 @@ func freeTap(cfg Config) (*os.File, error) {
 		if u, err := user.Current(); err == nil {
 			who = u.Username
 		}
-		return nil, hint.Errorf("sudo mayfly net up --user "+who, "no port of the bridge %s is yours", cfg.Name)
+		return nil, fault.New(fault.BridgeWithoutPorts, fault.Args{"bridge": cfg.Name, "user": who}, "no port of the bridge %s is yours", cfg.Name)
 	}
-	return nil, hint.Errorf("mayfly ls, and mayfly rm NAME", "all %d ports of the bridge %s that are yours are in use", mine, cfg.Name)
+	return nil, fault.New(fault.BridgeFull, fault.Args{"bridge": cfg.Name, "ports": strconv.Itoa(mine)},
+		"all %d ports of the bridge %s that are yours are in use", mine, cfg.Name)
 }
 
 // ownTaps returns our taps that are on the bridge, or that have lost theirs, by their

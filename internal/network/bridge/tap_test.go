@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // headerLen is the length of virtio_net_hdr, which is before each frame.
@@ -81,8 +82,8 @@ func port(name string) (*netlink.Protinfo, error) {
 func TestOpenTap(t *testing.T) {
 	l := newLab(t)
 	l.host.run(t, func() error {
-		if _, err := OpenTap(l.cfg, "web"); hint.Of(err) != "sudo mayfly net up" {
-			t.Errorf("OpenTap() without a bridge = %v (hint %q); want an error with a hint", err, hint.Of(err))
+		if _, err := OpenTap(l.cfg, "web"); fault.CodeOf(err) != fault.BridgeMissing {
+			t.Errorf("OpenTap() without a bridge = %v (%q); want %s", err, fault.CodeOf(err), fault.BridgeMissing)
 		}
 		return nil
 	})
@@ -183,11 +184,13 @@ func TestUserTaps(t *testing.T) {
 		t.Cleanup(func() { tap.Close() })
 		return tap
 	}
-	fails := func(uid uintptr, text, command string) {
+	fails := func(uid uintptr, text string, code fault.Code, args fault.Args) {
 		t.Helper()
 		as(uid, func() error {
-			if _, err := OpenTap(l.cfg, "web"); err == nil || !strings.Contains(err.Error(), text) || hint.Of(err) != command {
-				t.Errorf("OpenTap() as %d = %v (hint %q); want %q and %q", uid, err, hint.Of(err), text, command)
+			_, err := OpenTap(l.cfg, "web")
+			f, ok := fault.Of(err)
+			if !ok || !strings.Contains(err.Error(), text) || f.Code != code || !maps.Equal(f.Args, args) {
+				t.Errorf("OpenTap() as %d = %v (%+v); want %q, %s %v", uid, err, f, text, code, args)
 			}
 			return nil
 		})
@@ -198,8 +201,8 @@ func TestUserTaps(t *testing.T) {
 			t.Errorf("tap %d: the gateway is at %v", i, mac)
 		}
 	}
-	fails(1234, "all 2 ports of the bridge mayfly0 that are yours are in use", "mayfly ls, and mayfly rm NAME")
-	fails(1236, "no port of the bridge mayfly0 is yours", "sudo mayfly net up --user 1236")
+	fails(1234, "all 2 ports of the bridge mayfly0 that are yours are in use", fault.BridgeFull, fault.Args{"bridge": "mayfly0", "ports": "2"})
+	fails(1236, "no port of the bridge mayfly0 is yours", fault.BridgeWithoutPorts, fault.Args{"bridge": "mayfly0", "user": "1236"})
 	open(1235)
 
 	// They stay, and serve again.

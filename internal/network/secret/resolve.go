@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Bounds of where a value comes from.
@@ -38,7 +38,7 @@ func Resolve(ctx context.Context, from string, getenv func(string) string) (Valu
 	switch kind {
 	case "env":
 		if plain = getenv(what); plain == "" {
-			err = hint.Errorf("export "+what+"=…", "the variable %s is not set", what)
+			err = fault.New(fault.VariableUnset, fault.Args{"variable": what}, "the variable %s is not set", what)
 		}
 	case "file":
 		if rest, ok := strings.CutPrefix(what, "~/"); ok {

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // However a value is printed, it does not show.
@@ -143,8 +143,8 @@ func TestResolve(t *testing.T) {
 			t.Errorf("Resolve(%s) tells the value: %v", from, err)
 		}
 	}
-	if _, err := Resolve(t.Context(), "env:MISSING", getenv); hint.Of(err) == "" {
-		t.Error("a variable that is not set gives no hint")
+	if _, err := Resolve(t.Context(), "env:MISSING", getenv); fault.CodeOf(err) != fault.VariableUnset {
+		t.Errorf("a variable that is not set: %v, %q", err, fault.CodeOf(err))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
