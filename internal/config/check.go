@@ -84,7 +84,7 @@ func (m *merger) failed(prefix string) bool {
 // failSecret adds an error about a secret, at the first place that speaks of it.
 func (m *merger) failSecret(name, format string, args ...any) {
 	table := secretsSection + "." + name
-	for _, sub := range secretKeys {
+	for _, sub := range secretKeys() {
 		if key := table + "." + sub; len(m.places[key]) > 0 {
 			err := setting{m.places[key][0], table, nil}.errorf(format, args...)
 			m.errs = append(m.errs, err)

@@ -23,16 +23,22 @@ const maxDetectEntries = 4096
 // maxDetectDirs bounds how many subdirectories are looked at.
 const maxDetectDirs = 64
 
-// markers are the files that say what a project is written in.
-var markers = []struct{ file, profile string }{
-	{"go.mod", "go"},
-	{"package.json", "node"},
-	{"pyproject.toml", "python"},
-	{"requirements.txt", "python"},
-	{"setup.py", "python"},
-	{"Cargo.toml", "rust"},
-	{"CMakeLists.txt", "c"},
-	{"meson.build", "c"},
+// Marker is a file that says what a project is written in.
+type Marker struct{ File, Profile string }
+
+// Markers returns the files that choose a profile, in the order in which they are
+// looked for.
+func Markers() []Marker {
+	return []Marker{
+		{"go.mod", "go"},
+		{"package.json", "node"},
+		{"pyproject.toml", "python"},
+		{"requirements.txt", "python"},
+		{"setup.py", "python"},
+		{"Cargo.toml", "rust"},
+		{"CMakeLists.txt", "c"},
+		{"meson.build", "c"},
+	}
 }
 
 // Detect returns the profiles for the project in the directory fsys, in a fixed
@@ -45,10 +51,10 @@ var markers = []struct{ file, profile string }{
 func Detect(fsys fs.FS) []Detection {
 	files, dirs := list(fsys, ".")
 	var found []Detection
-	for _, m := range markers {
-		has := func(d Detection) bool { return d.Profile == m.profile }
-		if slices.Contains(files, m.file) && !slices.ContainsFunc(found, has) {
-			found = append(found, Detection{m.profile, m.file})
+	for _, m := range Markers() {
+		has := func(d Detection) bool { return d.Profile == m.Profile }
+		if slices.Contains(files, m.File) && !slices.ContainsFunc(found, has) {
+			found = append(found, Detection{m.Profile, m.File})
 		}
 	}
 	if len(found) > 0 && found[0].Profile == "go" {

@@ -17,9 +17,6 @@ type Clone struct {
 	Ref string // a branch, a tag or a commit; "" for what the repository's HEAD is
 }
 
-// cloneKeys are those of a clone.
-var cloneKeys = []string{"url", "ref"}
-
 // addClone reads an element of workspace.clone, a URL or a table.
 func addClone(c *Config, s setting) *Error {
 	var clone Clone
@@ -37,7 +34,7 @@ func addClone(c *Config, s setting) *Error {
 				err = asString(at, &clone.Ref)
 			default:
 				err = at.errorf("unknown key")
-				err.Suggestion = nearest(key, cloneKeys)
+				err.Suggestion = nearest(key, partsOf("workspace.clone"))
 			}
 			if err != nil {
 				return err
@@ -75,8 +72,6 @@ const (
 	defaultVolumeMiB = 8 << 10
 )
 
-var volumeKeys = []string{"name", "mount", "size"}
-
 // addVolume reads an element of volume: a table or, as from --volume,
 // NAME:MOUNT[:SIZE].
 func addVolume(c *Config, s setting) *Error {
@@ -96,7 +91,7 @@ func addVolume(c *Config, s setting) *Error {
 			err = asSize(at, minVolumeMiB, maxVolumeMiB, &v.SizeMiB)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, volumeKeys)
+			err.Suggestion = nearest(key, partsOf("volume"))
 		}
 		if err != nil {
 			return err

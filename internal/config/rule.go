@@ -89,9 +89,6 @@ func splitPaths(text string) []string {
 	return paths
 }
 
-// ruleKeys are those of a rule that is written as a table.
-var ruleKeys = []string{"host", "port", "methods", "paths", "private", "intercept"}
-
 // asRule reads an element of network.allow, a string or a table.
 func asRule(s setting) (Rule, *Error) {
 	switch v := s.value.(type) {
@@ -126,7 +123,7 @@ func asRuleTable(s setting, table map[string]any) (Rule, *Error) {
 			err = asBool(at, &intercept)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, ruleKeys)
+			err.Suggestion = nearest(key, partsOf("network.allow"))
 		}
 		if err != nil {
 			return r, err

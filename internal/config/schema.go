@@ -14,53 +14,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 )
 
-// field is one key of the file format: what it is called, and how its value is
-// checked and stored. The table is the whole format.
-type field struct {
-	key   string
-	apply func(*Config, setting) *Error
-}
-
-var fields = []field{
-	{"machine.vcpus", func(c *Config, s setting) *Error { return asInt(s, 1, maxVCPUs, &c.Machine.VCPUs) }},
-	{"machine.memory", func(c *Config, s setting) *Error { return asMemory(s, &c.Machine.MemoryMiB) }},
-	{"machine.engine", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Engine, "auto", "qemu") }},
-	{"machine.accel", func(c *Config, s setting) *Error { return asOneOf(s, &c.Machine.Accel, "auto", "kvm", "tcg") }},
-	{"machine.boot_timeout", func(c *Config, s setting) *Error { return asDuration(s, &c.Machine.BootTimeout) }},
-	{"machine.allow_old_qemu", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.AllowOldQEMU) }},
-	{"machine.cold", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.Cold) }},
-	{"machine.autostart", func(c *Config, s setting) *Error { return asBool(s, &c.Machine.Autostart) }},
-	{"image.base", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Base, "debian:trixie") }},
-	{"image.packages", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Packages, checkPackage) }},
-	{"image.agents", func(c *Config, s setting) *Error { return appendList(s, &c.Image.Agents, checkAgent) }},
-	{"image.init", func(c *Config, s setting) *Error { return asOneOf(s, &c.Image.Init, "mayfly", "systemd") }},
-	{"image.prewarm", func(c *Config, s setting) *Error { return appendCommands(s, &c.Image.Prewarm) }},
-	{"workspace.path", func(c *Config, s setting) *Error { return asPath(s, &c.Workspace.Path) }},
-	{"workspace.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Workspace.Mode, "copy", "share") }},
-	{"workspace.exclude", func(c *Config, s setting) *Error { return appendList(s, &c.Workspace.Exclude, checkPattern) }},
-	{"network.mode", func(c *Config, s setting) *Error { return asOneOf(s, &c.Network.Mode, "none", "user", "bridge") }},
-	{"network.egress", func(c *Config, s setting) *Error {
-		return asOneOf(s, &c.Network.Egress, "none", "public", "allowlist")
-	}},
-	{"network.address", func(c *Config, s setting) *Error { return asAddress(s, &c.Network.Address) }},
-	{"network.mac", func(c *Config, s setting) *Error { return asMAC(s, &c.Network.MAC) }},
-	{"home.shell", func(c *Config, s setting) *Error { return asShell(s, &c.Home.Shell) }},
-	{"home.dotfiles", func(c *Config, s setting) *Error { return appendList(s, &c.Home.Dotfiles, checkDotfiles) }},
-	{"home.shell_init", appendShellInit},
-	{"home.history", func(c *Config, s setting) *Error { return asBool(s, &c.Home.History) }},
-}
-
-// lists are the keys of lists that are checked and stored element by element:
-// each has its line, and all that are wrong are reported.
-var lists = []field{
-	{"network.presets", addPreset},
-	{"network.allow", addRule},
-	{"network.ports", addPort},
-	{"workspace.clone", addClone},
-	{"volume", addVolume},
-	{"share", addShare},
-}
-
 // sections are the tables that keys are in. The names in [env] and of the tables
 // in [secrets] are free.
 var sections = []string{"machine", "image", "workspace", "network", "home", "env", secretsSection}
@@ -127,7 +80,7 @@ func known(key string) bool {
 // unknown returns the error for a key that known refuses, without its place.
 func unknown(key string) *Error {
 	if _, sub, ok := cutSecret(key); ok {
-		return &Error{Key: key, Msg: "unknown key", Suggestion: nearest(sub, secretKeys)}
+		return &Error{Key: key, Msg: "unknown key", Suggestion: nearest(sub, secretKeys())}
 	}
 	names := append(slices.Clone(sections), "profiles", "version")
 	section := ""

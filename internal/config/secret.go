@@ -26,8 +26,8 @@ type Secret struct {
 
 const secretsSection = "secrets"
 
-// secretKeys are those of a section [secrets.NAME].
-var secretKeys = []string{"from", "hosts", "foreign_credentials"}
+// secretKeys returns those of a section [secrets.NAME].
+func secretKeys() []string { return partsOf(secretsSection + ".NAME") }
 
 // cutSecret parts "secrets.NAME.KEY".
 func cutSecret(key string) (name, sub string, ok bool) {
@@ -40,7 +40,7 @@ func cutSecret(key string) (name, sub string, ok bool) {
 
 func isSecretKey(key string) bool {
 	_, sub, ok := cutSecret(key)
-	return ok && slices.Contains(secretKeys, sub)
+	return ok && slices.Contains(secretKeys(), sub)
 }
 
 func applySecret(c *Config, s setting) *Error {

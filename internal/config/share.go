@@ -13,9 +13,6 @@ type Share struct {
 	ReadOnly bool
 }
 
-// shareKeys are those of a share that is written as a table.
-var shareKeys = []string{"source", "path", "readonly"}
-
 // ParseShare reads "SOURCE[:PATH][:ro]". A path with a colon in it can only be
 // written in a file, as a table.
 func ParseShare(text string) (Share, error) {
@@ -116,7 +113,7 @@ func asShareTable(s setting, table map[string]any) (Share, *Error) {
 			err = asBool(at, &share.ReadOnly)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, shareKeys)
+			err.Suggestion = nearest(key, partsOf("share"))
 		}
 		if err != nil {
 			return share, err
