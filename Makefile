@@ -3,6 +3,7 @@
 # make test   install what the tests need and run all of them
 # make bench  measure, print a table, write bench.json
 # make check  gofmt, go vet, staticcheck
+# make docs   write docs/reference and docs/modules.txt anew
 
 GO ?= go
 AGENT := internal/guest/binary/build/mayfly-guest
@@ -10,7 +11,7 @@ AGENT := internal/guest/binary/build/mayfly-guest
 SOURCES := $(shell find cmd internal -type f ! -path '*/build/*' ! -path '*/testdata/*') go.mod go.sum
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: all build run test bench check fuzz man clean
+.PHONY: all build run test bench check docs man clean
 
 all: build
 
@@ -40,6 +41,9 @@ check: $(AGENT)
 	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+docs: $(AGENT)
+	$(GO) test ./internal/treetest -run 'TestReference|TestModuleList' -count=1 -update
 
 man: build
 	bin/mayfly man man

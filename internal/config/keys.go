@@ -60,7 +60,7 @@ type kind struct {
 // topKeys are read by parse and merge.
 var topKeys = []Key{
 	{"version", "number", Required, "1", "the version of the file format; the only key that a file must have"},
-	{"profiles", "list of strings", "none", `["go", "claude"]`, "profiles whose settings come before the file's own"},
+	{"profiles", "list of strings", "none", `["go", "zsh"]`, "profiles whose settings come before the file's own"},
 	{"env.NAME", "string", "", `"$HOME/go"`, "a variable of all commands in the machine; $HOME and $USER are the guest's"},
 }
 
@@ -86,7 +86,7 @@ var fields = []field{
 		choice(func(c *Config) *string { return &c.Image.Base }, "debian:trixie")},
 	{"image.packages", `["jq"]`, "", "Debian packages to add",
 		stringList(func(c *Config) *[]string { return &c.Image.Packages }, checkPackage)},
-	{"image.agents", `["claude"]`, "", "coding agents to add",
+	{"image.agents", fmt.Sprintf("[%q]", Agents()[0]), "", "coding agents to add",
 		stringList(func(c *Config) *[]string { return &c.Image.Agents }, checkAgent)},
 	{"image.init", `"systemd"`, `"mayfly"`, "process 1 of the machine; with `systemd` services run in it, and it starts slower",
 		choice(func(c *Config) *string { return &c.Image.Init }, "mayfly", "systemd")},

@@ -11,10 +11,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/cli"
+	"github.com/mayfly-vm/mayfly/internal/config"
 )
 
-// What the documents say of the source is compared with its text: this package
-// may import none of it.
+// What the documents say is compared with the tables from which the program works,
+// and with the syntax of its source.
 
 // Every package, and every file of a machine's directory, is explained.
 func TestInternals(t *testing.T) {
@@ -81,26 +85,48 @@ func stringConstants(t *testing.T, dir string, names *regexp.Regexp) []string {
 	return values
 }
 
-// The tables of exit codes are complete.
+// The table of exit codes is complete.
 func TestExitCodesAreDocumented(t *testing.T) {
-	codes := regexp.MustCompile(`(?m)^\texit[A-Z]\w+ += (\d+)`).FindAllSubmatch(readFile(t, "internal/cli/cli.go"), -1)
-	if len(codes) < 5 {
-		t.Fatalf("only %d exit codes found", len(codes))
-	}
-	for _, doc := range []string{"docs/internals.md", "docs/cli.md"} {
-		for _, m := range codes {
-			if !strings.Contains(string(readFile(t, doc)), "\n| "+string(m[1])+" | ") {
-				t.Errorf("%s: no row for exit code %s", doc, m[1])
-			}
+	fset := token.NewFileSet()
+	found := 0
+	for _, f := range tree(t) {
+		if f.dir() != "internal/cli" || !f.isGo() || f.isTest() {
+			continue
 		}
+		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != 1 || !exitConstant.MatchString(spec.Names[0].Name) {
+				return true
+			}
+			if lit, ok := spec.Values[0].(*ast.BasicLit); ok && lit.Kind == token.INT {
+				found++
+				if !slices.ContainsFunc(cli.Exits(), func(e cli.Exit) bool { return e.Code == lit.Value }) {
+					t.Errorf("cli.Exits() has no row for %s, %s", spec.Names[0].Name, lit.Value)
+				}
+			}
+			return true
+		})
+	}
+	if found < 5 {
+		t.Fatalf("only %d exit codes found", found)
 	}
 }
 
+var exitConstant = regexp.MustCompile(`^exit[A-Z]`)
+
 // README.md shows every key of the configuration, and no other.
 func TestConfigurationIsDocumented(t *testing.T) {
+	// There names are free, or the tables' own keys are not looked at.
+	free := func(name string) bool {
+		return strings.HasPrefix(name, "env.") || strings.HasPrefix(name, "secrets.")
+	}
 	var want []string
-	for _, m := range regexp.MustCompile(`(?m)^\t\{"([a-z_.]+)", (?:func|add|append)`).FindAllSubmatch(readFile(t, "internal/config/schema.go"), -1) {
-		want = append(want, string(m[1]))
+	for _, key := range config.Keys() {
+		// Keys of the tables in lists stand below their list, which is one key.
+		inList := slices.ContainsFunc(config.Keys(), func(other config.Key) bool { return strings.HasPrefix(key.Name, other.Name+".") })
+		if key.Name != "version" && key.Name != "profiles" && !free(key.Name) && !inList {
+			want = append(want, key.Name)
+		}
 	}
 	slices.Sort(want)
 	_, block, _ := strings.Cut(string(readFile(t, "README.md")), "```toml\n")
@@ -120,7 +146,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			got, section = append(got, name), ""
 		case strings.HasPrefix(line, "["):
 			section, _, _ = strings.Cut(line[1:], "]")
-		case key != nil && section != "" && section != "env" && !strings.HasPrefix(section, "secrets."): // there names are free
+		case key != nil && section != "" && !free(section+"."):
 			got = append(got, section+"."+key[1])
 		}
 	}
@@ -142,22 +168,23 @@ func TestProfilesAreDocumented(t *testing.T) {
 		t.Errorf("README.md: no row for the profile %s", profile)
 		return ""
 	}
-	profiles := regexp.MustCompile(`\{Name: "([a-z-]+)"(?:, Packages: \[\]string\{([^}]*)\})?`).FindAllSubmatch(readFile(t, "internal/config/profile.go"), -1)
-	markers := regexp.MustCompile(`\{"([A-Za-z.]+)", "([a-z]+)"\}`).FindAllSubmatch(readFile(t, "internal/config/detect.go"), -1)
-	if len(profiles) < 5 || len(markers) < 5 {
-		t.Fatalf("only %d profiles and %d files that choose one found", len(profiles), len(markers))
+	base := make(map[string][]string) // what a row says by naming another profile
+	for _, p := range config.Profiles() {
+		if p.Name == "go" {
+			base["go-protobuf"] = p.Packages
+		}
 	}
-	for _, m := range profiles {
-		line := row(string(m[1]))
-		for _, name := range strings.Fields(strings.NewReplacer(`"`, "", ",", "").Replace(string(m[2]))) {
-			if !strings.Contains(line, " "+name+" ") {
-				t.Errorf("README.md: the row of %s has no package %s", m[1], name)
+	for _, p := range config.Profiles() {
+		line := row(p.Name)
+		for _, name := range p.Packages {
+			if !strings.Contains(line, " "+name+" ") && !slices.Contains(base[p.Name], name) {
+				t.Errorf("README.md: the row of %s has no package %s", p.Name, name)
 			}
 		}
 	}
-	for _, m := range markers {
-		if !strings.Contains(row(string(m[2])), "`"+string(m[1])+"`") {
-			t.Errorf("README.md: the row of %s does not say that %s chooses it", m[2], m[1])
+	for _, m := range config.Markers() {
+		if !strings.Contains(row(m.Profile), "`"+m.File+"`") {
+			t.Errorf("README.md: the row of %s does not say that %s chooses it", m.Profile, m.File)
 		}
 	}
 }
@@ -190,48 +217,18 @@ func snippets(text string) []string {
 
 // The commands and flags in the documents exist.
 func TestCommandsExist(t *testing.T) {
-	var source strings.Builder
-	for _, f := range tree(t) {
-		// There is a command for each agent.
-		if (f.dir() == "internal/cli" || f.dir() == "internal/codingagent") && f.isGo() && !f.isTest() {
-			source.Write(f.data)
-		}
-	}
-	words := map[string]bool{"help": true, "completion": true, "supervise": true, "serve-directory": true}
-	for _, m := range regexp.MustCompile(`Use: +"([a-z][a-z-]*)`).FindAllStringSubmatch(source.String(), -1) {
-		words[m[1]] = true
-	}
-	for _, m := range regexp.MustCompile(`Name: "([a-z]+)", Title: `).FindAllStringSubmatch(source.String(), -1) {
-		words[m[1]] = true
-	}
-	flags := map[string]bool{"help": true}
-	for _, m := range regexp.MustCompile(`(?:Bool|String|StringSlice|StringArray|\.)VarP?\(&[\w.]+, "([a-z-]+)"`).FindAllStringSubmatch(source.String(), -1) {
-		flags[m[1]] = true
-	}
-	call := regexp.MustCompile(`(?:^|[\s/$])mayfly ([a-z][a-z-]*)((?: [a-z|]+)?)(.*)`)
+	flag := regexp.MustCompile(`--([a-z][a-z-]*)`)
+	commands := cli.Commands()
 	found := 0
 	for doc, text := range documents(t) {
 		for _, code := range snippets(text) {
-			m := call.FindStringSubmatch(code)
-			if m == nil {
-				continue
-			}
-			found++
-			if !words[m[1]] {
-				t.Errorf("%s: %q: mayfly has no command %s", doc, code, m[1])
-			}
-			if m[1] == "image" {
-				for word := range strings.SplitSeq(strings.TrimSpace(m[2]), "|") {
-					if word != "" && !words[word] {
-						t.Errorf("%s: %q: mayfly image has no command %s", doc, code, word)
+			for _, words := range calls(code) {
+				found++
+				named := commandsIn(t, doc, commands, strings.Fields(words))
+				for _, f := range flag.FindAllStringSubmatch(words, -1) {
+					if !slices.ContainsFunc(named, func(c *cobra.Command) bool { return hasFlag(c, f[1]) }) {
+						t.Errorf("%s: %q: no flag --%s there", doc, code, f[1])
 					}
-				}
-			}
-			ours, _, _ := strings.Cut(m[2]+m[3], " -- ")
-			ours, _, _ = strings.Cut(ours, "#")
-			for _, f := range regexp.MustCompile(`--([a-z][a-z-]*)`).FindAllStringSubmatch(ours, -1) {
-				if !flags[f[1]] {
-					t.Errorf("%s: %q: mayfly has no flag --%s", doc, code, f[1])
 				}
 			}
 		}
@@ -239,4 +236,52 @@ func TestCommandsExist(t *testing.T) {
 	if found < 20 {
 		t.Errorf("only %d calls of mayfly found", found)
 	}
+}
+
+var (
+	callOfMayfly = regexp.MustCompile(`(?:^|[\s/$])mayfly ([a-z].*)`)
+	otherCommand = regexp.MustCompile(` (?:\||&&) |; | #`)
+)
+
+// calls returns what mayfly is called with in code: all but what belongs to a guest's
+// command. A · stands between calls of which only the first has the program's name.
+func calls(code string) []string {
+	var all []string
+	for _, command := range otherCommand.Split(code, -1) {
+		m := callOfMayfly.FindStringSubmatch(command)
+		if m == nil {
+			continue
+		}
+		for call := range strings.SplitSeq(m[1], " · ") {
+			ours, _, _ := strings.Cut(call, " -- ")
+			all = append(all, ours)
+		}
+	}
+	return all
+}
+
+// commandsIn returns the commands that words begin with, below c. A word may stand for
+// several: start|stop.
+func commandsIn(t *testing.T, doc string, c *cobra.Command, words []string) []*cobra.Command {
+	t.Helper()
+	if len(words) == 0 || !c.HasSubCommands() {
+		return []*cobra.Command{c}
+	}
+	var all []*cobra.Command
+	for name := range strings.SplitSeq(words[0], "|") {
+		i := slices.IndexFunc(c.Commands(), func(sub *cobra.Command) bool { return sub.Name() == name || sub.HasAlias(name) })
+		if i >= 0 {
+			all = append(all, commandsIn(t, doc, c.Commands()[i], words[1:])...)
+		} else if commandWord.MatchString(name) {
+			t.Errorf("%s: %q: %s has no command %s", doc, strings.Join(words, " "), c.CommandPath(), name)
+		}
+	}
+	return append(all, c)
+}
+
+var commandWord = regexp.MustCompile(`^[a-z][a-z-]*$`)
+
+// hasFlag reports whether c knows the flag. Every command has help.
+func hasFlag(c *cobra.Command, name string) bool {
+	return name == "help" || c.Flag(name) != nil || c.InheritedFlags().Lookup(name) != nil
 }

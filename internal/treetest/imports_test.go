@@ -73,6 +73,7 @@ test/vm:            test/env
 test/script:        cli
 test/bench:         control host plan image template machine machine/* network network/* state guest/client guest/wire guest/binary workspace
 test:
+treetest/reference: cli config
 treetest:
 
 cmd/mayfly:         cli
@@ -87,6 +88,7 @@ importer/nix:       config                              # the files that it writ
 network/intercept:  plan
 supervisor:         machine/qemu                        # the command line of a template has nothing of a user
 test:               control host plan image template state share guest/client guest/wire
+treetest:           cli config treetest/reference       # documents are compared with the tables
 `
 
 // apart says what no package may import, whatever the table of imports says of it.

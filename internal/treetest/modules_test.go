@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write docs/modules.txt")
+var update = flag.Bool("update", false, "write docs/modules.txt and docs/reference")
 
 // requirement is one line of go.mod's require blocks.
 var requirement = regexp.MustCompile(`(?m)^(?:require )?\t?([a-z0-9.-]+\.[a-z]+/\S+|go\.yaml\.in/\S+) (v\S+)( // indirect)?$`)
@@ -87,6 +87,6 @@ func TestModuleList(t *testing.T) {
 		return
 	}
 	if d := cmp.Diff(string(readFile(t, "docs/modules.txt")), b.String()); d != "" {
-		t.Errorf("docs/modules.txt differs from go.mod (-modules.txt +go.mod; go test ./internal/treetest -update writes it):\n%s", d)
+		t.Errorf("docs/modules.txt differs from go.mod (-modules.txt +go.mod; run make docs):\n%s", d)
 	}
 }
