@@ -28,6 +28,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
@@ -87,7 +88,7 @@ func (r Root) Update(ctx context.Context) error {
 		}
 		return err
 	}
-	return replace(filepath.Join(r.Dir, stampFile), "")
+	return atomicfile.WriteUnsynced(filepath.Join(r.Dir, stampFile), nil, 0o644)
 }
 
 // unknownKey matches what apt says of a signature whose key it does not have,

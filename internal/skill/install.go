@@ -1,7 +1,6 @@
 package skill
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 )
@@ -86,7 +86,7 @@ func Install(t Target) (Result, error) {
 			return Result{}, hint.Errorf("mayfly skill install --force replaces it", "%s was changed by somebody", res.Path)
 		}
 	}
-	if err := replace(root, name, want); err != nil {
+	if err := atomicfile.WriteIn(root, name, []byte(want), 0o644); err != nil {
 		return Result{}, fmt.Errorf("install the skill: %w", err)
 	}
 	res.Changed = true
@@ -123,21 +123,4 @@ func read(root *os.Root, name string) (string, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return string(data), err
-}
-
-// replace writes a file beside its place and renames it.
-func replace(root *os.Root, name, text string) error {
-	temp := filepath.Join(filepath.Dir(name), ".mayfly-"+rand.Text())
-	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = root.Rename(temp, name)
-	}
-	if err != nil {
-		return errors.Join(err, root.Remove(temp))
-	}
-	return nil
 }
