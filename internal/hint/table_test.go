@@ -103,6 +103,20 @@ func TestTable(t *testing.T) {
 		{fault.PortTaken, fault.Args{"address": "127.0.0.1", "port": "8080", "guest-port": "80"}, "choose another: 127.0.0.1:0:80 takes any that is free"},
 		{fault.PortPrivileged, fault.Args{"port": "80"}, "ports below 1024 are root's; choose a higher one"},
 		{fault.VariableUnset, fault.Args{"variable": "TOKEN"}, "export TOKEN=…"},
+		{fault.DotfilesClash, fault.Args{"target": ".x", "first": "a", "second": "b"}, "name one of them in .mayflyignore"},
+		{fault.DotfilesTooLarge, fault.Args{"limit": "1"}, "name what is large in .mayflyignore"},
+		{fault.DotfilesTooMany, fault.Args{"limit": "1"}, "a directory with nothing but dotfiles"},
+		{fault.DotfilesUnscannable, fault.Args{"limit": "1"}, "a directory with nothing but dotfiles"},
+		{fault.DotfileUnreadable, fault.Args{"path": "x"}, "chmod u+r, or move it elsewhere"},
+		{fault.IgnorePatternInvalid, fault.Args{"file": ".mayflyignore", "line": "3"}, "names and paths, with *, ? and [a-z]"},
+		{fault.DebianKeysMissing, nil, "sudo apt-get install debian-archive-keyring"},
+		{fault.DebianKeysOld, fault.Args{"suite": "sid"}, "the host's package debian-archive-keyring is too old for sid; a newer release of the distribution has a newer one"},
+		{fault.QEMUNotInstallable, fault.Args{"os": "Fedora", "install": "sudo dnf install qemu"}, "sudo dnf install qemu"},
+		{fault.QEMULibrariesMissing, nil, "sudo apt-get install --no-install-recommends qemu-system-x86"},
+		{fault.GuestProgramMissing, nil, "make build"},
+		{fault.SkillAgentUnknown, fault.Args{"agent": "x", "known": "claude, codex"}, "one of claude, codex"},
+		{fault.SkillChanged, fault.Args{"file": "/f"}, "mayfly skill install --force replaces it"},
+		{fault.AgentUnknown, fault.Args{"agent": "x", "known": "claude, codex", "first": "claude"}, "mayfly agent NAME claude"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {

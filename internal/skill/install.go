@@ -13,7 +13,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // userDir returns where an agent looks for the skills of its user.
@@ -48,7 +48,8 @@ type Result struct {
 func Install(t Target) (Result, error) {
 	agent, ok := codingagent.Find(t.Agent)
 	if !ok {
-		return Result{}, hint.Errorf("one of "+strings.Join(codingagent.Names(), ", "), "there is no agent %q", t.Agent)
+		args := fault.Args{"agent": t.Agent, "known": strings.Join(codingagent.Names(), ", ")}
+		return Result{}, fault.New(fault.SkillAgentUnknown, args, "there is no agent %q", t.Agent)
 	}
 	// What is below a project may be anybody's: a link in it does not lead us
 	// out. The user's own directories may be links, as managers of dotfiles make
@@ -83,7 +84,7 @@ func Install(t Target) (Result, error) {
 		case old == want:
 			return res, nil
 		case !unchanged(old):
-			return Result{}, hint.Errorf("mayfly skill install --force replaces it", "%s was changed by somebody", res.Path)
+			return Result{}, fault.New(fault.SkillChanged, fault.Args{"file": res.Path}, "%s was changed by somebody", res.Path)
 		}
 	}
 	if err := atomicfile.WriteIn(root, name, []byte(want), 0o644); err != nil {
