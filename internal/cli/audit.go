@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -123,5 +123,5 @@ func auditLine(e audit.Event) string {
 	if e.Count > 1 {
 		add("(%d times)", e.Count)
 	}
-	return client.PrintableLine(strings.Join(words, " "))
+	return termsafe.Line(strings.Join(words, " "))
 }

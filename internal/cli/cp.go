@@ -24,6 +24,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -93,7 +94,7 @@ func guestTar(ctx context.Context, m state.Machine, p plan.Plan, script string, 
 		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
 			last = last[i+1:]
 		}
-		return fmt.Errorf("machine %s: %s", m.Name, client.PrintableLine(last))
+		return fmt.Errorf("machine %s: %s", m.Name, termsafe.Line(last))
 	}
 	return nil
 }
