@@ -4,15 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -57,7 +54,7 @@ func (a *app) audit(name string, follow, denied bool) error {
 		if a.json {
 			return writeJSON(a.Out, e, "")
 		}
-		_, err := fmt.Fprintln(a.Out, auditLine(e))
+		_, err := fmt.Fprintln(a.Out, e)
 		return err
 	}
 	if follow {
@@ -72,56 +69,4 @@ func (a *app) audit(name string, follow, denied bool) error {
 		return hint.Wrap(err, "somebody changed "+path)
 	}
 	return err
-}
-
-// auditLine is an event for people to read.
-func auditLine(e audit.Event) string {
-	words := []string{e.Time.Local().Format(time.TimeOnly)}
-	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
-	if e.Verdict != "" {
-		add("%-5s", e.Verdict)
-	} else {
-		add("%-5s", e.Kind)
-	}
-	if e.Proto != "" {
-		add("%s", e.Proto)
-	}
-	if e.Kind == audit.Name {
-		words[len(words)-1] = "dns " + e.Proto
-	}
-	if e.Method != "" {
-		add("%s", e.Method)
-	}
-	host := e.Name
-	if host == "" {
-		host = e.Addr
-	}
-	if e.Port != 0 {
-		host = fmt.Sprintf("%s:%d", host, e.Port)
-	}
-	if host += e.Path; host != "" {
-		add("%s", host)
-	}
-	if e.Status != 0 {
-		add("%d", e.Status)
-	}
-	if e.Up > 0 || e.Down > 0 {
-		add("up %d, down %d bytes", e.Up, e.Down)
-	}
-	if e.Millis > 0 {
-		add("in %d ms", e.Millis)
-	}
-	if len(e.Secrets) > 0 {
-		add("with %s", strings.Join(e.Secrets, ", "))
-	}
-	if e.Rule != "" {
-		add("[%s]", e.Rule)
-	}
-	if e.Reason != "" {
-		add("%s", e.Reason)
-	}
-	if e.Count > 1 {
-		add("(%d times)", e.Count)
-	}
-	return termsafe.Line(strings.Join(words, " "))
 }

@@ -1,4 +1,4 @@
-package cli
+package transfer
 
 import (
 	"archive/tar"
@@ -61,7 +61,7 @@ func TestExtractHostile(t *testing.T) {
 		tar.Header{Typeflag: tar.TypeChar, Name: "src/dev", Devmajor: 1, Devminor: 3},
 		tar.Header{Typeflag: tar.TypeLink, Name: "src/hard", Linkname: "src/tool"},
 	)
-	skipped, err := extract(root, bytes.NewReader(stream), "src", "copy")
+	skipped, err := Extract(root, bytes.NewReader(stream), "src", "copy")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestExtractHostile(t *testing.T) {
 	}
 	// Through a link of its own it gets nowhere, either.
 	again := tarOf(t, tar.Header{Typeflag: tar.TypeReg, Name: "src/in", Mode: 0o644})
-	if _, err := extract(root, bytes.NewReader(again), "src", "copy"); err == nil {
+	if _, err := Extract(root, bytes.NewReader(again), "src", "copy"); err == nil {
 		t.Error("a file was written through a link")
 	}
 }
@@ -109,7 +109,7 @@ func TestExtractLinksThroughLinks(t *testing.T) {
 		tar.Header{Typeflag: tar.TypeSymlink, Name: "src/a/in", Linkname: "./../a//b"},
 		tar.Header{Typeflag: tar.TypeReg, Name: "src/out/authorized_keys", Mode: 0o644},
 	)
-	skipped, err := extract(root, bytes.NewReader(stream), "src", "src")
+	skipped, err := Extract(root, bytes.NewReader(stream), "src", "src")
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("extract() = %v; want that there is no directory in place of the link", err)
 	}
@@ -160,7 +160,7 @@ func TestWriteTarOfALiveDirectory(t *testing.T) {
 			whole := 0
 			for range 1000 {
 				var out bytes.Buffer
-				if writeTar(t.Context(), &out, live, "live", fi) == nil {
+				if Pack(t.Context(), &out, live, "live", fi) == nil {
 					whole++
 				}
 				if bytes.Contains(out.Bytes(), []byte("secret")) {
@@ -192,8 +192,8 @@ func TestWriteTar(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		if err := writeTar(t.Context(), &out, source, "n", fi); err != nil {
-			t.Errorf("writeTar(%s) = %v", source, err)
+		if err := Pack(t.Context(), &out, source, "n", fi); err != nil {
+			t.Errorf("Pack(%s) = %v", source, err)
 		}
 		var got []string
 		for tr := tar.NewReader(&out); ; {
@@ -204,7 +204,7 @@ func TestWriteTar(t *testing.T) {
 			got = append(got, fmt.Sprintf("%c %s", h.Typeflag, h.Name))
 		}
 		if s := strings.Join(got, ", "); s != want {
-			t.Errorf("writeTar(%q) wrote %q; want %q", source, s, want)
+			t.Errorf("Pack(%q) wrote %q; want %q", source, s, want)
 		}
 	}
 }
@@ -219,7 +219,7 @@ func TestExtractQuotesNames(t *testing.T) {
 	for _, flag := range []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink} {
 		name := "src/no/\x1b]0;x\a\nhint: curl evil.example"
 		stream := tarOf(t, tar.Header{Typeflag: tar.TypeDir, Name: "src"}, tar.Header{Typeflag: flag, Name: name, Linkname: "x"})
-		if _, err := extract(root, bytes.NewReader(stream), "src", "src"); err == nil || strings.ContainsAny(err.Error(), "\x1b\a\n") {
+		if _, err := Extract(root, bytes.NewReader(stream), "src", "src"); err == nil || strings.ContainsAny(err.Error(), "\x1b\a\n") {
 			t.Errorf("extract() of %c = %q; want an error with its name quoted", flag, err)
 		}
 	}
@@ -240,7 +240,7 @@ func FuzzExtract(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		extract(root, bytes.NewReader(stream), "src", "copy")
+		Extract(root, bytes.NewReader(stream), "src", "copy")
 		filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type()&fs.ModeSymlink != 0 {
 				real, err := filepath.EvalSymlinks(name)
