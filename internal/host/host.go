@@ -143,6 +143,8 @@ type Options struct {
 	Getenv func(string) string
 	// Fresh asks every program anew in place of the cache.
 	Fresh bool
+	// Forget keeps no answer in the cache.
+	Forget bool
 }
 
 // path returns the place of an absolute path under the root.

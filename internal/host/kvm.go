@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/host/kvmguest"
 )
 
@@ -39,6 +38,8 @@ func probeKVM(o Options) KVM {
 type ProveOptions struct {
 	// Refresh tries again even if the answer is cached.
 	Refresh bool
+	// Forget keeps no answer in the cache.
+	Forget bool
 	// Timeout bounds the guest's run; 0 means 10 seconds. It takes a fraction
 	// of one on a KVM that works.
 	Timeout time.Duration
@@ -72,6 +73,9 @@ func ProveKVM(ctx context.Context, f Facts, o ProveOptions) (KVM, error) {
 		return k, fmt.Errorf("prove that KVM works: %w", err)
 	}
 	k.Tested, k.Proven, k.Reason = true, reason == "", reason
+	if o.Forget {
+		return k, nil
+	}
 	if err := storeProof(f, k); err != nil {
 		return k, fmt.Errorf("keep the proof that KVM works: %w", err)
 	}
@@ -144,7 +148,16 @@ func storeProof(f Facts, k KVM) error {
 	if err := os.MkdirAll(f.Dirs.Cache, 0o700); err != nil {
 		return err
 	}
-	return atomicfile.WriteUnsynced(proofPath(f), append(b, '\n'), 0o600) // a cache
+	tmp, err := os.CreateTemp(f.Dirs.Cache, ".kvm-proof-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // fails after the rename, as it should
+	_, err = tmp.Write(append(b, '\n'))
+	if err := cmp.Or(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), proofPath(f))
 }
 
 // explain turns what QEMU said into the reason of a refusal.

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
-
-	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 // Starting QEMU for its version takes longer than all other looks at the host
@@ -64,8 +62,11 @@ func (o Options) inspectQEMU(ctx context.Context, path string) (QEMU, error) {
 // remember writes an answer to a file in the cache directory. It is only to save
 // time: who cannot write it asks again.
 func (o Options) remember(name string, data []byte) {
-	if os.MkdirAll(o.Dirs.Cache, 0o700) == nil {
-		atomicfile.WriteUnsynced(name, data, 0o600)
+	if o.Forget {
+		return
+	}
+	if os.MkdirAll(o.Dirs.Cache, 0o700) == nil && os.WriteFile(name+".new", data, 0o600) == nil {
+		os.Rename(name+".new", name)
 	}
 }
 
