@@ -121,30 +121,43 @@ const (
 	VariableUnset        Code = "variable-unset"
 )
 
-// Codes of dotfiles.
+// Codes of what an engine does.
 const (
-	DotfilesClash        Code = "dotfiles-clash"
-	DotfilesTooLarge     Code = "dotfiles-too-large"
-	DotfilesTooMany      Code = "dotfiles-too-many"
-	DotfilesUnscannable  Code = "dotfiles-unscannable"
-	DotfileUnreadable    Code = "dotfile-unreadable"
-	IgnorePatternInvalid Code = "ignore-pattern-invalid"
-)
-
-// Codes of the host's programs.
-const (
-	DebianKeysMissing    Code = "debian-keys-missing"
-	DebianKeysOld        Code = "debian-keys-old"
-	QEMUNotInstallable   Code = "qemu-not-installable"
-	QEMULibrariesMissing Code = "qemu-libraries-missing"
-	GuestProgramMissing  Code = "guest-program-missing"
-)
-
-// Codes of instructions for coding agents.
-const (
-	SkillAgentUnknown Code = "skill-agent-unknown"
-	SkillChanged      Code = "skill-changed"
-	AgentUnknown      Code = "agent-unknown"
+	NameDefined       Code = "name-defined"
+	NameOfRun         Code = "name-of-run"
+	MachineDiffers    Code = "machine-differs"
+	MachineNotRunning Code = "machine-not-running"
+	MachineStopped    Code = "machine-stopped"
+	MachineForeign    Code = "machine-foreign"
+	MachineUnkept     Code = "machine-unkept"
+	MachineStuck      Code = "machine-stuck"
+	StartTimeout      Code = "start-timeout"
+	StartAbandoned    Code = "start-abandoned"
+	TrustUnreadable   Code = "trust-unreadable"
+	WorkspaceUnusable Code = "workspace-unusable"
+	WorkspaceNone     Code = "workspace-none"
+	WorkspaceLive     Code = "workspace-live"
+	ChangeMissing     Code = "change-missing"
+	CloneTargetLive   Code = "clone-target-live"
+	DiskFull          Code = "disk-full"
+	ShareMissing      Code = "share-missing"
+	DotfilesSecret    Code = "dotfiles-secret"
+	CommandNotFound   Code = "command-not-found"
+	CommandRefused    Code = "command-refused"
+	MachineLost       Code = "machine-lost"
+	SessionNone       Code = "session-none"
+	SessionAmbiguous  Code = "session-ambiguous"
+	AgentNone         Code = "agent-none"
+	AgentAmbiguous    Code = "agent-ambiguous"
+	AgentMissing      Code = "agent-missing"
+	AuditMissing      Code = "audit-missing"
+	AuditChanged      Code = "audit-changed"
+	FileMissing       Code = "file-missing"
+	FileChanged       Code = "file-changed"
+	ExportNothing     Code = "export-nothing"
+	SetupDirectory    Code = "setup-directory"
+	CurlMissing       Code = "curl-missing"
+	CopyUnnamed       Code = "copy-unnamed"
 )
 
 // Kind is a row of the table of codes.
@@ -251,21 +264,40 @@ func Kinds() []Kind {
 		{PortPrivileged, []string{"address", "port", "guest-port"}, "Only root may open the port."},
 		{VariableUnset, []string{"variable"}, "The variable of the environment that a secret comes from is not set."},
 
-		{DotfilesClash, []string{"target", "first", "second"}, "Two of the dotfiles are for the same path."},
-		{DotfilesTooLarge, []string{"limit"}, "The dotfiles are larger than these bytes."},
-		{DotfilesTooMany, []string{"limit"}, "There are more dotfiles than these."},
-		{DotfilesUnscannable, []string{"limit"}, "The directory of the dotfiles is too large to look for secrets in it."},
-		{DotfileUnreadable, []string{"path"}, "The user may not read one of the dotfiles."},
-		{IgnorePatternInvalid, []string{"file", "line"}, "A line of a file of patterns is not a pattern."},
-
-		{DebianKeysMissing, nil, "The host does not have the keys of Debian's archive."},
-		{DebianKeysOld, []string{"suite"}, "The keys of Debian's archive on the host are too old for this suite."},
-		{QEMUNotInstallable, []string{"os", "arch", "install"}, "mayfly knows no QEMU for this system. The command installs that of the distribution."},
-		{QEMULibrariesMissing, nil, "The QEMU that mayfly unpacked does not start on this host."},
-		{GuestProgramMissing, nil, "This mayfly was built without the program for its machines."},
-
-		{SkillAgentUnknown, []string{"agent", "known"}, "mayfly knows no such coding agent to instruct."},
-		{SkillChanged, []string{"file"}, "The instructions were changed after mayfly wrote them."},
-		{AgentUnknown, []string{"agent", "known", "first"}, "mayfly cannot start such a coding agent."},
+		{NameDefined, []string{"name"}, "The name is that of a defined machine."},
+		{NameOfRun, []string{"name"}, "The name is that of a machine that is not defined."},
+		{MachineDiffers, []string{"name"}, "A machine with this name is defined already, by another file."},
+		{MachineNotRunning, []string{"name"}, "The machine does not run."},
+		{MachineStopped, []string{"name"}, "The machine is defined and does not run."},
+		{MachineForeign, []string{"name"}, "The machine runs already, and not as a part of this service."},
+		{MachineUnkept, []string{"name"}, "The machine is not defined: nothing of it would be left when it is stopped."},
+		{MachineStuck, []string{"name"}, "The machine does not end."},
+		{StartTimeout, []string{"name"}, "Another command has been starting the machine for too long."},
+		{StartAbandoned, []string{"name"}, "The command that was starting the machine gave up."},
+		{TrustUnreadable, []string{"file"}, "The file of what the user trusts cannot be read."},
+		{WorkspaceUnusable, nil, "The directory that a machine is to work on cannot be found."},
+		{WorkspaceNone, []string{"name"}, "The machine has no workspace."},
+		{WorkspaceLive, []string{"name"}, "The workspace of the machine is live: there are no changes to list or apply."},
+		{ChangeMissing, []string{"path"}, "Nothing at this path of the workspace was changed."},
+		{CloneTargetLive, []string{"name", "dir"}, "The directory to clone into is live in a running machine."},
+		{DiskFull, []string{"dir"}, "The disk of this directory has too little space."},
+		{ShareMissing, []string{"path"}, "A directory that is to be live in a machine does not exist."},
+		{DotfilesSecret, []string{"file"}, "Dotfiles have what looks like a secret. The argument is the file that can except it."},
+		{CommandNotFound, nil, "The machine has no such program."},
+		{CommandRefused, nil, "The guest could not start the program."},
+		{MachineLost, nil, "The machine ended, or broke the conversation off, under a command."},
+		{SessionNone, []string{"name"}, "No session is in the machine."},
+		{SessionAmbiguous, []string{"name", "session"}, "The machine has several sessions. The argument is one of them."},
+		{AgentNone, []string{"agent"}, "The image of the machine has no coding agent. The argument is one that an image can have."},
+		{AgentAmbiguous, []string{"name", "agent"}, "The image of the machine has several coding agents. The argument is one of them."},
+		{AgentMissing, []string{"agent"}, "The image of the machine lacks this coding agent."},
+		{AuditMissing, []string{"name"}, "There is no audit log of this machine."},
+		{AuditChanged, []string{"file"}, "The audit log was changed by somebody else."},
+		{FileMissing, []string{"file"}, "This is neither a machine's name nor a file."},
+		{FileChanged, []string{"file", "kept"}, "The file was changed by somebody else meanwhile. What was to replace it is kept."},
+		{ExportNothing, nil, "No machine is defined that could be exported."},
+		{SetupDirectory, []string{"file"}, "The set-up is a directory. The argument is the file in it."},
+		{CurlMissing, nil, "The host has no curl, which fetches set-ups."},
+		{CopyUnnamed, []string{"name", "target"}, "What is to be copied out of the machine has no name."},
 	}
 }

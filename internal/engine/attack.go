@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/attack"
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/dial"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// Attempt is the outcome of one attempt to get out of a machine's network.
+type Attempt struct {
+	attack.Result
+	// Recorded says that the attempt is in the machine's audit log.
+	Recorded bool
+}
+
+// Failed reports whether the machine's walls have not held.
+func (a Attempt) Failed() bool { return !a.Skipped && (!a.Refused || !a.Recorded) }
+
+// AttackCommand is the word, before the target, with which this program makes the attempts
+// inside of a machine.
+const AttackCommand = "attack"
+
+// attackVariable has what stands for a secret in the process that makes the attempts.
+const attackVariable = "MAYFLY_ATTACK_SECRET"
+
+// Attack lets the running machine name try to reach what it must not. The number is that
+// of its connections that reached the host.
+func (e *Engine) Attack(ctx context.Context, name string) ([]Attempt, int, error) {
+	m, err := e.Machine(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := control.ChangeNetwork(m.m, control.NetworkChange{})
+	if err != nil {
+		return nil, 0, err
+	}
+	if st.Mode != plan.NetworkUser {
+		return nil, 0, fmt.Errorf("machine %s has the network %q: there is nothing to attack", name, st.Mode)
+	}
+	target := attack.Target{Egress: st.Egress, Public: "8.8.8.8", Allowed: attackThrough(st)}
+	canary, err := newCanary()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer canary.close()
+	target.Inside = canary.addresses
+	if host, err := os.Hostname(); err == nil {
+		target.Names = append(target.Names, host)
+	}
+	if target.Allowed != "" {
+		e.note(NoteAttackThrough, args{"host": target.Allowed})
+	}
+	begun := time.Now()
+	// Not one that may go where the attempts go.
+	secret := ""
+	for _, s := range m.p.Network.Secrets {
+		if !slices.Contains(s.Hosts, target.Allowed) {
+			secret = s.Name
+		}
+	}
+	rows, err := m.attack(ctx, target, secret)
+	if err != nil {
+		return nil, 0, err
+	}
+	refusals, err := m.refusedSince(begun)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range rows {
+		r := &rows[i]
+		r.Recorded = r.Trace == "" || strings.Contains(refusals, r.Trace)
+	}
+	return rows, int(canary.touched.Load()), nil
+}
+
+// RunAttack makes the attempts, inside of a machine, and calls yield with each. target is
+// what Attack gave.
+func RunAttack(ctx context.Context, target string, getenv func(string) string, yield func(attack.Result)) error {
+	var t attack.Target
+	if err := json.Unmarshal([]byte(target), &t); err != nil {
+		return InputError{err}
+	}
+	t.Placeholder = getenv(attackVariable)
+	return attack.Run(ctx, t, yield)
+}
+
+// attackThrough returns a host through which attempts can be made, "" for none.
+func attackThrough(st control.NetworkState) string {
+	for _, r := range st.Allow {
+		_, err := netip.ParseAddr(r.Host)
+		if err != nil && r.Host != plan.HostName && !strings.HasPrefix(r.Host, "*.") && (r.Port == 0 || r.Port == 443) &&
+			!r.Passthrough && len(r.Methods) == 0 && len(r.Paths) == 0 && st.Egress != plan.EgressPublic {
+			return r.Host
+		}
+	}
+	return ""
+}
+
+// maxAttackOutput bounds what the machine says of its attempts.
+const maxAttackOutput = 1 << 20
+
+// attackScript returns a script that takes the program from its standard input, as long
+// as $0, and runs it as root with the target $1. secret is the variable of a secret, "" for
+// none.
+func attackScript(secret string) string {
+	value := ""
+	if secret != "" {
+		value = "$" + secret
+	}
+	return fmt.Sprintf(`d=$(mktemp -d) && f=$d/mayfly && head -c "$0" >"$f" && chmod 755 "$f" && sudo -n MAYFLY=1 %s="%s" "$f" %s "$1"; `+
+		`code=$?; rm -rf "$d"; exit $code`, attackVariable, value, AttackCommand)
+}
+
+// attack copies this program into the machine and runs it there.
+func (m Machine) attack(ctx context.Context, t attack.Target, secret string) ([]Attempt, error) {
+	program, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	fi, err := program.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	stream, closeStream, err := m.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeStream()
+	req := &wire.Exec{
+		Argv: []string{"/bin/sh", "-c", attackScript(secret), strconv.FormatInt(fi.Size(), 10), string(text)},
+		Dir:  "/tmp",
+	}
+	var rows []Attempt
+	out := &lineWriter{left: maxAttackOutput, line: func(line []byte) error {
+		var r Attempt
+		if err := json.Unmarshal(line, &r.Result); err != nil {
+			return fmt.Errorf("read the attempts: %w", err)
+		}
+		m.e.detail(DetailAttempt, args{"name": r.Name, "outcome": r.How})
+		rows = append(rows, r)
+		return nil
+	}}
+	messages := &lineWriter{left: maxAttackOutput, line: func(line []byte) error {
+		m.e.note(NoteGuestSays, args{"text": string(line)})
+		return nil
+	}}
+	code, err := client.Exec(stream, req, client.Stdio{Stdin: program, Stdout: out, Stderr: messages})
+	if err = errors.Join(err, out.err); err != nil {
+		return nil, err
+	}
+	if code != 0 || len(rows) == 0 {
+		return nil, fmt.Errorf("the attempts ended with code %d", code)
+	}
+	return rows, nil
+}
+
+// lineWriter hands on whole lines.
+type lineWriter struct {
+	left int // bytes
+	buf  []byte
+	line func([]byte) error
+	err  error
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	if w.left -= len(b); w.left < 0 && w.err == nil {
+		w.err = errors.New("the machine says too much")
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.buf = append(w.buf, b...)
+	for {
+		i := bytes.IndexByte(w.buf, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		if w.err = w.line(w.buf[:i]); w.err != nil {
+			return 0, w.err
+		}
+		w.buf = w.buf[i+1:]
+	}
+}
+
+// refusedSince returns the lines of the machine's audit log that are about refusals.
+func (m Machine) refusedSince(t time.Time) (string, error) {
+	var b strings.Builder
+	err := audit.Read(m.m.AuditFile(), func(e audit.Event) error {
+		if e.Time.After(t) && e.Verdict == audit.Deny {
+			fmt.Fprintln(&b, e)
+		}
+		return nil
+	})
+	return b.String(), err
+}
+
+// canary listens on this computer for what must not come.
+type canary struct {
+	addresses []string
+	touched   atomic.Int64
+	listeners []net.Listener
+}
+
+func newCanary() (*canary, error) {
+	c := new(canary)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		ip, ok := a.(*net.IPNet)
+		if !ok || ip.IP.To4() == nil || ip.IP.IsLoopback() {
+			continue // loopback is the machine's own, there
+		}
+		addr, ok := netip.AddrFromSlice(ip.IP.To4())
+		if !ok {
+			continue
+		}
+		l, err := dial.Listen(netip.AddrPortFrom(addr, 0))
+		if err != nil {
+			continue // it has gone meanwhile
+		}
+		c.listeners = append(c.listeners, l)
+		c.addresses = append(c.addresses, l.Addr().String())
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.touched.Add(1)
+				conn.Close()
+			}
+		}()
+	}
+	return c, nil
+}
+
+func (c *canary) close() {
+	for _, l := range c.listeners {
+		l.Close()
+	}
+}

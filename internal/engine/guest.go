@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// errLost is wrapped by the error for a machine that ended under a command.
+var errLost = errors.New("the machine was lost")
+
+// commandError gives the error of a command in a machine its code.
+func commandError(err error) error {
+	var refused *client.GuestError
+	switch {
+	case errors.As(err, &refused) && strings.HasSuffix(refused.Text, "command not found"):
+		return fault.Wrap(err, fault.CommandNotFound, nil)
+	case errors.As(err, &refused):
+		return fault.Wrap(err, fault.CommandRefused, nil)
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed):
+		return fault.Wrap(fmt.Errorf("%w: %w", errLost, err), fault.MachineLost, nil)
+	}
+	return err
+}
+
+// open opens a stream to the guest that ends with ctx.
+func (m Machine) open(ctx context.Context) (stream net.Conn, closeStream func(), err error) {
+	stream, err = control.OpenGuest(m.m)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	return stream, func() {
+		stop()
+		stream.Close()
+	}, nil
+}
+
+// Exec runs a command in the machine and returns its exit code. Without a command it is
+// the user's shell, without a directory in the workspace. The end of ctx breaks the
+// conversation off.
+func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (int, error) {
+	if len(req.Argv) == 0 {
+		req.Argv = []string{m.p.Guest.User.Shell}
+	}
+	if req.Dir == "" {
+		req.Dir = m.p.Dir()
+	}
+	stream, closeStream, err := m.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer closeStream()
+	code, err := client.Exec(stream, req, stdio)
+	return code, commandError(err)
+}
+
+// Session begins, shows or ends a program that goes on without a terminal, and returns
+// its exit code. begun is called when it is there.
+func (m Machine) Session(ctx context.Context, req *wire.Session, stdio client.Stdio, begun func(wire.SessionInfo)) (int, error) {
+	stream, closeStream, err := m.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer closeStream()
+	code, err := client.Session(stream, req, stdio, begun)
+	return code, commandError(err)
+}
+
+// How long a guest may take to tell of its sessions.
+const (
+	glanceTimeout = time.Second      // for a list of machines, which must not wait for one
+	askTimeout    = 20 * time.Second // where nothing can be done without
+)
+
+// Sessions lists the programs that go on without a terminal. A machine that does not
+// answer in time, or lies, is an error.
+func (m Machine) Sessions(ctx context.Context) ([]wire.SessionInfo, error) {
+	return m.sessions(ctx, askTimeout)
+}
+
+func (m Machine) sessions(ctx context.Context, timeout time.Duration) ([]wire.SessionInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	type answer struct {
+		sessions []wire.SessionInfo
+		err      error
+	}
+	// A supervisor that is stopped does not even open the stream. Nobody waits for
+	// the goroutine then, which ends with the process.
+	answers := make(chan answer, 1)
+	go func() {
+		stream, err := control.OpenGuest(m.m)
+		if err != nil {
+			answers <- answer{nil, err}
+			return
+		}
+		defer stream.Close()
+		stream.SetDeadline(time.Now().Add(timeout))
+		sessions, err := client.Sessions(stream)
+		answers <- answer{sessions, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.sessions, got.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("list the sessions of %s: no answer", m.Name())
+	}
+}
+
+// PickSession chooses the session that is meant where none is named: the only one that
+// runs, or else the only one.
+func (m Machine) PickSession(sessions []wire.SessionInfo) (string, error) {
+	var running, all []string
+	for _, s := range sessions {
+		all = append(all, s.Name)
+		if !s.Exited {
+			running = append(running, s.Name)
+		}
+	}
+	switch {
+	case len(running) == 1:
+		return running[0], nil
+	case len(running) == 0 && len(all) == 1:
+		return all[0], nil
+	case len(all) == 0:
+		return "", fault.New(fault.SessionNone, args{"name": m.Name()}, "no agent works in %s", m.Name())
+	}
+	return "", fault.New(fault.SessionAmbiguous, args{"name": m.Name(), "session": all[0]},
+		"%s has several sessions: %s", m.Name(), strings.Join(all, ", "))
+}
+
+// CodingAgent returns how a coding agent is started in the machine with extra arguments.
+// Without a name it is the only one of the machine's image.
+func (m Machine) CodingAgent(agent string, extra []string) (codingagent.Spec, error) {
+	if agent == "" {
+		agents := m.p.Image.Agents
+		switch len(agents) {
+		case 0:
+			return codingagent.Spec{}, fault.New(fault.AgentNone, args{"agent": codingagent.Names()[0]}, "the image of %s has no coding agent", m.Name())
+		case 1:
+			agent = agents[0]
+		default:
+			return codingagent.Spec{}, fault.New(fault.AgentAmbiguous, args{"name": m.Name(), "agent": agents[0]},
+				"the image of %s has several coding agents: %s", m.Name(), strings.Join(agents, ", "))
+		}
+	}
+	spec, err := codingagent.Launch(agent, m.p.Dir(), m.p.Guest.User.Home, extra)
+	return spec, inputError(err)
+}
+
+// MissingAgent explains an error of a command that was to start a coding agent.
+func (m Machine) MissingAgent(err error, agent string) error {
+	if f, ok := fault.Of(err); ok && f.Code == fault.CommandNotFound && !slices.Contains(m.p.Image.Agents, agent) {
+		return fault.New(fault.AgentMissing, args{"agent": agent}, "%s has no %s: %w", m.Name(), agent, err)
+	}
+	return err
+}
+
+// seedTimeout is how long a guest may take to write settings: nobody waits for ever for
+// one that is in the hands of what it keeps.
+const seedTimeout = time.Minute
+
+// Seed writes the settings of coding agents that are to be there before they start.
+func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
+	s := &wire.Seed{}
+	for _, spec := range specs {
+		s.Dirs = append(s.Dirs, spec.Dirs...)
+		for _, f := range spec.Files {
+			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text}
+			for _, t := range f.Tails {
+				file.Tails = append(file.Tails, wire.SeedTail(t))
+			}
+			s.Files = append(s.Files, file)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
+	stream, closeStream, err := m.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeStream()
+	aside, err := client.Seed(stream, s)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("write settings in %s: no answer: %w", m.Name(), context.Cause(ctx))
+	}
+	for _, name := range aside {
+		m.e.note(NoteSettingsAside, args{"file": name})
+	}
+	return commandError(err)
+}
+
+// seedAgents does that for all coding agents of the machine's image, for users who start
+// them by hand.
+func (m Machine) seedAgents(ctx context.Context) error {
+	var specs []codingagent.Spec
+	for _, agent := range m.p.Image.Agents {
+		spec, err := codingagent.Launch(agent, m.p.Dir(), m.p.Guest.User.Home, nil)
+		if err != nil {
+			return err
+		}
+		specs = append(specs, spec)
+	}
+	if len(specs) == 0 {
+		return nil
+	}
+	return m.Seed(ctx, specs...)
+}
+
+// SSH joins in and out with the machine's SSH server.
+func (m Machine) SSH(ctx context.Context, terminfo *wire.Terminfo, in io.Reader, out io.Writer) error {
+	stream, closeStream, err := m.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeStream()
+	// ssh looks at the file when it has heard of the server, which it does through
+	// us.
+	if err := m.e.writeKnownHosts(ctx); err != nil {
+		return err
+	}
+	if err := client.SSH(stream, terminfo); err != nil {
+		return err
+	}
+	go func() {
+		// It may outlive us, blocked in a read.
+		io.Copy(stream, in)
+		stream.Close()
+	}()
+	_, err = io.Copy(out, stream)
+	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EPIPE) { // ssh is gone
+		return fmt.Errorf("copy from the machine: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// ChangeNetwork changes what the running machine name may reach, and returns the state of
+// its network.
+func (e *Engine) ChangeNetwork(name string, change control.NetworkChange) (control.NetworkState, error) {
+	m, err := e.find(name)
+	if err != nil {
+		return control.NetworkState{}, err
+	}
+	return control.ChangeNetwork(m, change)
+}
+
+// Audit calls yield for each line of the audit log of the machine name, which may be
+// gone. With follow it goes on with what is added until done is closed.
+func (e *Engine) Audit(who string, follow bool, done <-chan struct{}, yield func(audit.Event) error) error {
+	if err := naming.Check(who); err != nil {
+		return InputError{err}
+	}
+	machines, err := e.machines()
+	if err != nil {
+		return err
+	}
+	path := machines.At(who).AuditFile()
+	if follow {
+		err = audit.Follow(path, done, yield)
+	} else {
+		err = audit.Read(path, yield)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.AuditMissing, args{"name": who}, "there is no record of a machine %s", who)
+	case errors.Is(err, audit.ErrChanged):
+		return fault.Wrap(err, fault.AuditChanged, args{"file": path})
+	}
+	return err
+}
+
+// Reached is a host that a machine has asked for.
+type Reached struct {
+	Rule    plan.Rule
+	Refused string // why; empty for one that it reached
+}
+
+// Reached returns the hosts that the machine has reached, and then those that it was
+// refused, each sorted.
+func (m Machine) Reached() ([]Reached, error) {
+	type host struct {
+		name string
+		port int
+	}
+	reached := make(map[host]bool)
+	refused := make(map[host]string)
+	err := audit.Read(m.m.AuditFile(), func(e audit.Event) error {
+		if e.Kind != audit.Flow && e.Kind != audit.Name {
+			return nil
+		}
+		h := host{cmp.Or(e.Name, e.Addr), e.Port}
+		switch e.Verdict {
+		case audit.Allow:
+			reached[h] = true
+		case audit.Deny:
+			refused[h] = e.Reason
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("learn what the machine reached: %w", err)
+	}
+	order := func(x, y host) int {
+		return cmp.Or(strings.Compare(x.name, y.name), x.port-y.port)
+	}
+	var all []Reached
+	for _, h := range slices.SortedFunc(maps.Keys(reached), order) {
+		all = append(all, Reached{Rule: plan.Rule{Host: h.name, Port: h.port}})
+	}
+	for _, h := range slices.SortedFunc(maps.Keys(refused), order) {
+		all = append(all, Reached{plan.Rule{Host: h.name, Port: h.port}, cmp.Or(refused[h], "refused")})
+	}
+	return all, nil
+}
