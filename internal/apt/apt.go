@@ -28,9 +28,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/atomicfile"
-	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
+	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // Root is a private apt for one suite. Its methods may be called by several
@@ -62,7 +61,7 @@ func Keyring() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fault.New(fault.DebianKeysMissing, nil, "find the Debian archive's keys: not installed")
+	return "", hint.Errorf("sudo apt-get install debian-archive-keyring", "find the Debian archive's keys: not installed")
 }
 
 var (
@@ -84,11 +83,11 @@ func (r Root) Update(ctx context.Context) error {
 	if _, err := r.run(ctx, r.Dir, "apt-get", "--quiet", "--quiet", "update"); err != nil {
 		err = fmt.Errorf("fetch the package list of %s: %w", r.Suite, err)
 		if unknownKey.MatchString(err.Error()) {
-			err = fault.Wrap(err, fault.DebianKeysOld, fault.Args{"suite": r.Suite})
+			err = hint.Wrap(err, "the host's package debian-archive-keyring is too old for "+r.Suite+"; a newer release of the distribution has a newer one")
 		}
 		return err
 	}
-	return atomicfile.WriteUnsynced(filepath.Join(r.Dir, stampFile), nil, 0o644)
+	return replace(filepath.Join(r.Dir, stampFile), "")
 }
 
 // unknownKey matches what apt says of a signature whose key it does not have,

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -52,7 +51,7 @@ func (s *Store) ensureScratch(ctx context.Context, report *reporter) error {
 	if err := os.Chmod(temp, 0o444); err != nil {
 		return err
 	}
-	if err := atomicfile.Publish(temp, path); err != nil {
+	if err := publish(temp, path); err != nil {
 		return err
 	}
 	report.event(PhaseDone, "scratch", "")
@@ -92,7 +91,7 @@ func MakeVolume(ctx context.Context, path string, size int64) error {
 		// The journal's blocks are holes until it is written.
 		"-J", "size=16", "-E", extended)
 	if err == nil {
-		err = atomicfile.Publish(temp, path)
+		err = os.Rename(temp, path)
 	}
 	if err != nil {
 		os.Remove(temp)

@@ -15,7 +15,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // baseWarm is run before every save: the first program of a guest finds nothing
@@ -119,7 +118,7 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		}
 		saved.Notes = notes
 		for _, note := range notes {
-			s.warn("%s", termsafe.Line(note))
+			s.warn("%s", client.PrintableLine(note))
 		}
 		// What the guest's kernel still has to do after the unmounts would
 		// be done again in every machine.

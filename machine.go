@@ -1,0 +1,320 @@
+package mayfly
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/engine"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// Machine is a machine that runs.
+type Machine struct {
+	m     engine.Machine
+	owned *engine.Owned // nil for one that somebody else has started
+}
+
+// Start starts a machine and returns when it can be used. It ends with this process,
+// however that ends, unless [Machine.Keep] is called.
+func (c *Client) Start(ctx context.Context, s Spec) (*Machine, error) {
+	spec, err := s.internal()
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.e.Start(ctx, spec)
+	if err != nil {
+		return nil, public(err)
+	}
+	return &Machine{o.Machine, o}, nil
+}
+
+// DryRun is what [Client.Start] would do.
+type DryRun struct {
+	Plan    Plan     `json:"plan"`
+	Command document `json:"command"` // of the engine (VMM)
+	Shell   string   `json:"shell"`   // the command as one line
+}
+
+// DryRun returns what Start would do. It makes and fetches nothing.
+func (c *Client) DryRun(ctx context.Context, s Spec) (DryRun, error) {
+	spec, err := s.internal()
+	if err != nil {
+		return DryRun{}, err
+	}
+	d, err := c.e.DryRun(ctx, spec)
+	if err != nil {
+		return DryRun{}, public(err)
+	}
+	return DryRun{newPlan(d.Plan), newDocument(d.Command), d.Shell}, nil
+}
+
+// Machine returns the machine name, which runs or has left something. One that another
+// command starts is waited for.
+func (c *Client) Machine(ctx context.Context, name string) (*Machine, error) {
+	m, err := c.e.Machine(ctx, name)
+	if err != nil {
+		return nil, public(err)
+	}
+	return &Machine{m: m}, nil
+}
+
+// Running returns the machine name, which runs: one that is defined is started if it does
+// not.
+func (c *Client) Running(ctx context.Context, name string) (*Machine, error) {
+	m, err := c.e.Running(ctx, name)
+	if err != nil {
+		return nil, public(err)
+	}
+	return &Machine{m: m}, nil
+}
+
+// Name returns the machine's name.
+func (m *Machine) Name() string { return m.m.Name() }
+
+// Plan returns how the machine was started.
+func (m *Machine) Plan() Plan { return newPlan(m.m.Plan()) }
+
+// Alive reports whether the machine runs, or is being started or stopped.
+func (m *Machine) Alive() bool { return m.m.Alive() }
+
+// Keep lets a machine outlive the process that has started it.
+func (m *Machine) Keep() error {
+	if m.owned == nil {
+		return nil
+	}
+	return public(m.owned.Keep())
+}
+
+// Close ends a machine that this process has started, with everything in it, and returns
+// when nothing is left. It does nothing to a machine that was kept, or that somebody else
+// has started, and may be called again.
+func (m *Machine) Close() {
+	if m.owned != nil {
+		m.owned.Close()
+	}
+}
+
+// Wait waits for the end of a machine that this process has started and kept, and returns
+// why it ended: nil if somebody asked for it.
+func (m *Machine) Wait(ctx context.Context) error { return public(m.owned.Wait(ctx)) }
+
+// Stop ends a machine: its programs are asked to end, then the machine is, and what does
+// not within seconds is killed.
+func (m *Machine) Stop() error { return public(m.m.Stop()) }
+
+// Lost returns why a machine that this process has started ended under a command. It
+// waits some seconds for the reason.
+func (m *Machine) Lost() error { return public(m.owned.Lost()) }
+
+// Cmd is a command in a machine.
+type Cmd struct {
+	// Argv is the program with its arguments. Empty for the user's shell.
+	Argv []string
+	// Dir is the directory, in the machine, in which it starts. Empty for the workspace.
+	Dir string
+	// Env are variables, KEY=VALUE, beside the machine's.
+	Env []string
+	// The standard streams; nil for an empty input, and for output that is dropped.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Signals are sent to the command by their numbers.
+	Signals <-chan byte
+	// Terminal makes a terminal the command's standard streams; Stderr is not used.
+	Terminal *Terminal
+}
+
+// Terminal is the terminal of a command.
+type Terminal struct {
+	Size   Size
+	Resize <-chan Size // its new sizes
+	// Name is TERM, and Info its compiled description of terminfo(5), for an image that
+	// does not know it.
+	Name string
+	Info []byte
+}
+
+// Size is that of a terminal.
+type Size struct{ Rows, Cols uint16 }
+
+// Exec runs a command and returns its exit code, or 128 and the number of the signal that
+// ended it. The end of ctx breaks the conversation off.
+func (m *Machine) Exec(ctx context.Context, cmd Cmd) (int, error) {
+	req, stdio, end := cmd.internal()
+	defer end()
+	code, err := m.m.Exec(ctx, req, stdio)
+	return code, public(err)
+}
+
+func (c Cmd) internal() (*wire.Exec, client.Stdio, func()) {
+	req := &wire.Exec{Argv: c.Argv, Dir: c.Dir, Env: c.Env}
+	stdio := client.Stdio{Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr, Signals: c.Signals}
+	t := c.Terminal
+	if t == nil {
+		return req, stdio, func() {}
+	}
+	size := wire.Winsize(t.Size)
+	req.TTY = &size
+	if t.Name != "" {
+		req.Env = append(slices.Clip(req.Env), "TERM="+t.Name)
+	}
+	if t.Info != nil {
+		req.Terminfo = &wire.Terminfo{Name: t.Name, Data: t.Info}
+	}
+	sizes := make(chan wire.Winsize)
+	stdio.Resize = sizes
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-t.Resize:
+				select {
+				case sizes <- wire.Winsize(s):
+				case <-done:
+					return
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return req, stdio, func() { close(done) }
+}
+
+// Session is a program that goes on in a machine without a terminal. What it says of
+// itself is the guest's word.
+type Session struct {
+	Name    string `json:"name"`
+	Viewers int    `json:"viewers"`
+	Waiting bool   `json:"waiting"`       // it seems to wait for an answer
+	Why     string `json:"why,omitempty"` // how that is known: notice, bell or quiet
+	Exited  bool   `json:"exited"`
+	Code    int    `json:"code"`
+	Title   string `json:"title,omitempty"`
+
+	// New says that the call has begun it.
+	New bool `json:"-"`
+}
+
+func newSession(i wire.SessionInfo) Session {
+	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, i.Title, i.New}
+}
+
+// Sessions lists the sessions of a machine.
+func (m *Machine) Sessions(ctx context.Context) ([]Session, error) {
+	infos, err := m.m.Sessions(ctx)
+	return newSessions(infos), public(err)
+}
+
+func newSessions(infos []wire.SessionInfo) []Session {
+	var list []Session
+	for _, i := range infos {
+		list = append(list, newSession(i))
+	}
+	return list
+}
+
+// PickSession returns the name of the session that is meant where none is named: the only
+// one that runs, or else the only one.
+func (m *Machine) PickSession(ctx context.Context) (string, error) {
+	infos, err := m.m.Sessions(ctx)
+	if err != nil {
+		return "", public(err)
+	}
+	name, err := m.m.PickSession(infos)
+	return name, public(err)
+}
+
+// View is how a session is begun, looked at or ended.
+type View struct {
+	Name     string
+	Cmd      Cmd  // with Argv, the session is begun if there is none
+	New      bool // one more session, though there is one of the name
+	Detached bool // do not look at it
+	ReadOnly bool
+	End      bool // end it
+}
+
+// View shows a session until its program ends, and returns the exit code. begun is called
+// once, when the session is there. The end of ctx leaves the session to itself.
+func (m *Machine) View(ctx context.Context, v View, begun func(Session)) (int, error) {
+	exec, stdio, end := v.Cmd.internal()
+	defer end()
+	req := &wire.Session{Name: v.Name, New: v.New, Detached: v.Detached, ReadOnly: v.ReadOnly, End: v.End, TTY: exec.TTY}
+	if len(v.Cmd.Argv) > 0 {
+		req.Exec = exec
+	}
+	code, err := m.m.Session(ctx, req, stdio, func(i wire.SessionInfo) { begun(newSession(i)) })
+	return code, public(err)
+}
+
+// CodingAgent is a coding agent, ready to be started in a machine.
+type CodingAgent struct {
+	Name string
+	Cmd  Cmd
+	spec codingagent.Spec
+}
+
+// CodingAgent returns how a coding agent is started in the machine's workspace, without
+// questions for permission: the machine is its wall. Without a name it is the only one of
+// the machine's image. args are arguments of its own.
+func (m *Machine) CodingAgent(name string, args ...string) (CodingAgent, error) {
+	spec, err := m.m.CodingAgent(name, args)
+	if err != nil {
+		return CodingAgent{}, public(err)
+	}
+	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec}, nil
+}
+
+// Prepare writes the settings that the coding agent is to find when it starts.
+func (m *Machine) Prepare(ctx context.Context, a CodingAgent) error {
+	return public(m.m.Seed(ctx, a.spec))
+}
+
+// Explain says how a machine comes to have a coding agent, if err says that it has not.
+func (m *Machine) Explain(err error, a CodingAgent) error {
+	return public(m.m.MissingAgent(err, a.Name))
+}
+
+// CopyIn copies a file or directory of the host into the machine. A target that is a
+// directory gets the source inside of it; one that is relative begins in the workspace.
+func (m *Machine) CopyIn(ctx context.Context, source, target string) error {
+	return public(m.m.CopyIn(ctx, source, target))
+}
+
+// CopyOut copies a file or directory of the machine to the host. Nothing is written
+// outside of the target; links that lead out of it and devices are left out, and returned,
+// fit to be printed.
+func (m *Machine) CopyOut(ctx context.Context, source, target string) (skipped []string, err error) {
+	skipped, err = m.m.CopyOut(ctx, source, target)
+	return skipped, public(err)
+}
+
+// SSH joins in and out with the machine's SSH server, for ssh's ProxyCommand. term is as
+// in [Terminal], nil for none.
+func (m *Machine) SSH(ctx context.Context, term *Terminal, in io.Reader, out io.Writer) error {
+	var info *wire.Terminfo
+	if term != nil && term.Info != nil {
+		info = &wire.Terminfo{Name: term.Name, Data: term.Info}
+	}
+	return public(m.m.SSH(ctx, info, in, out))
+}
+
+// Reached is a host that a machine has asked for.
+type Reached struct {
+	Rule    Rule
+	Refused string // why; empty for one that it reached
+}
+
+// Reached returns the hosts that the machine has reached, and then those that it was
+// refused.
+func (m *Machine) Reached() ([]Reached, error) {
+	all, err := m.m.Reached()
+	var out []Reached
+	for _, r := range all {
+		out = append(out, Reached{Rule(r.Rule), r.Refused})
+	}
+	return out, public(err)
+}

@@ -1,0 +1,95 @@
+package mayfly
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// Plan is everything that is decided about a machine before anything is done for it. Its
+// JSON is the whole plan, of which the fields are the part that most callers want.
+type Plan struct {
+	Name        string
+	VCPUs       int
+	MemoryMiB   int
+	Accelerator string // "kvm" or "tcg", and why
+	Reason      string
+
+	Base     string   // of the image: "debian:trixie"
+	Init     string   // "systemd", or "" for mayfly's own
+	Packages []string // of the image, beyond the base
+	Agents   []string // coding agents of the image
+
+	User      User
+	Workspace string // "" for none
+	Mode      string // of the workspace: "copy" or "share"
+	Shares    []Share
+	Network   Network
+	Notes     []string // what was chosen by itself, and why, a line each
+
+	document document
+}
+
+// MarshalJSON returns the whole plan.
+func (p Plan) MarshalJSON() ([]byte, error) { return p.document, nil }
+
+// User is the guest's only human user, who is not root.
+type User struct {
+	Name     string
+	UID, GID int
+	Home     string
+	Shell    string // a program's name
+}
+
+// Share is a directory of the host that a machine sees live.
+type Share struct {
+	Source   string `json:"source"`
+	Path     string `json:"path"` // in the machine
+	ReadOnly bool   `json:"readonly"`
+}
+
+// Network is what a machine may reach, and what of it can be reached.
+type Network struct {
+	Mode    string // "none", "user" or "bridge"
+	Egress  string // what it may reach without a rule: "public" or "allowlist"
+	Allow   []Rule
+	Ports   []Port
+	Secrets []Secret
+	Address string // on the bridge: "192.168.83.6/24"
+	MAC     string // on the bridge
+}
+
+func newPlan(p plan.Plan) Plan {
+	u := p.Guest.User
+	out := Plan{
+		Name: p.Name, VCPUs: p.Machine.VCPUs, MemoryMiB: p.Machine.MemoryMiB,
+		Accelerator: string(p.Machine.Accelerator), Reason: p.Machine.Reason,
+		Base: p.Image.Base, Init: p.Image.Init, Packages: p.Image.Packages, Agents: p.Image.Agents,
+		User:      User{u.Name, u.UID, u.GID, u.Home, u.Shell},
+		Workspace: p.Workspace.Path, Mode: p.Workspace.Mode, Notes: p.Notes,
+		Network: Network{
+			Mode: p.Network.Mode, Egress: p.Network.Egress, Address: p.Network.Address, MAC: p.Network.MAC,
+			Allow: rules(p.Network.Allow), Ports: ports(p.Network.Ports), Secrets: secrets(p.Network.Secrets),
+		},
+		document: newDocument(p),
+	}
+	for _, s := range p.Shares {
+		out.Shares = append(out.Shares, Share{s.Source, s.Path, s.ReadOnly})
+	}
+	return out
+}
+
+// newDocument returns v as JSON, with all that it has.
+func newDocument(v any) document {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // a type of ours that has no JSON
+	}
+	return document(b.Bytes())
+}
+
+// document is JSON of which this package has no type.
+type document = json.RawMessage
