@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
 	"github.com/mayfly-vm/mayfly/internal/importer/nix"
@@ -37,25 +38,27 @@ func (a *app) importNixCommand() *cobra.Command {
 defines: all, or those that are named. Nothing is started, and the configuration
 stays as it is.
 
-A flake is evaluated by nix eval, where that is there and succeeds. It fetches
-and builds nothing; a stranger's configuration is better read with --evaluator
-own. Without Nix, what depends on packages or inputs is not known, and is said
-and left out.
+DIRECTORY holds a flake with its flake.lock. Nix evaluates it, and fetches and
+builds nothing: the inputs must be in the store, where nix flake archive puts
+them. What has no counterpart is said and left out.
 
-Read the notes. With -v they name also what machines have no need of.`,
+Read the notes. With -v they also name what machines do not need.`,
 		Example: `  mayfly import nix ~/machines/midna --dry-run
   mayfly import nix ~/machines/midna emacsvm`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			by := nix.Evaluator(evaluator)
-			if by != nix.Auto && by != nix.ByNix && by != nix.Own {
+			switch evaluator {
+			case "auto", "nix":
+			case "own":
+				return fault.New(fault.NixMissing, nil, "--evaluator own: mayfly does not read Nix itself any more")
+			default:
 				return usageError{fmt.Errorf("--evaluator %q; it is auto, nix or own", evaluator)}
 			}
-			return a.importNix(cmd.Context(), args[0], args[1:], by, dryRun)
+			return a.importNix(cmd.Context(), args[0], args[1:], dryRun)
 		},
 	}
 	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files and make nothing")
-	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`who` evaluates it: nix, own (mayfly, a subset), or auto: nix if that succeeds")
+	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`who` evaluates it: nix, or auto, which is the same")
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
 }
@@ -66,14 +69,12 @@ type importJSON struct {
 	Files []fileJSON `json:"files"`
 	Made  []madeJSON `json:"made"`
 
-	Evaluator string `json:"evaluator"`        // "nix" or "own"
-	Reason    string `json:"reason,omitempty"` // why Nix was not used
+	Evaluator string `json:"evaluator"` // "nix"
 }
 
 type noteJSON struct {
 	Machine string `json:"machine,omitempty"`
 	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
 	Kind    string `json:"kind"`
 	Text    string `json:"text"`
 }
@@ -83,14 +84,16 @@ type fileJSON struct {
 	Content string `json:"content"`
 }
 
-func (a *app) importNix(ctx context.Context, dir string, names []string, by nix.Evaluator, dryRun bool) error {
-	res, err := nix.ImportDir(ctx, dir, by)
+func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun bool) error {
+	res, err := nix.ImportDir(ctx, dir)
 	machines, notes := res.Machines, res.Notes
 	if err == nil {
 		machines, err = chooseMachines(machines, names)
 	}
 	if !a.json {
-		a.printEvaluator(res)
+		if len(machines) > 0 {
+			a.note("evaluated by nix eval")
+		}
 		a.printNotes(notes, names)
 	}
 	if err != nil {
@@ -100,10 +103,10 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, by nix.
 	if err != nil {
 		return err
 	}
-	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}, Evaluator: string(res.By), Reason: res.Why}
+	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}, Evaluator: "nix"}
 	for _, n := range notes {
 		if concerns(n, names) {
-			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, n.Line, string(n.Kind), n.Text})
+			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, string(n.Kind), n.Text})
 		}
 	}
 	var todo []bundle.File
@@ -149,19 +152,6 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, by nix.
 		}
 	}
 	return nil
-}
-
-// printEvaluator says who evaluated the configuration, and why.
-func (a *app) printEvaluator(res nix.Result) {
-	switch {
-	case len(res.Machines) == 0: // there is an error
-	case res.By == nix.ByNix:
-		a.note("evaluated by nix eval")
-	case res.Why != "":
-		a.note("evaluated without Nix, a subset: %s", res.Why)
-	default:
-		a.note("evaluated without Nix, a subset")
-	}
 }
 
 // chooseMachines returns those that are named, or all.

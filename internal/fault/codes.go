@@ -160,6 +160,11 @@ const (
 	CopyUnnamed       Code = "copy-unnamed"
 )
 
+// Codes of importing.
+const (
+	NixMissing Code = "nix-missing"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -299,5 +304,7 @@ func Kinds() []Kind {
 		{SetupDirectory, []string{"file"}, "The set-up is a directory. The argument is the file in it."},
 		{CurlMissing, nil, "The host has no curl, which fetches set-ups."},
 		{CopyUnnamed, []string{"name", "target"}, "What is to be copied out of the machine has no name."},
+
+		{NixMissing, nil, "There is no Nix, which evaluates definitions for NixOS."},
 	}
 }

@@ -68,6 +68,7 @@ var next = map[fault.Code][]string{
 	fault.RepositoryHostUnknown:      {"the name, or the network"},
 	fault.RepositoryOfAnotherUser:    {"clone it as that user, or git config --global --add safe.directory PATH"},
 	fault.RepositoryURLRewritten:     {"git config --get-regexp insteadof"},
+	fault.NixMissing:                 {"install Nix: sudo apt install nix-bin"},
 	fault.SSHHostKeyUnknown:          {"ssh HOST, to see its key and to accept it"},
 	fault.SSHKeyRefused:              {"ssh-add, or a key that the host knows"},
 

@@ -14,53 +14,46 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
-)
-
-// Evaluator says who evaluates definitions.
-type Evaluator string
-
-// The evaluators.
-const (
-	Auto  Evaluator = "auto" // ByNix where that works, and Own else
-	ByNix Evaluator = "nix"  // the host's nix eval
-	Own   Evaluator = "own"  // this package's, of a subset
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Limits of what Nix is given, takes and says.
 const (
-	maxFlakeSize = 64 << 20
-	maxEvalTime  = 5 * time.Minute // NixOS takes several seconds a machine, and more on a slow computer
-	maxExtracted = 4 << 20
+	maxFlakeSize    = 64 << 20
+	maxFlakeEntries = 20_000          // files and directories
+	maxEvalTime     = 5 * time.Minute // NixOS takes several seconds a machine, and more on a slow computer
+	maxSaid         = 4 << 20
 )
 
-// extract is the function that picks what we read of nixosConfigurations.
+// extract is the function that picks what we read of a flake.
 //
 //go:embed extract.nix
 var extract string
 
-// nixEval evaluates the flake in root and returns the JSON that extract makes of its
-// machines. Nix gets a copy: so no git runs in a directory that may be anybody's, and
-// what is not for other users does not get into Nix's store, which they can read.
+// evaluate evaluates the flake in root. Nix gets a copy: so no git runs in a directory
+// that may be anybody's, and what is not for other users does not get into Nix's store,
+// which they can read.
 //
 // It fetches nothing and builds nothing: inputs have to be in the store. It does not
 // write into the directory. Into the store it writes the copy, and derivations that
 // texts of the configuration name.
-func nixEval(ctx context.Context, root *os.Root) ([]byte, error) {
+func evaluate(ctx context.Context, root *os.Root) (evaluated, error) {
 	if _, err := root.Lstat("flake.nix"); err != nil {
-		return nil, errors.New("there is no flake.nix")
+		return evaluated{}, errors.New("there is no flake.nix")
 	}
 	if _, err := tool.Find("nix"); err != nil {
-		return nil, errors.New("nix is not installed")
+		return evaluated{}, fault.New(fault.NixMissing, nil, "nix is not installed")
 	}
 	temp, err := os.MkdirTemp("", "mayfly-nix-")
 	if err != nil {
-		return nil, err
+		return evaluated{}, err
 	}
 	defer os.RemoveAll(temp)
 	flake := filepath.Join(temp, "source")
 	if err := copyFlake(root, flake); err != nil {
-		return nil, fmt.Errorf("copy the flake: %w", err)
+		return evaluated{}, fmt.Errorf("copy the flake: %w", err)
 	}
 
 	ctx, cancel := context.WithTimeoutCause(ctx, maxEvalTime, fmt.Errorf("no result after %v", maxEvalTime))
@@ -69,16 +62,24 @@ func nixEval(ctx context.Context, root *os.Root) ([]byte, error) {
 	// `nix eval FLAKE` would look for the others, --no-update-lock-file or not.
 	hash, err := runNix(ctx, temp, "hash", "path", flake)
 	if err != nil {
-		return nil, err
+		return evaluated{}, err
 	}
 	ref := "path:" + (&url.URL{Path: flake}).EscapedPath() + "?narHash=" + url.QueryEscape(strings.TrimSpace(string(hash)))
-	return runNix(ctx, temp, "eval", "--json", "--expr",
-		fmt.Sprintf("(%s) (builtins.getFlake %q).nixosConfigurations", extract, ref))
+	eval := func(what string) ([]byte, error) {
+		return runNix(ctx, temp, "eval", "--json", "--expr", fmt.Sprintf("((%s) (builtins.getFlake %q)).%s", extract, ref, what))
+	}
+	var e evaluated
+	if e.machines, err = eval("machines"); err != nil {
+		return evaluated{}, err
+	}
+	// To look at every option that there is may fail where to read a few does not.
+	e.others, e.err = eval("others")
+	return e, context.Cause(ctx)
 }
 
 // runNix runs a command of Nix in dir and returns what it prints.
 func runNix(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	out := &bounded{left: maxExtracted}
+	out := &bounded{left: maxSaid}
 	err := tool.Run(ctx, tool.Cmd{
 		Name: "nix",
 		Args: append([]string{
@@ -96,7 +97,7 @@ func runNix(ctx context.Context, dir string, args ...string) ([]byte, error) {
 		NoTerminal: true,
 	})
 	if out.left < 0 {
-		return nil, fmt.Errorf("nix %s says more than %d MiB", args[0], maxExtracted>>20)
+		return nil, fmt.Errorf("nix %s says more than %d MiB", args[0], maxSaid>>20)
 	}
 	if failed, ok := errors.AsType[*tool.Error](err); ok {
 		return nil, fmt.Errorf("nix %s: %s", args[0], nixReason(failed))
@@ -133,9 +134,9 @@ func nixReason(failed *tool.Error) string {
 	case reason == "":
 		return failed.Err.Error()
 	case len(reason) > limit:
-		reason = strings.ToValidUTF8(reason[:limit], "") + "…"
+		reason = termsafe.Clip(reason, limit)
 	}
-	reason = printable(reason)
+	reason = termsafe.Line(reason)
 	for _, sign := range []string{"unable to download", "'git'", "Git revision"} {
 		if strings.Contains(reason, sign) {
 			return reason + " (nix flake archive fetches a flake's inputs)"
@@ -168,8 +169,8 @@ func copyFlake(root *os.Root, dir string) error {
 		if err != nil {
 			return err
 		}
-		if entries++; entries > maxEntries {
-			return fmt.Errorf("more than %d files and directories", maxEntries)
+		if entries++; entries > maxFlakeEntries {
+			return fmt.Errorf("more than %d files and directories", maxFlakeEntries)
 		}
 		target := filepath.Join(dir, name)
 		switch hidden := name != "." && d.Name()[0] == '.'; {

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // needNix skips t where there is no Nix, and gives it a store of its own: that of the
@@ -101,8 +103,9 @@ func oneFlake(host string) fstest.MapFS {
 	}
 }
 
-// The article's machines are the same, whoever evaluates them.
-func TestArticleByNix(t *testing.T) {
+// The setup that this exists for: two machines on a bridge, each with a shared
+// workspace.
+func TestArticle(t *testing.T) {
 	needNix(t)
 	dir := flakeDir(t, os.DirFS("testdata/article"))
 	if err := os.WriteFile(filepath.Join(dir, "configuration.nix"), []byte("{ }"), 0o644); err != nil {
@@ -111,26 +114,22 @@ func TestArticleByNix(t *testing.T) {
 	before := listing(t, dir)
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
-	res, err := ImportDir(t.Context(), dir, Auto)
-	if err != nil || res.By != ByNix {
-		t.Fatalf("ImportDir = by %s (%s), %v; want by nix", res.By, res.Why, err)
+	res, err := ImportDir(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var b strings.Builder
 	for _, n := range res.Notes {
 		fmt.Fprintln(&b, n)
 	}
-	golden(t, "testdata/article-nix.notes", []byte(b.String()))
-	if len(res.Machines) != 2 {
-		t.Errorf("ImportDir = %d machines; want 2", len(res.Machines))
-	}
+	golden(t, "testdata/article.notes", []byte(b.String()))
+	var names []string
 	for _, m := range res.Machines {
-		want, err := os.ReadFile(filepath.Join("testdata", m.Name+".toml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(string(want), string(m.File())); d != "" {
-			t.Errorf("%s (-own evaluator +Nix)\n%s", m.Name, d)
-		}
+		names = append(names, m.Name)
+		golden(t, filepath.Join("testdata", m.Name+".toml"), m.File())
+	}
+	if d := cmp.Diff([]string{"emacsvm", "goprotobufvm"}, names); d != "" {
+		t.Errorf("ImportDir: machines (-want +got)\n%s", d)
 	}
 	if d := cmp.Diff(before, listing(t, dir)); d != "" {
 		t.Errorf("ImportDir changed the directory (-before +after)\n%s", d)
@@ -190,7 +189,7 @@ func TestImportByNix(t *testing.T) {
 		microvm.vms.b = { autostart = true; config.networking.hostName = throw "no name"; };
 		microvm.vms.c.flake = inputs.self;
 	}`))
-	res, err := ImportDir(t.Context(), dir, ByNix)
+	res, err := ImportDir(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +209,7 @@ func TestImportByNix(t *testing.T) {
 	}
 	notes := fmt.Sprint(res.Notes)
 	for _, want := range []string{
-		"mayfly net up --address 10.0.0.1/24", "host.nix:16: dropped: services.nginx.enable: a service has no counterpart",
+		"mayfly net up --address 10.0.0.1/24", "a: dropped: services.nginx.enable: a service has no counterpart",
 		`networking.hostName is "what throws an error"`, "microvm.vms.c has no config",
 	} {
 		if !strings.Contains(notes, want) {
@@ -219,8 +218,7 @@ func TestImportByNix(t *testing.T) {
 	}
 }
 
-// Nix reads nothing outside, fetches nothing and builds nothing; whatever it cannot
-// evaluate so is for our own evaluator.
+// Nix reads nothing outside, fetches nothing and builds nothing.
 func TestNixIsFenced(t *testing.T) {
 	needNix(t)
 	var asked atomic.Int32
@@ -240,14 +238,9 @@ func TestNixIsFenced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := flakeDir(t, oneFlake(`{ microvm.vms.a.config.microvm.vcpu = `+cpus+`; }`))
-			res, err := ImportDir(t.Context(), dir, ByNix)
+			res, err := ImportDir(t.Context(), dir)
 			if err == nil {
 				t.Errorf("ImportDir by nix = %+v; want an error", res)
-			}
-			t.Log(err)
-			res, err = ImportDir(t.Context(), dir, Auto)
-			if err != nil || res.By != Own || !strings.HasPrefix(res.Why, "nix eval: ") || len(res.Machines) != 1 || res.Machines[0].VCPUs != 0 {
-				t.Errorf("ImportDir = %+v, %v; want one machine by our own evaluator, with a reason", res, err)
 			}
 		})
 	}
@@ -272,7 +265,7 @@ func TestNixTakesLockedInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	res, err := ImportDir(t.Context(), dir, ByNix)
+	res, err := ImportDir(t.Context(), dir)
 	if err == nil || !strings.Contains(err.Error(), "in pure mode") {
 		t.Errorf("ImportDir = %+v, %v; want an error: the input is not locked", res, err)
 	}
@@ -295,19 +288,24 @@ func fakeNix(t *testing.T, script string) {
 	t.Setenv("PATH", dir)
 }
 
-func TestImportWithoutNix(t *testing.T) {
-	const vms = `{ microvm.vms.a.config.microvm.vcpu = 3; }`
-	plain, flake := t.TempDir(), t.TempDir()
-	for name, text := range map[string]string{plain + "/vms.nix": vms, flake + "/vms.nix": vms, flake + "/flake.nix": "{ }"} {
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+// someFlake returns a directory with a flake that no test evaluates.
+func someFlake(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte("{ }"), 0o644); err != nil {
+		t.Fatal(err)
 	}
+	return dir
+}
+
+// Without Nix, or when it does not succeed, the reason is said.
+func TestImportWithoutNix(t *testing.T) {
+	flake := someFlake(t)
 	tests := []struct {
 		name, dir, script string
 		why               string
 	}{
-		{"no flake", plain, "echo {}", "there is no flake.nix"},
+		{"no flake", t.TempDir(), "echo {}", "there is no flake.nix"},
 		{"no Nix", flake, "", "nix is not installed"},
 		{"an error", flake, "echo 'error: a' >&2; echo '       error: flakes are' >&2; echo see more >&2; exit 1", "nix hash: flakes are"},
 		{"no reason", flake, "exit 3", "nix hash: exit status 3"},
@@ -320,33 +318,40 @@ func TestImportWithoutNix(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			fakeNix(t, tt.script)
-			res, err := ImportDir(t.Context(), tt.dir, Auto)
-			if err != nil || res.By != Own || res.Why != tt.why || len(res.Machines) != 1 || res.Machines[0].VCPUs != 3 {
-				t.Errorf("ImportDir = %+v, %v; want one machine, and %q", res, err, tt.why)
-			}
-			if res, err := ImportDir(t.Context(), tt.dir, ByNix); err == nil || !strings.Contains(err.Error(), tt.why) {
-				t.Errorf("ImportDir by nix = %+v, %v; want %q", res, err, tt.why)
-			}
-			if res, err := ImportDir(t.Context(), tt.dir, Own); err != nil || res.Why != "" {
-				t.Errorf("ImportDir by its own = %+v, %v; want no reason", res, err)
+			if res, err := ImportDir(t.Context(), tt.dir); err == nil || !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("ImportDir = %+v, %v; want %q", res, err, tt.why)
 			}
 		})
+	}
+	fakeNix(t, "")
+	if _, err := ImportDir(t.Context(), flake); fault.CodeOf(err) != fault.NixMissing {
+		t.Errorf("ImportDir without Nix = %v; want the code %s", err, fault.NixMissing)
+	}
+}
+
+// Where Nix cannot look at every option, there are machines all the same, and a note.
+func TestImportWithoutOthers(t *testing.T) {
+	fakeNix(t, `case "$*" in *.others) echo "error: infinite recursion" >&2; exit 1 ;; esac
+		echo '{"microvm": {"vms": {"a": {"config": {"microvm": {"vcpu": 3}}}}}}'`)
+	res, err := ImportDir(t.Context(), someFlake(t))
+	if err != nil || len(res.Machines) != 1 || res.Machines[0].VCPUs != 3 {
+		t.Fatalf("ImportDir = %+v, %v; want one machine", res, err)
+	}
+	if notes := fmt.Sprint(res.Notes); !strings.Contains(notes, "what else it sets is not listed: nix eval: infinite recursion") {
+		t.Errorf("ImportDir: notes %s", notes)
 	}
 }
 
 // Nix gets what it needs of the environment, and ends with the context.
 func TestNixCommand(t *testing.T) {
-	flake := t.TempDir()
-	if err := os.WriteFile(flake+"/flake.nix", []byte("{ }"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	flake := someFlake(t)
 	t.Setenv("NIX_PATH", "CANARY")
 	t.Setenv("NIX_CONFIG", "CANARY")
 	t.Setenv("SECRET", "CANARY")
 	t.Setenv("NIX_STATE_DIR", "/state")
 	seen := filepath.Join(t.TempDir(), "seen")
 	fakeNix(t, "exec >"+seen+"; set; echo \"$@\"")
-	if res, err := ImportDir(t.Context(), flake, ByNix); err == nil {
+	if res, err := ImportDir(t.Context(), flake); err == nil {
 		t.Errorf("ImportDir = %+v; want an error", res)
 	}
 	text, err := os.ReadFile(seen)
@@ -361,7 +366,7 @@ func TestNixCommand(t *testing.T) {
 	defer cancel()
 	fakeNix(t, "/bin/sleep 60 & /bin/sleep 60")
 	began := time.Now()
-	res, err := ImportDir(ctx, flake, Auto)
+	res, err := ImportDir(ctx, flake)
 	if err == nil || !strings.Contains(err.Error(), "enough") || time.Since(began) > 10*time.Second {
 		t.Errorf("ImportDir = %+v, %v after %v; want the end of the context", res, err, time.Since(began))
 	}

@@ -1,15 +1,16 @@
-# A function for `nix eval`: nixosConfigurations in, what mayfly reads of their
-# microvm.vms out, as JSON. It builds nothing and looks at few options.
+# A function for `nix eval`: a flake in, what mayfly reads of its nixosConfigurations'
+# microvm.vms out, for JSON. It builds nothing. `machines` looks at few options, `others`
+# at all of them, for what else is set.
 #
 # NixOS sets many options by itself: a machine's packages are its 50 and the user's 3.
 # Where that matters, only what is set outside of the sources that declare the options
 # (nixpkgs, microvm.nix, home-manager) is taken. Options that do not exist are left out;
 # what throws is an unknown value, and has a note. What Nix cannot catch ends it all.
-hosts:
+flake:
 let
   inherit (builtins)
-    all attrNames attrValues concatLists concatMap concatStringsSep deepSeq filter foldl'
-    head isAttrs isBool isInt isList isPath isString listToAttrs map parseDrvName
+    all any attrNames attrValues concatMap concatStringsSep deepSeq filter foldl'
+    head isAttrs isBool isList isPath listToAttrs map parseDrvName
     replaceStrings split storeDir stringLength substring toString tryEval;
 
   unknown = label: { _mayfly = "unknown"; name = label; };
@@ -32,8 +33,9 @@ let
     else plain p;
 
   variable = v:
-    if isList v then concatStringsSep ":" (map toString v)
-    else if v == null || isBool v || isInt v || isString v then v
+    if v == null then null
+    else if isList v then concatStringsSep ":" (map toString v)
+    else if isBool v then (if v then "true" else "false")
     else toString v;
 
   # source returns the path in the store that a file is in, or null.
@@ -45,6 +47,9 @@ let
     if substring 0 below text == storeDir + "/"
     then storeDir + "/" + head (split "/" (substring below (stringLength text) text))
     else null;
+
+  # A path without its context says where something is, and needs nothing in the store.
+  self = builtins.unsafeDiscardStringContext (toString flake.outPath) + "/";
 
   sourcesOf = options: filter (s: s != null) (map source (concatMap (o: o.declarations or [ ]) options));
 
@@ -72,7 +77,7 @@ let
         "envExtra" "shellInit" "loginShellInit" "loginExtra" "interactiveShellInit"
         "initExtraFirst" "initExtra" "initContent" "profileExtra" "bashrcExtra"
       ];
-      shell = name: pick inits (key: known (texts sources (options.${name}.${key} or { })));
+      shell = name: { inits = pick inits (key: known (texts sources (options.${name}.${key} or { }))); };
       enabled = filter (name: isAttrs options.${name} && byUser sources (options.${name}.enable or { }) != [ ]) (attrNames options);
     in
     foldl' (a: b: a // { ${b.name} = (a.${b.name} or { }) // b.value; }) { } (
@@ -98,21 +103,59 @@ let
       (map (r: r // (r.routeConfig or { })) (n.routes or [ ]));
   };
 
+  # settings returns the options that the user sets, each with the first file that does.
+  # Options of the user's own are how modules of the flake speak to each other.
+  settings = sources: path: set:
+    concatMap
+      (name:
+        let
+          here = path ++ [ name ];
+          tried = tryEval set.${name};
+          o = tried.value;
+          own = any (d: contains (toString d) self) (o.declarations or [ ]);
+          files = tryEval (let found = map (d: toString d.file) (byUser sources o); in deepSeq found found);
+        in
+        if !tried.success || !isAttrs o || substring 0 1 name == "_" then [ ]
+        else if o._type or null != "option" then settings sources here o
+        else if own || !files.success || files.value == [ ] then [ ]
+        else [ { name = concatStringsSep "." here; file = below (head files.value); } ])
+      (attrNames set);
+
+  # below returns a file's path in the flake, or null.
+  below = file:
+    if contains file self
+    then head (split ", via " (replaceStrings [ self ] [ "" ] (builtins.unsafeDiscardStringContext file)))
+    else null;
+
+  sourcesOfGuest = options: sourcesOf [
+    (options.networking.hostName or { })
+    (options.microvm.vcpu or { })
+    (options.home-manager.users or { })
+  ];
+
+  homeOptions = options: user: options.home-manager.users.valueMeta.attrs.${user}.configuration.options or (throw
+    "mayfly: what is set for home-manager can only be told from its defaults with nixpkgs 25.11 or newer");
+
+  # others returns what one evaluated machine, and its first user in home-manager, set.
+  others = { config, options, ... }:
+    let
+      sources = sourcesOfGuest options;
+      users = attrNames (config.home-manager.users or { });
+    in
+    {
+      nixos = settings sources [ ] options;
+      home = if users == [ ] then [ ] else settings sources [ ] (homeOptions options (head users));
+    };
+
   # guest returns the options of one evaluated machine.
   guest = { config, options, ... }:
     let
-      sources = sourcesOf [
-        (options.networking.hostName or { })
-        (options.microvm.vcpu or { })
-        (options.home-manager.users or { })
-      ];
+      sources = sourcesOfGuest options;
       users = config.users.users or { };
       # A user that is declared for files' owners only has no home directory here.
       normal = filter (name: users.${name}.isNormalUser or false)
         (unique (concatMap (d: attrNames d.value) (byUser sources (options.users.users or { }))));
       homes = config.home-manager.users or { };
-      homeSources = user: options.home-manager.users.valueMeta.attrs.${user}.configuration.options or (throw
-        "mayfly: what is set for home-manager can only be told from its defaults with nixpkgs 25.11 or newer");
     in
     {
       networking = {
@@ -157,25 +200,28 @@ let
         # home-manager-path is a package that holds those of home.packages.
         packages = filter (p: (p.name or null) != "home-manager-path") (map package (users.${name}.packages or [ ]));
       });
-      home-manager.users = pick (attrNames homes) (name: home sources (homeSources name) homes.${name});
+      home-manager.users = pick (attrNames homes) (name: home sources (homeOptions options name) homes.${name});
     };
 
-  machine = autostart: name: vm:
-    let
-      elsewhere = if (vm.flake or null) == null then null else vm.flake.nixosConfigurations.${name} or null;
-      evaluated = filter (c: c != null) [ (vm.evaluatedConfig or null) (vm.config or null) elsewhere ];
-    in
-    { autostart = vm.autostart or true || builtins.elem name autostart; }
-    // (if evaluated == [ ] then { } else { config = guest (head evaluated); });
+  # evaluated returns what a machine's config evaluates to: none, or one.
+  evaluated = name: vm:
+    let elsewhere = if (vm.flake or null) == null then null else vm.flake.nixosConfigurations.${name} or null; in
+    filter (c: c != null) [ (vm.evaluatedConfig or null) (vm.config or null) elsewhere ];
 
-  ofHost = host:
-    let
-      microvm = host.config.microvm or { };
-      vms = microvm.vms or { };
-    in
-    pick (attrNames vms) (name: machine (microvm.autostart or [ ]) name vms.${name});
+  machine = autostart: name: vm:
+    { autostart = vm.autostart or true || builtins.elem name autostart; }
+    // foldl' (_: c: { config = guest c; }) { } (first (evaluated name vm));
+
+  first = list: if list == [ ] then [ ] else [ (head list) ];
+
+  # The first host, by name, that has a machine of a name is the one that counts.
+  vms = f: foldl' (a: b: b // a) { } (map
+    (host:
+      let microvm = host.config.microvm or { }; in
+      builtins.mapAttrs (f (microvm.autostart or [ ])) (microvm.vms or { }))
+    (attrValues (flake.nixosConfigurations or { })));
 in
-# The first host, by name, that has a machine of a name is the one that counts.
 {
-  microvm.vms = foldl' (a: b: b // a) { } (map ofHost (attrValues hosts));
+  machines.microvm.vms = vms machine;
+  others = vms (_: name: vm: foldl' (_: others) { } (first (evaluated name vm)));
 }

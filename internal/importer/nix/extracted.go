@@ -3,174 +3,168 @@ package nix
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"strings"
 )
 
-// maxValues bounds the values of what Nix extracts.
-const maxValues = 200_000
-
-// tag marks the sets that extract.nix makes of what JSON cannot say; the attribute name
-// has the rest.
-const tag = "_mayfly"
-
-// parseExtracted parses what extract.nix makes: a module that sets microvm.vms, with
-// the options of each machine as values.
-func parseExtracted(data []byte) (*attrs, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	var all map[string]any
-	if err := dec.Decode(&all); err != nil {
-		return nil, fmt.Errorf("what nix eval says: %w", err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("what nix eval says goes on after its end")
-	}
-	left := maxValues
-	v, err := fromJSON(all, &left, 0)
-	if err != nil {
-		return nil, fmt.Errorf("what nix eval says: %w", err)
-	}
-	set, ok := v.(*attrs)
-	if !ok {
-		return nil, fmt.Errorf("what nix eval says is %s", typeName(v))
-	}
-	return set, nil
+// option is an option of NixOS: it has a value, or is not set, or Nix could not say.
+type option[T any] struct {
+	value   T
+	set     bool
+	unknown string // not "": why there is no value
 }
 
-// fromJSON makes a value of one of package json. An attribute that is null is left out:
-// such an option is not set.
-func fromJSON(v any, left *int, depth int) (value, error) {
-	if *left--; *left < 0 || depth > maxNesting {
-		return nil, errLimit
+// UnmarshalJSON takes a value, null, or what extract.nix puts in place of a value. What
+// is of another type than expected is unknown: there may be modules of any kind.
+func (o *option[T]) UnmarshalJSON(data []byte) error {
+	*o = option[T]{}
+	if string(data) == "null" {
+		return nil
 	}
-	switch v := v.(type) {
-	case bool:
-		return v, nil
-	case string:
-		return text(v), nil
-	case json.Number:
-		if n, err := v.Int64(); err == nil {
-			return n, nil
-		}
-		return v.Float64()
-	case []any:
-		out := &list{}
-		for _, x := range v {
-			one, err := fromJSON(x, left, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			out.elements = append(out.elements, ready(one))
-		}
-		return out, nil
-	case map[string]any:
-		if o := tagged(v); o != nil {
-			return o, nil
-		}
-		out := &attrs{make(map[string]*thunk, len(v))}
-		for name, x := range v {
-			if x == nil {
-				continue
-			}
-			one, err := fromJSON(x, left, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			out.fields[name] = ready(one)
-		}
-		return out, nil
+	var tagged struct {
+		Tag  string `json:"_mayfly"`
+		Name string
 	}
-	return null{}, nil
-}
-
-// tagged returns what a set with a tag stands for, or nil for one without.
-func tagged(v map[string]any) *opaque {
-	name, ok := v["name"].(string)
-	switch {
-	case !ok || len(v) != 2:
-	case v[tag] == "package":
-		return &opaque{label: label(name), attr: label(attributeOf(name))}
-	case v[tag] == "unknown":
-		return &opaque{label: label(name)}
+	if bytes.HasPrefix(data, []byte("{")) && json.Unmarshal(data, &tagged) == nil && tagged.Tag == "unknown" {
+		o.unknown = tagged.Name
+		return nil
 	}
+	if err := json.Unmarshal(data, &o.value); err != nil {
+		*o = option[T]{unknown: "of another type than expected"}
+		return nil
+	}
+	o.set = true
 	return nil
 }
 
-// attributeOf returns the attribute of nixpkgs that a package with that pname has, where
-// the two differ for packages that we know.
-func attributeOf(pname string) string {
-	switch pname {
-	case "bash-interactive":
-		return "bash"
-	case "bind":
-		return "dnsutils"
-	case "du-dust":
-		return "dust"
-	case "nodejs-slim":
-		return "nodejs"
-	case "openjdk":
-		return "jdk"
+// take returns an option's value, if it is known. Otherwise there is a note.
+func take[T any](m *importer, name string, o option[T]) (T, bool) {
+	if o.unknown != "" {
+		m.note(Unknown, "%s is %s", name, quote(o.unknown))
 	}
-	for _, suffix := range []string{"-wrapper", "-wrapped", "-with-packages"} {
-		if base, ok := strings.CutSuffix(pname, suffix); ok {
-			return base
-		}
-	}
-	return pname
+	return o.value, o.set
 }
 
-// importExtracted imports the machines that Nix found. What else the files in fsys set,
-// and mayfly has no counterpart for, is found by our own evaluator, without places
-// that are not in fsys.
-func importExtracted(fsys fs.FS, data []byte) ([]Machine, []Note, error) {
-	vms, err := parseExtracted(data)
-	if err != nil {
-		return nil, nil, err
+// words is a list of strings, of which one may stand alone.
+type words []string
+
+// UnmarshalJSON takes a string or a list.
+func (w *words) UnmarshalJSON(data []byte) error {
+	if bytes.HasPrefix(data, []byte(`"`)) {
+		*w = make(words, 1)
+		return json.Unmarshal(data, &(*w)[0])
 	}
-	ev := newEvaluator(fsys)
-	ev.picked = true
-	machines, err := ev.machines([]*thunk{ready(vms)})
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(machines) == 0 {
-		return nil, nil, fmt.Errorf("%w in nixosConfigurations", ErrNone)
-	}
-	for _, n := range restNotes(fsys, machines) {
-		if len(ev.notes) < maxNotes {
-			ev.notes = append(ev.notes, n)
-		}
-	}
-	return machines, ev.sortedNotes(), nil
+	return json.Unmarshal(data, (*[]string)(w))
 }
 
-// restNotes notes what the files in fsys set for machines and no machine's file has.
-func restNotes(fsys fs.FS, machines []Machine) []Note {
-	ev := newEvaluator(fsys)
-	files, err := findFiles(fsys)
-	if err != nil {
-		return []Note{{Kind: Unknown, Text: printable("what else is set is not listed: " + err.Error())}}
+// These are what extract.nix says of microvm.vms.NAME. It leaves out what is not set.
+type (
+	vm struct {
+		Autostart option[bool]
+		Config    option[guest]
 	}
-	host := ev.host(ev.imported(files))
-	var notes []Note
-	for _, m := range machines {
-		ev.machine = m.Name
-		i, err := ev.importer(host, m.Name)
-		ev.notes = nil // of what Nix has evaluated meanwhile
-		if err == nil && i != nil {
-			i.findUser()
-			ev.notes = nil
-			i.reportRest()
-			err = i.firstError(host)
+
+	guest struct {
+		Networking struct {
+			HostName       option[string]
+			Interfaces     option[map[string]netInterface]
+			DefaultGateway option[string]
 		}
-		notes = append(notes, ev.notes...)
-		if err != nil || i == nil {
-			notes = append(notes, Note{Machine: m.Name, Kind: Unknown, Text: "what else it sets is not listed: only Nix can read where it is defined"})
+		Systemd struct {
+			Network struct{ Networks option[map[string]network] }
+		}
+		Microvm struct {
+			VCPU, Mem  option[int]
+			Interfaces option[[]card]
+			Volumes    option[[]volume]
+			Shares     option[[]share]
+		}
+		Environment struct {
+			SystemPackages                             option[[]option[nixPackage]]
+			Variables, SessionVariables                option[map[string]string]
+			ExtraInit, ShellInit, InteractiveShellInit option[string]
+		}
+		Programs map[string]program
+		Users    struct{ Users map[string]option[user] }
+		Homes    struct{ Users map[string]home } `json:"home-manager"`
+	}
+
+	netInterface struct {
+		IPv4 struct {
+			Addresses []struct {
+				Address      string
+				PrefixLength int
+			}
 		}
 	}
-	return notes
+
+	network struct {
+		Address       words
+		Addresses     []struct{ Address string }
+		Gateway       words
+		Routes        []struct{ Gateway string }
+		NetworkConfig struct{ Address, Gateway words }
+	}
+
+	card struct{ Type, ID, MAC string }
+
+	volume struct {
+		MountPoint, Image string
+		Size              int // MiB; 0: not known
+	}
+
+	share struct {
+		Tag, Source, MountPoint string
+		ReadOnly                bool
+	}
+
+	program struct {
+		Enable option[bool]
+		Inits  map[string]option[string] // of a shell
+	}
+
+	user struct {
+		Home     string
+		Shell    option[nixPackage]
+		Packages []option[nixPackage]
+	}
+
+	home struct {
+		Home struct {
+			HomeDirectory    option[string]
+			Packages         option[[]option[nixPackage]]
+			SessionVariables option[map[string]string]
+		}
+		Programs map[string]program
+	}
+
+	nixPackage struct{ Name string }
+
+	// others are the options that a machine sets beside those.
+	others struct{ NixOS, Home []setting }
+
+	setting struct{ Name, File string }
+)
+
+// evaluated is what Nix says, as JSON.
+type evaluated struct {
+	machines []byte
+	others   []byte
+	err      error // why there are no others
+}
+
+func (e evaluated) parseMachines() (map[string]vm, error) {
+	var all struct{ Microvm struct{ VMs map[string]vm } }
+	if err := json.Unmarshal(e.machines, &all); err != nil {
+		return nil, fmt.Errorf("what nix eval says: %w", err)
+	}
+	return all.Microvm.VMs, nil
+}
+
+// parseOthers returns the others by the names of machines.
+func (e evaluated) parseOthers() (map[string]others, error) {
+	var all map[string]others
+	if e.err != nil {
+		return nil, e.err
+	}
+	return all, json.Unmarshal(e.others, &all)
 }

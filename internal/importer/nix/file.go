@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/mayfly-vm/mayfly/internal/tomlquote"
 )
 
 // File returns the machine's file, TOML of the version 1 of mayfly's format.
@@ -28,38 +29,38 @@ func (m Machine) File() []byte {
 		fmt.Fprintf(&b, "\n[image]\npackages = %s\n", tomlList(m.Packages))
 	}
 	if m.Workspace != "" {
-		fmt.Fprintf(&b, "\n[workspace]\npath = %s\nmode = \"share\"\n", tomlString(m.Workspace))
+		fmt.Fprintf(&b, "\n[workspace]\npath = %s\nmode = \"share\"\n", tomlquote.String(m.Workspace))
 	}
 	for _, s := range m.Shares {
-		fmt.Fprintf(&b, "\n[[share]]\nsource = %s\n", tomlString(s.Source))
+		fmt.Fprintf(&b, "\n[[share]]\nsource = %s\n", tomlquote.String(s.Source))
 		if s.Path != s.Source {
-			fmt.Fprintf(&b, "path = %s\n", tomlString(s.Path))
+			fmt.Fprintf(&b, "path = %s\n", tomlquote.String(s.Path))
 		}
 		fmt.Fprintf(&b, "readonly = %t\n", s.ReadOnly)
 	}
 	for _, v := range m.Volumes {
-		fmt.Fprintf(&b, "\n[[volume]]\nname = %s\nmount = %s\nsize = %s\n", tomlString(v.Name), tomlString(v.Mount), tomlSize(v.SizeMiB))
+		fmt.Fprintf(&b, "\n[[volume]]\nname = %s\nmount = %s\nsize = %s\n", tomlquote.String(v.Name), tomlquote.String(v.Mount), tomlSize(v.SizeMiB))
 	}
-	fmt.Fprintf(&b, "\n[network]\nmode = %s\n", tomlString(m.Mode))
+	fmt.Fprintf(&b, "\n[network]\nmode = %s\n", tomlquote.String(m.Mode))
 	if m.Address != "" {
-		fmt.Fprintf(&b, "address = %s\n", tomlString(m.Address))
+		fmt.Fprintf(&b, "address = %s\n", tomlquote.String(m.Address))
 	}
 	if m.MAC != "" {
-		fmt.Fprintf(&b, "mac = %s\n", tomlString(m.MAC))
+		fmt.Fprintf(&b, "mac = %s\n", tomlquote.String(m.MAC))
 	}
 	if m.Shell != "" || m.ShellInit != "" {
 		b.WriteString("\n[home]\n")
 		if m.Shell != "" {
-			fmt.Fprintf(&b, "shell = %s\n", tomlString(m.Shell))
+			fmt.Fprintf(&b, "shell = %s\n", tomlquote.String(m.Shell))
 		}
 		if m.ShellInit != "" {
-			fmt.Fprintf(&b, "shell_init = %s\n", tomlText(m.ShellInit))
+			fmt.Fprintf(&b, "shell_init = %s\n", tomlquote.Text(m.ShellInit))
 		}
 	}
 	if len(m.Env) > 0 {
 		b.WriteString("\n[env]\n")
 		for _, name := range slices.Sorted(maps.Keys(m.Env)) {
-			fmt.Fprintf(&b, "%s = %s\n", name, tomlString(m.Env[name]))
+			fmt.Fprintf(&b, "%s = %s\n", name, tomlquote.String(m.Env[name]))
 		}
 	}
 	return []byte(b.String())
@@ -75,44 +76,10 @@ func tomlSize(mib int) string {
 func tomlList(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = tomlString(w)
+		quoted[i] = tomlquote.String(w)
 	}
 	if line := "[" + strings.Join(quoted, ", ") + "]"; len(line) <= 90 {
 		return line
 	}
 	return "[\n\t" + strings.Join(quoted, ",\n\t") + ",\n]"
-}
-
-// tomlString writes a basic string. What is no UTF-8 is replaced: TOML has no way to
-// write it.
-func tomlString(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case !unicode.IsGraphic(r): // controls, and what turns the direction of writing
-			fmt.Fprintf(&b, `\U%08X`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// tomlText writes text of several lines as it is, where TOML can, and where it does not
-// control the terminal on which the file may be printed.
-func tomlText(s string) string {
-	bad := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' || r == 0xfffd }
-	if strings.Contains(s, "'''") || strings.HasSuffix(s, "'") || strings.ContainsFunc(s, bad) {
-		return tomlString(s)
-	}
-	return "'''\n" + s + "'''"
 }

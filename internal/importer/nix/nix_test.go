@@ -9,38 +9,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
-
-// The setup that this exists for: two machines on a bridge, each with a shared
-// workspace.
-func TestArticle(t *testing.T) {
-	res, err := ImportDir(t.Context(), "testdata/article", Own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	for _, n := range res.Notes {
-		fmt.Fprintln(&b, n)
-	}
-	golden(t, "testdata/article.notes", []byte(b.String()))
-	var names []string
-	for _, m := range res.Machines {
-		names = append(names, m.Name)
-		golden(t, filepath.Join("testdata", m.Name+".toml"), m.File())
-	}
-	if d := cmp.Diff([]string{"emacsvm", "goprotobufvm"}, names); d != "" {
-		t.Errorf("ImportDir: machines (-want +got)\n%s", d)
-	}
-}
 
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
@@ -59,36 +37,19 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// dir makes a file system of one file, or of "-- NAME --" and what follows.
-func dir(text string) fstest.MapFS {
-	files := make(fstest.MapFS)
-	name, body := "vms.nix", ""
-	for line := range strings.Lines(text) {
-		if next, ok := strings.CutPrefix(line, "-- "); ok {
-			if strings.TrimSpace(body) != "" {
-				files[name] = &fstest.MapFile{Data: []byte(body)}
-			}
-			name, body = strings.TrimSuffix(strings.TrimSpace(next), " --"), ""
-			continue
-		}
-		body += line
-	}
-	files[name] = &fstest.MapFile{Data: []byte(body)}
-	return files
-}
-
-// oneMachine imports text, which defines the machine a.
-func oneMachine(t *testing.T, text string) (Machine, string) {
+// imported imports what Nix says of the machine a.
+func imported(t *testing.T, config, others string) (Machine, string) {
 	t.Helper()
-	machines, notes, err := Import(dir(text))
-	if err != nil || len(machines) != 1 {
-		t.Fatalf("Import(%s) = %d machines, %v, %v; want one", text, len(machines), notes, err)
+	e := evaluated{machines: []byte(`{"microvm": {"vms": {"a": {"config": ` + config + `}}}}`), others: []byte(`{"a": ` + others + `}`)}
+	res, err := e.result()
+	if err != nil || len(res.Machines) != 1 {
+		t.Fatalf("import of %s = %+v, %v; want one machine", config, res, err)
 	}
 	var b strings.Builder
-	for _, n := range notes {
+	for _, n := range res.Notes {
 		fmt.Fprintln(&b, n)
 	}
-	return machines[0], b.String()
+	return res.Machines[0], b.String()
 }
 
 func TestImport(t *testing.T) {
@@ -99,217 +60,195 @@ func TestImport(t *testing.T) {
 		change(&m)
 		return m
 	}
+	const unknown = `{"_mayfly": "unknown", "name": "what throws an error"}`
 	tests := []struct {
-		name, text string
-		want       Machine
-		notes      []string // parts of some
+		name, config string
+		want         Machine
+		notes        []string // parts of some
 	}{
-		{"nothing", `{ microvm.vms.a.config = {}; }`, plain, []string{"does not set autostart", "set workspace.path"}},
-		{"a function", `{ ... }: { microvm.vms.a = { autostart = false; config = { lib, ... }: { microvm.vcpu = lib.mkDefault 2; }; }; }`,
-			with(func(m *Machine) { m.Autostart, m.VCPUs = false, 2 }), nil},
-		{"a path", "{ microvm.vms.a.config = ./a; }\n-- a/default.nix --\n{ microvm.mem = 512 * 2; }",
-			with(func(m *Machine) { m.MemoryMiB = 1024 }), nil},
-		{"priorities", `{ lib, ... }: { microvm.vms.a.config = { imports = [ { microvm.vcpu = lib.mkForce 3; } { microvm.vcpu = lib.mkDefault 9; } ]; microvm.vcpu = 4; }; }`,
-			with(func(m *Machine) { m.VCPUs = 3 }), nil},
-		{"a conflict", `{ microvm.vms.a.config = { imports = [ { microvm.vcpu = 3; } ]; microvm.vcpu = 4; }; }`,
-			plain, []string{"microvm.vcpu is set more than once, to different values"}},
-		{"conditions", `{ lib, config, ... }: { microvm.vms.a.config = { config, ... }: { config = lib.mkMerge [
-			(lib.mkIf true { microvm.vcpu = 5; }) (lib.mkIf false { microvm.vcpu = 6; }) (lib.mkIf config.foo.enable { microvm.mem = 1; }) ]; }; }`,
-			with(func(m *Machine) { m.VCPUs = 5 }), []string{`depends on "config.foo.enable"`}},
-		{"config of another module", `{ microvm.vms.a.config = { imports = [ ({ config, ... }: { microvm.mem = config.microvm.vcpu * 1024; }) ]; microvm.vcpu = 2; }; }`,
-			with(func(m *Machine) { m.VCPUs, m.MemoryMiB = 2, 2048 }), nil},
-		{"config that depends on itself", `{ microvm.vms.a.config = { config, ... }: { microvm.vcpu = config.microvm.vcpu + 1; microvm.mem = 512; }; }`,
-			with(func(m *Machine) { m.MemoryMiB = 512 }), []string{"depends on itself"}},
-		{"an option's default", `{ microvm.vms.a.config = { lib, config, ... }: { options.me.cpus = lib.mkOption { default = 7; }; config.microvm.vcpu = config.me.cpus; }; }`,
-			with(func(m *Machine) { m.VCPUs = 7 }), nil},
-		{"made by a function", `{ lib, ... }: let vm = name: cpus: { autostart = false; config.microvm.vcpu = cpus; }; in { microvm.vms = lib.mapAttrs vm { a = 4; }; }`,
-			with(func(m *Machine) { m.VCPUs, m.Autostart = 4, false }), nil},
-		{"two files", "{ microvm.vms.a.config.microvm.vcpu = 2; }\n-- more.nix --\n{ microvm.vms.a.autostart = false; }\n-- broken.nix --\n{ microvm = ",
-			with(func(m *Machine) { m.VCPUs, m.Autostart = 2, false }), []string{"broken.nix:1: unknown: the file ends; expected an expression"}},
-		{"unknown values", `{ inputs, ... }: { microvm.vms.a = { autostart = false; config = { microvm.vcpu = inputs.x.cpus; microvm.mem = "much"; }; }; }`,
-			with(func(m *Machine) { m.Autostart = false }), []string{`microvm.vcpu is "inputs.x.cpus"`, `microvm.mem is the string "much"`}},
-		{"a user's network", `{ microvm.vms.a.config.microvm.interfaces = [ { type = "user"; id = "x"; } ]; }`,
-			with(func(m *Machine) { m.Mode = "user" }), nil},
-		{"a bridge", `{ microvm.vms.a.config = { microvm.interfaces = [ { type = "tap"; mac = "02:00:00:00:00:0A"; } { type = "user"; } ];
-			systemd.network.networks.x = { address = [ "10.0.0.2/24" "fd00::2/64" "10.0.0.3/24" ]; routes = [ { Gateway = "10.0.0.1"; } ]; }; }; }`,
+		{"nothing", `{}`, plain, []string{"set workspace.path"}},
+		{"a size", `{"microvm": {"vcpu": 5, "mem": 1024}}`, with(func(m *Machine) { m.VCPUs, m.MemoryMiB = 5, 1024 }), nil},
+		{"a bad size", `{"microvm": {"vcpu": 256, "mem": 1}}`, plain, []string{"microvm.vcpu is 256", "microvm.mem is 1 MiB"}},
+		{"unknown values", `{"microvm": {"vcpu": ` + unknown + `, "mem": "much", "volumes": ` + unknown + `, "shares": {}}}`, plain,
+			[]string{`microvm.vcpu is "what throws an error"`, `microvm.mem is "of another type than expected"`,
+				`microvm.volumes is "what throws an error"`, `microvm.shares is "of another type than expected"`}},
+		{"a user's network", `{"microvm": {"interfaces": [{"type": "user", "id": "x"}]}}`, with(func(m *Machine) { m.Mode = "user" }), nil},
+		{"a bridge", `{"microvm": {"interfaces": [{"type": "tap", "mac": "02:00:00:00:00:0A"}, {"type": "user"}]}, "systemd": {"network": {"networks": {
+			"x": {"address": ["10.0.0.2/24", "fd00::2/64", "10.0.0.3/24"], "routes": [{"Gateway": "10.0.0.1"}]}}}}}`,
 			with(func(m *Machine) { m.Mode, m.MAC, m.Address = "bridge", "02:00:00:00:00:0a", "10.0.0.2/24" }),
 			[]string{"a machine has one, and the first was taken", "fd00::2/64", "10.0.0.3/24", "mayfly net up --address 10.0.0.1/24"}},
-		{"other ways to have an address", `{ microvm.autostart = [ "a" ]; microvm.vms.a.autostart = false; microvm.vms.a.config = { microvm.interfaces = [ { type = "tap"; } ];
-			networking.interfaces.eth0.ipv4.addresses = [ { address = "10.0.0.2"; prefixLength = 24; } ]; networking.defaultGateway = "10.0.0.9"; }; }`,
+		{"other ways to have an address", `{"microvm": {"interfaces": [{"type": "tap"}]}, "networking": {
+			"interfaces": {"eth0": {"ipv4": {"addresses": [{"address": "10.0.0.2", "prefixLength": 24}]}}}, "defaultGateway": "10.0.0.9"}}`,
 			with(func(m *Machine) { m.Mode, m.Address = "bridge", "10.0.0.2/24" }), []string{"mayfly net up --address 10.0.0.9/24"}},
-		{"networkd's way", `{ microvm.vms.a.config = { microvm.interfaces = [ { type = "macvtap"; } ];
-			systemd.network.networks.x.networkConfig = { Address = [ "10.0.0.2/24" "fd00::2/64" ]; Gateway = "10.0.0.1"; }; }; }`,
+		{"networkd's way", `{"microvm": {"interfaces": [{"type": "macvtap"}]}, "systemd": {"network": {"networks": {
+			"x": {"networkConfig": {"Address": ["10.0.0.2/24", "fd00::2/64"], "Gateway": "10.0.0.1"}}}}}}`,
 			with(func(m *Machine) { m.Mode, m.Address = "bridge", "10.0.0.2/24" }), []string{"mayfly net up --address 10.0.0.1/24", `type "macvtap"`}},
-		{"a workspace at another path", `{ microvm.vms.a.config.microvm.shares = [ { tag = "workspace"; source = "/srv/w"; mountPoint = "/w"; } ]; }`,
+		{"a workspace at another path", `{"microvm": {"shares": [{"tag": "workspace", "source": "/srv/w", "mountPoint": "/w"}]}}`,
 			with(func(m *Machine) { m.Workspace = "/srv/w" }), []string{`was at "/w" in the machine`}},
-		{"volumes", `{ microvm.vms.a.config.microvm.volumes = [ { mountPoint = "/var"; image = "var.img"; size = 100; } { mountPoint = "/x"; image = "d/Var.img"; size = 1; }
-			{ mountPoint = "/nix/.rw"; image = "n"; size = 9; } { mountPoint = null; image = "raw"; size = 1; } { mountPoint = "/../etc"; image = "raw"; size = 20; } ]; }`,
+		{"volumes", `{"microvm": {"volumes": [{"mountPoint": "/var", "image": "var.img", "size": 100}, {"mountPoint": "/x", "image": "d/Var.img", "size": 1},
+			{"mountPoint": "/nix/.rw", "image": "n", "size": 9}, {"mountPoint": null, "image": "raw", "size": 1}, {"mountPoint": "/../etc", "image": "raw", "size": 20}]}}`,
 			with(func(m *Machine) { m.Volumes = []Volume{{"var", "/var", 100}, {"var-2", "/x", 16}} }),
 			[]string{"no /nix in a machine", "without a mountPoint", `"/../etc", which is no directory`, "what is nearest of 16 MiB to 64 GiB"}},
-		{"shares", `{ inputs, ... }: { microvm.vms.a.config.users.users.bob = {}; microvm.vms.a.config.microvm.shares = [
-			{ tag = "workspace"; source = "/home/bob/w"; mountPoint = "/home/bob/w"; }
-			{ tag = "x"; source = "/srv/x"; mountPoint = "/mnt/x"; readOnly = true; }
-			{ tag = "y"; source = "/home/bob/y"; mountPoint = "/home/bob/y"; readOnly = inputs.z; }
-			{ tag = "u"; source = inputs.u; mountPoint = "/u"; }
-			{ tag = "d"; source = "/srv/../etc"; mountPoint = "/d"; } ]; }`,
+		{"shares", `{"users": {"users": {"bob": {}}}, "microvm": {"shares": [
+			{"tag": "workspace", "source": "/home/bob/w", "mountPoint": "/home/bob/w"},
+			{"tag": "x", "source": "/srv/x", "mountPoint": "/mnt/x", "readOnly": true},
+			{"tag": "y", "source": "/home/bob/y", "mountPoint": "/home/bob/y"},
+			{"tag": "u", "mountPoint": "/u"},
+			{"tag": "d", "source": "/srv/../etc", "mountPoint": "/d"}]}}`,
 			with(func(m *Machine) {
 				m.Workspace = "~/w"
-				m.Shares = []Share{{"/srv/x", "/mnt/x", true}, {"~/y", "~/y", true}}
-			}), []string{`the share "u" has no source`, `"/srv/../etc", which is no directory`, `readOnly is "inputs.z"`}},
-		{"packages", `{ pkgs, inputs, lib, ... }: { microvm.vms.a.config.environment.systemPackages = (with pkgs; [ go fd nosuch python3Packages.requests ])
-			++ lib.optionals pkgs.stdenv.isLinux [ pkgs.jq ] ++ [ inputs.x.packages.y (pkgs.emacs.override {}) pkgs.uv inputs.n.legacyPackages.${pkgs.system}.bat ]; }`,
+				m.Shares = []Share{{"/srv/x", "/mnt/x", true}, {"~/y", "~/y", false}}
+			}), []string{`the share "u" has no source`, `"/srv/../etc", which is no directory`, `"~/y" is shared with all that is in it`}},
+		{"packages", `{"environment": {"systemPackages": [{"_mayfly": "package", "name": "go"}, {"_mayfly": "package", "name": "fd"},
+			{"_mayfly": "package", "name": "nosuch"}, {"_mayfly": "unknown", "name": "without a name"}, 1.5,
+			{"_mayfly": "package", "name": "uv"}, {"_mayfly": "package", "name": "bat"}]}}`,
 			with(func(m *Machine) { m.Packages = []string{"golang-go", "fd-find", "bat"} }),
-			[]string{`"nosuch": its name in Debian`, `"python3Packages.requests"`, "has more packages", `the package "inputs.x.packages.y"`, `"pkgs.emacs.override …"`, `"uv" is not in Debian`}},
-		{"a shell", `{ pkgs, ... }: { microvm.vms.a.config = { users.users.bob.shell = pkgs.fish; programs.fish.interactiveShellInit = "set -x A b"; environment.variables.EDITOR = "vim"; environment.variables.DOLLAR = "a$b"; environment.sessionVariables.D = "/home/bob/x"; }; }`,
+			[]string{`"nosuch": its name in Debian`, `the package "without a name"`, `the package "of another type than expected"`, `"uv" is not in Debian`}},
+		{"a shell", `{"users": {"users": {"bob": {"shell": {"_mayfly": "package", "name": "fish"}}}},
+			"programs": {"fish": {"inits": {"interactiveShellInit": "set -x A b"}}},
+			"environment": {"variables": {"EDITOR": "vim", "DOLLAR": "a$b"}, "sessionVariables": {"D": "/home/bob/x"}}}`,
 			with(func(m *Machine) {
 				m.Shell, m.Packages, m.ShellInit = "fish", []string{"fish"}, "set -x A b\n"
 				m.Env = map[string]string{"EDITOR": "vim", "D": "$HOME/x"}
 			}), []string{`"DOLLAR": its value is no constant`}},
-		{"exports", `{ microvm.vms.a.config.environment.shellInit = ''
-      export A=1
-      export B="two words"
-      export C='$x'
-      export D=$HOME/d
-      export E=$OTHER/e
-      export F=1; rm -rf /
-      export G=1
-      G=2
-      export PATH=/x:$PATH
-      export H=$(date)
-    ''; }`,
+		{"exports", `{"environment": {"shellInit": "export A=1\nexport B=\"two words\"\nexport C='$x'\nexport D=$HOME/d\nexport E=$OTHER/e\nexport F=1; rm -rf /` +
+			`\nexport G=1\nG=2\nexport PATH=/x:$PATH\nexport H=$(date)\n"}}`,
 			with(func(m *Machine) {
 				m.Env = map[string]string{"A": "1", "B": "two words", "D": "$HOME/d"}
 				m.ShellInit = "export C='$x'\nexport E=$OTHER/e\nexport F=1; rm -rf /\nexport G=1\nG=2\nexport PATH=/x:$PATH\nexport H=$(date)\n"
 			}), nil},
-		{"a shell's text that is known in part", `{ pkgs, ... }: { microvm.vms.a.config.environment.shellInit = ''
-      if [ -x ${pkgs.x}/bin/x ]
-      then
-        export A=1
-      fi
-      alias ll='ls -l'
-      export B="
-      export C=$(
-      export D=1 &&
-    ''; }`, with(func(m *Machine) {
-			m.Env, m.ShellInit = map[string]string{"A": "1"}, "alias ll='ls -l'\n"
-		}), []string{`depends on "pkgs.x"`, "5 lines of environment.shellInit are left out"}},
-		{"what is left out", `{ microvm.vms.a.config = { services.nginx.enable = true; foo."b.c".d = 1; programs.x = { a = 1; b = 2; }; }; }`, plain,
-			[]string{`services.nginx.enable: a service has no counterpart`, `foo."b.c".d has no counterpart`, "programs.x has no counterpart here and is left out, with 2 options"}},
-		{"a bad name", `{ microvm.vms.a.config = {}; microvm.vms."../x".config = {}; microvm.vms.b.flake = 1; }`, plain,
-			[]string{`"../x" is no name for a machine`, "microvm.vms.b has no config"}},
+		{"a shell's text that is not known", `{"environment": {"shellInit": ` + unknown + `}}`, plain, []string{`environment.shellInit is "what throws an error"`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, notes := oneMachine(t, tt.text)
+			got, notes := imported(t, tt.config, "{}")
 			if d := cmp.Diff(tt.want, got); d != "" {
-				t.Errorf("Import: (-want +got)\n%s\n%s", d, notes)
+				t.Errorf("import: (-want +got)\n%s\n%s", d, notes)
 			}
 			for _, want := range tt.notes {
 				if !strings.Contains(notes, want) {
-					t.Errorf("Import: notes\n%s\nwant %q", notes, want)
+					t.Errorf("import: notes\n%s\nwant %q", notes, want)
 				}
 			}
 		})
 	}
 }
 
+// All that a definition sets is in the machine's file, or in a note.
+func TestImportNotesOthers(t *testing.T) {
+	_, notes := imported(t, "{}", `{
+		"nixos": [{"name": "services.nginx.enable", "file": "vms.nix"}, {"name": "services.x"}, {"name": "foo.b.c", "file": "vms.nix"},
+			{"name": "programs.x.a"}, {"name": "programs.x.b"}, {"name": "programs.git.enable"}, {"name": "microvm.vcpu"}],
+		"home": [{"name": "home.file", "file": "home.nix"}, {"name": "programs.zsh.initContent"}]}`)
+	want := `a: warning: no share that can be written has the tag "workspace": set workspace.path
+a: vms.nix: unknown: foo.b.c has no counterpart here and is left out
+a: unknown: programs.x has no counterpart here and is left out, with 2 options
+a: vms.nix: dropped: services.nginx.enable, services.x: a service has no counterpart; with machine.init = "systemd" those of Debian's packages run
+a: home.nix: dropped: home.file: files are not taken over: home.dotfiles takes a directory or a git repository
+`
+	if d := cmp.Diff(want, notes); d != "" {
+		t.Errorf("notes (-want +got)\n%s", d)
+	}
+}
+
+func TestImportNames(t *testing.T) {
+	res, err := evaluated{machines: []byte(`{"microvm": {"vms": {"a": {"autostart": false, "config": {}}, "../x": {"config": {}}, "b": {}}}}`), others: []byte("{}")}.result()
+	if err != nil || len(res.Machines) != 1 || res.Machines[0].Name != "a" || res.Machines[0].Autostart {
+		t.Fatalf("import = %+v, %v; want the machine a alone, without autostart", res, err)
+	}
+	notes := fmt.Sprint(res.Notes)
+	for _, want := range []string{`"../x" is no name for a machine`, "microvm.vms.b has no config", "a: unknown: what else it sets is not listed"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("import: notes %s; want %q", notes, want)
+		}
+	}
+}
+
 func TestImportErrors(t *testing.T) {
-	tests := []struct {
-		name, text string
-		want       error
-	}{
-		{"no machine", `{ a = 1; }`, ErrNone},
-		{"no module", `1`, ErrNone},
-		{"endless recursion", `let f = x: f (x + 1); in { microvm.vms.a.config.microvm.vcpu = f 1; }`, errLimit},
-		{"endless list", `let f = l: f (l ++ l); in { microvm.vms.a.config.microvm.volumes = f [ 1 2 ]; }`, errLimit},
-		{"endless text", `let f = s: f (s + s); in { microvm.vms.a.config.networking.hostName = f "xxxxxxxx"; }`, errLimit},
-		{"deep config", `{ microvm.vms.a.config = { config, ... }: { microvm.vcpu = let f = c: f c.x; in f config; }; }`, errLimit},
-		{"modules without end", `{ microvm.vms.a.config = let m = { imports = [ m m ]; }; in m; }`, errLimit},
-		{"a file that imports itself", "{ microvm.vms.a.config = import ./vms.nix; }", nil},
+	for _, text := range []string{"", "1", "null1", "[]", "{} {}", "{}x", `{"microvm": {"vms": 1}}`, `{"microvm": ` + strings.Repeat("[", 20_000)} {
+		if res, err := (evaluated{machines: []byte(text)}).result(); err == nil || errors.Is(err, ErrNone) {
+			t.Errorf("import of %.60s = %+v, %v; want another error", text, res, err)
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, notes, err := Import(dir(tt.text))
-			if !errors.Is(err, tt.want) {
-				t.Errorf("Import = %v, %v; want %v", notes, err, tt.want)
-			}
-		})
+	for _, text := range []string{"null", "{}", `{"a": 1}`, `{"_mayfly": "package", "name": "go"}`} {
+		if res, err := (evaluated{machines: []byte(text)}).result(); !errors.Is(err, ErrNone) {
+			t.Errorf("import of %s = %+v, %v; want %v", text, res, err, ErrNone)
+		}
+	}
+	var many strings.Builder
+	for i := range maxMachines + 1 {
+		fmt.Fprintf(&many, `, "m%d": {}`, i)
+	}
+	if res, err := (evaluated{machines: []byte(`{"microvm": {"vms": {` + many.String()[1:] + "}}}")}).result(); err == nil {
+		t.Errorf("import of too many machines = %+v; want an error", res)
 	}
 }
 
-// Nothing outside of the directory is read, whichever way it is named.
-func TestImportStaysInside(t *testing.T) {
-	top := t.TempDir()
-	inside := filepath.Join(top, "inside")
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+func TestAttributeOf(t *testing.T) {
+	for pname, want := range map[string]string{
+		"go": "go", "gcc-wrapper": "gcc", "bash-interactive": "bash", "emacs-with-packages": "emacs", "-wrapper": "", "bind": "dnsutils",
+	} {
+		if got := attributeOf(pname); got != want {
+			t.Errorf("attributeOf(%q) = %q; want %q", pname, got, want)
 		}
-	}
-	if err := os.Mkdir(inside, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	secret := filepath.Join(top, "secret.nix")
-	write(secret, `"CANARY"`)
-	for _, link := range []string{"link.nix", "link.txt"} {
-		if err := os.Symlink(secret, filepath.Join(inside, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(filepath.Join(inside, "vms.nix"), `{ microvm.vms.a.config.environment.shellInit = ''
-		a ${import ../secret.nix}
-		b ${import `+secret+`}
-		c ${builtins.readFile ./link.txt}
-		d ${builtins.readFile "`+secret+`"}
-		e ${builtins.readFile (./. + "/../secret.nix")}
-		f ${builtins.readFile ./vms.nix/../../secret.nix}
-		g ${~/secret.nix}
-	''; }`)
-	res, err := ImportDir(t.Context(), inside, Own)
-	if err != nil || len(res.Machines) != 1 {
-		t.Fatalf("ImportDir = %+v, %v; want one machine", res, err)
-	}
-	if all := fmt.Sprint(res); strings.Contains(all, "CANARY") {
-		t.Errorf("ImportDir read a file outside: %s", all)
-	}
-	if init := res.Machines[0].ShellInit; init != "" {
-		t.Errorf("ImportDir: shell_init = %q; want none", init)
 	}
 }
 
-// What a hostile file says is safe to print.
+// What a hostile flake says is safe to print.
 func TestNotesArePrintable(t *testing.T) {
-	_, notes := oneMachine(t, "{ microvm.vms.a.config.\"\x1b[2J\nfoo\" = 1; microvm.vms.a.config.networking.hostName = \"\x1b[2J\"; }")
+	_, notes := imported(t, `{"networking": {"hostName": "\u001b[2J"}}`, `{"nixos": [{"name": "\u001b[2J\nfoo", "file": "\u001b[2J"}]}`)
 	if strings.ContainsAny(notes, "\x1b") || strings.Count(notes, "\n") != strings.Count(notes, "a: ") {
-		t.Errorf("Import: notes %q", notes)
+		t.Errorf("import: notes %q", notes)
 	}
 }
 
-func FuzzImport(f *testing.F) {
-	for _, name := range []string{"microvm.nix", "microvm-base.nix", "microvm-home.nix", "flake.nix", "microvms/goprotobuf.nix"} {
-		data, err := os.ReadFile(filepath.Join("testdata/article", name))
-		if err != nil {
-			f.Fatal(err)
+// Whatever a program named nix says becomes machines that mayfly can read, or an error.
+func FuzzResult(f *testing.F) {
+	f.Add(`{"microvm":{"vms":{"a":{"autostart":false,"config":{"microvm":{"vcpu":8,"mem":null,"volumes":[{"image":"v.img","mountPoint":"/v","size":100}]},`+
+		`"environment":{"systemPackages":[{"_mayfly":"package","name":"gcc-wrapper"},{"_mayfly":"unknown","name":"x"},1.5,null]},`+
+		`"home-manager":{"users":{"bob":{"home":{"homeDirectory":"/home/bob"},"programs":{"zsh":{"inits":{"initContent":"export A=1\n"}}}}}}}}}}}`,
+		`{"a":{"nixos":[{"name":"services.x","file":"vms.nix"}],"home":[{"name":"home.file","file":null}]}}`)
+	f.Add(`{"microvm":{"vms":{"a":{"config":{"_mayfly":"unknown","name":"x"}}},"autostart":["a",1]}}`, "{}")
+	f.Fuzz(func(t *testing.T, machines, others string) {
+		res, err := evaluated{machines: []byte(machines), others: []byte(others)}.result()
+		if err != nil && len(res.Machines) > 0 {
+			t.Errorf("import of %q returned machines with %v", machines, err)
 		}
-		f.Add(string(data))
-	}
-	f.Add(`{ lib, ... }: { microvm.vms = lib.genAttrs [ "a" ] (n: { config = lib.mkIf true { microvm.vcpu = 1 + 2 * 3; }; }); }`)
-	f.Add("{ microvm.vms.a.config.environment.shellInit = ''\n export A=${toString 1}\n  '''x ''${y} ''\\n\n''; }")
-	f.Fuzz(func(t *testing.T, text string) {
-		machines, notes, err := Import(fstest.MapFS{"a.nix": &fstest.MapFile{Data: []byte(text)}, "b/default.nix": &fstest.MapFile{Data: []byte("{ x = 1; }")}})
-		if err != nil && len(machines) > 0 {
-			t.Errorf("Import(%q) returned machines with %v", text, err)
-		}
-		for _, n := range notes {
-			if s := n.String(); printable(s) != s {
-				t.Errorf("Import(%q): note %q is not for a terminal", text, s)
+		for _, n := range res.Notes {
+			if s := n.String(); !termsafe.Is(s) {
+				t.Errorf("import of %q: note %q is not for a terminal", machines, s)
 			}
 		}
-		for _, m := range machines {
+		for _, m := range res.Machines {
 			checkFile(t, m)
 		}
 	})
+}
+
+// checkFile reads a machine's file back as TOML.
+func checkFile(t *testing.T, m Machine) {
+	t.Helper()
+	var doc struct {
+		Profiles []string
+		Image    struct{ Packages []string }
+		Home     struct {
+			ShellInit string `toml:"shell_init"`
+		}
+		Workspace struct{ Path string }
+		Env       map[string]string
+	}
+	if err := toml.Unmarshal(m.File(), &doc); err != nil {
+		t.Fatalf("File of %+v: %v\n%s", m, err, m.File())
+	}
+	if want := strings.ToValidUTF8(m.ShellInit, "\uFFFD"); doc.Home.ShellInit != want {
+		t.Errorf("File: shell_init = %q; want %q", doc.Home.ShellInit, want)
+	}
+	if doc.Workspace.Path != m.Workspace || len(doc.Env) != len(m.Env) {
+		t.Errorf("File of %+v:\n%s", m, m.File())
+	}
+	if d := cmp.Diff(m.Packages, doc.Image.Packages); d != "" {
+		t.Errorf("File: packages (-want +got)\n%s", d)
+	}
 }
 
 // The machines' files mean to mayfly what the definitions meant to NixOS.

@@ -1,55 +1,67 @@
 package nix
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
-// maxNotes bounds what a hostile file can make us say.
+// Kind says what a note asks of its reader.
+type Kind string
+
+// The kinds of notes.
+const (
+	Warning Kind = "warning" // look at this before the machine starts
+	Unknown Kind = "unknown" // it is left out, and the machine may need it
+	Dropped Kind = "dropped" // has no counterpart, or mayfly does it itself
+)
+
+// Note is something of a definition that its machine's file does not say. It may hold
+// words of the flake, and can be printed.
+type Note struct {
+	Machine string // "": none that there can be
+	File    string // in the flake's directory; "": not known
+	Kind    Kind
+	Text    string
+}
+
+func (n Note) String() string {
+	s := string(n.Kind) + ": " + n.Text
+	if n.File != "" {
+		s = n.File + ": " + s
+	}
+	if n.Machine != "" {
+		s = n.Machine + ": " + s
+	}
+	return s
+}
+
+// maxNotes bounds what a hostile flake can make us say of one machine.
 const maxNotes = 500
 
-// note adds a note about the place at, once.
-func (ev *evaluator) note(at pos, kind Kind, format string, args ...any) {
-	if len(ev.notes) == maxNotes {
-		return
-	}
-	// All files are looked at, and most of a configuration defines no machine.
-	if ev.machine == "" && at.src != nil && !strings.Contains(at.src.text, "microvm") {
-		return
-	}
-	text := printable(fmt.Sprintf(format, args...))
-	// A loop may come here often, and to find the line takes time.
-	key := noteKey{ev.machine, at, text}
-	if ev.noted[key] {
-		return
-	}
-	ev.noted[key] = true
-	ev.notes = append(ev.notes, Note{ev.machine, at.file(), at.line(), kind, text})
+// note adds a note, once.
+func (m *importer) note(kind Kind, format string, args ...any) {
+	m.noteAt("", kind, format, args...)
 }
 
-type noteKey struct {
-	machine string
-	at      pos
-	text    string
-}
-
-// failed notes that something could not be evaluated. It is left out.
-func (ev *evaluator) failed(err error) {
-	if e, ok := errors.AsType[*posError](err); ok {
-		ev.note(e.pos, Unknown, "%s", e.msg)
-		return
+func (m *importer) noteAt(file string, kind Kind, format string, args ...any) {
+	n := Note{m.Name, termsafe.Line(file), kind, termsafe.Line(fmt.Sprintf(format, args...))}
+	if len(m.notes) < maxNotes && !slices.Contains(m.notes, n) {
+		m.notes = append(m.notes, n)
 	}
-	ev.note(pos{}, Unknown, "%s", err.Error())
 }
 
-// sortedNotes returns the notes, those of one machine together and warnings first.
-func (ev *evaluator) sortedNotes() []Note {
+// sortedNotes returns the notes, the most important first.
+func (m *importer) sortedNotes() []Note {
 	order := []Kind{Warning, Unknown, Dropped}
-	slices.SortStableFunc(ev.notes, func(a, b Note) int {
-		return cmp.Or(cmp.Compare(a.Machine, b.Machine), slices.Index(order, a.Kind)-slices.Index(order, b.Kind))
-	})
-	return ev.notes
+	slices.SortStableFunc(m.notes, func(a, b Note) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
+	return m.notes
+}
+
+// quote quotes words of the flake, cut so that a note stays one line.
+func quote(s string) string {
+	const limit = 100
+	return strconv.Quote(termsafe.Clip(s, limit))
 }

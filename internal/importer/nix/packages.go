@@ -1,7 +1,7 @@
 package nix
 
 import (
-	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,58 +53,75 @@ var programs = map[string]string{
 // readPackages collects what is to be installed, from where NixOS and home-manager
 // have it.
 func (m *importer) readPackages() {
-	m.addPackages(m.nixos, "environment", "systemPackages")
-	if m.user != "" {
-		m.addPackages(m.nixos, "users", "users", m.user, "packages")
-	}
+	system, _ := take(m, "environment.systemPackages", m.nixos.Environment.SystemPackages)
+	m.addPackages(system)
+	m.addPackages(m.account().Packages)
 	if m.home != nil {
-		m.addPackages(m.home, "home", "packages")
+		own, _ := take(m, "home.packages", m.home.Home.Packages)
+		m.addPackages(own)
 	}
-	for _, r := range []*reader{m.nixos, m.home} {
-		if r == nil {
+	m.addPrograms(m.nixos.Programs)
+	if m.home != nil {
+		m.addPrograms(m.home.Programs)
+	}
+}
+
+func (m *importer) addPackages(all []option[nixPackage]) {
+	for _, p := range all {
+		if !p.set {
+			m.note(Unknown, "the package %s", quote(p.unknown))
 			continue
 		}
-		for _, name := range r.names("programs") {
-			program := programs[name]
-			if _, ok := codingagent.FindNix(name); ok {
-				program = name
-			}
-			if program != "" && r.enabled("programs", name, "enable") {
-				_, at, _ := r.one("programs", name, "enable")
-				m.add(program, at)
-			}
+		m.add(attributeOf(p.value.Name))
+	}
+}
+
+// addPrograms adds the packages of programs.NAME.enable.
+func (m *importer) addPrograms(all map[string]program) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p := packageOf(name)
+		if p == "" {
+			continue
+		}
+		if on, _ := take(m, "programs."+name+".enable", all[name].Enable); on {
+			m.add(p)
 		}
 	}
 }
 
-func (m *importer) addPackages(r *reader, path ...string) {
-	for _, t := range r.list(path...) {
-		at := t.place(pos{})
-		v, err := m.ev.force(t)
-		if errors.Is(err, errLimit) {
-			r.keep(err)
-			return
-		}
-		if err != nil {
-			m.ev.failed(err)
-			continue
-		}
-		o, ok := v.(*opaque)
-		switch {
-		case ok && o.rest:
-			m.ev.note(at, Unknown, "%s has more packages: %s", strings.Join(path, "."), quote(o.label))
-		case ok && o.attr != "":
-			m.add(o.attr, at)
-		case ok:
-			m.ev.note(at, Unknown, "the package %s", quote(o.label))
-		default:
-			m.ev.note(at, Unknown, "a package is %s", typeName(v))
+// packageOf returns the package of nixpkgs that programs.NAME.enable stands for, or "".
+func packageOf(program string) string {
+	if _, ok := codingagent.FindNix(program); ok {
+		return program
+	}
+	return programs[program]
+}
+
+// attributeOf returns the attribute of nixpkgs that a package with that pname has, where
+// the two differ for packages that we know.
+func attributeOf(pname string) string {
+	switch pname {
+	case "bash-interactive":
+		return "bash"
+	case "bind":
+		return "dnsutils"
+	case "du-dust":
+		return "dust"
+	case "nodejs-slim":
+		return "nodejs"
+	case "openjdk":
+		return "jdk"
+	}
+	for _, suffix := range []string{"-wrapper", "-wrapped", "-with-packages"} {
+		if base, ok := strings.CutSuffix(pname, suffix); ok {
+			return base
 		}
 	}
+	return pname
 }
 
 // add adds one package by its name in nixpkgs.
-func (m *importer) add(name string, at pos) {
+func (m *importer) add(name string) {
 	p := profiles[name]
 	if a, ok := codingagent.FindNix(name); ok {
 		p = a.Name
@@ -118,10 +135,10 @@ func (m *importer) add(name string, at pos) {
 	debian, ok := debianPackages[name]
 	switch {
 	case !ok:
-		m.ev.note(at, Unknown, "the package %s: its name in Debian is not known; add it to image.packages", quote(name))
+		m.note(Unknown, "the package %s: its name in Debian is not known; add it to image.packages", quote(name))
 		return
 	case debian == "-":
-		m.ev.note(at, Unknown, "the package %s is not in Debian", quote(name))
+		m.note(Unknown, "the package %s is not in Debian", quote(name))
 		return
 	case debian == "":
 		debian = name

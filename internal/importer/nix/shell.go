@@ -1,64 +1,66 @@
 package nix
 
 import (
+	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxShellInit is what a machine's file can hold.
 const maxShellInit = 32 << 10
 
+// inits are the options of shells whose texts they begin with, in order.
+var inits = map[string][]string{
+	"zsh":  {"envExtra", "shellInit", "loginShellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra", "initContent"},
+	"bash": {"shellInit", "loginShellInit", "profileExtra", "interactiveShellInit", "bashrcExtra", "initExtra"},
+	"fish": {"shellInit", "loginShellInit", "interactiveShellInit"},
+}
+
 // readShell finds the user's shell, what it begins with, and the environment.
 func (m *importer) readShell() {
 	shell := m.shell()
-	type source struct {
-		r    *reader
-		path []string
+	env := m.nixos.Environment
+	m.readVariables("environment.variables", env.Variables)
+	m.readVariables("environment.sessionVariables", env.SessionVariables)
+	if m.home != nil {
+		m.readVariables("home.sessionVariables", m.home.Home.SessionVariables)
 	}
-	sources := []source{
-		{m.nixos, []string{"environment", "extraInit"}},
-		{m.nixos, []string{"environment", "shellInit"}},
-		{m.nixos, []string{"environment", "interactiveShellInit"}},
-	}
-	inits := map[string][]string{
-		"zsh":  {"envExtra", "shellInit", "loginShellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra", "initContent"},
-		"bash": {"shellInit", "loginShellInit", "profileExtra", "interactiveShellInit", "bashrcExtra", "initExtra"},
-		"fish": {"shellInit", "loginShellInit", "interactiveShellInit"},
-	}
-	for _, key := range inits[shell] {
-		for _, r := range []*reader{m.nixos, m.home} {
-			sources = append(sources, source{r, []string{"programs", shell, key}})
-		}
-	}
+
 	var lines []string
-	for _, s := range sources {
-		if s.r != nil {
-			lines = append(lines, m.initLines(s.r, s.path)...)
+	add := func(name string, o option[string]) {
+		text, _ := take(m, name, o)
+		for line := range strings.Lines(text) {
+			lines = append(lines, strings.TrimRight(line, " \t\r\n"))
 		}
 	}
-	m.readVariables()
+	add("environment.extraInit", env.ExtraInit)
+	add("environment.shellInit", env.ShellInit)
+	add("environment.interactiveShellInit", env.InteractiveShellInit)
+	for _, key := range inits[shell] {
+		name := "programs." + shell + "." + key
+		add(name, m.nixos.Programs[shell].Inits[key])
+		if m.home != nil {
+			add(name, m.home.Programs[shell].Inits[key])
+		}
+	}
 	m.ShellInit = m.exported(lines)
 	if len(m.ShellInit) > maxShellInit {
-		m.ev.note(pos{}, Warning, "what the shell begins with has more than %d KiB; put it into dotfiles", maxShellInit>>10)
+		m.note(Warning, "what the shell begins with has more than %d KiB; put it into dotfiles", maxShellInit>>10)
 		m.ShellInit = ""
 	}
 }
 
 // shell returns the shell's name, and sets it or the profile for it.
 func (m *importer) shell() string {
-	shell := ""
-	for _, p := range [][]string{{"users", "users", m.user, "shell"}, {"users", "defaultUserShell"}} {
-		if v, _, err := m.nixos.one(p...); m.nixos.keep(err) && shell == "" {
-			if o, ok := v.(*opaque); ok {
-				shell = o.attr
-			}
-		}
-	}
+	p, _ := take(m, "the user's shell", m.account().Shell)
+	shell := attributeOf(p.Name)
 	if m.home != nil && shell == "" {
 		for _, name := range []string{"zsh", "fish", "bash"} {
-			if m.home.enabled("programs", name, "enable") {
+			if m.home.Programs[name].Enable.value {
 				shell = name
 				break
 			}
@@ -74,89 +76,24 @@ func (m *importer) shell() string {
 		if !slices.Contains(m.Packages, "fish") {
 			m.Packages = append(m.Packages, "fish")
 		}
-	case "", "bash", "bashInteractive":
+	case "", "bash":
 		return "bash"
 	default:
-		m.ev.note(pos{}, Unknown, "the shell %s", quote(shell))
+		m.note(Unknown, "the shell %s", quote(shell))
 	}
 	return shell
 }
 
-// simpleLine is a line that means the same without those around it.
-var simpleLine = regexp.MustCompile(`^\s*(export|alias|setopt|unsetopt|bindkey|set -gx|set -x)\s[^'"\\;&|()<>` + "`" + `]*(('[^'\\]*'|"[^"\\` + "`" + `]*")[^'"\\;&|()<>` + "`" + `]*)*$`)
-
-// initLines returns the lines of an option that shells run. A text in which something
-// is not known is not run in parts, which might mean something else: of it only lines
-// that stand for themselves are taken.
-func (m *importer) initLines(r *reader, p []string) []string {
-	defs, err := r.definitions(p...)
-	if !r.keep(err) {
-		return nil
-	}
-	var lines []string
-	for _, d := range defs {
-		s, err := coerce(d.at, d.value)
-		if err != nil {
-			m.ev.failed(err)
+// readVariables reads an option that is variables.
+func (m *importer) readVariables(option string, o option[map[string]string]) {
+	variables, _ := take(m, option, o)
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		value, ok := m.variable(variables[name])
+		if !ok || !variableName.MatchString(name) || reserved(name) {
+			m.note(Unknown, "the variable %s: its value is no constant; put it into home.shell_init", quote(name))
 			continue
 		}
-		partly, left := s.hole() != nil, 0
-		for _, line := range s.lines() {
-			known, ok := line.known()
-			if !ok {
-				at := d.at
-				if h := line.hole(); h.pos.src != nil {
-					at = h.pos
-				}
-				m.ev.note(at, Unknown, "a line of %s depends on %s; put what it stands for into home.dotfiles or home.shell_init", optionName(p), quote(line.hole().label))
-				continue
-			}
-			if partly && !simpleLine.MatchString(known) {
-				if strings.TrimSpace(known) != "" {
-					left++
-				}
-				continue
-			}
-			lines = append(lines, strings.TrimRight(known, " \t\r"))
-		}
-		if left > 0 {
-			m.ev.note(d.at, Unknown, "%d lines of %s are left out with what is not known of it", left, optionName(p))
-		}
-	}
-	return lines
-}
-
-// readVariables reads the options that are variables.
-func (m *importer) readVariables() {
-	read := func(r *reader, p ...string) {
-		for _, name := range r.names(p...) {
-			at := append(slices.Clip(p), name)
-			v, place, err := r.one(at...)
-			if !r.keep(err) || v == nil {
-				continue
-			}
-			s, err := coerce(place, v)
-			if err != nil {
-				m.ev.failed(err)
-				continue
-			}
-			known, ok := s.known()
-			if !ok {
-				m.ev.note(place, Unknown, "the variable %s depends on %s", quote(name), quote(s.hole().label))
-				continue
-			}
-			value, ok := m.variable(known, strings.Contains(known, "$"))
-			if !ok || !variableName.MatchString(name) || reserved(name) {
-				m.ev.note(place, Unknown, "the variable %s: its value is no constant; put it into home.shell_init", quote(name))
-				continue
-			}
-			m.Env[name] = value
-		}
-	}
-	read(m.nixos, "environment", "variables")
-	read(m.nixos, "environment", "sessionVariables")
-	if m.home != nil {
-		read(m.home, "home", "sessionVariables")
+		m.Env[name] = value
 	}
 }
 
@@ -217,23 +154,17 @@ func (m *importer) shellValue(word string) (string, bool) {
 	if !plainValue.MatchString(homeVariable.ReplaceAllString(word, "")) && (!quoted || strings.ContainsAny(word, "\"'\\`")) {
 		return "", false
 	}
-	return m.variable(word, true)
+	return m.variable(word)
 }
 
-// variable returns text as the value of a key of [env].
-func (m *importer) variable(text string, expand bool) (string, bool) {
-	if len(text) > maxPath || printable(text) != text {
+// variable returns text as the value of a key of [env], if it is a constant but for
+// $HOME and $USER.
+func (m *importer) variable(text string) (string, bool) {
+	if len(text) > maxPath || !termsafe.Is(text) || strings.Contains(homeVariable.ReplaceAllString(text, ""), "$") {
 		return "", false
 	}
-	if expand {
-		if strings.Contains(homeVariable.ReplaceAllString(text, ""), "$") {
-			return "", false
-		}
-	} else {
-		text = strings.ReplaceAll(text, "$", "$$")
-	}
-	if m.dir != "" && path.Clean(text) == text && (text == m.dir || strings.HasPrefix(text, m.dir+"/")) {
-		text = "$HOME" + strings.TrimPrefix(text, m.dir)
+	if rest, ok := m.below(text); ok && path.Clean(text) == text {
+		text = "$HOME" + rest
 	}
 	return text, true
 }

@@ -10,5 +10,8 @@ in
     interfaces = list;
     volumes = list;
     shares = list;
+    hypervisor = option lib.types.str "qemu";
+    socket = option lib.types.anything null;
+    writableStoreOverlay = option lib.types.anything null;
   };
 }

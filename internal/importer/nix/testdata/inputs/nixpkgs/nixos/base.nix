@@ -5,6 +5,8 @@ let
   inherit (lib) mkOption types;
   option = type: default: mkOption { inherit type default; };
   lines = option types.lines "";
+  # Options that mayfly does not read.
+  unread = option types.anything null;
 in
 {
   options = {
@@ -12,8 +14,24 @@ in
       hostName = option types.str null;
       interfaces = option (types.attrsOf types.anything) { };
       defaultGateway = option types.anything null;
+      useDHCP = unread;
+      useNetworkd = unread;
+      tempAddresses = unread;
+      nameservers = unread;
+      firewall.enable = option types.bool true;
     };
-    systemd.network.networks = option (types.attrsOf types.anything) { };
+    services = {
+      openssh = { enable = option types.bool false; hostKeys = unread; };
+      resolved.enable = option types.bool false;
+      nginx.enable = option types.bool false;
+    };
+    system.stateVersion = unread;
+    systemd = {
+      mounts = unread;
+      settings.Manager = unread;
+      network.enable = option types.bool false;
+      network.networks = option (types.attrsOf types.anything) { };
+    };
     environment = {
       systemPackages = option (types.listOf types.anything) [ ];
       variables = option (types.attrsOf types.anything) { };
@@ -29,6 +47,7 @@ in
       zsh = { enable = option types.bool false; interactiveShellInit = lines; };
       fish = { enable = option types.bool false; interactiveShellInit = lines; };
     };
+    users.groups = unread;
     users.users = option (types.attrsOf (types.submodule ({ config, lib, ... }: {
       options = {
         isNormalUser = option types.bool false;
@@ -44,6 +63,7 @@ in
     environment.variables.EDITOR = lib.mkDefault "nano";
     environment.extraInit = "set-up of NixOS";
     programs.less.enable = lib.mkDefault true;
+    services.resolved.enable = lib.mkDefault true;
     users.users.root.home = "/root";
     users.users.nobody = { };
   };

@@ -32,7 +32,7 @@ var nixosReasons = []reason{
 	{"services.openssh", ownSSH},
 	{"services.resolved", ownNetwork}, {"networking", ownNetwork}, {"systemd.network", ownNetwork},
 	{"networking.firewall", ownFilter}, {"networking.nftables", ownFilter},
-	{"systemd.settings.Manager.DefaultTimeoutStopSec", ownStop}, {"systemd.extraConfig", ownStop},
+	{"systemd.settings.Manager", ownStop}, {"systemd.extraConfig", ownStop},
 	{"systemd.mounts", ownRoot}, {"microvm.writableStoreOverlay", ownRoot}, {"microvm.storeOnDisk", ownRoot},
 	{"fileSystems", ownRoot}, {"nix", ownRoot}, {"nixpkgs", ownRoot},
 	{"microvm.hypervisor", ownEngine}, {"microvm.socket", ownEngine}, {"microvm.balloon", ownEngine},
@@ -50,18 +50,11 @@ var homeReasons = []reason{
 	{"programs.emacs", "the profile emacs is Debian's package, without packages of Emacs and your configuration"},
 }
 
-// shellKeys are those of programs.SHELL that readShell reads.
-var shellKeys = []string{
-	"enable", "envExtra", "shellInit", "loginShellInit", "loginExtra", "interactiveShellInit", "initExtraFirst", "initExtra",
-	"initContent", "profileExtra", "bashrcExtra",
-}
-
+// reasonFor returns why a machine's file does not have an option, and whether that is
+// known. "" means that the option was read.
 func reasonFor(table []reason, name string) (string, bool) {
-	parts := strings.Split(name, ".")
-	if len(parts) > 2 && parts[0] == "programs" {
-		_, program := programs[parts[1]]
-		shell := parts[1] == "bash" || parts[1] == "zsh" || parts[1] == "fish"
-		if program && parts[2] == "enable" || shell && slices.Contains(shellKeys, parts[2]) {
+	if parts := strings.Split(name, "."); len(parts) == 3 && parts[0] == "programs" {
+		if packageOf(parts[1]) != "" && parts[2] == "enable" || slices.Contains(inits[parts[1]], parts[2]) {
 			return "", true
 		}
 	}
@@ -74,61 +67,59 @@ func reasonFor(table []reason, name string) (string, bool) {
 	return best.why, found
 }
 
-// reportRest notes all options that the machine's file does not have.
-func (m *importer) reportRest() {
-	m.reportSet(m.nixos, nixosReasons)
-	if m.home != nil {
-		m.reportSet(m.home, homeReasons)
+// reportOthers notes all options that the machine's definition sets and its file does
+// not have.
+func (m *importer) reportOthers(all map[string]others, err error) {
+	mine, ok := all[m.Name]
+	switch {
+	case err != nil:
+		m.note(Unknown, "what else it sets is not listed: %v", err)
+	case !ok:
+		m.note(Unknown, "what else it sets is not listed: Nix does not say")
 	}
+	m.reportSettings(mine.NixOS, nixosReasons)
+	m.reportSettings(mine.Home, homeReasons)
 }
 
 // maxNamed bounds the options that one note names.
 const maxNamed = 12
 
-// above returns what an option is about: programs.git.config.user.name is about
-// programs.git.
-func above(name string) string {
-	parts := strings.SplitN(name, ".", 3)
-	return strings.Join(parts[:min(len(parts), 2)], ".")
+// reportSettings notes settings: those with one reason together and, without one, those
+// that are about the same.
+func (m *importer) reportSettings(all []setting, table []reason) {
+	dropped := make(map[string][]setting) // by reason
+	unknown := make(map[string][]setting) // by what they are about
+	for _, s := range all {
+		switch why, known := reasonFor(table, s.Name); {
+		case !known:
+			unknown[about(s.Name)] = append(unknown[about(s.Name)], s)
+		case why != "":
+			dropped[why] = append(dropped[why], s)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		settings := unknown[name]
+		if len(settings) == 1 {
+			m.noteAt(settings[0].File, Unknown, "%s has no counterpart here and is left out", settings[0].Name)
+			continue
+		}
+		m.noteAt(settings[0].File, Unknown, "%s has no counterpart here and is left out, with %d options", name, len(settings))
+	}
+	for _, why := range slices.Sorted(maps.Keys(dropped)) {
+		settings := dropped[why]
+		var names []string
+		for _, s := range settings[:min(len(settings), maxNamed)] {
+			names = append(names, s.Name)
+		}
+		if len(settings) > maxNamed {
+			names = append(names, "…")
+		}
+		m.noteAt(settings[0].File, Dropped, "%s: %s", strings.Join(names, ", "), why)
+	}
 }
 
-func (m *importer) reportSet(r *reader, table []reason) {
-	names, places, err := r.leaves()
-	if !r.keep(err) {
-		return
-	}
-	why := make(map[string][]string) // reason → options
-	var order []string
-	unknown := make(map[string][]string) // by what they are about
-	for _, name := range names {
-		text, known := reasonFor(table, name)
-		switch {
-		case r.declares(name) || known && text == "":
-			continue
-		case !known:
-			unknown[above(name)] = append(unknown[above(name)], name)
-			continue
-		}
-		if why[text] == nil {
-			order = append(order, text)
-		}
-		why[text] = append(why[text], name)
-	}
-	for _, about := range slices.Sorted(maps.Keys(unknown)) {
-		options := unknown[about]
-		first := places[options[0]]
-		if len(options) == 1 {
-			m.ev.note(first, Unknown, "%s has no counterpart here and is left out", options[0])
-			continue
-		}
-		m.ev.note(first, Unknown, "%s has no counterpart here and is left out, with %d options", about, len(options))
-	}
-	for _, text := range order {
-		options := why[text]
-		first := places[options[0]]
-		if len(options) > maxNamed {
-			options = append(options[:maxNamed:maxNamed], "…")
-		}
-		m.ev.note(first, Dropped, "%s: %s", strings.Join(options, ", "), text)
-	}
+// about returns what an option is about: programs.git.config is about programs.git.
+func about(name string) string {
+	parts := strings.SplitN(name, ".", 3)
+	return strings.Join(parts[:min(len(parts), 2)], ".")
 }
