@@ -28,8 +28,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // Root is a private apt for one suite. Its methods may be called by several
@@ -61,7 +62,7 @@ func Keyring() (string, error) {
 			return path, nil
 		}
 	}
-	return "", hint.Errorf("sudo apt-get install debian-archive-keyring", "find the Debian archive's keys: not installed")
+	return "", fault.New(fault.DebianKeysMissing, nil, "find the Debian archive's keys: not installed")
 }
 
 var (
@@ -83,11 +84,11 @@ func (r Root) Update(ctx context.Context) error {
 	if _, err := r.run(ctx, r.Dir, "apt-get", "--quiet", "--quiet", "update"); err != nil {
 		err = fmt.Errorf("fetch the package list of %s: %w", r.Suite, err)
 		if unknownKey.MatchString(err.Error()) {
-			err = hint.Wrap(err, "the host's package debian-archive-keyring is too old for "+r.Suite+"; a newer release of the distribution has a newer one")
+			err = fault.Wrap(err, fault.DebianKeysOld, fault.Args{"suite": r.Suite})
 		}
 		return err
 	}
-	return replace(filepath.Join(r.Dir, stampFile), "")
+	return atomicfile.WriteUnsynced(filepath.Join(r.Dir, stampFile), nil, 0o644)
 }
 
 // unknownKey matches what apt says of a signature whose key it does not have,

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 const (
@@ -51,25 +53,12 @@ func (r Root) configure(ctx context.Context) error {
 		{filepath.Join("sources", sourcesFile), r.sources(keyring)},
 		{configFile, r.config(HostSettings(ctx))},
 	} {
-		if err := replace(filepath.Join(r.Dir, f.name), f.text); err != nil {
+		// As a whole: another mayfly may be reading it.
+		if err := atomicfile.WriteUnsynced(filepath.Join(r.Dir, f.name), []byte(f.text), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// replace writes a file as a whole: another mayfly may be reading it.
-func replace(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	_, err = f.WriteString(text)
-	if err := cmp.Or(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 func (r Root) arch() string { return cmp.Or(r.Arch, "amd64") }

@@ -6,7 +6,7 @@
 //
 // What a crash of the host can lose is the caller's choice:
 //
-//   - [Write], [WriteNew], [File.Commit] and [File.CommitNew] sync the content,
+//   - [Write], [WriteIn], [WriteNew], [File.Commit] and [File.CommitNew] sync the content,
 //     rename, and sync the directory, in this order. The name never stands for a
 //     file with holes, and once they return the new file survives a power cut.
 //   - [WriteUnsynced] and [File.CommitUnsynced] leave the disk to the kernel:
@@ -42,6 +42,15 @@ func Write(name string, data []byte, perm fs.FileMode) error {
 	return write(name, data, perm, (*File).Commit)
 }
 
+// WriteIn is [Write] for a name below root, which it never leaves.
+func WriteIn(root *os.Root, name string, data []byte, perm fs.FileMode) error {
+	f, err := CreateIn(root, name, perm)
+	if err != nil {
+		return err
+	}
+	return f.fill(data, (*File).Commit)
+}
+
 // WriteNew is [Write] for a name that must be free. If it is taken the error is
 // [fs.ErrExist], and the file there stays.
 func WriteNew(name string, data []byte, perm fs.FileMode) error {
@@ -58,6 +67,10 @@ func write(name string, data []byte, perm fs.FileMode, commit func(*File) error)
 	if err != nil {
 		return err
 	}
+	return f.fill(data, commit)
+}
+
+func (f *File) fill(data []byte, commit func(*File) error) error {
 	defer f.Close()
 	if _, err := f.Write(data); err != nil {
 		return err

@@ -122,7 +122,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-func TestCreateIn(t *testing.T) {
+func TestWriteIn(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
 		t.Fatal(err)
@@ -133,12 +133,7 @@ func TestCreateIn(t *testing.T) {
 	}
 	defer root.Close()
 	for _, text := range []string{"one", "two"} {
-		f, err := CreateIn(root, "sub/f", 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = f.Write([]byte(text))
-		if err := errors.Join(err, f.Commit(), f.Close()); err != nil {
+		if err := WriteIn(root, "sub/f", []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		content(t, filepath.Join(dir, "sub/f"), text)

@@ -17,6 +17,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // app is what all commands share.
@@ -35,7 +36,7 @@ func (a *app) dirs() (host.Dirs, error) { return host.XDGDirs(a.getenv) }
 
 // note prints one line for the user.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintln(a.Err, "mayfly: "+safe(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(a.Err, "mayfly: "+termsafe.Text(fmt.Sprintf(format, args...)))
 }
 
 // debug prints one line for the user who asked for more.

@@ -26,6 +26,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // attackWord is the hidden command that runs in the machine, and attackVariable has what
@@ -145,7 +146,7 @@ func (a *app) printAttack(rows []attackRow) error {
 		case !r.Recorded:
 			verdict = "NOT RECORDED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", verdict, client.PrintableLine(r.Name), client.PrintableLine(r.How))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", verdict, termsafe.Line(r.Name), termsafe.Line(r.How))
 	}
 	return w.Flush()
 }
@@ -207,12 +208,12 @@ func (a *app) runAttack(m state.Machine, t attack.Target, secret string) ([]atta
 		if err := json.Unmarshal(line, &r.Result); err != nil {
 			return fmt.Errorf("read the attempts: %w", err)
 		}
-		a.debug("%s: %s", client.PrintableLine(r.Name), client.PrintableLine(r.How))
+		a.debug("%s: %s", termsafe.Line(r.Name), termsafe.Line(r.How))
 		rows = append(rows, r)
 		return nil
 	}}
 	messages := &lineWriter{left: maxAttackOutput, line: func(line []byte) error {
-		a.note("the machine: %s", client.PrintableLine(string(line)))
+		a.note("the machine: %s", termsafe.Line(string(line)))
 		return nil
 	}}
 	code, err := client.Exec(stream, req, client.Stdio{Stdin: program, Stdout: out, Stderr: messages})

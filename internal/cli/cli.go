@@ -20,17 +20,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Exit codes. Beside them, run and exec exit with the code of the guest's
@@ -227,11 +224,11 @@ func (a *app) printError(err error, asJSON bool) {
 	}
 	var hints []string
 	for _, e := range flatten(err) {
-		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(safe(e.Error()), "\n", "\nmayfly: "))
+		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(termsafe.Text(e.Error()), "\n", "\nmayfly: "))
 		if reported, ok := errors.AsType[*control.Error](e); ok && reported.Event.Console != "" {
 			fmt.Fprintln(a.Err, "mayfly: the last words on the console of the machine:")
 			for line := range strings.SplitSeq(reported.Event.Console, "\n") {
-				fmt.Fprintln(a.Err, "  | "+safe(line))
+				fmt.Fprintln(a.Err, "  | "+termsafe.Text(line))
 			}
 		}
 		if h := hint.Of(e); h != "" && !slices.Contains(hints, h) {
@@ -242,7 +239,7 @@ func (a *app) printError(err error, asJSON bool) {
 		hints = append(hints, h) // of the whole
 	}
 	for _, h := range hints {
-		fmt.Fprintf(a.Err, "mayfly: hint: %s\n", safe(h))
+		fmt.Fprintf(a.Err, "mayfly: hint: %s\n", termsafe.Text(h))
 	}
 }
 
@@ -280,24 +277,9 @@ func writeJSON(w io.Writer, v any, indent string) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	// All that is not ASCII is in strings, and so is DEL: where each can be escaped.
-	out := make([]byte, 0, text.Len())
-	for _, r := range text.String() {
-		if unicode.IsGraphic(r) || r == '\n' {
-			out = utf8.AppendRune(out, r)
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
-		}
-	}
-	_, err := w.Write(out)
+	_, err := w.Write(termsafe.JSON(text.Bytes()))
 	return err
 }
-
-// safe returns text for people with what could control a terminal made visible: there
-// are names and words of others in errors and notes.
-func safe(s string) string { return client.Visible(strings.ReplaceAll(s, "\t", "    ")) }
 
 // signals turns the process's signals into the end of a context, or hands them
 // to whoever forwards them to a guest's command. After the first that ended

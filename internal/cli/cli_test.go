@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // odd has characters by which terminals are controlled, or readers deceived.
@@ -19,7 +21,7 @@ func TestWriteJSON(t *testing.T) {
 		if err := writeJSON(&out, map[string]string{odd: odd}, indent); err != nil {
 			t.Fatal(err)
 		}
-		if text := out.String(); safe(text) != text {
+		if text := out.String(); termsafe.Text(text) != text {
 			t.Errorf("writeJSON() = %q; want nothing that controls a terminal", text)
 		}
 		var got map[string]string

@@ -10,6 +10,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // parseClone reads URL[@REF], and returns also the URL as it was typed: one with a
@@ -44,7 +45,7 @@ func (a *app) cloneAll(ctx context.Context, clones []config.Clone, typed map[str
 	defer progress.stop()
 	for _, c := range clones {
 		spec := clone.Spec{URL: c.URL, Ref: c.Ref}
-		public, name := workspaceName(spec.Public()), spec.Name()
+		public, name := termsafe.Line(spec.Public()), spec.Name()
 		if name == "" {
 			return all, usageError{fmt.Errorf("%s: what is its directory to be called?", public)}
 		}

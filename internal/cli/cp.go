@@ -19,6 +19,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/transfer"
 )
 
@@ -88,7 +89,7 @@ func guestTar(ctx context.Context, m state.Machine, p plan.Plan, script string, 
 		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
 			last = last[i+1:]
 		}
-		return fmt.Errorf("machine %s: %s", m.Name, client.PrintableLine(last))
+		return fmt.Errorf("machine %s: %s", m.Name, termsafe.Line(last))
 	}
 	return nil
 }

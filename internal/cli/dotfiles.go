@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/dotfiles"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxSecretsShown bounds how many places that look like secrets are named.
@@ -35,7 +36,7 @@ func (a *app) dotfilesInput(ctx context.Context, cfg config.Config, in *plan.Inp
 		var secrets []error
 		for _, f := range found {
 			if !f.Ignored && len(secrets) < maxSecretsShown {
-				secrets = append(secrets, fmt.Errorf("home.dotfiles: %s: %s, which a machine must not have", workspaceName(source), f))
+				secrets = append(secrets, fmt.Errorf("home.dotfiles: %s: %s, which a machine must not have", termsafe.Line(source), f))
 			}
 		}
 		if len(secrets) > 0 {
@@ -72,7 +73,7 @@ func (a *app) dotfilesDir(ctx context.Context, source string) (string, error) {
 	}
 	progress := a.newProgress()
 	defer progress.stop()
-	progress.step("clone "+workspaceName(spec.Public()), true)
+	progress.step("clone "+termsafe.Line(spec.Public()), true)
 	_, err = clone.Clone(ctx, clone.Options{Spec: spec, Dir: dir, Depth: 1})
 	if _, statErr := os.Stat(dir); err != nil && statErr == nil {
 		return dir, nil // somebody else was faster

@@ -17,6 +17,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // initOptions are the flags of mayfly init.
@@ -158,7 +159,7 @@ func (a *app) fetchBundle(ctx context.Context, src bundle.Source) (data []byte, 
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	progress := a.newProgress()
 	defer progress.stop()
-	progress.step("get "+workspaceName(src.Location), true)
+	progress.step("get "+termsafe.Line(src.Location), true)
 	file := filepath.Join(dir, "setup")
 	if src.Kind == bundle.SourceURL {
 		err := tool.Run(ctx, tool.Cmd{Name: "curl", Args: []string{
@@ -217,7 +218,7 @@ func readBundle(name string) ([]byte, error) {
 // printReview prints what the set-up would do, in the words of the review: they are
 // safe to print.
 func (a *app) printReview(r initJSON) {
-	fmt.Fprintf(a.Out, "%s, sha256 %s\n", safe(r.From), r.SHA256)
+	fmt.Fprintf(a.Out, "%s, sha256 %s\n", termsafe.Text(r.From), r.SHA256)
 	in := ""
 	for _, c := range r.Changes {
 		if c.In != in {
@@ -228,7 +229,7 @@ func (a *app) printReview(r initJSON) {
 		if key != "" {
 			key += ": "
 		}
-		fmt.Fprintf(a.Out, "  %-7s %s%s\n", c.Kind, safe(key), safe(c.Text))
+		fmt.Fprintf(a.Out, "  %-7s %s%s\n", c.Kind, termsafe.Text(key), termsafe.Text(c.Text))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -130,7 +131,7 @@ func persists(d definition.Definition, p plan.Plan) []persistJSON {
 
 func (a *app) printInspected(i inspectJSON) {
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(a.Out, "%-11s%s\n", name, safe(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(a.Out, "%-11s%s\n", name, termsafe.Text(fmt.Sprintf(format, args...)))
 	}
 	p := i.Plan
 	state := i.State

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func (a *app) logsCommand() *cobra.Command {
@@ -77,7 +77,7 @@ func (a *app) printLog(name string, offset int64) (end int64, err error) {
 		return offset, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if _, err := fmt.Fprintln(a.Out, client.Printable(strings.TrimRight(line, "\r\n"))); err != nil {
+		if _, err := fmt.Fprintln(a.Out, termsafe.Line(strings.TrimRight(line, "\r\n"))); err != nil {
 			return offset, err
 		}
 	}

@@ -17,11 +17,11 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -213,7 +213,7 @@ func glance(ctx context.Context, m state.Machine) []sessionJSON {
 	for _, s := range sessions {
 		list = append(list, sessionJSON{
 			Name: s.Name, Viewers: s.Viewers, Waiting: s.Waiting, Why: string(s.Why), Exited: s.Exited, Code: s.Code,
-			Title: client.Printable(s.Title),
+			Title: termsafe.Line(s.Title),
 		})
 	}
 	return list

@@ -18,6 +18,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -236,7 +237,7 @@ func (a *app) printMade(made madeJSON) error {
 		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", workspace.QuotePath(made.Workspace), made.Mode)})
 	}
 	for _, c := range made.Clones {
-		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", workspaceName(c.URL), c.Commit, workspace.QuotePath(c.Path))})
+		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", termsafe.Line(c.URL), c.Commit, workspace.QuotePath(c.Path))})
 	}
 	if len(made.Profiles) > 0 {
 		rows = append(rows, [2]string{"profiles", strings.Join(made.Profiles, ", ")})

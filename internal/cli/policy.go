@@ -9,8 +9,8 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -122,7 +122,7 @@ func (a *app) policy(name string, change control.NetworkChange) error {
 	}
 	fmt.Fprintf(a.Out, "egress   %s\n", st.Egress)
 	for _, r := range st.Deny {
-		fmt.Fprintf(a.Out, "deny     %s\n", safe(r.String()))
+		fmt.Fprintf(a.Out, "deny     %s\n", termsafe.Text(r.String()))
 	}
 	for _, r := range st.Allow {
 		var remarks []string
@@ -139,7 +139,7 @@ func (a *app) policy(name string, change control.NetworkChange) error {
 		if len(remarks) > 0 {
 			line += "  (" + strings.Join(remarks, ", ") + ")"
 		}
-		fmt.Fprintln(a.Out, safe(line))
+		fmt.Fprintln(a.Out, termsafe.Text(line))
 	}
 	for _, s := range st.Secrets {
 		fmt.Fprintf(a.Out, "secret   %s to %s\n", s.Name, strings.Join(s.Hosts, ", "))
@@ -162,7 +162,7 @@ func deniedSummary(st control.NetworkState) string {
 			more += d.Count
 			continue
 		}
-		text := client.PrintableLine(d.Host)
+		text := termsafe.Line(d.Host)
 		if d.Port != 0 {
 			text = fmt.Sprintf("%s:%d", text, d.Port)
 		}

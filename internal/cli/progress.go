@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // progress shows what takes time: on a terminal one line that changes, with a
@@ -97,7 +97,7 @@ func (p *progress) image(e image.Event) {
 		p.step("", false)
 		return
 	}
-	p.step(client.PrintableLine(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text)), true)
+	p.step(termsafe.Line(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text)), true)
 }
 
 // note prints a line for the user.
@@ -110,7 +110,7 @@ func (p *progress) note(text string) {
 func (p *progress) machine(e control.Event) {
 	switch {
 	case e.Note != "":
-		p.note(client.PrintableLine(e.Note))
+		p.note(termsafe.Line(e.Note))
 	case e.Phase == control.PhaseMakeTemplate:
 		p.note("making a template: the first start of its kind takes longer")
 		p.step(phaseWords(e.Phase), false)

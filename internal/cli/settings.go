@@ -15,10 +15,10 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // projectFile is the configuration that a repository may carry.
@@ -198,7 +198,7 @@ func (a *app) loadDetected(src config.Sources, s *settings, project fs.FS, argv 
 	var because []string
 	for _, d := range found {
 		src.Detected = append(src.Detected, d.Profile)
-		because = append(because, fmt.Sprintf("%s (%s)", d.Profile, workspaceName(d.Because)))
+		because = append(because, fmt.Sprintf("%s (%s)", d.Profile, termsafe.Line(d.Because)))
 	}
 	cfg, err := config.Load(src)
 	if err != nil {
@@ -209,9 +209,6 @@ func (a *app) loadDetected(src config.Sources, s *settings, project fs.FS, argv 
 	}
 	return cfg, nil
 }
-
-// workspaceName makes a file's name from a repository safe to print.
-func workspaceName(s string) string { return client.PrintableLine(s) }
 
 // projectConfig reads the project's own configuration if its user trusts it. A
 // repository can come from anyone: its file is used only after its user saw
@@ -237,7 +234,7 @@ func (a *app) projectConfig(dir string, trust bool, stateDir string) (config.Fil
 	if !trust && isTerminal(a.In) && isTerminal(a.Err) {
 		a.note("%s is new or has changed. It says:", file.Path)
 		// All of it: what is not shown is what somebody would hide.
-		for line := range strings.Lines(client.Visible(string(file.Data))) {
+		for line := range strings.Lines(termsafe.Text(string(file.Data))) {
 			fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
 		}
 		answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})

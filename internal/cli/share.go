@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/share"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // serveCommand is the process that becomes the server of a live directory, started
@@ -64,10 +65,10 @@ func (a *app) sharesInput(ctx context.Context, cfg config.Config, facts host.Fac
 	for _, path := range plan.SharePaths(cfg, facts.User.Home) {
 		real, err := filepath.EvalSymlinks(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return hint.Errorf("mkdir -p "+path, "share %s: %w", workspaceName(path), fs.ErrNotExist)
+			return hint.Errorf("mkdir -p "+path, "share %s: %w", termsafe.Line(path), fs.ErrNotExist)
 		}
 		if err != nil {
-			return fmt.Errorf("share %s: %w", workspaceName(path), err)
+			return fmt.Errorf("share %s: %w", termsafe.Line(path), err)
 		}
 		in.Shares = append(in.Shares, real)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Spec is how an agent is started.
@@ -44,7 +44,9 @@ type Tail struct {
 func Launch(agent, dir, home string, args []string) (Spec, error) {
 	a, ok := Find(agent)
 	if !ok {
-		return Spec{}, hint.Errorf("mayfly agent NAME "+Names()[0], "no agent %q; there is %s", agent, strings.Join(Names(), ", "))
+		known := strings.Join(Names(), ", ")
+		args := fault.Args{"agent": agent, "known": known, "first": Names()[0]}
+		return Spec{}, fault.New(fault.AgentUnknown, args, "no agent %q; there is %s", agent, known)
 	}
 	if !path.IsAbs(dir) || !path.IsAbs(home) {
 		return Spec{}, fmt.Errorf("start %s: %q or %q is not an absolute path", agent, dir, home)

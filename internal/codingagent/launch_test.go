@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func TestLaunchArgv(t *testing.T) {
@@ -131,8 +131,8 @@ func TestLaunchSettings(t *testing.T) {
 }
 
 func TestLaunchRefuses(t *testing.T) {
-	if _, err := Launch("cluade", "/d", "/h", nil); err == nil || hint.Of(err) == "" {
-		t.Errorf("Launch(cluade) = %v; want an error with a hint", err)
+	if _, err := Launch("cluade", "/d", "/h", nil); fault.CodeOf(err) != fault.AgentUnknown {
+		t.Errorf("Launch(cluade) = %v; want %s", err, fault.AgentUnknown)
 	}
 	for _, tt := range [][2]string{{"d", "/h"}, {"/d", ""}} {
 		if _, err := Launch("claude", tt[0], tt[1], nil); err == nil {

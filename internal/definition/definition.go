@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/naming"
@@ -120,25 +121,10 @@ func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byt
 	case err != nil:
 		return d, fmt.Errorf("define machine %s: %w", name, err)
 	}
-	if err := writeNew(d.Path, data); err != nil {
+	if err := atomicfile.WriteNew(d.Path, data, 0o644); err != nil {
 		return d, fmt.Errorf("define machine %s: %w", name, errors.Join(err, os.Remove(d.Dir)))
 	}
 	return d, nil
-}
-
-// writeNew makes the file path, all or nothing. The file system's answer counts, when
-// the disk is full, before the file has its name.
-func writeNew(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Link(tmp.Name(), path) // fails where there is one
 }
 
 // Remove removes the definition and what was kept. The machine must not run.
@@ -206,7 +192,7 @@ func (s Store) Collect() error {
 	if err != nil {
 		return err
 	}
-	temps, err := filepath.Glob(filepath.Join(s.files(), ".new-*"))
+	temps, err := filepath.Glob(filepath.Join(s.files(), atomicfile.Leftovers))
 	if err != nil {
 		return err
 	}

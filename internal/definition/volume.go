@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -76,15 +77,10 @@ func (d Definition) RecordVolumes(volumes []plan.Volume) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.OpenFile(d.File(SizesFile)+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	// On the disk before it has its name: a machine whose sizes cannot be read starts
-	// only when its volumes have been wiped.
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	// Durably: a machine whose sizes cannot be read starts only when its volumes have
+	// been wiped.
+	if err := atomicfile.Write(d.File(SizesFile), data, 0o600); err != nil {
 		return fmt.Errorf("note the sizes of the volumes of %s: %w", d.Name, err)
 	}
-	return os.Rename(tmp.Name(), d.File(SizesFile))
+	return nil
 }

@@ -19,11 +19,12 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Bounds of a directory.
@@ -96,7 +97,8 @@ func List(dir string) ([]Entry, error) {
 	for i, e := range l.entries {
 		for _, other := range l.entries[:i] {
 			if e.Target == other.Target {
-				err = errors.Join(err, hint.Errorf("name one of them in "+ignoreFile, "dotfiles: %q and %q are both for ~/%s", other.Source, e.Source, e.Target))
+				args := fault.Args{"target": e.Target, "first": other.Source, "second": e.Source}
+				err = errors.Join(err, fault.New(fault.DotfilesClash, args, "dotfiles: %q and %q are both for ~/%s", other.Source, e.Source, e.Target))
 			}
 		}
 	}
@@ -218,7 +220,7 @@ func (l *lister) add(d fs.DirEntry) error {
 		return err
 	}
 	if l.bytes += info.Size(); l.bytes > MaxBytes {
-		return hint.Errorf("name what is large in "+ignoreFile, "they are larger than %d MiB", MaxBytes>>20)
+		return fault.New(fault.DotfilesTooLarge, fault.Args{"limit": strconv.Itoa(MaxBytes)}, "they are larger than %d MiB", MaxBytes>>20)
 	}
 	return nil
 }
@@ -242,7 +244,8 @@ func readDir(root *os.Root, dir string, most int) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	if len(entries) > most {
-		return nil, hint.Errorf("a directory with nothing but dotfiles", "there are more than %d files and directories", MaxEntries)
+		return nil, fault.New(fault.DotfilesTooMany, fault.Args{"limit": strconv.Itoa(MaxEntries)},
+			"there are more than %d files and directories", MaxEntries)
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, nil
@@ -306,7 +309,8 @@ func parseIgnore(text string) (Ignore, error) {
 			continue
 		}
 		if _, err := path.Match(p, ""); err != nil || strings.HasPrefix(p, "!") || strings.Contains(p, "**") {
-			return Ignore{}, hint.Errorf("names and paths, with *, ? and [a-z]", "%s:%d: not a pattern", ignoreFile, n)
+			return Ignore{}, fault.New(fault.IgnorePatternInvalid, fault.Args{"file": ignoreFile, "line": strconv.Itoa(n)},
+				"%s:%d: not a pattern", ignoreFile, n)
 		}
 		if ig.patterns = append(ig.patterns, p); len(ig.patterns) > maxPatterns {
 			return Ignore{}, fmt.Errorf("%s has more than %d patterns", ignoreFile, maxPatterns)

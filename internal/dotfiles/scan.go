@@ -8,9 +8,10 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Bounds of the search. A secret behind them is not found.
@@ -165,13 +166,14 @@ func (s *scanner) file(name string, ignored bool) error {
 	}
 	data, err := readFile(s.root, name, maxScanned)
 	if errors.Is(err, fs.ErrPermission) {
-		return hint.Errorf("chmod u+r, or move it elsewhere", "%q: %w", name, err)
+		return fault.New(fault.DotfileUnreadable, fault.Args{"path": name}, "%q: %w", name, err)
 	}
 	if err != nil {
 		return err
 	}
 	if s.bytes += int64(len(data)); s.bytes > maxScanAll {
-		return hint.Errorf("a directory with nothing but dotfiles", "the files are larger than %d MiB", maxScanAll>>20)
+		return fault.New(fault.DotfilesUnscannable, fault.Args{"limit": strconv.Itoa(maxScanAll)},
+			"the files are larger than %d MiB", maxScanAll>>20)
 	}
 	for _, f := range scanText(data) {
 		f.Path, f.Ignored = name, ignored

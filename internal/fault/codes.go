@@ -121,6 +121,32 @@ const (
 	VariableUnset        Code = "variable-unset"
 )
 
+// Codes of dotfiles.
+const (
+	DotfilesClash        Code = "dotfiles-clash"
+	DotfilesTooLarge     Code = "dotfiles-too-large"
+	DotfilesTooMany      Code = "dotfiles-too-many"
+	DotfilesUnscannable  Code = "dotfiles-unscannable"
+	DotfileUnreadable    Code = "dotfile-unreadable"
+	IgnorePatternInvalid Code = "ignore-pattern-invalid"
+)
+
+// Codes of the host's programs.
+const (
+	DebianKeysMissing    Code = "debian-keys-missing"
+	DebianKeysOld        Code = "debian-keys-old"
+	QEMUNotInstallable   Code = "qemu-not-installable"
+	QEMULibrariesMissing Code = "qemu-libraries-missing"
+	GuestProgramMissing  Code = "guest-program-missing"
+)
+
+// Codes of instructions for coding agents.
+const (
+	SkillAgentUnknown Code = "skill-agent-unknown"
+	SkillChanged      Code = "skill-changed"
+	AgentUnknown      Code = "agent-unknown"
+)
+
 // Codes of what an engine does.
 const (
 	NameDefined       Code = "name-defined"
@@ -268,6 +294,23 @@ func Kinds() []Kind {
 		{PortTaken, []string{"address", "port", "guest-port"}, "A program on the host has the port already."},
 		{PortPrivileged, []string{"address", "port", "guest-port"}, "Only root may open the port."},
 		{VariableUnset, []string{"variable"}, "The variable of the environment that a secret comes from is not set."},
+
+		{DotfilesClash, []string{"target", "first", "second"}, "Two of the dotfiles are for the same path."},
+		{DotfilesTooLarge, []string{"limit"}, "The dotfiles are larger than these bytes."},
+		{DotfilesTooMany, []string{"limit"}, "There are more dotfiles than these."},
+		{DotfilesUnscannable, []string{"limit"}, "The directory of the dotfiles is too large to look for secrets in it."},
+		{DotfileUnreadable, []string{"path"}, "The user may not read one of the dotfiles."},
+		{IgnorePatternInvalid, []string{"file", "line"}, "A line of a file of patterns is not a pattern."},
+
+		{DebianKeysMissing, nil, "The host does not have the keys of Debian's archive."},
+		{DebianKeysOld, []string{"suite"}, "The keys of Debian's archive on the host are too old for this suite."},
+		{QEMUNotInstallable, []string{"os", "arch", "install"}, "mayfly knows no QEMU for this system. The command installs that of the distribution."},
+		{QEMULibrariesMissing, nil, "The QEMU that mayfly unpacked does not start on this host."},
+		{GuestProgramMissing, nil, "This mayfly was built without the program for its machines."},
+
+		{SkillAgentUnknown, []string{"agent", "known"}, "mayfly knows no such coding agent to instruct."},
+		{SkillChanged, []string{"file"}, "The instructions were changed after mayfly wrote them."},
+		{AgentUnknown, []string{"agent", "known", "first"}, "mayfly cannot start such a coding agent."},
 
 		{NameDefined, []string{"name"}, "The name is that of a defined machine."},
 		{NameOfRun, []string{"name"}, "The name is that of a machine that is not defined."},

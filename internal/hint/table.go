@@ -107,6 +107,23 @@ var next = map[fault.Code][]string{
 	fault.PortPrivileged:       {"ports below 1024 are root's; choose a higher one"},
 	fault.VariableUnset:        {"export {variable}=…"},
 
+	fault.DotfilesClash:        {"name one of them in .mayflyignore"},
+	fault.DotfilesTooLarge:     {"name what is large in .mayflyignore"},
+	fault.DotfilesTooMany:      {"a directory with nothing but dotfiles"},
+	fault.DotfilesUnscannable:  {"a directory with nothing but dotfiles"},
+	fault.DotfileUnreadable:    {"chmod u+r, or move it elsewhere"},
+	fault.IgnorePatternInvalid: {"names and paths, with *, ? and [a-z]"},
+
+	fault.DebianKeysMissing:    {"sudo apt-get install debian-archive-keyring"},
+	fault.DebianKeysOld:        {"the host's package debian-archive-keyring is too old for {suite}; a newer release of the distribution has a newer one"},
+	fault.QEMUNotInstallable:   {"{install}"},
+	fault.QEMULibrariesMissing: {"sudo apt-get install --no-install-recommends qemu-system-x86"},
+	fault.GuestProgramMissing:  {"make build"},
+
+	fault.SkillAgentUnknown: {"one of {known}"},
+	fault.SkillChanged:      {"mayfly skill install --force replaces it"},
+	fault.AgentUnknown:      {"mayfly agent NAME {first}"},
+
 	fault.NameDefined:       {"mayfly start {name}, or another --name"},
 	fault.NameOfRun:         {"mayfly rm {name}, or another name"},
 	fault.MachineDiffers:    {"mayfly inspect {name}"},

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // NeedsQEMU reports whether the host lacks a QEMU that runs guests right.
@@ -40,7 +40,8 @@ var qemuPackages = [...]string{"qemu-system-x86", "qemu-system-common", "qemu-sy
 // that is there and starts is left alone.
 func InstallQEMU(ctx context.Context, f Facts, progress func(string)) (QEMU, error) {
 	if !f.CanInstallQEMU() {
-		return QEMU{}, hint.Errorf(f.OS.install("qemu"), "get a newer QEMU: none is known for %s on %s", f.OS.Name, f.Arch)
+		args := fault.Args{"os": f.OS.Name, "arch": f.Arch, "install": f.OS.install("qemu")}
+		return QEMU{}, fault.New(fault.QEMUNotInstallable, args, "get a newer QEMU: none is known for %s on %s", f.OS.Name, f.Arch)
 	}
 	mirror := apt.ReadMirrors(apt.HostDir).Archive
 	if mirror == "" {
@@ -113,7 +114,7 @@ func unpackQEMU(ctx context.Context, debs []apt.Deb, dir string) (QEMU, error) {
 		if missing := missingLibraries(ctx, filepath.Join(tmp, binary)); missing != "" {
 			err = fmt.Errorf("it lacks libraries that the system's QEMU brings: %s", missing)
 		}
-		return QEMU{}, hint.Wrap(err, "sudo apt-get install --no-install-recommends qemu-system-x86")
+		return QEMU{}, fault.Wrap(err, fault.QEMULibrariesMissing, nil)
 	}
 	if err := syncFS(tmp); err != nil {
 		return QEMU{}, err

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
@@ -56,8 +56,8 @@ func TestUnpackQEMU(t *testing.T) {
 			dir := tree(t, tt.before)
 			q, err := unpackQEMU(t.Context(), []apt.Deb{tt.deb}, dir)
 			if tt.want == "" {
-				if err == nil || hint.Of(err) == "" {
-					t.Errorf("unpackQEMU = %+v, %v; want an error with a hint", q, err)
+				if fault.CodeOf(err) != fault.QEMULibrariesMissing {
+					t.Errorf("unpackQEMU = %+v, %v; want %s", q, err, fault.QEMULibrariesMissing)
 				}
 			} else if err != nil || q.Version.String() != tt.want || len(q.DataDirs) != 1 || q.ModuleDir == "" {
 				t.Errorf("unpackQEMU = %+v, %v; want %s", q, err, tt.want)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/host/kvmguest"
 )
 
@@ -148,16 +149,7 @@ func storeProof(f Facts, k KVM) error {
 	if err := os.MkdirAll(f.Dirs.Cache, 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(f.Dirs.Cache, ".kvm-proof-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // fails after the rename, as it should
-	_, err = tmp.Write(append(b, '\n'))
-	if err := cmp.Or(err, tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), proofPath(f))
+	return atomicfile.WriteUnsynced(proofPath(f), append(b, '\n'), 0o600) // a cache
 }
 
 // explain turns what QEMU said into the reason of a refusal.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 // Starting QEMU for its version takes longer than all other looks at the host
@@ -65,8 +67,8 @@ func (o Options) remember(name string, data []byte) {
 	if o.Forget {
 		return
 	}
-	if os.MkdirAll(o.Dirs.Cache, 0o700) == nil && os.WriteFile(name+".new", data, 0o600) == nil {
-		os.Rename(name+".new", name)
+	if os.MkdirAll(o.Dirs.Cache, 0o700) == nil {
+		atomicfile.WriteUnsynced(name, data, 0o600)
 	}
 }
 

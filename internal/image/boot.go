@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/cpio"
 	"github.com/mayfly-vm/mayfly/internal/image/kernel"
@@ -158,7 +159,7 @@ func (s *Store) addKernel(k *kernel.Kernel, tree []byte, from []string, temp str
 		path := filepath.Join(temp, name)
 		err := os.WriteFile(path, data, 0o444)
 		if err == nil {
-			err = syncPath(path)
+			err = atomicfile.Sync(path)
 		}
 		return FileSum{name, int64(len(data)), hex.EncodeToString(sum[:])}, err
 	}
@@ -192,7 +193,7 @@ func (s *Store) addKernel(k *kernel.Kernel, tree []byte, from []string, temp str
 	if err := os.RemoveAll(to); err != nil {
 		return "", err
 	}
-	return info.ID, publish(temp, to)
+	return info.ID, atomicfile.Publish(temp, to)
 }
 
 // bootVersion goes up when the same kernel and the same guest program give
@@ -252,7 +253,7 @@ func (s *Store) ensureBoot(ctx context.Context, kernelID string, report *reporte
 	if err = errors.Join(err, f.Close()); err != nil {
 		return s.explainSpace(err, space{store: 64 << 20})
 	}
-	if err := publish(temp, filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Publish(temp, filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	report.event(PhaseDone, "initramfs", "")

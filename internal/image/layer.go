@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -92,7 +93,7 @@ func (s *Store) addLayer(ctx context.Context, r recipe, write func(io.Writer) er
 	if err := f.Chmod(0o444); err != nil {
 		return "", err
 	}
-	if err := publish(path, s.layerPath(diffID)); err != nil {
+	if err := atomicfile.Publish(path, s.layerPath(diffID)); err != nil {
 		return "", err
 	}
 	// The record makes the layer exist, so it comes last.

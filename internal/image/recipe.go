@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
@@ -217,7 +218,7 @@ func (s *Store) writeJSON(path string, v any) error {
 	if err := os.WriteFile(temp, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	if err := publish(temp, path); err != nil {
+	if err := atomicfile.Publish(temp, path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

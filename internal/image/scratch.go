@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -51,7 +52,7 @@ func (s *Store) ensureScratch(ctx context.Context, report *reporter) error {
 	if err := os.Chmod(temp, 0o444); err != nil {
 		return err
 	}
-	if err := publish(temp, path); err != nil {
+	if err := atomicfile.Publish(temp, path); err != nil {
 		return err
 	}
 	report.event(PhaseDone, "scratch", "")
@@ -91,7 +92,7 @@ func MakeVolume(ctx context.Context, path string, size int64) error {
 		// The journal's blocks are holes until it is written.
 		"-J", "size=16", "-E", extended)
 	if err == nil {
-		err = os.Rename(temp, path)
+		err = atomicfile.Publish(temp, path)
 	}
 	if err != nil {
 		os.Remove(temp)

@@ -129,23 +129,3 @@ func (s *Store) lockedTemp() (dir string, lock *os.File, err error) {
 	}
 	return "", nil, errors.New("make temporary directory: it is removed again and again")
 }
-
-// publish gives a finished file or directory its name. Before it, nobody sees
-// the artifact; after it, the artifact survives a power cut.
-func publish(from, to string) error {
-	if err := syncPath(from); err != nil {
-		return err
-	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(to))
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}

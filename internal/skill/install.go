@@ -1,7 +1,6 @@
 package skill
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,8 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // userDir returns where an agent looks for the skills of its user.
@@ -48,7 +48,8 @@ type Result struct {
 func Install(t Target) (Result, error) {
 	agent, ok := codingagent.Find(t.Agent)
 	if !ok {
-		return Result{}, hint.Errorf("one of "+strings.Join(codingagent.Names(), ", "), "there is no agent %q", t.Agent)
+		args := fault.Args{"agent": t.Agent, "known": strings.Join(codingagent.Names(), ", ")}
+		return Result{}, fault.New(fault.SkillAgentUnknown, args, "there is no agent %q", t.Agent)
 	}
 	// What is below a project may be anybody's: a link in it does not lead us
 	// out. The user's own directories may be links, as managers of dotfiles make
@@ -83,10 +84,10 @@ func Install(t Target) (Result, error) {
 		case old == want:
 			return res, nil
 		case !unchanged(old):
-			return Result{}, hint.Errorf("mayfly skill install --force replaces it", "%s was changed by somebody", res.Path)
+			return Result{}, fault.New(fault.SkillChanged, fault.Args{"file": res.Path}, "%s was changed by somebody", res.Path)
 		}
 	}
-	if err := replace(root, name, want); err != nil {
+	if err := atomicfile.WriteIn(root, name, []byte(want), 0o644); err != nil {
 		return Result{}, fmt.Errorf("install the skill: %w", err)
 	}
 	res.Changed = true
@@ -123,21 +124,4 @@ func read(root *os.Root, name string) (string, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return string(data), err
-}
-
-// replace writes a file beside its place and renames it.
-func replace(root *os.Root, name, text string) error {
-	temp := filepath.Join(filepath.Dir(name), ".mayfly-"+rand.Text())
-	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = root.Rename(temp, name)
-	}
-	if err != nil {
-		return errors.Join(err, root.Remove(temp))
-	}
-	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func TestSkill(t *testing.T) {
@@ -123,8 +123,9 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s: %v, %v; want one file", path, entries, err)
 		}
 	}
-	if _, err := Install(Target{Agent: "clippy", Project: project}); err == nil || !strings.Contains(hint.Of(err), "opencode") {
-		t.Errorf("Install(clippy) = %v; want a hint with the agents", err)
+	_, err := Install(Target{Agent: "clippy", Project: project})
+	if f, ok := fault.Of(err); !ok || f.Code != fault.SkillAgentUnknown || !strings.Contains(f.Args["known"], "opencode") {
+		t.Errorf("Install(clippy) = %v; want an error with the agents", err)
 	}
 	if _, err := Install(Target{Agent: "claude", Getenv: environment("")}); err == nil {
 		t.Error("Install(no HOME) = nil; want an error")
@@ -151,8 +152,8 @@ func TestInstallReplaces(t *testing.T) {
 		want := stamped(text)
 		if !test.ok {
 			want = test.old
-			if err == nil || !strings.Contains(hint.Of(err), "--force") {
-				t.Errorf("%s: Install() = %v; want an error with a hint", test.name, err)
+			if fault.CodeOf(err) != fault.SkillChanged {
+				t.Errorf("%s: Install() = %v; want %s", test.name, err, fault.SkillChanged)
 			}
 		} else if err != nil {
 			t.Errorf("%s: Install() = %v", test.name, err)

@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 // Bounds of what is read of the user's directory.
@@ -122,35 +124,17 @@ func create(name, comment string) error {
 		return fmt.Errorf("make mayfly's SSH key: %w", err)
 	}
 	line := append(bytes.TrimSpace(public.Line()), " "+comment+"\n"...)
-	made, err := place(name, private)
-	if err != nil || !made {
-		return err
+	switch err := atomicfile.WriteNew(name, private, 0o600); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("make mayfly's SSH key: %w", err)
 	}
 	// For programs and people; we do without.
 	if err := os.WriteFile(name+".pub", line, 0o644); err != nil {
 		return fmt.Errorf("make mayfly's SSH key: %w", err)
 	}
 	return nil
-}
-
-// place writes a file as a whole, unless there is one of the name.
-func place(name string, data []byte) (made bool, err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
-	if err != nil {
-		return false, fmt.Errorf("make mayfly's SSH key: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = unix.Renameat2(unix.AT_FDCWD, tmp.Name(), unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
-	}
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("make mayfly's SSH key: %w", err)
-	}
-	return true, nil
 }
 
 // UserKeys returns the public keys that a user has in the directory .ssh of home.

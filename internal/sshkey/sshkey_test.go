@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 // keygen runs OpenSSH's own program.
@@ -79,7 +81,7 @@ func TestEnsureAtOnce(t *testing.T) {
 			t.Errorf("the keys differ: %q", lines)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, atomicfile.Leftovers)); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
 }

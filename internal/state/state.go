@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/naming"
@@ -289,17 +290,15 @@ func ReadJSON(name string, v any) error {
 	return nil
 }
 
-// WriteJSON writes v to the file name, all or nothing.
+// WriteJSON writes v to the file name, all or nothing. It does not wait for the
+// disk: the start of a machine does it often, and no machine outlives a crash of
+// the host.
 func WriteJSON(name string, v any) error {
 	data, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(name), err)
 	}
-	tmp := name + ".new"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, name)
+	return atomicfile.WriteUnsynced(name, append(data, '\n'), 0o600)
 }
 
 // FromDir returns the machine whose directory is dir.

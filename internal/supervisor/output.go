@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // outputLimit is the size in bytes at which an output's file is set aside as
@@ -107,7 +107,7 @@ func (o *output) end(lines int) string {
 		all = all[len(all)-lines:]
 	}
 	for i, line := range all {
-		all[i] = client.Printable(line)
+		all[i] = termsafe.Line(line)
 	}
 	return strings.Join(all, "\n")
 }

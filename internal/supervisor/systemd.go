@@ -7,6 +7,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // startSystemd makes systemd process 1 of the configured guest, and waits for what it
@@ -34,9 +35,9 @@ func (s *supervisor) startSystemd(ctx context.Context) error {
 		s.warn("systemd has not started everything within %v; "+look, timeout, s.plan.Name, "list-jobs")
 	case b.State == "degraded":
 		failed := strings.Join(b.Failed[:min(len(b.Failed), maxNotes)], ", ")
-		s.warn("in the machine failed: %s; "+look, client.PrintableLine(failed), s.plan.Name, "status")
+		s.warn("in the machine failed: %s; "+look, termsafe.Line(failed), s.plan.Name, "status")
 	case b.State != "running":
-		s.warn("systemd is %s; "+look, client.PrintableLine(b.State), s.plan.Name, "status")
+		s.warn("systemd is %s; "+look, termsafe.Line(b.State), s.plan.Name, "status")
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // baseWarm is run before every save: the first program of a guest finds nothing
@@ -118,7 +119,7 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 		}
 		saved.Notes = notes
 		for _, note := range notes {
-			s.warn("%s", client.PrintableLine(note))
+			s.warn("%s", termsafe.Line(note))
 		}
 		// What the guest's kernel still has to do after the unmounts would
 		// be done again in every machine.

@@ -13,6 +13,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // A machine's start may take several VMMs, one after the other: one that is
@@ -88,7 +89,7 @@ func (s *supervisor) greet(ctx context.Context, timeout time.Duration) error {
 	err := s.call(deadline, timeout, func(stream guestStream) error {
 		hello, err := client.Hello(stream)
 		if err == nil {
-			s.log.Info("guest booted", "kernel", client.Printable(hello.Kernel), "uptime", time.Duration(hello.Uptime))
+			s.log.Info("guest booted", "kernel", termsafe.Line(hello.Kernel), "uptime", time.Duration(hello.Uptime))
 		}
 		return err
 	})

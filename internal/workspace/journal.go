@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 // The journal of an Apply says where its temporary files can be. It is on the
@@ -89,7 +91,7 @@ func startJournal(path, root string, dirs []string) (_ *journal, err error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	return j, syncDir(filepath.Dir(path))
+	return j, atomicfile.Sync(filepath.Dir(path))
 }
 
 // temp returns a name for the temporary file of the n-th edit.
@@ -190,14 +192,4 @@ func parseJournal(s string) (root, id string, dirs []string, ok bool) {
 		}
 	}
 	return parts[0], parts[1], parts[2:], true
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

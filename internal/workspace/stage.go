@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
@@ -122,17 +123,12 @@ func (s *Staging) path(sum [32]byte) string {
 }
 
 // put stores one content under its hash.
-func (s *Staging) put(e *Edit, content io.Reader) (err error) {
-	f, err := os.CreateTemp(s.dir, ".incoming-")
+func (s *Staging) put(e *Edit, content io.Reader) error {
+	f, err := atomicfile.Create(s.path(e.SHA256), 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-		f.Close()
-	}()
+	defer f.Close()
 	h := sha256.New()
 	// One byte more than promised is enough to know that it is too long.
 	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(content, e.NewSize+1))
@@ -142,7 +138,7 @@ func (s *Staging) put(e *Edit, content io.Reader) (err error) {
 	if n != e.NewSize || [32]byte(h.Sum(nil)) != e.SHA256 {
 		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), errDiffers)
 	}
-	return os.Rename(f.Name(), s.path(e.SHA256))
+	return f.CommitUnsynced() // a crash ends the apply, and another one stages again
 }
 
 var errDiffers = errors.New("it is not what the machine listed; it changed since, or the machine lies")

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -160,7 +161,7 @@ func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
 			return aside, nil
 		}
 	}
-	return aside, replaceSeeded(path, data, perm)
+	return aside, atomicfile.WriteUnsynced(path, data, perm)
 }
 
 // readSeeded reads a regular file, and waits for nothing that is none.
@@ -182,21 +183,4 @@ func readSeeded(path string) ([]byte, error) {
 		err = fmt.Errorf("larger than %d MiB", maxSeeded>>20)
 	}
 	return data, err
-}
-
-// replaceSeeded puts a new file in the place of path, or nothing.
-func replaceSeeded(path string, data []byte, perm os.FileMode) error {
-	temporary, err := os.OpenFile(path+".mayfly-"+rand.Text()[:8], os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	_, err = temporary.Write(data)
-	err = errors.Join(err, temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		os.Remove(temporary.Name())
-	}
-	return err
 }

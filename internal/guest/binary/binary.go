@@ -5,7 +5,7 @@ package binary
 import (
 	"embed"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // The directory is embedded, not the file, so that the module compiles before
@@ -18,7 +18,7 @@ var files embed.FS
 func Agent() ([]byte, error) {
 	data, err := files.ReadFile("build/mayfly-guest")
 	if err != nil {
-		return nil, hint.Errorf("make build", "this mayfly was built without the guest's agent")
+		return nil, fault.New(fault.GuestProgramMissing, nil, "this mayfly was built without the guest's agent")
 	}
 	return data, nil
 }

@@ -9,18 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // GuestError is an error that the guest reported. Its text is the guest's.
 type GuestError struct{ Text string }
 
 // Error is one line: behind a line break the guest could write in mayfly's name.
-func (e *GuestError) Error() string { return PrintableLine(e.Text) }
+func (e *GuestError) Error() string { return termsafe.Line(e.Text) }
 
 // Hello asks the guest who it is.
 func Hello(stream io.ReadWriter) (wire.Hello, error) {
@@ -249,29 +248,4 @@ func (f *file) Read(p []byte) (int, error) {
 	n := copy(p, f.rest)
 	f.rest = f.rest[n:]
 	return n, nil
-}
-
-// Printable returns s with everything that could control a terminal, or deceive
-// who reads it, made visible, and not longer than a few lines.
-func Printable(s string) string {
-	const most = 1000
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return Visible(s)
-}
-
-// PrintableLine is Printable, on one line.
-func PrintableLine(s string) string { return strings.ReplaceAll(Printable(s), "\n", " ") }
-
-// Visible is Printable for a text that is to be seen as a whole, however long it is.
-func Visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		// Not graphic are also the characters that turn the direction of
-		// writing, which can make a name look like another.
-		if !unicode.IsGraphic(r) && r != '\n' || r == '\ufffd' {
-			return '?'
-		}
-		return r
-	}, s)
 }

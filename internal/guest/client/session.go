@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // errDetached is converse's for a session that was only started.
@@ -71,9 +72,9 @@ func checkSession(i *wire.SessionInfo) error {
 		return errors.New("the guest told nonsense of a session")
 	}
 	for j := range i.Argv {
-		i.Argv[j] = PrintableLine(i.Argv[j])
+		i.Argv[j] = termsafe.Line(i.Argv[j])
 	}
-	i.Title, i.Notice = PrintableLine(i.Title), PrintableLine(i.Notice)
+	i.Title, i.Notice = termsafe.Line(i.Title), termsafe.Line(i.Notice)
 	return nil
 }
 
@@ -89,7 +90,7 @@ func Seed(stream io.ReadWriter, s *wire.Seed) (aside []string, err error) {
 		return nil, fmt.Errorf("write settings in the machine: %w", err)
 	}
 	for _, name := range answer.Aside {
-		aside = append(aside, PrintableLine(name))
+		aside = append(aside, termsafe.Line(name))
 	}
 	return aside, nil
 }

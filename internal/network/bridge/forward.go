@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 )
@@ -108,10 +109,7 @@ func (r *record) read() error {
 func (r *record) write() error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
-		err = r.dir.WriteFile(recordFile+".new", append(data, '\n'), 0o600)
-	}
-	if err == nil {
-		err = r.dir.Rename(recordFile+".new", recordFile)
+		err = atomicfile.WriteIn(r.dir, recordFile, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("remember what will be changed: %w", err)
