@@ -2,6 +2,7 @@ package nix
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 )
@@ -25,7 +26,7 @@ func (o *option[T]) UnmarshalJSON(data []byte) error {
 		Name string
 	}
 	if bytes.HasPrefix(data, []byte("{")) && json.Unmarshal(data, &tagged) == nil && tagged.Tag == "unknown" {
-		o.unknown = tagged.Name
+		o.unknown = cmp.Or(tagged.Name, "without a reason")
 		return nil
 	}
 	if err := json.Unmarshal(data, &o.value); err != nil {

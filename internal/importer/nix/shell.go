@@ -84,9 +84,9 @@ func (m *importer) shell() string {
 	return shell
 }
 
-// readVariables reads an option that is variables.
-func (m *importer) readVariables(option string, o option[map[string]string]) {
-	variables, _ := take(m, option, o)
+// readVariables reads the option key, which holds variables.
+func (m *importer) readVariables(key string, o option[map[string]string]) {
+	variables, _ := take(m, key, o)
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		value, ok := m.variable(variables[name])
 		if !ok || !variableName.MatchString(name) || reserved(name) {
