@@ -14,7 +14,9 @@ type SetupChange struct {
 	In   string `json:"in"`            // "machine web", "profile go-work"
 	Key  string `json:"key,omitempty"` // as in the file: "network.allow"
 	Text string `json:"text"`          // words of the set-up are quoted in it
-	Hint string `json:"hint,omitempty"`
+	// Of what is refused: what kind of failure it is, as in an Error.
+	Code string            `json:"code,omitempty"`
+	Args map[string]string `json:"args,omitempty"`
 }
 
 // SetupRefused is the kind of what nobody should agree to.
@@ -23,7 +25,7 @@ const SetupRefused = string(bundle.Refuse)
 func newSetupChanges(list []bundle.Change) []SetupChange {
 	out := make([]SetupChange, len(list))
 	for i, c := range list {
-		out[i] = SetupChange{string(c.Kind), c.In, c.Key, c.Text, c.Hint}
+		out[i] = SetupChange{string(c.Kind), c.In, c.Key, c.Text, string(c.Code), c.Args}
 	}
 	return out
 }

@@ -61,10 +61,16 @@ Paths of another computer are refused until --map says where they are here.`,
 
 // initJSON is what init --json prints. Fields are only added.
 type initJSON struct {
-	From    string          `json:"from"`
-	SHA256  string          `json:"sha256"`
-	Changes []bundle.Change `json:"changes"`
-	Made    []madeJSON      `json:"made"`
+	From    string       `json:"from"`
+	SHA256  string       `json:"sha256"`
+	Changes []changeJSON `json:"changes"`
+	Made    []madeJSON   `json:"made"`
+}
+
+// changeJSON is a change of a set-up, with a hint where it is refused.
+type changeJSON struct {
+	bundle.Change
+	Hint string `json:"hint,omitempty"`
 }
 
 func (a *app) initFrom(ctx context.Context, o initOptions) error {
@@ -95,7 +101,10 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 		return err
 	}
 	review := bundle.Review(b, have, where)
-	out := initJSON{From: src.Location, SHA256: bundle.Sum(data), Changes: review.Changes, Made: []madeJSON{}}
+	out := initJSON{From: src.Location, SHA256: bundle.Sum(data), Changes: make([]changeJSON, len(review.Changes)), Made: []madeJSON{}}
+	for i, c := range review.Changes {
+		out.Changes[i] = changeJSON{c, hint.For(c.Code, c.Args)}
+	}
 	if !a.json {
 		a.printReview(out)
 	}

@@ -191,6 +191,19 @@ const (
 	NixMissing Code = "nix-missing"
 )
 
+// Codes of set-ups of others.
+const (
+	SourceIsAnOption      Code = "source-is-an-option"
+	SourceInsecure        Code = "source-insecure"
+	BundlePathForeign     Code = "bundle-path-foreign"
+	BundlePathHidden      Code = "bundle-path-hidden"
+	BundlePathRelative    Code = "bundle-path-relative"
+	BundleSecretCommand   Code = "bundle-secret-command"
+	BundleProfileReserved Code = "bundle-profile-reserved"
+	BundleProfileDiffers  Code = "bundle-profile-differs"
+	BundleMachineDiffers  Code = "bundle-machine-differs"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -349,5 +362,15 @@ func Kinds() []Kind {
 		{CopyUnnamed, []string{"name", "target"}, "What is to be copied out of the machine has no name."},
 
 		{NixMissing, nil, "There is no Nix, which evaluates definitions for NixOS."},
+
+		{SourceIsAnOption, []string{"location"}, "The place of a set-up looks like an option."},
+		{SourceInsecure, []string{"location", "better"}, "What comes from this place can be changed on its way."},
+		{BundlePathForeign, []string{"path"}, "The set-up names a path of the computer that it is from."},
+		{BundlePathHidden, []string{"path"}, "The set-up names a hidden path, where programs keep configuration and keys."},
+		{BundlePathRelative, []string{"path"}, "The set-up names a path that is relative to a directory that nobody said."},
+		{BundleSecretCommand, []string{"secret"}, "The set-up would run a command on the host for a secret."},
+		{BundleProfileReserved, []string{"profile"}, "The set-up would hide one of mayfly's own profiles."},
+		{BundleProfileDiffers, []string{"profile"}, "Another profile has this name already."},
+		{BundleMachineDiffers, []string{"machine"}, "Another machine has this name already."},
 	}
 }

@@ -38,7 +38,7 @@ func Of(err error) string {
 	case *hinted:
 		return e.hint
 	case *fault.Error:
-		if h := of(e); h != "" {
+		if h := For(e.Code, e.Args); h != "" {
 			return h
 		}
 	}

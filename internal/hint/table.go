@@ -153,12 +153,22 @@ var next = map[fault.Code][]string{
 	fault.SetupDirectory:    {"mayfly init --from {file}"},
 	fault.CurlMissing:       {"install curl, or get the file and: mayfly init --from FILE"},
 	fault.CopyUnnamed:       {"mayfly cp {name}:PATH {target}"},
+
+	fault.SourceIsAnOption:      {"./{location}"},
+	fault.SourceInsecure:        {"{better}"},
+	fault.BundlePathForeign:     {"--map {path}=DIRECTORY"},
+	fault.BundlePathHidden:      {"--map {path}={path} if you want that"},
+	fault.BundlePathRelative:    {"--base DIRECTORY"},
+	fault.BundleSecretCommand:   {"in your own config.toml, [secrets.{secret}] may say that"},
+	fault.BundleProfileReserved: {"give the profile another name, and export again"},
+	fault.BundleProfileDiffers:  {"rename one of the two"},
+	fault.BundleMachineDiffers:  {"mayfly inspect {machine}"},
 }
 
-// of returns the hint for a failure, or "".
-func of(e *fault.Error) string {
-	for _, template := range next[e.Code] {
-		if h, ok := fill(template, e.Args); ok {
+// For returns the hint for a failure with a code, or "".
+func For(code fault.Code, args fault.Args) string {
+	for _, template := range next[code] {
+		if h, ok := fill(template, args); ok {
 			return h
 		}
 	}

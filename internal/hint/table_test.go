@@ -147,6 +147,15 @@ func TestTable(t *testing.T) {
 		{fault.SetupDirectory, fault.Args{"file": "/f"}, "mayfly init --from /f"},
 		{fault.CurlMissing, nil, "install curl, or get the file and: mayfly init --from FILE"},
 		{fault.CopyUnnamed, fault.Args{"name": "web", "target": "."}, "mayfly cp web:PATH ."},
+		{fault.SourceIsAnOption, fault.Args{"location": "-x"}, "./-x"},
+		{fault.SourceInsecure, fault.Args{"location": "http://x.example/f", "better": "https://x.example/f"}, "https://x.example/f"},
+		{fault.BundlePathForeign, fault.Args{"path": "/home/bob/x"}, "--map /home/bob/x=DIRECTORY"},
+		{fault.BundlePathHidden, fault.Args{"path": "~/.ssh"}, "--map ~/.ssh=~/.ssh if you want that"},
+		{fault.BundlePathRelative, fault.Args{"path": "x"}, "--base DIRECTORY"},
+		{fault.BundleSecretCommand, fault.Args{"secret": "X"}, "in your own config.toml, [secrets.X] may say that"},
+		{fault.BundleProfileReserved, fault.Args{"profile": "go"}, "give the profile another name, and export again"},
+		{fault.BundleProfileDiffers, fault.Args{"profile": "x"}, "rename one of the two"},
+		{fault.BundleMachineDiffers, fault.Args{"machine": "web"}, "mayfly inspect web"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // rule says how a key is reviewed. What has no rule is refused: this version of mayfly
@@ -94,7 +96,7 @@ func (r *reviewer) reachUnsaid() {
 func (r *reviewer) key(key string, v any) {
 	review, ok := rules[key]
 	if !ok {
-		r.refuse(key, "", "this mayfly does not know the key, and so not what it does")
+		r.refuse(key, "this mayfly does not know the key, and so not what it does")
 		return
 	}
 	review(r, key, v)
@@ -149,12 +151,12 @@ func hostPath(what string) rule {
 func (r *reviewer) place(key string, v any) (string, bool) {
 	text, ok := v.(string)
 	if !ok {
-		r.refuse(key, "", "must be a string, not %s", render(v))
+		r.refuse(key, "must be a string, not %s", render(v))
 		return "", false
 	}
 	to, err := r.where.find(text)
 	if err != nil {
-		r.refuse(key, err.hint, "%s", err.msg)
+		r.refusePath(key, err)
 		return "", false
 	}
 	if to != text {
@@ -168,7 +170,7 @@ func (r *reviewer) usesProfile(key string, v any) {
 	_, own := r.have.Profiles[name]
 	switch {
 	case strings.HasPrefix(r.in, "profile "):
-		r.refuse(key, "", "a profile cannot name other profiles")
+		r.refuse(key, "a profile cannot name other profiles")
 	case slices.ContainsFunc(r.bundle.Profiles, func(f File) bool { return f.Name == name }):
 		r.add(Set, key, "the bundle's %s", short(name))
 	case own:
@@ -176,7 +178,7 @@ func (r *reviewer) usesProfile(key string, v any) {
 	case isBuiltin(name):
 		r.add(Widen, key, "mayfly's profile %s", short(name))
 	default:
-		r.refuse(key, "", "there is no profile %s, neither in the bundle nor here", render(v))
+		r.refuse(key, "there is no profile %s, neither in the bundle nor here", render(v))
 	}
 }
 
@@ -194,7 +196,7 @@ func (r *reviewer) clone(key string, v any) {
 	if table, ok := v.(map[string]any); ok {
 		for name := range table {
 			if name != "url" && name != "ref" {
-				r.refuse(key, "", "unknown key %s", short(name))
+				r.refuse(key, "unknown key %s", short(name))
 				return
 			}
 		}
@@ -203,7 +205,7 @@ func (r *reviewer) clone(key string, v any) {
 	text, _ := url.(string)
 	branch, isText := ref.(string)
 	if !isRepository(text) || ref != nil && (!isText || strings.HasPrefix(branch, "-") || printable(branch) != branch) {
-		r.refuse(key, "", "%s: only repositories of https:// and ssh:// are cloned", render(v))
+		r.refuse(key, "%s: only repositories of https:// and ssh:// are cloned", render(v))
 		return
 	}
 	if ref != nil {
@@ -217,12 +219,12 @@ func (r *reviewer) share(key string, v any) {
 	table, ok := v.(map[string]any)
 	if !ok {
 		// SOURCE[:PATH][:ro] is for flags; where it ends would be for two to say.
-		r.refuse(key, "", "must be a table, written [[share]], not %s", render(v))
+		r.refuse(key, "must be a table, written [[share]], not %s", render(v))
 		return
 	}
 	for name := range table {
 		if name != "source" && name != "path" && name != "readonly" {
-			r.refuse(key, "", "unknown key %s", short(name))
+			r.refuse(key, "unknown key %s", short(name))
 			return
 		}
 	}
@@ -260,13 +262,13 @@ func (r *reviewer) address(key string, v any) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.have.Machines)) {
 		if taken(name, r.have.Machines[name]) {
-			r.refuse(key, "", "%s is the address of the machine %s", render(v), name)
+			r.refuse(key, "%s is the address of the machine %s", render(v), name)
 			return
 		}
 	}
 	for _, f := range r.bundle.Machines {
 		if taken(f.Name, f.Data) {
-			r.refuse(key, "", "%s is the address of the bundle's machine %s, too", render(v), f.Name)
+			r.refuse(key, "%s is the address of the bundle's machine %s, too", render(v), f.Name)
 			return
 		}
 	}
@@ -280,7 +282,7 @@ func (r *reviewer) dotfiles(key string, v any) {
 		return
 	}
 	if strings.Contains(text, "://") || strings.Contains(text, "@") {
-		r.refuse(key, "", "%s: only repositories of https:// and ssh:// are fetched", render(v))
+		r.refuse(key, "%s: only repositories of https:// and ssh:// are fetched", render(v))
 		return
 	}
 	if to, ok := r.place(key, v); ok {
@@ -293,12 +295,12 @@ func (r *reviewer) secret(name string, v any) {
 	key := "secrets." + name
 	table, ok := v.(map[string]any)
 	if !ok {
-		r.refuse(key, "", "must be a table, not %s", kindOf(v))
+		r.refuse(key, "must be a table, not %s", kindOf(v))
 		return
 	}
 	for sub := range table {
 		if sub != "from" && sub != "hosts" && sub != "foreign_credentials" {
-			r.refuse(key, "", "unknown key %s", short(sub))
+			r.refuse(key, "unknown key %s", short(sub))
 			return
 		}
 	}
@@ -315,19 +317,19 @@ func (r *reviewer) secret(name string, v any) {
 		}
 		what = "what is in your file " + short(to)
 	case "cmd":
-		r.refuse(key, "in your own config.toml, [secrets."+printable(name)+"] may say that", "a command for this computer: %s", short(rest))
+		r.refuseAs(fault.BundleSecretCommand, fault.Args{"secret": printable(name)}, key, "a command for this computer: %s", short(rest))
 		return
 	case "":
 		// What config.toml lends to some hosts would go to others.
-		r.refuse(key, "", "has no from, and would send a value of your own configuration to %s", render(table["hosts"]))
+		r.refuse(key, "has no from, and would send a value of your own configuration to %s", render(table["hosts"]))
 		return
 	default:
-		r.refuse(key, "", "from must begin with \"env:\" or \"file:\"")
+		r.refuse(key, "from must begin with \"env:\" or \"file:\"")
 		return
 	}
 	if hosts, ok := table["hosts"].([]any); !ok || len(hosts) == 0 {
 		// The hosts of another file's secret of that name would get it.
-		r.refuse(key, "", "does not say to which hosts %s goes", what)
+		r.refuse(key, "does not say to which hosts %s goes", what)
 		return
 	}
 	r.add(Widen, key, "lends %s to requests to %s", what, render(table["hosts"]))
@@ -336,10 +338,19 @@ func (r *reviewer) secret(name string, v any) {
 	}
 }
 
+// refusePath refuses a path for what find says of it.
+func (r *reviewer) refusePath(key string, err *pathError) {
+	if err.code == "" {
+		r.refuse(key, "%s", err.msg)
+		return
+	}
+	r.refuseAs(err.code, fault.Args{"path": err.path}, key, "%s", err.msg)
+}
+
 func (r *reviewer) placeSecret(key, from, file string) (string, bool) {
 	to, err := r.where.find(file)
 	if err != nil {
-		r.refuse(key, err.hint, "%s", err.msg)
+		r.refusePath(key, err)
 		return "", false
 	}
 	if to != file {

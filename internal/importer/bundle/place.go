@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Placement says where on this computer the paths of a bundle are.
@@ -48,7 +50,10 @@ func isHostPath(p string) bool {
 }
 
 // pathError is why a path is refused, and what its user can do.
-type pathError struct{ msg, hint string }
+type pathError struct {
+	msg, path string
+	code      fault.Code // "" when there is nothing
+}
 
 func (e *pathError) Error() string { return e.msg }
 
@@ -79,16 +84,13 @@ func (p Placement) find(text string) (string, *pathError) {
 	case clean == "~" || clean == "/" || clean == ".":
 		return "", &pathError{msg: short(text) + " is all of it"}
 	case path.IsAbs(clean):
-		return "", &pathError{short(text) + " is a path of another computer", fmt.Sprintf("--map %s=DIRECTORY", clean)}
+		return "", &pathError{short(text) + " is a path of another computer", clean, fault.BundlePathForeign}
 	case strings.HasPrefix(clean, "~/."):
-		return "", &pathError{
-			short(text) + " is hidden, where programs keep configuration and keys",
-			fmt.Sprintf("--map %s=%s if you want that", clean, clean),
-		}
+		return "", &pathError{short(text) + " is hidden, where programs keep configuration and keys", clean, fault.BundlePathHidden}
 	case strings.HasPrefix(clean, "~/"):
 		return clean, nil
 	case p.Base == "":
-		return "", &pathError{short(text) + " is relative, and to what is for you to say", "--base DIRECTORY"}
+		return "", &pathError{short(text) + " is relative, and to what is for you to say", clean, fault.BundlePathRelative}
 	}
 	return p.Base + "/" + clean, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Kind says what a change asks of who is to agree to it.
@@ -32,7 +32,10 @@ type Change struct {
 	In   string `json:"in"`            // "machine web", "profile go-work"
 	Key  string `json:"key,omitempty"` // as in the file: "network.allow"
 	Text string `json:"text"`          // words of the bundle are quoted in it
-	Hint string `json:"hint,omitempty"`
+
+	// Of a refusal: what kind of failure it is, where a front end can help.
+	Code fault.Code `json:"code,omitempty"`
+	Args fault.Args `json:"args,omitempty"`
 }
 
 // Have is what is on this computer, by name.
@@ -54,19 +57,24 @@ type Plan struct {
 func (p Plan) Err() error {
 	var errs []error
 	for _, c := range p.Changes {
-		if c.Kind != Refuse {
-			continue
-		}
-		err := fmt.Errorf("%s: %s", c.In, c.Text)
-		if c.Key != "" {
-			err = fmt.Errorf("%s: %s: %s", c.In, c.Key, c.Text)
-		}
-		if c.Hint != "" {
-			err = hint.Wrap(err, c.Hint)
-		}
-		errs = append(errs, err)
+		errs = append(errs, c.Err())
 	}
 	return errors.Join(errs...)
+}
+
+// Err returns the error of a change that is refused, or nil.
+func (c Change) Err() error {
+	if c.Kind != Refuse {
+		return nil
+	}
+	err := fmt.Errorf("%s: %s", c.In, c.Text)
+	if c.Key != "" {
+		err = fmt.Errorf("%s: %s: %s", c.In, c.Key, c.Text)
+	}
+	if c.Code != "" {
+		err = fault.Wrap(err, c.Code, c.Args)
+	}
+	return err
 }
 
 // Review says what making the bundle's machines on this computer would do.
@@ -99,13 +107,18 @@ func (r *reviewer) add(kind Kind, key, format string, args ...any) {
 	r.plan.Changes = append(r.plan.Changes, Change{Kind: kind, In: r.in, Key: printable(key), Text: fmt.Sprintf(format, args...)})
 }
 
-func (r *reviewer) refuse(key, hint, format string, args ...any) {
-	r.plan.Changes = append(r.plan.Changes, Change{Refuse, r.in, printable(key), fmt.Sprintf(format, args...), hint})
+func (r *reviewer) refuse(key, format string, args ...any) { r.add(Refuse, key, format, args...) }
+
+// refuseAs refuses with a code.
+func (r *reviewer) refuseAs(code fault.Code, about fault.Args, key, format string, args ...any) {
+	r.refuse(key, format, args...)
+	last := &r.plan.Changes[len(r.plan.Changes)-1]
+	last.Code, last.Args = code, about
 }
 
 func (r *reviewer) profile(f File) {
 	if isBuiltin(f.Name) {
-		r.refuse("", "give the profile another name, and export again", "it would hide mayfly's own profile %s, for all machines", f.Name)
+		r.refuseAs(fault.BundleProfileReserved, fault.Args{"profile": f.Name}, "", "it would hide mayfly's own profile %s, for all machines", f.Name)
 		return
 	}
 	placed, ok := r.file(f, "a profile of your own, %d bytes", len(f.Data))
@@ -116,7 +129,7 @@ func (r *reviewer) profile(f File) {
 	case !exists:
 		r.plan.Profiles = append(r.plan.Profiles, placed)
 	case !bytes.Equal(old, placed.Data):
-		r.refuse("", "rename one of the two", "there is another profile of that name, which your machines may use")
+		r.refuseAs(fault.BundleProfileDiffers, fault.Args{"profile": f.Name}, "", "there is another profile of that name, which your machines may use")
 	default:
 		r.same()
 	}
@@ -132,7 +145,7 @@ func (r *reviewer) machine(f File) {
 	case !exists:
 		r.plan.Machines = append(r.plan.Machines, placed)
 	case !bytes.Equal(old, placed.Data):
-		r.refuse("", "mayfly inspect "+f.Name, "there is another machine of that name")
+		r.refuseAs(fault.BundleMachineDiffers, fault.Args{"machine": f.Name}, "", "there is another machine of that name")
 	default:
 		r.same()
 	}
@@ -148,11 +161,11 @@ func (r *reviewer) same() {
 func (r *reviewer) file(f File, format string, args ...any) (File, bool) {
 	r.doc, r.placed = nil, make(map[string]string)
 	if err := toml.Unmarshal(f.Data, &r.doc); err != nil {
-		r.refuse("", "", "%s", printable(strings.TrimPrefix(err.Error(), "toml: ")))
+		r.refuse("", "%s", printable(strings.TrimPrefix(err.Error(), "toml: ")))
 		return File{}, false
 	}
 	if version := r.doc["version"]; version != int64(config.Version) {
-		r.refuse("version", "", "is %s; this mayfly reads version %d", render(version), config.Version)
+		r.refuse("version", "is %s; this mayfly reads version %d", render(version), config.Version)
 		return File{}, false
 	}
 	r.add(Add, "", format, args...)
@@ -162,7 +175,7 @@ func (r *reviewer) file(f File, format string, args ...any) (File, bool) {
 		err = r.checkPlaced(data)
 	}
 	if err != nil {
-		r.refuse("", "", "%v", err)
+		r.refuse("", "%v", err)
 		return File{}, false
 	}
 	return File{f.Name, data}, true

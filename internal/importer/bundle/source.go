@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // SourceKind is how a bundle is got.
@@ -51,7 +51,7 @@ func ParseSource(text string) (Source, error) {
 	case location == "" || len(text) > maxLocation || printable(text) != text:
 		return s, fmt.Errorf("%s is neither a file nor a URL", short(text))
 	case strings.HasPrefix(location, "-"):
-		return s, hint.Errorf("./"+location, "%s looks like an option", short(location))
+		return s, fault.New(fault.SourceIsAnOption, fault.Args{"location": location}, "%s looks like an option", short(location))
 	case strings.Contains(location, "::"):
 		// git would run a helper of that name.
 		return s, fmt.Errorf("%s: only https:// and ssh:// repositories", short(location))
@@ -91,7 +91,8 @@ func (s *Source) parseLocation() error {
 	case scheme == "https":
 		s.Kind = SourceURL
 	case scheme == "http" || scheme == "git":
-		return hint.Errorf("https://"+rest, "%s can be changed on its way", short(s.Location))
+		args := fault.Args{"location": s.Location, "better": "https://" + rest}
+		return fault.New(fault.SourceInsecure, args, "%s can be changed on its way", short(s.Location))
 	default:
 		return fmt.Errorf("%s: a set-up comes from a file, https:// or a git repository", short(s.Location))
 	}
