@@ -12,7 +12,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
-	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 func (a *app) inspectCommand() *cobra.Command {
@@ -153,14 +152,14 @@ func (a *app) printInspected(i inspectJSON) {
 	row("image", "%s%s", strings.Join(image, " "), parenthesis(i.Image))
 	row("user", "%s, %d:%d, %s", p.Guest.User.Name, p.Guest.User.UID, p.Guest.User.GID, p.Guest.User.Shell)
 	if p.Workspace.Path != "" {
-		row("workspace", "%s (%s)", workspace.QuotePath(p.Workspace.Path), p.Workspace.Mode)
+		row("workspace", "%s (%s)", termsafe.Quote(p.Workspace.Path), p.Workspace.Mode)
 	}
 	for _, s := range i.Shares {
 		access := "read and write"
 		if s.ReadOnly {
 			access = "read only"
 		}
-		row("share", "%s on %s (%s)", workspace.QuotePath(s.Source), workspace.QuotePath(s.Path), access)
+		row("share", "%s on %s (%s)", termsafe.Quote(s.Source), termsafe.Quote(s.Path), access)
 	}
 	if len(i.Persists) == 0 {
 		row("persists", "nothing")
@@ -168,9 +167,9 @@ func (a *app) printInspected(i inspectJSON) {
 	for _, k := range i.Persists {
 		where := ""
 		if k.In != "" {
-			where = " on " + workspace.QuotePath(k.In)
+			where = " on " + termsafe.Quote(k.In)
 		}
-		row("persists", "%s%s, in %s (%s), until %s", k.What, where, workspace.QuotePath(k.Path), size(k.Bytes), k.Until)
+		row("persists", "%s%s, in %s (%s), until %s", k.What, where, termsafe.Quote(k.Path), size(k.Bytes), k.Until)
 	}
 	a.printReach(row, p.Network)
 }

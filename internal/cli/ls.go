@@ -22,7 +22,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
-	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -141,7 +140,7 @@ func quotedPath(path string) string {
 	if path == "" {
 		return ""
 	}
-	return workspace.QuotePath(path)
+	return termsafe.Quote(path)
 }
 
 // size prints a number of bytes for people.

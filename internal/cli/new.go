@@ -19,7 +19,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
-	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 // workspacesDir is where mayfly new makes workspaces, below the home directory.
@@ -234,10 +233,10 @@ func (a *app) printMade(made madeJSON) error {
 	}
 	rows := [][2]string{{"machine", made.Name}, {"file", made.File}}
 	if made.Workspace != "" {
-		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", workspace.QuotePath(made.Workspace), made.Mode)})
+		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", termsafe.Quote(made.Workspace), made.Mode)})
 	}
 	for _, c := range made.Clones {
-		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", termsafe.Line(c.URL), c.Commit, workspace.QuotePath(c.Path))})
+		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", termsafe.Line(c.URL), c.Commit, termsafe.Quote(c.Path))})
 	}
 	if len(made.Profiles) > 0 {
 		rows = append(rows, [2]string{"profiles", strings.Join(made.Profiles, ", ")})

@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -116,7 +117,7 @@ func translate(c wire.Change) (workspace.Change, error) {
 	case wire.KindFile:
 		out.Kind = workspace.File
 		if copy(out.SHA256[:], c.SHA256) != len(out.SHA256) || len(c.SHA256) != len(out.SHA256) {
-			return out, fmt.Errorf("the guest sent a hash of %d bytes for %s", len(c.SHA256), workspace.QuotePath(out.Path))
+			return out, fmt.Errorf("the guest sent a hash of %d bytes for %s", len(c.SHA256), termsafe.Quote(out.Path))
 		}
 	case wire.KindDir:
 		out.Kind = workspace.Dir
@@ -223,7 +224,7 @@ func (a *app) applyChanges(ctx context.Context, m state.Machine, c *changes) (an
 		Edits: c.edits, Staging: staging, Journal: m.File(state.JournalFile),
 	})
 	// Also after an error: what was done is done.
-	a.note("applied %d of %d changes to %s", result.Applied, applicable(c.edits), workspace.QuotePath(c.manifest.Root))
+	a.note("applied %d of %d changes to %s", result.Applied, applicable(c.edits), termsafe.Quote(c.manifest.Root))
 	for _, conflict := range result.Conflicts {
 		a.note("not applied: %s", conflict)
 	}

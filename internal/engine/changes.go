@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -126,7 +127,7 @@ func translate(c wire.Change) (workspace.Change, error) {
 	case wire.KindFile:
 		out.Kind = workspace.File
 		if copy(out.SHA256[:], c.SHA256) != len(out.SHA256) || len(c.SHA256) != len(out.SHA256) {
-			return out, fmt.Errorf("the guest sent a hash of %d bytes for %s", len(c.SHA256), workspace.QuotePath(out.Path))
+			return out, fmt.Errorf("the guest sent a hash of %d bytes for %s", len(c.SHA256), termsafe.Quote(out.Path))
 		}
 	case wire.KindDir:
 		out.Kind = workspace.Dir

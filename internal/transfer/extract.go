@@ -16,7 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxSkipped bounds how many files that were left out are named.
@@ -27,7 +27,7 @@ const maxSkipped = 20
 func Extract(root *os.Root, r io.Reader, name, newName string) (skipped []string, err error) {
 	skip := func(entry, why string) {
 		if len(skipped) < maxSkipped {
-			skipped = append(skipped, workspace.QuotePath(entry)+": "+why)
+			skipped = append(skipped, termsafe.Quote(entry)+": "+why)
 		}
 	}
 	tr := tar.NewReader(r)
@@ -116,7 +116,7 @@ func throughLink(root *os.Root, name string) (string, error) {
 func extractFile(root *os.Root, r io.Reader, name string, mode fs.FileMode) error {
 	// A link that stands there is not followed to what it names.
 	if fi, err := root.Lstat(name); err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("%s is there already, and no file", workspace.QuotePath(name))
+		return fmt.Errorf("%s is there already, and no file", termsafe.Quote(name))
 	}
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
@@ -130,10 +130,10 @@ func extractFile(root *os.Root, r io.Reader, name string, mode fs.FileMode) erro
 // they may hold line breaks, behind which it would speak in mayfly's name.
 func quoteNames(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return fmt.Errorf("%s %s: %w", e.Op, workspace.QuotePath(e.Path), e.Err)
+		return fmt.Errorf("%s %s: %w", e.Op, termsafe.Quote(e.Path), e.Err)
 	}
 	if e, ok := errors.AsType[*os.LinkError](err); ok {
-		return fmt.Errorf("%s %s %s: %w", e.Op, workspace.QuotePath(e.Old), workspace.QuotePath(e.New), e.Err)
+		return fmt.Errorf("%s %s %s: %w", e.Op, termsafe.Quote(e.Old), termsafe.Quote(e.New), e.Err)
 	}
 	return err
 }

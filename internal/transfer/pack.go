@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Pack writes the file or directory source as name. Links are written as links. The
@@ -94,7 +94,7 @@ func addTree(ctx context.Context, tw *tar.Writer, root *os.Root, file, name stri
 func addFile(tw *tar.Writer, f *os.File, file, name string, fi fs.FileInfo) error {
 	defer f.Close()
 	changed := func(err error) error {
-		return fmt.Errorf("%s changed while it was read: %w", workspace.QuotePath(file), err)
+		return fmt.Errorf("%s changed while it was read: %w", termsafe.Quote(file), err)
 	}
 	if now, err := f.Stat(); err != nil || !os.SameFile(fi, now) {
 		return changed(cmp.Or(err, errors.New("it is another file now")))

@@ -64,7 +64,7 @@ template:           plan image machine
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
-transfer:           workspace
+transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
 cli:                transfer control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*

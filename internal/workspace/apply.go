@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Application is all that Apply needs.
@@ -35,7 +37,7 @@ type Conflict struct {
 	Why  string
 }
 
-func (c Conflict) String() string { return QuotePath(c.Path) + ": " + c.Why }
+func (c Conflict) String() string { return termsafe.Quote(c.Path) + ": " + c.Why }
 
 // conflictError is the reason of a conflict.
 type conflictError string
@@ -70,7 +72,7 @@ func Apply(ctx context.Context, app Application) (Result, error) {
 	err := a.run()
 	slices.SortFunc(a.result.Conflicts, func(x, y Conflict) int { return comparePaths(x.Path, y.Path) })
 	if err != nil {
-		return a.result, fmt.Errorf("apply changes to %s: %w", QuotePath(app.Dir), err)
+		return a.result, fmt.Errorf("apply changes to %s: %w", termsafe.Quote(app.Dir), err)
 	}
 	return a.result, nil
 }
@@ -156,7 +158,7 @@ func prepare(all []Edit) (edits []*Edit, parents []string, err error) {
 	slices.SortFunc(edits, func(x, y *Edit) int { return comparePaths(x.Path, y.Path) })
 	for i, e := range edits {
 		if i > 0 && e.Path == edits[i-1].Path {
-			return nil, nil, fmt.Errorf("two edits of %s", QuotePath(e.Path))
+			return nil, nil, fmt.Errorf("two edits of %s", termsafe.Quote(e.Path))
 		}
 		parent, _ := splitPath(e.Path)
 		parents = append(parents, parent)
@@ -187,7 +189,7 @@ func (a *applier) settle(e *Edit, err error) error {
 		a.conflict(e, "the host's file system does not take it: "+err.Error())
 		return nil
 	}
-	return fmt.Errorf("%s: %w", QuotePath(e.Path), err)
+	return fmt.Errorf("%s: %w", termsafe.Quote(e.Path), err)
 }
 
 func (a *applier) conflict(e *Edit, why string) {

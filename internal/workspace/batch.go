@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // A file is on the disk before it gets its name: else a crash of the host
@@ -44,7 +46,7 @@ func (a *applier) flush() error {
 	defer a.dropBatch()
 	for _, p := range a.batch {
 		if err := p.file.Sync(); err != nil {
-			return fmt.Errorf("%s: %w", QuotePath(p.edit.Path), err)
+			return fmt.Errorf("%s: %w", termsafe.Quote(p.edit.Path), err)
 		}
 	}
 	for len(a.batch) > 0 {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Bounds of what a guest may report.
@@ -86,7 +87,7 @@ func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 	slices.SortFunc(cs, func(a, b Change) int { return comparePaths(a.Path, b.Path) })
 	for i := 1; i < len(cs); i++ {
 		if cs[i].Path == cs[i-1].Path {
-			return nil, fmt.Errorf("%w: %s is there twice", errChanges, QuotePath(cs[i].Path))
+			return nil, fmt.Errorf("%w: %s is there twice", errChanges, termsafe.Quote(cs[i].Path))
 		}
 	}
 	return cs, nil
@@ -99,15 +100,15 @@ func (c *Change) check() error {
 	switch c.Kind {
 	case File:
 		if c.Size < 0 || c.Size > maxContent {
-			return fmt.Errorf("%s has a size of %d", QuotePath(c.Path), c.Size)
+			return fmt.Errorf("%s has a size of %d", termsafe.Quote(c.Path), c.Size)
 		}
 	case Symlink:
 		if c.Target == "" || len(c.Target) > maxTarget || strings.IndexByte(c.Target, 0) >= 0 {
-			return fmt.Errorf("%s has a bad link target", QuotePath(c.Path))
+			return fmt.Errorf("%s has a bad link target", termsafe.Quote(c.Path))
 		}
 	case Dir, Whiteout, Other:
 	default:
-		return fmt.Errorf("%s is of %v", QuotePath(c.Path), c.Kind)
+		return fmt.Errorf("%s is of %v", termsafe.Quote(c.Path), c.Kind)
 	}
 	return nil
 }
@@ -236,7 +237,7 @@ func (d *differ) checkParent(c *Change) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s is not in a directory", errChanges, QuotePath(c.Path))
+	return fmt.Errorf("%w: %s is not in a directory", errChanges, termsafe.Quote(c.Path))
 }
 
 // sameContent compares all but modes of two of the same kind.
@@ -250,11 +251,11 @@ func (d *differ) sameContent(old *Entry, c *Change) (bool, error) {
 		}
 		r, err := d.base.Open(old.Path)
 		if err != nil {
-			return false, fmt.Errorf("read the packed %s: %w", QuotePath(old.Path), err)
+			return false, fmt.Errorf("read the packed %s: %w", termsafe.Quote(old.Path), err)
 		}
 		h := sha256.New()
 		if _, err := io.Copy(h, r); err != nil {
-			return false, fmt.Errorf("read the packed %s: %w", QuotePath(old.Path), err)
+			return false, fmt.Errorf("read the packed %s: %w", termsafe.Quote(old.Path), err)
 		}
 		return [32]byte(h.Sum(nil)) == c.SHA256, nil
 	}

@@ -1,6 +1,10 @@
 package workspace
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
 
 // Op is what an edit does to a path.
 type Op byte
@@ -42,7 +46,7 @@ func (e *Edit) needsContent() bool {
 
 // String describes e in one line that is safe to print.
 func (e Edit) String() string {
-	name := QuotePath(e.Path)
+	name := termsafe.Quote(e.Path)
 	kind := e.NewKind
 	if e.Op == Delete {
 		kind = e.OldKind
@@ -52,7 +56,7 @@ func (e Edit) String() string {
 	}
 	s := fmt.Sprintf("%s  %s", e.Op, name)
 	if kind == Symlink && e.Op != Delete {
-		s += " -> " + QuotePath(e.NewTarget)
+		s += " -> " + termsafe.Quote(e.NewTarget)
 		if e.Escapes {
 			s += " (leads out of the workspace)"
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // excludes decides which paths stay out of the copy. The patterns are the
@@ -32,7 +34,7 @@ func CheckExclude(pattern string) error {
 
 func parseExclude(pattern string) (exclude, error) {
 	bad := func(why string) (exclude, error) {
-		return exclude{}, fmt.Errorf("exclude pattern %s: %s", QuotePath(pattern), why)
+		return exclude{}, fmt.Errorf("exclude pattern %s: %s", termsafe.Quote(pattern), why)
 	}
 	p, dirOnly := strings.CutSuffix(pattern, "/")
 	if strings.HasPrefix(p, "!") {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // The journal of an Apply says where its temporary files can be. It is on the
@@ -135,13 +136,13 @@ func clean(f *os.File) error {
 		return nil // the workspace is gone, and our files with it
 	}
 	if err != nil {
-		return fmt.Errorf("open %s: %w", QuotePath(root), err)
+		return fmt.Errorf("open %s: %w", termsafe.Quote(root), err)
 	}
 	defer unix.Close(r)
 	var errs []error
 	for _, dir := range dirs {
 		if err := cleanDir(r, dir, tempPrefix+id+"-"); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", QuotePath(filepath.Join(root, dir)), err))
+			errs = append(errs, fmt.Errorf("%s: %w", termsafe.Quote(filepath.Join(root, dir)), err))
 		}
 	}
 	return errors.Join(errs...)
@@ -169,7 +170,7 @@ func cleanDir(root int, dir, prefix string) error {
 		}
 		// A directory that is not empty holds what somebody put there.
 		if err := removeAt(fd, name); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", QuotePath(name), err))
+			errs = append(errs, fmt.Errorf("remove %s: %w", termsafe.Quote(name), err))
 		}
 	}
 	return errors.Join(errs...)

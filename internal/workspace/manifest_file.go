@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // The manifest's file: this line, the root, the start, the image's size, the number of entries,
@@ -84,7 +85,7 @@ func ReadManifest(r io.Reader) (*Manifest, error) {
 			return nil, fmt.Errorf("%w: %w", errManifest, err)
 		}
 		if prev != "" && comparePaths(prev, e.Path) >= 0 {
-			return nil, fmt.Errorf("%w: %s is out of order", errManifest, QuotePath(e.Path))
+			return nil, fmt.Errorf("%w: %s is out of order", errManifest, termsafe.Quote(e.Path))
 		}
 		prev = e.Path
 		m.Entries = append(m.Entries, e)

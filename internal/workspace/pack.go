@@ -16,6 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxNotes is how many paths are named one by one, in notes and in errors.
@@ -75,9 +76,9 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return nil, fault.New(fault.NoSpaceForWorkspace, fault.Args{"dir": dir}, "pack workspace %s: %w", QuotePath(dir), err)
+		return nil, fault.New(fault.NoSpaceForWorkspace, fault.Args{"dir": dir}, "pack workspace %s: %w", termsafe.Quote(dir), err)
 	case err != nil:
-		return nil, fmt.Errorf("pack workspace %s: %w", QuotePath(dir), err)
+		return nil, fmt.Errorf("pack workspace %s: %w", termsafe.Quote(dir), err)
 	}
 	slices.SortFunc(m.Entries, func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
 	return m, nil
@@ -128,7 +129,7 @@ func (p *packer) all() error {
 	}
 	args := fault.Args{"path": p.unreadable[0], "count": strconv.Itoa(p.refused)}
 	for i, path := range p.unreadable {
-		p.unreadable[i] = QuotePath(path)
+		p.unreadable[i] = termsafe.Quote(path)
 	}
 	list := strings.Join(p.unreadable, ", ")
 	if more := p.refused - len(p.unreadable); more > 0 {
@@ -157,14 +158,14 @@ func (p *packer) outcome(path, what string, err error) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s %s: %w", what, QuotePath(path), err)
+	return fmt.Errorf("%s %s: %w", what, termsafe.Quote(path), err)
 }
 
 // dir packs a directory: itself, what is in it, then what is below. One
 // directory is open at a time, so depth costs no file descriptors.
 func (p *packer) dir(path string, dev uint64, depth int) error {
 	if depth > maxDepth {
-		return fault.New(fault.WorkspaceTooDeep, fault.Args{"path": path, "limit": strconv.Itoa(maxDepth)}, "%s: more than %d directories deep", QuotePath(path), maxDepth)
+		return fault.New(fault.WorkspaceTooDeep, fault.Args{"path": path, "limit": strconv.Itoa(maxDepth)}, "%s: more than %d directories deep", termsafe.Quote(path), maxDepth)
 	}
 	fd, err := openBeneath(p.root, path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
@@ -178,7 +179,7 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 	defer d.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", QuotePath(path), err)
+		return fmt.Errorf("stat %s: %w", termsafe.Quote(path), err)
 	}
 	if err := p.add(path, &st, ""); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 	}
 	names, err := d.Readdirnames(-1)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", QuotePath(path), err)
+		return fmt.Errorf("list %s: %w", termsafe.Quote(path), err)
 	}
 	slices.Sort(names)
 	var dirs []string
@@ -217,7 +218,7 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 // child packs one name of an open directory, unless it is a directory.
 func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
 	if len(path) > maxPath {
-		return false, fault.New(fault.WorkspacePathTooLong, fault.Args{"path": path}, "a path of %d bytes is too long: %s...", len(path), QuotePath(path[:64]))
+		return false, fault.New(fault.WorkspacePathTooLong, fault.Args{"path": path}, "a path of %d bytes is too long: %s...", len(path), termsafe.Quote(path[:64]))
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -274,7 +275,7 @@ func (p *packer) file(dir int, path, name string) error {
 func (p *packer) content(f *os.File, path string) error {
 	var before, after unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
-		return fmt.Errorf("stat %s: %w", QuotePath(path), err)
+		return fmt.Errorf("stat %s: %w", termsafe.Quote(path), err)
 	}
 	if kindOf(&before) != File {
 		return erofs.ErrChanged

@@ -3,10 +3,9 @@ package workspace
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Bounds of a path. The kernel's own are the same; maxDepth keeps a guest from
@@ -29,14 +28,14 @@ func checkPath(p string) error {
 	case len(p) > maxPath:
 		return fmt.Errorf("%w: %d bytes long", errUnsafePath, len(p))
 	case strings.IndexByte(p, 0) >= 0:
-		return fmt.Errorf("%w: NUL byte in %s", errUnsafePath, QuotePath(p))
+		return fmt.Errorf("%w: NUL byte in %s", errUnsafePath, termsafe.Quote(p))
 	}
 	depth := 0
 	for name := range strings.SplitSeq(p, "/") {
 		depth++
 		switch {
 		case name == "", name == ".", name == "..":
-			return fmt.Errorf("%w: %s", errUnsafePath, QuotePath(p))
+			return fmt.Errorf("%w: %s", errUnsafePath, termsafe.Quote(p))
 		case len(name) > maxName:
 			return fmt.Errorf("%w: a name of %d bytes", errUnsafePath, len(name))
 		case depth > maxDepth:
@@ -115,18 +114,4 @@ func leavesTree(root, link, target string) bool {
 		}
 	}
 	return false
-}
-
-// QuotePath returns p for a terminal: as it is when every character is
-// printable and plain, else as a quoted Go string, so that a name can neither
-// send control sequences nor reorder the line that it is printed in.
-func QuotePath(p string) string {
-	plain := p != "" && utf8.ValidString(p) && p[0] != ' ' && p[len(p)-1] != ' ' &&
-		!strings.ContainsFunc(p, func(r rune) bool {
-			return r == '"' || r == '\\' || !unicode.IsPrint(r)
-		})
-	if plain {
-		return p
-	}
-	return strconv.Quote(p)
 }

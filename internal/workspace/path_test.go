@@ -77,27 +77,6 @@ func TestLeavesTree(t *testing.T) {
 	}
 }
 
-func TestQuotePath(t *testing.T) {
-	tests := []struct{ in, want string }{
-		{"a/b c.go", "a/b c.go"},
-		{"é/日本", "é/日本"},
-		{"", `""`},
-		{" a", `" a"`},
-		{"a\x1b[31m", `"a\x1b[31m"`},
-		{"a\nb", `"a\nb"`},
-		{"a\xffb", `"a\xffb"`},
-		{"exe.\u202egpj", `"exe.\u202egpj"`},
-		{`a"b`, `"a\"b"`},
-		{`a\b`, `"a\\b"`},
-		{"a\u00a0b", `"a\u00a0b"`},
-	}
-	for _, tt := range tests {
-		if got := QuotePath(tt.in); got != tt.want {
-			t.Errorf("QuotePath(%q) = %s; want %s", tt.in, got, tt.want)
-		}
-	}
-}
-
 func TestExclude(t *testing.T) {
 	tests := []struct {
 		pattern, path string

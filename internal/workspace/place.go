@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // create makes the new directory or symbolic link of e under a temporary name.
@@ -206,7 +208,7 @@ func (a *applier) placeOver(dir int, temp, name string, e *Edit, now hostFile) e
 		return nil
 	}
 	if back := a.takeBack(dir, temp, name, ours); back != nil {
-		return fmt.Errorf("%w; the host's own is now %s (%w)", err, QuotePath(temp), back)
+		return fmt.Errorf("%w; the host's own is now %s (%w)", err, termsafe.Quote(temp), back)
 	}
 	return err
 }
@@ -277,7 +279,7 @@ func (a *applier) remove(dir int, temp, name string, now hostFile) error {
 		return unix.Unlinkat(dir, temp, 0)
 	}
 	if back := a.rename2(dir, temp, name, unix.RENAME_NOREPLACE); back != nil {
-		return fmt.Errorf("%w; the host's own is now %s", err, QuotePath(temp))
+		return fmt.Errorf("%w; the host's own is now %s", err, termsafe.Quote(temp))
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Staging is a private directory of contents, named by their SHA-256. Staging
@@ -62,7 +63,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 		}
 		if size, ok := sizes[e.SHA256]; ok {
 			if size != e.NewSize {
-				return nil, fmt.Errorf("stage changes: %s: %w", QuotePath(e.Path), errDiffers)
+				return nil, fmt.Errorf("stage changes: %s: %w", termsafe.Quote(e.Path), errDiffers)
 			}
 			continue
 		}
@@ -87,7 +88,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 	err := fetch(ctx, paths, func(path string, content io.Reader) error {
 		e := wanted[path]
 		if e == nil {
-			return fmt.Errorf("the machine sent %s, which was not asked for", QuotePath(path))
+			return fmt.Errorf("the machine sent %s, which was not asked for", termsafe.Quote(path))
 		}
 		delete(wanted, path)
 		return s.put(e, content)
@@ -97,7 +98,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 	}
 	for _, path := range paths {
 		if wanted[path] != nil {
-			return nil, fmt.Errorf("stage changes: the machine did not send %s", QuotePath(path))
+			return nil, fmt.Errorf("stage changes: the machine did not send %s", termsafe.Quote(path))
 		}
 	}
 	return s, nil
@@ -133,10 +134,10 @@ func (s *Staging) put(e *Edit, content io.Reader) error {
 	// One byte more than promised is enough to know that it is too long.
 	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(content, e.NewSize+1))
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), err)
+		return fmt.Errorf("fetch %s: %w", termsafe.Quote(e.Path), err)
 	}
 	if n != e.NewSize || [32]byte(h.Sum(nil)) != e.SHA256 {
-		return fmt.Errorf("fetch %s: %w", QuotePath(e.Path), errDiffers)
+		return fmt.Errorf("fetch %s: %w", termsafe.Quote(e.Path), errDiffers)
 	}
 	return f.CommitUnsynced() // a crash ends the apply, and another one stages again
 }
@@ -146,7 +147,7 @@ var errDiffers = errors.New("it is not what the machine listed; it changed since
 // open opens the content of an edit.
 func (s *Staging) open(e *Edit) (*os.File, error) {
 	if s == nil {
-		return nil, fmt.Errorf("content of %s was not staged", QuotePath(e.Path))
+		return nil, fmt.Errorf("content of %s was not staged", termsafe.Quote(e.Path))
 	}
 	f, err := os.Open(s.path(e.SHA256))
 	if err != nil {
@@ -154,7 +155,7 @@ func (s *Staging) open(e *Edit) (*os.File, error) {
 	}
 	if fi, err := f.Stat(); err != nil || fi.Size() != e.NewSize {
 		f.Close()
-		return nil, fmt.Errorf("staged content of %s has the wrong size", QuotePath(e.Path))
+		return nil, fmt.Errorf("staged content of %s has the wrong size", termsafe.Quote(e.Path))
 	}
 	return f, nil
 }

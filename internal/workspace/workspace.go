@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Kind is what a path is.
@@ -61,7 +62,7 @@ func (n Note) String() string {
 	if n.Path == "" {
 		return n.Text
 	}
-	return QuotePath(n.Path) + ": " + n.Text
+	return termsafe.Quote(n.Path) + ": " + n.Text
 }
 
 // Check says whether dir can be a workspace at all. Which directories mayfly
@@ -70,11 +71,11 @@ func Check(dir string) error {
 	fi, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.WorkspaceMissing, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), fs.ErrNotExist)
+		return fault.New(fault.WorkspaceMissing, fault.Args{"dir": dir}, "workspace %s: %w", termsafe.Quote(dir), fs.ErrNotExist)
 	case err != nil:
 		return fmt.Errorf("workspace: %w", err)
 	case !fi.IsDir():
-		return fault.New(fault.WorkspaceNotADirectory, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), unix.ENOTDIR)
+		return fault.New(fault.WorkspaceNotADirectory, fault.Args{"dir": dir}, "workspace %s: %w", termsafe.Quote(dir), unix.ENOTDIR)
 	}
 	f, err := os.Open(dir)
 	if err == nil {
@@ -85,7 +86,7 @@ func Check(dir string) error {
 		}
 	}
 	if err != nil {
-		return fault.New(fault.WorkspaceUnreadable, fault.Args{"dir": dir}, "workspace %s: %w", QuotePath(dir), err)
+		return fault.New(fault.WorkspaceUnreadable, fault.Args{"dir": dir}, "workspace %s: %w", termsafe.Quote(dir), err)
 	}
 	return nil
 }
