@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -33,7 +34,7 @@ func TestSeedOfASilentGuest(t *testing.T) {
 		defer conn.Close()
 		var request, seed map[string]any
 		// The supervisor's answer, and then the guest's silence.
-		err = errors.Join(wire.ReadMessage(conn, &request), wire.WriteMessage(conn, struct{}{}), wire.ReadMessage(conn, &seed))
+		err = errors.Join(wire.ReadMessage(conn, &request), wire.WriteMessage(conn, control.Granted()), wire.ReadMessage(conn, &seed))
 		if err != nil {
 			t.Error(err)
 		}

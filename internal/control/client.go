@@ -1,6 +1,9 @@
 package control
 
 import (
+	"bufio"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,21 +17,51 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// What a connection to a supervisor is for.
+// Version is the version of the conversation over a machine's socket. Both ends are
+// the same program, so that a difference means that one was replaced.
+const Version = 1
+
+// Op is what a connection to a supervisor is for.
+type Op string
+
+// The operations.
 const (
-	OpGuest   = "guest"   // becomes a stream to the guest's agent
-	OpStop    = "stop"    // ends the machine, the polite way first
-	OpNetwork = "network" // changes the machine's network, and tells its state
+	OpGuest   Op = "guest"   // becomes a stream to the guest's agent
+	OpStop    Op = "stop"    // ends the machine, the polite way first
+	OpNetwork Op = "network" // changes the machine's network, and tells its state
+	OpWatch   Op = "watch"   // becomes a stream of Events, one JSON object a line
 )
 
 // Request is what a client asks a supervisor for.
 type Request struct {
-	Op     string         `json:"op"`
-	Change *NetworkChange `json:"change,omitempty"`
+	Version int            `json:"version"`
+	Op      Op             `json:"op"`
+	Change  *NetworkChange `json:"change,omitempty"`
+}
+
+// Check returns an error if a supervisor cannot grant r. A machine of another version
+// can still be stopped.
+func (r Request) Check() error {
+	switch r.Op {
+	case OpStop:
+		return nil
+	case OpGuest, OpNetwork, OpWatch:
+		if r.Version != Version {
+			return errVersion(r.Version)
+		}
+		return nil
+	}
+	return fmt.Errorf("unknown request %q", r.Op)
+}
+
+// errVersion is the error of either end when the other is of another version.
+func errVersion(theirs int) error {
+	return fault.New(fault.MachineVersion, nil, "it was started by another version of mayfly, which speaks version %d of the protocol and not %d", theirs, Version)
 }
 
 // Response is what the supervisor answers. Fields are only added.
 type Response struct {
+	Version int           `json:"version"`
 	Error   string        `json:"error,omitempty"`
 	Code    fault.Code    `json:"code,omitempty"`
 	Args    fault.Args    `json:"args,omitempty"`
@@ -36,9 +69,12 @@ type Response struct {
 	Network *NetworkState `json:"network,omitempty"`
 }
 
+// Granted returns the response of a supervisor that does what was asked for.
+func Granted() Response { return Response{Version: Version} }
+
 // Refuse returns the response that reports err.
 func Refuse(err error) Response {
-	r := Response{Error: err.Error(), Hint: hint.Of(err)}
+	r := Response{Version: Version, Error: err.Error(), Hint: hint.Of(err)}
 	if f, ok := fault.Of(err); ok {
 		r.Code, r.Args = f.Code, f.Args
 	}
@@ -91,26 +127,66 @@ func dial(m state.Machine, req Request) (net.Conn, Response, error) {
 		}
 		return nil, Response{}, hint.Errorf("mayfly ls", "reach machine %s: %s", m.Name, why)
 	}
-	var answer Response
-	if err = wire.WriteMessage(conn, req); err == nil {
-		err = wire.ReadMessage(conn, &answer)
-	}
-	if err != nil {
-		err = fmt.Errorf("reach machine %s: %w", m.Name, err)
-	} else if answer.Error != "" {
-		err = fmt.Errorf("machine %s: %w", m.Name, answer.err())
-	}
+	answer, err := ask(conn, req)
 	if err != nil {
 		conn.Close()
-		return nil, answer, err
+		return nil, answer, fmt.Errorf("machine %s: %w", m.Name, err)
 	}
 	return conn, answer, nil
+}
+
+// ask sends req and returns the answer to it, or the error that is in that.
+func ask(conn net.Conn, req Request) (answer Response, err error) {
+	req.Version = Version
+	if err := wire.WriteMessage(conn, req); err != nil {
+		return answer, fmt.Errorf("reach its supervisor: %w", err)
+	}
+	if err := wire.ReadMessage(conn, &answer); err != nil {
+		return answer, fmt.Errorf("reach its supervisor: %w", err)
+	}
+	switch {
+	case answer.Version != Version && req.Op != OpStop:
+		return answer, errVersion(answer.Version)
+	case answer.Error != "":
+		return answer, answer.err()
+	}
+	return answer, nil
 }
 
 // OpenGuest returns a stream to the agent in the running machine m.
 func OpenGuest(m state.Machine) (net.Conn, error) {
 	conn, _, err := dial(m, Request{Op: OpGuest})
 	return conn, err
+}
+
+// ErrLost is the error of a watcher that was too slow.
+var ErrLost = errors.New("too slow: events were lost")
+
+// Watch calls seen with the present state of the machine m and then with what happens
+// to it, until its end. An error of seen ends it, and so does ctx.
+func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
+	conn, _, err := dial(m, Request{Op: OpWatch})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	for dec := json.NewDecoder(bufio.NewReader(conn)); ; {
+		var e Event
+		err := dec.Decode(&e)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return fmt.Errorf("watch machine %s: its supervisor ended unexpectedly", m.Name)
+		case e.Lost:
+			return fmt.Errorf("watch machine %s: %w", m.Name, ErrLost)
+		}
+		if err := seen(e); err != nil || e.Ended {
+			return err
+		}
+	}
 }
 
 // Stop ends the running machine m and waits until it has. One that is ending is only

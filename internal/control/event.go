@@ -30,6 +30,8 @@ type Event struct {
 	Console string     `json:"console,omitempty"`
 	// Ended says that nothing of the machine runs any more. Nothing follows.
 	Ended bool `json:"ended,omitempty"`
+	// Lost says that the watcher was too slow and missed what followed.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Phase names a part of a machine's life.

@@ -1,7 +1,8 @@
 package control
 
 import (
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"fmt"
+
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -42,7 +43,7 @@ func ChangeNetwork(m state.Machine, change NetworkChange) (NetworkState, error) 
 	}
 	conn.Close()
 	if answer.Network == nil {
-		return NetworkState{}, hint.Errorf("mayfly rm "+m.Name, "machine %s is of another version of mayfly", m.Name)
+		return NetworkState{}, fmt.Errorf("machine %s does not tell the state of its network", m.Name)
 	}
 	return *answer.Network, nil
 }

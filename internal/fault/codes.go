@@ -8,6 +8,8 @@ const (
 	MachineDefined   Code = "machine-defined"
 	MachineDataLeft  Code = "machine-data-left"
 	VolumeShrinks    Code = "volume-shrinks"
+	MachineStarting  Code = "machine-starting"
+	MachineVersion   Code = "machine-version"
 )
 
 // Codes of what a machine is to be.
@@ -220,6 +222,8 @@ func Kinds() []Kind {
 		{MachineDefined, []string{"name", "file"}, "A machine with this name is defined already, in this file."},
 		{MachineDataLeft, []string{"name", "dir"}, "An earlier machine with this name has left data in this directory."},
 		{VolumeShrinks, []string{"machine", "volume", "mib"}, "A volume cannot become smaller than it is."},
+		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
+		{MachineVersion, nil, "The machine was started by another version of mayfly."},
 
 		{MachineNameInvalid, []string{"name", "better"}, "This cannot be the name of a machine; a name like it can."},
 		{QEMUMissing, nil, "There is no QEMU that can be used."},

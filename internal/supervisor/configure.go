@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -21,7 +20,7 @@ import (
 
 // prepare readies the booted guest for the image, and runs the warming commands.
 // It returns what the guest notes of them.
-func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string, err error) {
+func (s *supervisor) prepare(ctx context.Context, g *guest, warm []string) (notes []string, err error) {
 	each := control.WarmTimeout(s.plan.Machine)
 	req := &wire.Prepare{Scratch: machine.Serial(plan.SlotScratch), Warm: warm, WarmSeconds: int(each / time.Second)}
 	if s.plan.Network.Mode == plan.NetworkUser {
@@ -31,7 +30,7 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 		req.Layers = append(req.Layers, machine.Serial(plan.SlotFirstLayer+i))
 	}
 	timeout := control.BootTimeout(s.plan.Machine) + time.Duration(len(warm))*each
-	err = s.call(ctx, timeout, func(stream guestStream) error {
+	err = g.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Prepare(stream, req)
 		notes = answer.Notes
 		if err == nil {
@@ -40,28 +39,29 @@ func (s *supervisor) prepare(ctx context.Context, warm []string) (notes []string
 		return err
 	})
 	if err != nil {
-		return nil, s.withConsole(err)
+		return nil, g.vm.withConsole(err)
 	}
 	return notes, nil
 }
 
-// configure makes the prepared guest this machine.
-func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error {
+// configure makes the prepared guest this machine. copyName is that of its copy of the
+// workspace, where that is kept.
+func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.Duration, copyName string, g ground) error {
 	req := newConfigure(s.plan)
 	if req.Workspace != nil {
-		req.Workspace.Copy = cmp.Or(s.copy, s.packed)
+		req.Workspace.Copy = copyName
 	}
-	if len(s.dotfiles) > 0 {
-		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: s.dotfiles}
+	if targets := g.disks.dotfiles; len(targets) > 0 {
+		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: targets}
 	}
 	var err error
 	if req.SSH, err = newSSH(s.machine, s.plan); err != nil {
 		return err
 	}
-	req.Network = s.setUp()
-	req.Env = append(req.Env, networkEnv(req.Network, s.secrets)...)
+	req.Network = g.network.setUp()
+	req.Env = append(req.Env, networkEnv(req.Network, g.network.secrets)...)
 	req.Time = time.Now().UnixNano()
-	err = s.call(ctx, timeout, func(stream guestStream) error {
+	err = guest.call(ctx, timeout, func(stream guestStream) error {
 		answer, err := client.Configure(stream, req)
 		if err == nil {
 			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
@@ -72,10 +72,10 @@ func (s *supervisor) configure(ctx context.Context, timeout time.Duration) error
 		return err
 	})
 	if err == nil {
-		err = s.correctClock(ctx, timeout)
+		err = s.correctClock(ctx, guest, timeout)
 	}
 	if err != nil {
-		return s.withConsole(err)
+		return guest.vm.withConsole(err)
 	}
 	return nil
 }
@@ -89,9 +89,9 @@ const goodRoundTrip = 20 * time.Millisecond
 
 // correctClock puts the guest's clock right. The request that set it was under way
 // for a while, in a guest that had all to do for the first time.
-func (s *supervisor) correctClock(ctx context.Context, timeout time.Duration) error {
+func (s *supervisor) correctClock(ctx context.Context, g *guest, timeout time.Duration) error {
 	clock := func(adjust time.Duration) (now time.Time, err error) {
-		err = s.call(ctx, timeout, func(stream guestStream) error {
+		err = g.call(ctx, timeout, func(stream guestStream) error {
 			now, err = client.Clock(stream, adjust)
 			return err
 		})

@@ -10,19 +10,19 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// packDotfiles makes the disk of the user's own files for the home, once.
-func (s *supervisor) packDotfiles() error {
-	g := s.plan.Guest
-	if len(g.Dotfiles) == 0 || s.dotfiles != nil {
-		return nil
+// packDotfiles makes the disk of the user's own files for the home of g. It returns
+// what of them is shown.
+func packDotfiles(m state.Machine, g plan.Guest) (targets []string, err error) {
+	if len(g.Dotfiles) == 0 {
+		return nil, nil
 	}
-	f, err := os.OpenFile(s.machine.File(state.DotfilesFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(m.File(state.DotfilesFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("pack the dotfiles: %w", err)
+		return nil, fmt.Errorf("pack the dotfiles: %w", err)
 	}
-	s.dotfiles, err = dotfiles.Pack(f, g.Dotfiles, g.User.UID, g.User.GID)
+	targets, err = dotfiles.Pack(f, g.Dotfiles, g.User.UID, g.User.GID)
 	if err == nil {
 		err = f.Truncate(plan.DiskSize)
 	}
-	return errors.Join(err, f.Close())
+	return targets, errors.Join(err, f.Close())
 }

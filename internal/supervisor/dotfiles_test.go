@@ -11,13 +11,13 @@ import (
 // The disks are made again when a template did not work, also where the dotfiles have
 // nothing for a home.
 func TestPackDotfilesAgain(t *testing.T) {
-	s := &supervisor{machine: state.Machine{Name: "m", Dir: t.TempDir()}}
-	s.plan.Guest = plan.Guest{Dotfiles: []string{t.TempDir()}}
+	m := state.Machine{Name: "m", Dir: t.TempDir()}
+	guest := plan.Guest{Dotfiles: []string{t.TempDir()}}
 	for range 2 {
-		if err := s.packDotfiles(); err != nil {
+		if _, err := packDotfiles(m, guest); err != nil {
 			t.Fatal(err)
 		}
-		if fi, err := os.Stat(s.machine.File(state.DotfilesFile)); err != nil || fi.Size() != plan.DiskSize {
+		if fi, err := os.Stat(m.File(state.DotfilesFile)); err != nil || fi.Size() != plan.DiskSize {
 			t.Errorf("the disk: %v, %v; want %d bytes", fi, err, int64(plan.DiskSize))
 		}
 	}

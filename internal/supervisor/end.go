@@ -8,61 +8,39 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// end ends everything and reports err. Unless the machine was kept and is
-// dead, which its user may want to look at, its directory goes too.
-func (s *supervisor) end(err error) {
-	if s.vmm != nil {
-		s.endVMM()
-	}
-	s.endShares()
-	s.endNetwork()
-	for _, o := range []*output{s.console, s.vmmLog} {
-		if o != nil {
-			o.close()
-		}
-	}
-	kept := false
-	select {
-	case <-s.kept:
-		kept = err != nil
-	default:
-	}
-	if !kept {
-		if cleanErr := control.Clean(s.machine); cleanErr != nil && err == nil {
+// end removes what is left of the machine and says that it ended, by err if that is
+// not nil. A machine that was kept and died stays, which its user may want to look at.
+func end(m state.Machine, events *events, owner *owner, err error) {
+	if err == nil || !owner.isKept() {
+		if cleanErr := control.Clean(m); cleanErr != nil && err == nil {
 			err = cleanErr
 		}
 	}
+	e := control.Event{Ended: true}
 	if err != nil {
-		var e control.Event
 		e.SetError(err)
 		if ce, ok := errors.AsType[*consoleError](err); ok {
 			e.Console = ce.console
 		}
-		s.events.send(e)
 	}
+	events.end(e)
 }
 
-// endVMM ends the VMM. A machine that is thrown away has nothing to save: only
-// one that was kept gets the ladder of guest, VMM and kill.
-func (s *supervisor) endVMM() {
-	select {
-	case <-s.kept:
-		s.saveTranscripts()
-		s.powerOff()
-	default:
-	}
-	s.killVMM()
-}
+// stopTimeout is the time that a guest has to end by itself before the VMM is
+// told to, and the VMM before it is killed. A systemd gives its services five seconds
+// and then ends itself, a second or two without KVM.
+const (
+	stopTimeout        = 5 * time.Second
+	systemdStopTimeout = 8 * time.Second
+)
 
-// systemdStopTimeout is stopTimeout for a guest with systemd. That gives its services
-// five seconds and then ends itself, a second or two without KVM.
-const systemdStopTimeout = 8 * time.Second
-
-// powerOff asks the guest and then the VMM to end.
-func (s *supervisor) powerOff() {
-	if s.session == nil || s.ended() {
+// powerOff asks the guest and then the VMM to end. Who closes the machine kills what
+// does neither.
+func (s *supervisor) powerOff(g *guest) {
+	if g.vm.ended() {
 		return
 	}
 	timeout := stopTimeout
@@ -72,28 +50,20 @@ func (s *supervisor) powerOff() {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	// A guest that reads nothing blocks who opens a stream or writes to it.
-	stop := context.AfterFunc(ctx, func() { s.session.Close() })
+	stop := context.AfterFunc(ctx, g.Close)
 	defer stop()
-	if stream, err := s.session.Open(); err == nil {
+	if stream, err := g.open(); err == nil {
 		client.PowerOff(stream)
-		if s.awaitVMM(ctx) {
+		select {
+		case <-g.vm.Done():
 			return
+		case <-ctx.Done():
 		}
 	}
 	s.log.Warn("the guest did not power off in time")
 	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := s.vmm.Quit(ctx); err != nil {
+	if err := g.vm.Quit(ctx); err != nil {
 		s.log.Warn("the VMM did not quit in time", "err", err)
-	}
-}
-
-// awaitVMM waits until the VMM has ended, or ctx has, and reports whether it has.
-func (s *supervisor) awaitVMM(ctx context.Context) bool {
-	select {
-	case <-s.vmm.Done():
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

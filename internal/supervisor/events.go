@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -9,22 +11,127 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 )
 
-// events writes events. Who reads them may be gone.
+// watcherBuffer is the number of events by which a watcher can be behind.
+const watcherBuffer = 64
+
+// events tells what happens to the machine: to its owner, and to all who watch it.
 type events struct {
 	start time.Time
-	mu    sync.Mutex
-	w     io.Writer
+
+	mu    sync.Mutex // guards what follows
+	owner io.Writer  // may be gone
+	// now is what a watcher hears first: that the machine is ready, if it is, and
+	// the phase that began last.
+	now      []control.Event
+	watchers map[chan control.Event]struct{}
+	ended    bool
+
+	watching sync.WaitGroup // until they have told all that they were told
 }
 
+func newEvents(owner io.Writer) *events {
+	return &events{start: time.Now(), owner: owner, watchers: make(map[chan control.Event]struct{})}
+}
+
+// phase says that a phase begins.
+func (ev *events) phase(p control.Phase) { ev.send(control.Event{Phase: p}) }
+
+// send tells e to all. Nobody but the owner can hold it up: a watcher that is too far
+// behind is left.
 func (ev *events) send(e control.Event) {
 	e.Nanos = time.Since(ev.start).Nanoseconds()
-	line, err := json.Marshal(e)
-	if err != nil {
-		return
-	}
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
-	ev.w.Write(append(line, '\n'))
+	if line, err := json.Marshal(e); err == nil {
+		ev.owner.Write(append(line, '\n'))
+	}
+	switch {
+	case e.Ready:
+		ev.now = []control.Event{e}
+	case e.Phase != "" && len(ev.now) > 0 && ev.now[0].Ready:
+		ev.now = append(ev.now[:1:1], e)
+	case e.Phase != "":
+		ev.now = []control.Event{e}
+	}
+	for w := range ev.watchers {
+		select {
+		case w <- e:
+		default:
+			ev.leaveLocked(w)
+		}
+	}
 }
 
-func (ev *events) phase(name control.Phase) { ev.send(control.Event{Phase: name}) }
+// flushTimeout is the time that watchers have to hear the last event.
+const flushTimeout = time.Second
+
+// end tells the last event, and waits until it was heard.
+func (ev *events) end(e control.Event) {
+	ev.send(e)
+	ev.mu.Lock()
+	ev.ended = true
+	for w := range ev.watchers {
+		ev.leaveLocked(w)
+	}
+	ev.mu.Unlock()
+	heard := make(chan struct{})
+	go func() {
+		ev.watching.Wait()
+		close(heard)
+	}()
+	select {
+	case <-heard:
+	case <-time.After(flushTimeout):
+	}
+}
+
+// watch calls tell with the machine's present state and then with what happens, until
+// the last event, or until it fails. It reports whether that was told: a watcher that
+// is too slow misses it.
+func (ev *events) watch(ctx context.Context, tell func(control.Event) error) (complete bool) {
+	w := make(chan control.Event, watcherBuffer)
+	ev.mu.Lock()
+	for _, e := range ev.now {
+		w <- e
+	}
+	if ev.ended {
+		close(w)
+	} else {
+		ev.watchers[w] = struct{}{}
+		ev.watching.Add(1)
+		defer ev.watching.Done()
+	}
+	ev.mu.Unlock()
+	defer func() {
+		ev.mu.Lock()
+		defer ev.mu.Unlock()
+		ev.leaveLocked(w)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case e, ok := <-w:
+			if !ok {
+				return complete
+			}
+			if tell(e) != nil {
+				return false
+			}
+			complete = e.Ended
+		}
+	}
+}
+
+// leaveLocked ends the channel of a watcher, once.
+func (ev *events) leaveLocked(w chan control.Event) {
+	if _, ok := ev.watchers[w]; ok {
+		delete(ev.watchers, w)
+		close(w)
+	}
+}
+
+// warn tells the user something in one line.
+func (s *supervisor) warn(format string, args ...any) {
+	s.events.send(control.Event{Note: fmt.Sprintf(format, args...)})
+}

@@ -79,13 +79,13 @@ func TestKeptIsOnTheDisk(t *testing.T) {
 			Name: "m", Keep: &plan.Keep{Dir: kept},
 			Workspace: plan.Workspace{Path: ws, Mode: plan.ModeCopy},
 		},
-		events: &events{w: os.Stderr},
+		events: newEvents(os.Stderr),
 	}
 	d, _ := definition.Of(s.plan)
 	if err := os.WriteFile(d.File(definition.CopyFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.packWorkspace(t.Context()); err != nil {
+	if _, err := s.packWorkspace(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.RecordVolumes([]plan.Volume{{Name: "var", SizeMiB: 16}}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -15,7 +16,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/network"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
@@ -50,78 +50,79 @@ func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) 
 	return all, nil
 }
 
-// makeNetwork makes what will be behind the machine's network card.
-func (s *supervisor) makeNetwork() (err error) {
+// guestNetwork is what is behind a machine's network card, with the record of it.
+type guestNetwork struct {
+	*network.Network
+	plan    plan.Network
+	audit   *audit.Log
+	log     *slog.Logger
+	secrets []secret.Secret
+	bridge  bridge.Config // of a machine on the host's bridge, as its tap
+	tap     *os.File      // nil in the other modes
+}
+
+// openNetwork makes what will be behind the machine's network card.
+func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err error) {
 	path := s.machine.AuditFile()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make the directory of audit logs: %w", err)
+		return nil, fmt.Errorf("make the directory of audit logs: %w", err)
 	}
-	if s.audit, err = audit.Open(path, s.machine.Name); err != nil {
-		return err
+	record, err := audit.Open(path, s.machine.Name)
+	if err != nil {
+		return nil, err
 	}
+	opened := closers{func() { record.Close() }}
+	defer func() {
+		if err != nil {
+			opened.Close()
+		}
+	}()
+	n := &guestNetwork{plan: s.plan.Network, audit: record, log: s.log, secrets: secrets}
 	if s.plan.Network.Mode == plan.NetworkBridge {
-		if err := s.openTap(); err != nil {
-			return err
+		if n.bridge, n.tap, err = openTap(s.machine.Name, s.plan.Network.Address); err != nil {
+			return nil, err
 		}
+		opened.add(func() { n.tap.Close() })
 	}
-	s.network, err = network.New(network.Config{
-		Plan: s.plan.Network, Secrets: s.secrets, Audit: s.audit, Log: s.log,
-	})
-	return err
-}
-
-// openTap opens a port of the host's bridge.
-func (s *supervisor) openTap() (err error) {
-	if s.bridge, err = bridge.Current(bridge.Default()); err != nil {
-		return err
-	}
-	address, err := netip.ParsePrefix(s.plan.Network.Address)
+	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Audit: record, Log: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if own := s.bridge.Address; address.Masked() != own.Masked() || address.Addr() == own.Addr() {
-		return hint.Errorf("network.address in "+own.Masked().String(), "%v is no address for a machine on the bridge %s, which has %v", address, s.bridge.Name, own)
-	}
-	s.tap, err = bridge.OpenTap(s.bridge, s.machine.Name)
-	return err
+	return n, nil
 }
 
-// endNetwork ends what is behind the network card, after the VMM.
-func (s *supervisor) endNetwork() {
-	if s.network != nil {
-		s.network.Close()
-	}
-	if s.tap != nil {
-		s.tap.Close()
-	}
-	if s.audit != nil {
-		if err := s.audit.Close(); err != nil {
-			s.log.Error("close the audit log", "err", err)
-		}
-	}
-}
-
-// startMachine starts the VMM of a machine, with its network.
-func (s *supervisor) startMachine(ctx context.Context, spec machine.Spec) error {
-	if err := s.startVMM(ctx, spec); err != nil {
-		return err
-	}
-	if spec.Card == nil || spec.Card.Tap {
-		return nil
-	}
-	card, err := s.vmm.Dial(ctx, machine.NetworkCard)
+// openTap opens a port of the host's bridge for a machine with this address.
+func openTap(name, address string) (bridge.Config, *os.File, error) {
+	b, err := bridge.Current(bridge.Default())
 	if err != nil {
-		return err
+		return b, nil, err
 	}
-	s.network.Attach(card)
-	return nil
+	prefix, err := netip.ParsePrefix(address)
+	if err != nil {
+		return b, nil, err
+	}
+	if own := b.Address; prefix.Masked() != own.Masked() || prefix.Addr() == own.Addr() {
+		return b, nil, hint.Errorf("network.address in "+own.Masked().String(), "%v is no address for a machine on the bridge %s, which has %v", prefix, b.Name, own)
+	}
+	tap, err := bridge.OpenTap(b, name)
+	return b, tap, err
+}
+
+// Close ends what is behind the network card, after the VMM.
+func (n *guestNetwork) Close() {
+	n.Network.Close()
+	if n.tap != nil {
+		n.tap.Close()
+	}
+	if err := n.audit.Close(); err != nil {
+		n.log.Error("close the audit log", "err", err)
+	}
 }
 
 // publish opens the machine's ports, once there is a guest to connect to.
-func (s *supervisor) publish() error {
-	session := s.session
-	return s.network.Publish(func(ctx context.Context, port int) (net.Conn, error) {
-		stream, err := session.Open()
+func (n *guestNetwork) publish(g *guest) error {
+	return n.Publish(func(ctx context.Context, port int) (net.Conn, error) {
+		stream, err := g.open()
 		if err != nil {
 			return nil, err
 		}
@@ -147,16 +148,16 @@ type halfStream struct{ net.Conn }
 func (h halfStream) CloseWrite() error { return h.Conn.Close() }
 
 // setUp returns how the guest is to set up its network card; nil for none.
-func (s *supervisor) setUp() *wire.Network {
-	switch n := s.plan.Network; n.Mode {
+func (n *guestNetwork) setUp() *wire.Network {
+	switch n.plan.Mode {
 	case plan.NetworkUser:
 		set := userNetwork()
-		set.Authority, set.AuthorityHash = s.network.Authority(), intercept.SubjectHash
+		set.Authority, set.AuthorityHash = n.Authority(), intercept.SubjectHash
 		return set
 	case plan.NetworkBridge:
 		return &wire.Network{
-			Address: n.Address, MAC: n.MAC,
-			Gateway: s.bridge.Address.Addr().String(), DNS: bridge.Resolver(),
+			Address: n.plan.Address, MAC: n.plan.MAC,
+			Gateway: n.bridge.Address.Addr().String(), DNS: bridge.Resolver(),
 		}
 	}
 	return nil

@@ -9,8 +9,38 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
+
+// prints are what the VMMs of a machine print, and their guests.
+type prints struct{ console, vmm *output }
+
+// openPrints makes the files of what is printed.
+func openPrints(m state.Machine) (*prints, error) {
+	console, err := newOutput(m.File(state.ConsoleFile))
+	if err != nil {
+		return nil, err
+	}
+	vmm, err := newOutput(m.File(state.VMMLogFile))
+	if err != nil {
+		console.close()
+		return nil, err
+	}
+	return &prints{console, vmm}, nil
+}
+
+// begin forgets the last lines: what comes now is of another VMM.
+func (p *prints) begin() {
+	p.console.begin()
+	p.vmm.begin()
+}
+
+// Close closes the files.
+func (p *prints) Close() {
+	p.console.close()
+	p.vmm.close()
+}
 
 // outputLimit is the size in bytes at which an output's file is set aside as
 // FILE.old and begun anew, so that two of them are kept at most.
@@ -37,7 +67,7 @@ func newOutput(path string) (*output, error) {
 	return &output{path: path, file: f}, nil
 }
 
-// begin forgets the last lines: what comes now is of another VMM.
+// begin forgets the last lines.
 func (o *output) begin() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

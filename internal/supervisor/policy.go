@@ -12,9 +12,8 @@ import (
 // maxDenied bounds the list of what was refused in a message.
 const maxDenied = 100
 
-// changeNetwork does what was asked for, all that is before an error.
-func (s *server) changeNetwork(c *control.NetworkChange) control.Response {
-	n := s.network
+// change does what was asked for, all that is before an error.
+func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 	var opened *plan.Port
 	if c != nil {
 		if c.Egress != "" {
@@ -45,7 +44,7 @@ func (s *server) changeNetwork(c *control.NetworkChange) control.Response {
 		Allow: p.Network().Allow, Deny: p.Denied(), Ports: n.Ports(),
 		Secrets: p.Network().Secrets, Opened: opened,
 	}
-	st.Denied, st.MoreDenied = s.audit.Denials()
+	st.Denied, st.MoreDenied = n.audit.Denials()
 	slices.SortFunc(st.Denied, func(a, b audit.Denied) int {
 		if a.Count != b.Count {
 			return b.Count - a.Count
@@ -61,5 +60,7 @@ func (s *server) changeNetwork(c *control.NetworkChange) control.Response {
 		}
 		st.Denied = st.Denied[:maxDenied]
 	}
-	return control.Response{Network: &st}
+	answer := control.Granted()
+	answer.Network = &st
+	return answer
 }

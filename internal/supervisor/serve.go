@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -11,27 +13,71 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/network"
-	"github.com/mayfly-vm/mayfly/internal/network/audit"
 )
+
+// service is what can be asked of a machine in one part of its life.
+type service interface {
+	openGuest() (net.Conn, error)
+	changeNetwork(*control.NetworkChange) control.Response
+}
+
+// errStarting returns the error of who asks too early.
+func errStarting() error { return fault.New(fault.MachineStarting, nil, "it is being started") }
+
+// starting serves a machine that is not ready.
+type starting struct{}
+
+func (starting) openGuest() (net.Conn, error) { return nil, errStarting() }
+
+func (starting) changeNetwork(*control.NetworkChange) control.Response {
+	return control.Refuse(errStarting())
+}
+
+func (m *running) openGuest() (net.Conn, error) { return m.guest.open() }
+
+func (m *running) changeNetwork(c *control.NetworkChange) control.Response {
+	return m.network.change(c)
+}
 
 // server answers connections until its listener is closed.
 type server struct {
-	guest   func() (net.Conn, error)
-	stop    func()
-	network *network.Network
-	audit   *audit.Log
-	wg      sync.WaitGroup
+	events *events
+	stop   func()
+
+	mu      sync.Mutex // guards service
+	service service
 }
 
+// newServer returns the server of a machine that is being started. stop asks for its
+// end.
+func newServer(ev *events, stop func()) *server {
+	return &server{events: ev, stop: stop, service: starting{}}
+}
+
+// offer says what can be asked from now on.
+func (s *server) offer(svc service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.service = svc
+}
+
+func (s *server) current() service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.service
+}
+
+// serve answers until l is closed. The conversations then go on until the machine
+// ends, and the process with it.
 func (s *server) serve(l *net.UnixListener) {
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
-			break
+			return
 		}
-		s.wg.Go(func() { s.answer(conn) })
+		go s.answer(conn)
 	}
 }
 
@@ -46,26 +92,59 @@ func (s *server) answer(conn *net.UnixConn) {
 		return
 	}
 	conn.SetReadDeadline(time.Time{})
+	if err := req.Check(); err != nil {
+		wire.WriteMessage(conn, control.Refuse(err))
+		return
+	}
 	switch req.Op {
 	case control.OpGuest:
-		stream, err := s.guest()
-		if err != nil {
-			wire.WriteMessage(conn, control.Refuse(err))
-			return
-		}
-		if wire.WriteMessage(conn, control.Response{}) == nil {
-			join(conn, stream)
-		}
-		stream.Close()
+		s.joinGuest(conn)
 	case control.OpNetwork:
-		wire.WriteMessage(conn, s.changeNetwork(req.Change))
+		wire.WriteMessage(conn, s.current().changeNetwork(req.Change))
+	case control.OpWatch:
+		if wire.WriteMessage(conn, control.Granted()) == nil {
+			s.watch(conn)
+		}
 	case control.OpStop:
-		wire.WriteMessage(conn, control.Response{})
+		wire.WriteMessage(conn, control.Granted())
 		s.stop()
 		// Held open until the process ends.
 		io.Copy(io.Discard, conn)
-	default:
-		wire.WriteMessage(conn, control.Refuse(fmt.Errorf("unknown request %q", req.Op)))
+	}
+}
+
+// joinGuest makes conn a stream to the guest.
+func (s *server) joinGuest(conn *net.UnixConn) {
+	stream, err := s.current().openGuest()
+	if err != nil {
+		wire.WriteMessage(conn, control.Refuse(err))
+		return
+	}
+	defer stream.Close()
+	if wire.WriteMessage(conn, control.Granted()) == nil {
+		join(conn, stream)
+	}
+}
+
+// watchTimeout is the time that a watcher has to take an event.
+const watchTimeout = 10 * time.Second
+
+// watch writes events to conn, until the last one.
+func (s *server) watch(conn net.Conn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		// Who watches says nothing: a read ends with the connection.
+		io.Copy(io.Discard, conn)
+		cancel()
+	}()
+	out := json.NewEncoder(conn)
+	tell := func(e control.Event) error {
+		conn.SetWriteDeadline(time.Now().Add(watchTimeout))
+		return out.Encode(e)
+	}
+	if !s.events.watch(ctx, tell) {
+		tell(control.Event{Lost: true})
 	}
 }
 

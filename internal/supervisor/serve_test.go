@@ -51,6 +51,22 @@ func serve(t testing.TB, m state.Machine, srv *server) {
 	})
 }
 
+// guestService is a machine that has only a guest.
+type guestService func() (net.Conn, error)
+
+func (g guestService) openGuest() (net.Conn, error) { return g() }
+
+func (guestService) changeNetwork(*control.NetworkChange) control.Response {
+	return control.Refuse(errors.New("there is no network"))
+}
+
+// guestServer serves a machine that is ready.
+func guestServer(guest guestService) *server {
+	srv := newServer(newEvents(io.Discard), func() {})
+	srv.offer(guest)
+	return srv
+}
+
 // echoGuest opens streams to a guest that says back what it hears.
 func echoGuest() (net.Conn, error) {
 	ours, theirs := net.Pipe()
@@ -80,7 +96,7 @@ func checkGuest(t testing.TB, m state.Machine) {
 
 func TestOpenGuest(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
-	serve(t, m, &server{guest: echoGuest})
+	serve(t, m, guestServer(echoGuest))
 	for range 3 {
 		checkGuest(t, m)
 	}
@@ -93,13 +109,13 @@ func TestLongPath(t *testing.T) {
 	if n := len(m.File(state.SocketFile)); n <= 108 {
 		t.Fatalf("the path has %d bytes; the test needs more", n)
 	}
-	serve(t, m, &server{guest: echoGuest})
+	serve(t, m, guestServer(echoGuest))
 	checkGuest(t, m)
 }
 
 func TestGuestRefuses(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
-	serve(t, m, &server{guest: func() (net.Conn, error) { return nil, errors.New("session shutdown") }})
+	serve(t, m, guestServer(func() (net.Conn, error) { return nil, errors.New("session shutdown") }))
 	if _, err := control.OpenGuest(m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
 		t.Errorf("OpenGuest() = %v; want the supervisor's error", err)
 	}
@@ -112,11 +128,11 @@ func TestGuestRefuses(t *testing.T) {
 func TestJoin(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
 	guests := make(chan net.Conn, 1)
-	serve(t, m, &server{guest: func() (net.Conn, error) {
+	serve(t, m, guestServer(func() (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		guests <- theirs
 		return ours, nil
-	}})
+	}))
 	before := runtime.NumGoroutine()
 
 	conn, err := control.OpenGuest(m)
@@ -155,7 +171,7 @@ func TestStop(t *testing.T) {
 	}
 	asked := make(chan struct{})
 	ended := make(chan struct{})
-	srv := &server{guest: echoGuest, stop: func() { close(asked) }}
+	srv := newServer(newEvents(io.Discard), func() { close(asked) })
 	go func() {
 		defer close(ended)
 		conn, err := l.AcceptUnix()
@@ -212,7 +228,7 @@ func ask(t testing.TB, m state.Machine, req control.Request) (answer control.Res
 // Who connects and says nothing, or too much, is let go.
 func TestServeGarbage(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
-	serve(t, m, &server{guest: echoGuest})
+	serve(t, m, guestServer(echoGuest))
 	for _, garbage := range []string{"\xff\xff\xff\xff", "\x04\x00\x00\x00null", "\x02\x00\x00\x00[]", "GET / HTTP/1.0\r\n\r\n"} {
 		conn := connect(t, m)
 		conn.SetDeadline(time.Now().Add(5 * time.Second))

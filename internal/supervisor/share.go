@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,29 +25,36 @@ type fileServer struct {
 	copied chan struct{} // closed when the log is complete
 }
 
+// shareServers serve the shares of one VMM.
+type shareServers []fileServer
+
 // startShares starts the servers of the shares, before the VMM, which ends before
 // them.
-func (s *supervisor) startShares() error {
+func (s *supervisor) startShares() (shareServers, error) {
+	var all shareServers
 	for _, sh := range s.plan.Shares {
-		if err := s.startShare(sh); err != nil {
-			return err
+		sv, err := s.startShare(sh)
+		if err != nil {
+			all.Close()
+			return nil, err
 		}
+		all = append(all, sv)
 	}
-	return nil
+	return all, nil
 }
 
-func (s *supervisor) startShare(sh plan.Share) error {
+func (s *supervisor) startShare(sh plan.Share) (sv fileServer, err error) {
 	if s.plan.ShareServer == nil {
-		return errors.New("the plan names no server for its live directories")
+		return sv, errors.New("the plan names no server for its live directories")
 	}
 	log, err := newOutput(s.machine.File(state.ShareLogFile(sh.Tag)))
 	if err != nil {
-		return err
+		return sv, err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		log.close()
-		return err
+		return sv, err
 	}
 	copied := make(chan struct{})
 	go func() { // waited for by whoever ends the server
@@ -61,11 +69,10 @@ func (s *supervisor) startShare(sh plan.Share) error {
 	if err != nil {
 		<-copied
 		log.close()
-		return err
+		return sv, err
 	}
 	s.log.Debug("started a server", "source", sh.Source, "path", sh.Path, "pid", p.PID())
-	s.shares = append(s.shares, fileServer{sh, p, log, copied})
-	return nil
+	return fileServer{sh, p, log, copied}, nil
 }
 
 // noteOwner says so when root shares a directory in which the guest's user can
@@ -84,10 +91,10 @@ func (s *supervisor) noteOwner(sh plan.Share, u plan.User) {
 // ownProgram is this program, also after its file was replaced.
 const ownProgram = "/proc/self/exe"
 
-// shareFiles returns the VMM's ends of the servers' sockets, by their names.
-func (s *supervisor) shareFiles() map[string]*os.File {
-	files := make(map[string]*os.File, len(s.shares))
-	for i, sv := range s.shares {
+// files returns the VMM's ends of the servers' sockets, by their names.
+func (all shareServers) files() map[string]*os.File {
+	files := make(map[string]*os.File, len(all))
+	for i, sv := range all {
 		files[machine.ShareFile(i)] = sv.VMM
 	}
 	return files
@@ -106,10 +113,10 @@ func (sv fileServer) lastWords() error {
 	return err
 }
 
-// shareFailure returns an error when a server has failed, which may have ended the
+// failure returns an error when a server has failed, which may have ended the
 // VMM, too.
-func (s *supervisor) shareFailure() error {
-	for _, sv := range s.shares {
+func (all shareServers) failure() error {
+	for _, sv := range all {
 		select {
 		case <-sv.Done():
 			if sv.Err() != nil {
@@ -123,25 +130,26 @@ func (s *supervisor) shareFailure() error {
 
 // watchShares tells the guest when a server ends, until ctx does: it would wait
 // for ever.
-func (s *supervisor) watchShares(ctx context.Context) (wait func()) {
-	for _, sv := range s.shares {
-		s.watchers.Go(func() {
+func (s *supervisor) watchShares(ctx context.Context, g *guest) (wait func()) {
+	var watchers sync.WaitGroup
+	for _, sv := range g.vm.shares {
+		watchers.Go(func() {
 			select {
 			case <-ctx.Done():
 				return
-			case <-s.vmm.Done():
+			case <-g.vm.Done():
 				return
 			case <-sv.Done():
 			}
 			select {
-			case <-s.vmm.Done(): // of which it is the end, too
+			case <-g.vm.Done(): // of which it is the end, too
 				return
 			case <-time.After(vmmGrace):
 			}
-			s.loseShare(ctx, sv)
+			s.loseShare(ctx, g, sv)
 		})
 	}
-	return s.watchers.Wait
+	return watchers.Wait
 }
 
 // vmmGrace is the time in which the end of a VMM is seen after that of its servers.
@@ -150,22 +158,21 @@ const vmmGrace = 200 * time.Millisecond
 // shareTimeout bounds what the guest takes to let go of a share.
 const shareTimeout = 30 * time.Second
 
-func (s *supervisor) loseShare(ctx context.Context, sv fileServer) {
+func (s *supervisor) loseShare(ctx context.Context, g *guest, sv fileServer) {
 	err := sv.lastWords()
 	s.warn("%v; what uses it in the machine gets errors", err)
 	s.log.Error("a server ended", "err", err)
-	err = s.call(ctx, shareTimeout, func(stream guestStream) error {
+	err = g.call(ctx, shareTimeout, func(stream guestStream) error {
 		return client.ShareLost(stream, sv.share.Tag)
 	})
 	s.log.Info("a share is gone", "path", sv.share.Path, "err", err)
 }
 
-// endShares ends the servers, after the VMM.
-func (s *supervisor) endShares() {
-	for _, sv := range s.shares {
+// Close ends the servers, after the VMM.
+func (all shareServers) Close() {
+	for _, sv := range all {
 		sv.Kill()
 		<-sv.copied
 		sv.log.close()
 	}
-	s.shares = nil
 }

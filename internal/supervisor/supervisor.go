@@ -6,6 +6,12 @@
 // resolved image. It starts the VMM, packs the workspace meanwhile, configures
 // the guest, joins commands to it, and ends the machine when its owner is
 // gone. What is left after a kill -9, control.Collect clears away.
+//
+// A start has phases, each of which returns a value that ends what it began by
+// Close: the disks and the packing of the workspace (disks.go, packing.go), the
+// network (network.go), the servers of shares (share.go), the VMM (vmm.go) and the
+// conversation with its guest (guest.go). Those of a machine that is ready are a
+// running, and are closed in the opposite order.
 package supervisor
 
 import (
@@ -14,11 +20,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"os"
 	"runtime/debug"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,64 +29,23 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
-	"github.com/mayfly-vm/mayfly/internal/network"
-	"github.com/mayfly-vm/mayfly/internal/network/audit"
-	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// stopTimeout is the time that a guest has to end by itself before the VMM is
-// told to, and the VMM before it is killed.
-const stopTimeout = 5 * time.Second
-
 // idleGCPercent is the garbage collector's target once the machine runs.
 const idleGCPercent = 100
 
-// supervisor is the state of the process.
+// supervisor is what is known from the beginning and stays as it is.
 type supervisor struct {
 	machine state.Machine
 	plan    plan.Plan
 	image   image.Image
+	driver  machine.Driver
 	log     *slog.Logger
 	events  *events
-
-	console *output
-	vmmLog  *output
-	outputs sync.WaitGroup // the goroutines that fill both
-	driver  machine.Driver
-	vmm     machine.VMM
-	session guestSession
-
-	secrets []secret.Secret
-	audit   *audit.Log
-	network *network.Network
-	bridge  bridge.Config // of a machine on the host's bridge, as its tap
-	tap     *os.File
-
-	shares   []fileServer
-	watchers sync.WaitGroup // the goroutines that wait for the servers' ends
-
-	how control.Start
-	// copy is the name of the copy of the workspace, where there is one that was
-	// kept; packed that of the one which was packed, once it is.
-	copy, packed string
-	dotfiles     []string // what of the user's own files is shown in the home
-
-	kept    chan struct{} // closed when the owner lets the machine live on
-	gone    chan struct{} // closed when the owner ended without that
-	stop    chan struct{} // closed when somebody asks for the end
-	stopped sync.Once
-}
-
-// guestStream is a stream to the guest's agent.
-type guestStream = net.Conn
-
-// guestSession is the multiplexer over the control port.
-type guestSession interface {
-	Open() (net.Conn, error)
-	Close() error
+	owner   *owner
 }
 
 // Main is the body of the hidden command: it supervises the machine in dir
@@ -96,7 +58,25 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	eventsPipe := os.NewFile(control.EventsFD, "events")
+	events := newEvents(os.NewFile(control.EventsFD, "events"))
+	if err := limitProcess(); err != nil {
+		return err
+	}
+	owner := newOwner()
+	go owner.watch(os.NewFile(control.OwnerFD, "owner"))
+	secrets := os.NewFile(control.SecretsFD, "secrets")
+	log = log.With("vm", m.Name)
+
+	err = supervise(ctx, m, events, owner, secrets, log)
+	if err != nil {
+		log.Error("machine ended", "err", err)
+	}
+	end(m, events, owner, err)
+	return err
+}
+
+// limitProcess gives up what the supervisor and its children do not need.
+func limitProcess() error {
 	// The VMM gets the files that are its own and nothing of ours.
 	if err := unix.CloseRange(control.LockFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close files on exec: %w", err)
@@ -105,122 +85,109 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core files: %w", err)
 	}
-	s := &supervisor{
-		machine: m,
-		log:     log.With("vm", m.Name),
-		events:  &events{start: time.Now(), w: eventsPipe},
-		kept:    make(chan struct{}),
-		gone:    make(chan struct{}),
-		stop:    make(chan struct{}),
-	}
-	go s.watchOwner(os.NewFile(control.OwnerFD, "owner"))
-	err = s.run(ctx, os.NewFile(control.SecretsFD, "secrets"))
+	return nil
+}
+
+// supervise reads what the machine is and runs it.
+func supervise(ctx context.Context, m state.Machine, events *events, owner *owner, secretsPipe *os.File, log *slog.Logger) error {
+	p, err := m.Plan()
 	if err != nil {
-		s.log.Error("machine ended", "err", err)
-	}
-	s.end(err)
-	return err
-}
-
-// watchOwner reads the owner's pipe until its end.
-func (s *supervisor) watchOwner(owner *os.File) {
-	var b [1]byte
-	if n, _ := owner.Read(b[:]); n == 1 && b[0] == control.KeepByte {
-		close(s.kept)
-		return
-	}
-	close(s.gone)
-}
-
-func (s *supervisor) requestStop() { s.stopped.Do(func() { close(s.stop) }) }
-
-// run starts the machine and returns at its end, which is no error when it was
-// asked for.
-func (s *supervisor) run(ctx context.Context, secrets *os.File) error {
-	var err error
-	if s.plan, err = s.machine.Plan(); err != nil {
 		return err
 	}
-	if s.driver, err = drivers.For(s.plan.Machine.Engine); err != nil {
-		return err
-	}
-	if err := state.ReadJSON(s.machine.File(state.ImageFile), &s.image); err != nil {
+	var img image.Image
+	if err := state.ReadJSON(m.File(state.ImageFile), &img); err != nil {
 		return fmt.Errorf("read the resolved image: %w", err)
 	}
-	if s.secrets, err = readSecrets(secrets, s.plan.Network.Secrets); err != nil {
+	driver, err := drivers.For(p.Machine.Engine)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-s.gone:
-			cancel(errEnded)
-		case <-s.stop:
-			cancel(errEnded)
-		case <-ctx.Done():
-		}
-	}()
-	if err := s.start(ctx); err != nil {
-		if errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
-			return nil
-		}
+	secrets, err := readSecrets(secretsPipe, p.Network.Secrets)
+	if err != nil {
 		return err
 	}
+	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner}
+	return s.run(ctx, secrets)
+}
 
+// run starts the machine and returns when it has ended, which is no error when that
+// was asked for.
+func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
+	needed, release := s.owner.need(ctx)
+	defer release()
 	l, err := control.Listen(s.machine)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	srv := &server{guest: s.session.Open, stop: s.requestStop, network: s.network, audit: s.audit}
+	srv := newServer(s.events, s.owner.requestStop)
 	go srv.serve(l)
-	if err := s.writeStatus(state.Running); err != nil {
+
+	m, err := s.start(needed, secrets)
+	if err != nil {
+		if errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
+			return nil
+		}
 		return err
 	}
-	s.events.send(control.Event{Ready: true, Start: &s.how})
+	defer m.Close()
+	srv.offer(m)
+	if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
+		return err
+	}
+	s.events.send(control.Event{Ready: true, Start: &m.how})
 	// Packing and booting left garbage; an idle supervisor is to be small.
 	debug.SetGCPercent(idleGCPercent)
 	debug.FreeOSMemory()
 
+	err = s.hold(needed, m)
+	s.events.phase(control.PhaseStop)
+	l.Close() // nobody is served from here on
+	if s.owner.isKept() {
+		// A machine that is thrown away has nothing to save.
+		s.saveTranscripts(m.guest)
+		s.powerOff(m.guest)
+	}
+	return err
+}
+
+// hold waits until nobody needs the running machine, or it ends by itself.
+func (s *supervisor) hold(ctx context.Context, m *running) error {
 	watching, endWatch := context.WithCancel(ctx)
-	wait := s.watchShares(watching)
+	wait := s.watchShares(watching, m.guest)
 	defer wait()
 	defer endWatch()
-	kept := s.kept
+	kept := s.owner.kept
 	for {
 		select {
 		case <-ctx.Done():
 			// Before nobody listens any more.
-			if err := s.writeStatus(state.Stopping); err != nil {
+			if err := s.writeStatus(state.Stopping, m.vm.PID()); err != nil {
 				s.log.Warn("write the status", "err", err)
 			}
 			return nil
 		case <-kept:
 			kept = nil
-			s.writeStatus(state.Running)
-		case <-s.vmm.Done():
-			return s.explain(errors.New("the machine ended unexpectedly"))
+			if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
+				s.log.Warn("write the status", "err", err)
+			}
+		case <-m.vm.Done():
+			return m.vm.explain(errors.New("the machine ended unexpectedly"))
 		}
 	}
 }
 
-var errEnded = errors.New("the machine was ended")
-
-func (s *supervisor) writeStatus(phase state.Phase) error {
+// writeStatus says where the machine is. vmm is the VMM's process number, 0 without
+// one.
+func (s *supervisor) writeStatus(phase state.Phase, vmm int) error {
 	self, err := state.ProcessOf(os.Getpid())
 	if err != nil {
 		return err
 	}
-	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: self}
-	if s.vmm != nil {
+	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: self, Kept: s.owner.isKept()}
+	if vmm != 0 {
 		// It may have ended already.
-		st.VMM, _ = state.ProcessOf(s.vmm.PID())
-	}
-	select {
-	case <-s.kept:
-		st.Kept = true
-	default:
+		st.VMM, _ = state.ProcessOf(vmm)
 	}
 	return state.WriteJSON(s.machine.File(state.StatusFile), st)
 }

@@ -25,100 +25,114 @@ const baseWarm = "/bin/true; command -v bash >/dev/null && exec bash -c :"
 // settleTime is how long a guest is left alone before it is saved.
 const settleTime = 300 * time.Millisecond
 
-// template returns the template that the machine is to begin from, and makes it
-// when there is none. It returns nil when the machine is to boot, and has said
-// why.
-func (s *supervisor) template(ctx context.Context) (*template.Template, template.Identity) {
+// origin is what a machine begins from.
+type origin struct {
+	template *template.Template // nil for one that boots
+	id       template.Identity  // of the template
+	how      control.Start      // so far: why there is no template, or why it was made
+}
+
+// findOrigin returns what the machine is to begin from, and makes its template when
+// there is none.
+func (s *supervisor) findOrigin(ctx context.Context, p *prints) (o origin) {
 	tp := s.plan.Template
-	if !tp.Use {
-		s.how.Reason = tp.Reason
-		return nil, template.Identity{}
-	}
-	if len(s.plan.Shares) > 0 {
+	switch {
+	case !tp.Use:
+		o.how.Reason = tp.Reason
+		return o
+	case len(s.plan.Shares) > 0:
 		// Whatever the plan says: a server would write into the memory of all.
-		s.how.Reason = "it has live directories"
-		return nil, template.Identity{}
+		o.how.Reason = "it has live directories"
+		return o
+	case !s.driver.Capabilities().Save:
+		o.how.Reason = s.plan.Machine.Engine.Name + " cannot save machines"
+		return o
 	}
 	store := template.Store{Dir: tp.Dir}
+	warm := append([]string{baseWarm}, tp.Prewarm...)
+	var err error
+	if o.id, err = s.identify(warm); err != nil {
+		o.how.Reason = err.Error()
+		s.log.Warn("no template", "err", err)
+		return o
+	}
+	if f := store.Failed(o.id); f != nil {
+		o.how.Reason = fmt.Sprintf("one failed %v ago: %s", time.Since(f.Time).Round(time.Second), f.Reason)
+		return o
+	}
+	s.events.phase(control.PhaseFindTemplate)
+	if o.template, err = store.Find(o.id); err == nil {
+		return o
+	}
+	o.how.Reason = "there was none"
+	if damaged, ok := errors.AsType[*template.DamagedError](err); ok {
+		o.how.Reason = damaged.Error()
+		s.warn("%v; it is made anew", damaged)
+	} else if !errors.Is(err, template.ErrNone) {
+		o.how.Reason = err.Error()
+		return o
+	}
+	s.makeTemplate(ctx, store, &o, warm, p)
+	return o
+}
+
+// identify returns the identity of the machine's template.
+func (s *supervisor) identify(warm []string) (template.Identity, error) {
 	spec := hardware.Base(s.plan, s.image)
 	spec.Memory = machine.SharedMemory{Path: template.MemoryName}
-	warm := append([]string{baseWarm}, tp.Prewarm...)
 	network := ""
 	if s.plan.Network.Mode == plan.NetworkUser {
 		network = fmt.Sprintf("%+v", *userNetwork())
 	}
-	id, err := template.Identify(s.plan.Machine, s.image, warm, network, s.driver.Command(spec))
-	if err != nil {
-		s.how.Reason = err.Error()
-		s.log.Warn("no template", "err", err)
-		return nil, id
-	}
-	if f := store.Failed(id); f != nil {
-		s.how.Reason = fmt.Sprintf("one failed %v ago: %s", time.Since(f.Time).Round(time.Second), f.Reason)
-		return nil, id
-	}
-	s.events.phase(control.PhaseFindTemplate)
-	t, err := store.Find(id)
-	if err == nil {
-		return t, id
-	}
-	s.how.Reason = "there was none"
-	if damaged, ok := errors.AsType[*template.DamagedError](err); ok {
-		s.how.Reason = damaged.Error()
-		s.warn("%v; it is made anew", damaged)
-	} else if !errors.Is(err, template.ErrNone) {
-		s.how.Reason = err.Error()
-		return nil, id
-	}
+	return template.Identify(s.plan.Machine, s.image, warm, network, s.driver.Command(spec))
+}
+
+// makeTemplate makes the template of o, or waits for another supervisor that does.
+func (s *supervisor) makeTemplate(ctx context.Context, store template.Store, o *origin, warm []string, p *prints) {
 	waiting := func() { s.events.phase(control.PhaseAwaitTemplate) }
-	t, err = store.Make(ctx, id, s.plan.Machine.MemoryMiB, waiting, func(ctx context.Context, memory machine.SharedMemory) (template.Saved, error) {
-		s.how.Made = true
-		return s.save(ctx, memory, warm)
+	made := false
+	t, err := store.Make(ctx, o.id, s.plan.Machine.MemoryMiB, waiting, func(ctx context.Context, memory machine.SharedMemory) (template.Saved, error) {
+		made = true
+		return s.save(ctx, memory, warm, p)
 	})
 	if err != nil {
-		s.how.Made = false
-		s.how.Reason = err.Error()
+		o.how.Reason = err.Error()
 		if ctx.Err() == nil {
 			s.log.Warn("no template", "err", err)
 			s.warn("booting, since there can be no template: %v", err)
-			store.Fail(id, err)
+			store.Fail(o.id, err)
 		}
-		return nil, id
+		return
 	}
+	o.template, o.how.Made = t, made
 	// Now is the time to make room for it.
 	if _, err := store.Collect(template.Policy{MaxAge: template.MaxAge, MaxBytes: template.MaxBytes}); err != nil {
 		s.log.Warn("collect templates", "err", err)
 	}
-	return t, id
-}
-
-// warn tells the user something in one line.
-func (s *supervisor) warn(format string, args ...any) {
-	s.events.send(control.Event{Note: fmt.Sprintf(format, args...)})
 }
 
 // save boots a machine that has nothing of this one, its memory in a file, and
 // saves it.
-func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm []string) (template.Saved, error) {
-	var saved template.Saved
+func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm []string, p *prints) (saved template.Saved, err error) {
 	s.events.phase(control.PhaseMakeTemplate)
 	spec := hardware.Base(s.plan, s.image)
 	spec.Memory = memory
-	if err := s.startVMM(ctx, spec); err != nil {
+	v, err := s.startVM(ctx, spec, p, nil, nil)
+	if err != nil {
 		return saved, err
 	}
-	defer s.killVMM()
-	err := s.whileAlive(ctx, func(ctx context.Context) error {
-		if err := s.greet(ctx, control.BootTimeout(s.plan.Machine)); err != nil {
-			return err
-		}
-		s.events.phase(control.PhasePrewarm)
-		notes, err := s.prepare(ctx, warm)
+	defer v.Close()
+	err = v.whileAlive(ctx, func(ctx context.Context) (err error) {
+		g, err := s.greet(ctx, v)
 		if err != nil {
 			return err
 		}
-		saved.Notes = notes
-		for _, note := range notes {
+		defer g.Close()
+		s.events.phase(control.PhasePrewarm)
+		if saved.Notes, err = s.prepare(ctx, g, warm); err != nil {
+			return err
+		}
+		for _, note := range saved.Notes {
 			s.warn("%s", termsafe.Line(note))
 		}
 		// What the guest's kernel still has to do after the unmounts would
@@ -129,10 +143,10 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 			return context.Cause(ctx)
 		}
 		s.events.phase(control.PhaseSave)
-		ctx, cancel := context.WithTimeoutCause(ctx, control.RestoreTimeout(s.plan.Machine), errors.New("QEMU does not save the machine"))
+		ctx, cancel := context.WithTimeoutCause(ctx, control.RestoreTimeout(s.plan.Machine), errNotSaved)
 		defer cancel()
 		var buf bytes.Buffer
-		saved.Pause, err = s.vmm.Save(ctx, &buf)
+		saved.Pause, err = v.Save(ctx, &buf)
 		saved.State = buf.Bytes()
 		return err
 	})
@@ -144,7 +158,16 @@ type restoreError struct{ error }
 
 func (e *restoreError) Unwrap() error { return e.error }
 
-var errNotRestored = errors.New("no answer from the restored guest")
+var (
+	errNotSaved    = errors.New("the VMM does not save the machine")
+	errNotRestored = errors.New("no answer from the restored guest")
+)
+
+// memoryError is an error because of which a machine has no memory to begin with. It is
+// not the template's fault.
+type memoryError struct{ error }
+
+func (e *memoryError) Unwrap() error { return e.error }
 
 // memoryOf returns the machine's memory, which begins as t's.
 func (s *supervisor) memoryOf(t *template.Template) (machine.Memory, error) {
@@ -154,51 +177,60 @@ func (s *supervisor) memoryOf(t *template.Template) (machine.Memory, error) {
 	return t.Private(), nil
 }
 
-// fromTemplate restores the machine, whose memory begins as t's, and configures
-// it. The error is a restoreError if it may be the template's fault.
-func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, memory machine.Memory, packed func() error) error {
-	timeout := control.RestoreTimeout(s.plan.Machine)
+// fromTemplate restores the machine from t, which it takes over, and configures it.
+// The error is a restoreError if it may be the template's fault.
+func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, g ground) (_ *up, err error) {
+	// Open, and so not removed, as long as the machine lives.
+	u := up{closers: closers{func() { t.Close() }}}
+	defer func() {
+		if err != nil {
+			u.Close()
+		}
+	}()
 	spec := hardware.Of(s.machine, s.plan, s.image)
 	spec.Incoming = true
-	spec.Memory = memory
-	if err := s.startMachine(ctx, spec); err != nil {
-		return &restoreError{err}
+	if spec.Memory, err = s.memoryOf(t); err != nil {
+		return nil, &memoryError{err}
 	}
-	err := s.whileAlive(ctx, func(ctx context.Context) error {
+	if u.vm, err = s.startMachine(ctx, spec, g, nil); err != nil {
+		return nil, &restoreError{err}
+	}
+	u.add(u.vm.Close)
+	err = u.vm.whileAlive(ctx, func(ctx context.Context) (err error) {
+		timeout := control.RestoreTimeout(s.plan.Machine)
 		deadline, cancel := context.WithTimeoutCause(ctx, timeout, errNotRestored)
 		defer cancel()
-		if err := s.vmm.Restore(deadline, t.State()); err != nil {
+		if err := u.vm.Restore(deadline, t.State()); err != nil {
 			return &restoreError{err}
 		}
-		if err := s.dial(deadline); err != nil {
+		if u.guest, err = dialGuest(deadline, u.vm); err != nil {
 			return &restoreError{err}
 		}
-		if err := s.finish(ctx, timeout, packed); err != nil {
+		u.add(u.guest.Close)
+		if err := s.finish(ctx, u.guest, timeout, g); err != nil {
 			// What a guest that works says, it would say when booted, too.
-			if _, said := errors.AsType[*client.GuestError](err); said || packed() != nil {
+			_, said := errors.AsType[*client.GuestError](err)
+			if _, packErr := g.packing.wait(); said || packErr != nil {
 				return err
 			}
 			return &restoreError{err}
 		}
 		return nil
 	})
-	if err != nil && s.ended() {
+	if err != nil && u.vm.ended() {
 		err = &restoreError{err}
 	}
-	return err
+	return &u, err
 }
 
 // giveUp takes the template with this identity, which failed with err, out of
 // use.
-func (s *supervisor) giveUp(id template.Identity, err error) {
-	tail := s.vmmLog.end(1)
-	s.killVMM()
+func (s *supervisor) giveUp(id template.Identity, err error, p *prints) {
 	os.Remove(s.machine.File(state.MemoryFile))
-	s.log.Warn("restore", "err", err, "vmm", tail)
+	s.log.Warn("restore", "err", err, "vmm", p.vmm.end(1))
 	store := template.Store{Dir: s.plan.Template.Dir}
 	if asideErr := errors.Join(store.SetAside(id), store.Fail(id, err)); asideErr != nil {
 		s.log.Warn("set the template aside", "err", asideErr)
 	}
-	s.how.Made, s.how.Reason = false, err.Error()
 	s.warn("booting, since the template could not be restored: %v", err)
 }

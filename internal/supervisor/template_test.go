@@ -53,8 +53,8 @@ func TestNoTemplateWithShares(t *testing.T) {
 		Template: plan.Template{Use: true, Dir: t.TempDir()},
 		Shares:   []plan.Share{{Source: "/srv/x", Path: "/srv/x", Tag: "share0"}},
 	}}
-	if found, _ := s.template(t.Context()); found != nil || s.how.Reason == "" {
-		t.Errorf("template() = %v, reason %q; want none and a reason", found, s.how.Reason)
+	if o := s.findOrigin(t.Context(), nil); o.template != nil || o.how.Reason == "" {
+		t.Errorf("findOrigin() = %v, reason %q; want none and a reason", o.template, o.how.Reason)
 	}
 	spec := hardware.Of(state.Machine{Dir: "/state/m"}, s.plan, image.Image{})
 	command := qemu.Driver{}.Command(spec)

@@ -45,18 +45,18 @@ func transcriptArgv(dir string) []string {
 
 // saveTranscripts keeps what agents and their user said, for when the machine is thrown
 // away. It is the guest's archive: nobody here looks into it.
-func (s *supervisor) saveTranscripts() {
+func (s *supervisor) saveTranscripts(g *guest) {
 	d, ok := definition.Of(s.plan)
-	if !ok || s.session == nil || s.ended() {
+	if !ok || g.vm.ended() {
 		return
 	}
-	err := s.fetchTranscripts(d.File(definition.TranscriptsFile))
+	err := s.fetchTranscripts(g, d.File(definition.TranscriptsFile))
 	if err != nil {
 		s.log.Warn("the transcripts of the agents were not saved", "err", err)
 	}
 }
 
-func (s *supervisor) fetchTranscripts(file string) error {
+func (s *supervisor) fetchTranscripts(g *guest, file string) error {
 	temp := file + ".new"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *supervisor) fetchTranscripts(file string) error {
 	req := &wire.Exec{Argv: transcriptArgv(s.plan.Keep.Agents), Dir: "/"}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), transcriptTimeout, errors.New("the guest takes too long"))
 	defer cancel()
-	stream, err := s.openWithin(ctx)
+	stream, err := g.openWithin(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,26 +89,6 @@ func (s *supervisor) fetchTranscripts(file string) error {
 		return err
 	}
 	return os.Rename(temp, file)
-}
-
-// openWithin opens a stream to the guest. One that reads nothing does not hold it up.
-func (s *supervisor) openWithin(ctx context.Context) (guestStream, error) {
-	type opened struct {
-		stream guestStream
-		err    error
-	}
-	done := make(chan opened, 1)
-	session := s.session
-	go func() {
-		stream, err := session.Open()
-		done <- opened{stream, err}
-	}()
-	select {
-	case o := <-done:
-		return o.stream, o.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 // bounded refuses more than a number of bytes.

@@ -4,149 +4,132 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
-	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // A machine's start may take several VMMs, one after the other: one that is
 // saved, one that is restored, one that boots when that failed.
 
-// openOutputs makes the files for what the VMMs and their guests print.
-func (s *supervisor) openOutputs() error {
-	var err error
-	if s.console, err = newOutput(s.machine.File(state.ConsoleFile)); err != nil {
-		return err
-	}
-	s.vmmLog, err = newOutput(s.machine.File(state.VMMLogFile))
-	return err
+// vm is a VMM that runs.
+type vm struct {
+	machine.VMM
+	engine string // its name
+	prints *prints
+	shares shareServers
+	copied sync.WaitGroup // the goroutine that copies the console
 }
 
-// startVMM starts the VMM of spec. There is none, or the one before has ended.
-func (s *supervisor) startVMM(ctx context.Context, spec machine.Spec) error {
-	s.console.begin()
-	s.vmmLog.begin()
-	command := s.driver.Command(spec)
-	s.log.Debug("start the virtual machine monitor", "command", command.String())
+// startVM starts the VMM of spec, with the servers of its shares. The one before has
+// ended.
+func (s *supervisor) startVM(ctx context.Context, spec machine.Spec, p *prints, shares shareServers, tap *os.File) (*vm, error) {
+	if err := s.driver.Capabilities().Check(spec); err != nil {
+		return nil, err
+	}
+	p.begin()
+	s.log.Debug("start the virtual machine monitor", "command", s.driver.Command(spec).String())
 	// Package syscall writes the maps of the VMM's user namespace through
 	// /proc, which is closed to us while a VMM runs.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("open our own /proc: %w", err)
+		return nil, fmt.Errorf("open our own /proc: %w", err)
 	}
-	given := s.shareFiles()
-	given[machine.Tap] = s.tap
-	vmm, err := s.driver.Start(ctx, spec, machine.Files{Log: s.vmmLog, Given: given})
+	given := shares.files()
+	given[machine.Tap] = tap
+	vmm, err := s.driver.Start(ctx, spec, machine.Files{Log: p.vmm, Given: given})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.vmm = vmm
+	v := &vm{VMM: vmm, engine: s.plan.Machine.Engine.Name, prints: p, shares: shares}
 	// Its end is the VMM's alone now, so that the servers see that.
-	for _, sv := range s.shares {
+	for _, sv := range shares {
 		sv.CloseVMM()
 	}
+	if err := s.watchVM(ctx, v); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// watchVM closes our memory to the VMM that was started, and keeps what its guest
+// prints.
+func (s *supervisor) watchVM(ctx context.Context, v *vm) error {
 	// The VMM shares its limits with the thread of ours that started it, and
 	// through that one could read and write our memory, as the same user.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("close our memory to other processes: %w", err)
 	}
-	console, err := vmm.Dial(ctx, machine.Console)
+	console, err := v.Dial(ctx, machine.Console)
 	if err != nil {
 		return err
 	}
-	s.outputs.Go(func() {
-		s.console.copy(console)
+	v.copied.Go(func() {
+		v.prints.console.copy(console)
 		console.Close()
 	})
-	return s.writeStatus(state.Starting)
+	return s.writeStatus(state.Starting, v.PID())
 }
 
-// killVMM ends the VMM and all that is connected to it.
-func (s *supervisor) killVMM() {
-	if s.vmm == nil {
-		return
-	}
-	if s.session != nil {
-		s.session.Close()
-	}
-	s.vmm.Kill()
-	s.vmm, s.session = nil, nil
+// Close ends the VMM, however it is.
+func (v *vm) Close() {
+	v.Kill()
+	v.copied.Wait()
 }
 
-// greet waits for the agent of a guest that boots.
-func (s *supervisor) greet(ctx context.Context, timeout time.Duration) error {
-	deadline, cancel := context.WithTimeoutCause(ctx, timeout, errDeadline)
-	defer cancel()
-	if err := s.dial(deadline); err != nil {
-		return s.noAnswer(err, timeout)
-	}
-	err := s.call(deadline, timeout, func(stream guestStream) error {
-		hello, err := client.Hello(stream)
-		if err == nil {
-			s.log.Info("guest booted", "kernel", termsafe.Line(hello.Kernel), "uptime", time.Duration(hello.Uptime))
-		}
-		return err
-	})
-	if err != nil {
-		return s.noAnswer(err, timeout)
-	}
-	return nil
-}
-
-// dial begins the conversation with the guest's agent.
-func (s *supervisor) dial(ctx context.Context) error {
-	port, err := s.vmm.Dial(ctx, machine.Control)
-	if err != nil {
-		return err
-	}
-	session, err := wire.Dial(ctx, port)
-	if err != nil {
-		return err
-	}
-	s.session = session
-	return nil
-}
-
-// call runs f on a stream to the agent, for timeout at most. The end of ctx ends
-// the whole conversation, and is then the error.
-func (s *supervisor) call(ctx context.Context, timeout time.Duration, f func(guestStream) error) error {
-	session := s.session
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	stream, err := session.Open()
-	if err == nil {
-		stream.SetDeadline(time.Now().Add(timeout))
-		err = f(stream)
-		stream.Close()
-	}
-	if !stop() {
-		err = context.Cause(ctx)
-	}
-	return err
-}
-
-var errDeadline = errors.New("no answer from the guest")
-
-func (s *supervisor) noAnswer(err error, timeout time.Duration) error {
-	if !errors.Is(err, errDeadline) {
-		return err
-	}
-	return s.withConsole(hint.Errorf("is the host very busy? try --boot-timeout with more, or mayfly doctor",
-		"the guest did not answer within %v", timeout))
-}
-
-func (s *supervisor) ended() bool {
+func (v *vm) ended() bool {
 	select {
-	case <-s.vmm.Done():
+	case <-v.Done():
 		return true
 	default:
 		return false
 	}
+}
+
+var errDied = errors.New("the virtual machine monitor ended")
+
+// whileAlive runs f with a context that ends when the VMM does, or a server of its
+// shares, and explains its error.
+func (v *vm) whileAlive(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	die := func(done <-chan struct{}) {
+		select {
+		case <-done:
+			cancel(errDied)
+		case <-ctx.Done():
+		}
+	}
+	go die(v.Done())
+	for _, sv := range v.shares {
+		go die(sv.Done())
+	}
+	err := f(ctx)
+	if err == nil {
+		return nil
+	}
+	if failure := v.shares.failure(); failure != nil {
+		return failure
+	}
+	if v.ended() {
+		return v.explain(errors.New("the machine ended while it was started"))
+	}
+	return err
+}
+
+// explain returns the error for a VMM that ended by itself, which is what.
+func (v *vm) explain(what error) error {
+	vmmErr := v.Err()
+	// Nobody writes any more, but the last words may still be on their way.
+	v.copied.Wait()
+	if vmmErr != nil {
+		what = fmt.Errorf("%w: %s: %w: %s", what, v.engine, vmmErr, v.prints.vmm.end(1))
+	}
+	return v.withConsole(what)
 }
 
 // consoleError is an error with the end of the guest's console.
@@ -159,17 +142,6 @@ func (e *consoleError) Unwrap() error { return e.error }
 
 const consoleLines = 12
 
-func (s *supervisor) withConsole(err error) error {
-	return &consoleError{err, s.console.end(consoleLines)}
-}
-
-// explain returns the error for a VMM that ended by itself, which is what.
-func (s *supervisor) explain(what error) error {
-	vmmErr := s.vmm.Err()
-	// Nobody writes any more, but the last words may still be on their way.
-	s.outputs.Wait()
-	if vmmErr != nil {
-		what = fmt.Errorf("%w: qemu: %w: %s", what, vmmErr, s.vmmLog.end(1))
-	}
-	return s.withConsole(what)
+func (v *vm) withConsole(err error) error {
+	return &consoleError{err, v.prints.console.end(consoleLines)}
 }

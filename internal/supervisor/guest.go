@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// guestStream is a stream to the guest's agent.
+type guestStream = net.Conn
+
+// guest is a conversation with the agent in the guest of a VMM.
+type guest struct {
+	vm      *vm
+	session session
+}
+
+// session is the multiplexer over the control port.
+type session interface {
+	Open() (net.Conn, error)
+	Close() error
+}
+
+// dialGuest begins the conversation, when the guest answers.
+func dialGuest(ctx context.Context, v *vm) (*guest, error) {
+	port, err := v.Dial(ctx, machine.Control)
+	if err != nil {
+		return nil, err
+	}
+	s, err := wire.Dial(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	return &guest{v, s}, nil
+}
+
+// Close ends the conversation. The guest lives on, and takes part in another.
+func (g *guest) Close() { g.session.Close() }
+
+// open opens a stream. A guest that reads nothing holds it up until Close.
+func (g *guest) open() (guestStream, error) { return g.session.Open() }
+
+// openWithin opens a stream, for as long as ctx lasts.
+func (g *guest) openWithin(ctx context.Context) (guestStream, error) {
+	type opened struct {
+		stream guestStream
+		err    error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		stream, err := g.open()
+		done <- opened{stream, err}
+	}()
+	select {
+	case o := <-done:
+		return o.stream, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// call runs f on a stream to the agent, for timeout at most. The end of ctx ends
+// the whole conversation, and is then the error.
+func (g *guest) call(ctx context.Context, timeout time.Duration, f func(guestStream) error) error {
+	stop := context.AfterFunc(ctx, g.Close)
+	stream, err := g.open()
+	if err == nil {
+		stream.SetDeadline(time.Now().Add(timeout))
+		err = f(stream)
+		stream.Close()
+	}
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+var errDeadline = errors.New("no answer from the guest")
+
+// greet waits for the agent of a guest that boots.
+func (s *supervisor) greet(ctx context.Context, v *vm) (*guest, error) {
+	timeout := control.BootTimeout(s.plan.Machine)
+	deadline, cancel := context.WithTimeoutCause(ctx, timeout, errDeadline)
+	defer cancel()
+	g, err := dialGuest(deadline, v)
+	if err != nil {
+		return nil, noAnswer(v, err, timeout)
+	}
+	err = g.call(deadline, timeout, func(stream guestStream) error {
+		hello, err := client.Hello(stream)
+		if err == nil {
+			s.log.Info("guest booted", "kernel", termsafe.Line(hello.Kernel), "uptime", time.Duration(hello.Uptime))
+		}
+		return err
+	})
+	if err != nil {
+		g.Close()
+		return nil, noAnswer(v, err, timeout)
+	}
+	return g, nil
+}
+
+// noAnswer explains err if it is that of a deadline.
+func noAnswer(v *vm, err error, timeout time.Duration) error {
+	if !errors.Is(err, errDeadline) {
+		return err
+	}
+	return v.withConsole(hint.Errorf("is the host very busy? try --boot-timeout with more, or mayfly doctor",
+		"the guest did not answer within %v", timeout))
+}
