@@ -70,6 +70,7 @@ mayfly:             config plan image attack workspace share importer/bundle net
 cli:                transfer control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 
 test/env:
+test/fakevmm:       machine plan guest/wire
 test/lab:           test/env
 test/systemd:       test/env
 test/vm:            test/env

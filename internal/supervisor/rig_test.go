@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/image"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/test/fakevmm"
+)
+
+// rig is a supervisor whose VMMs are fake.
+type rig struct {
+	*supervisor
+	driver *fakevmm.Driver
+	heard  *recorder
+	lock   *state.Lock
+}
+
+// recorder is an owner's end of the pipe of events.
+type recorder struct {
+	mu     sync.Mutex // guards events
+	events []control.Event
+}
+
+func (r *recorder) Write(line []byte) (int, error) {
+	var e control.Event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+	return len(line), nil
+}
+
+func (r *recorder) all() []control.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]control.Event(nil), r.events...)
+}
+
+// phases returns the phases in their order.
+func (r *recorder) phases() (phases []control.Phase) {
+	for _, e := range r.all() {
+		if e.Phase != "" {
+			phases = append(phases, e.Phase)
+		}
+	}
+	return phases
+}
+
+// notes returns the remarks for the user.
+func (r *recorder) notes() (notes []string) {
+	for _, e := range r.all() {
+		if e.Note != "" {
+			notes = append(notes, e.Note)
+		}
+	}
+	return notes
+}
+
+// always is a script for every VMM.
+func always(s fakevmm.Script) func(int, machine.Spec) fakevmm.Script {
+	return func(int, machine.Spec) fakevmm.Script { return s }
+}
+
+// only is a script for one VMM.
+func only(n int, s fakevmm.Script) func(int, machine.Spec) fakevmm.Script {
+	return func(i int, _ machine.Spec) fakevmm.Script {
+		if i == n {
+			return s
+		}
+		return nil
+	}
+}
+
+// newRig returns a supervisor of a machine with a workspace and no network. change
+// changes its plan, unless it is nil.
+func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change func(*plan.Plan)) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	img := image.Image{
+		Key: "image", Kernel: image.Kernel{ID: "kernel", Path: file("kernel", "k")}, Initramfs: file("initramfs", "i"),
+		Layers: []image.Layer{{Path: file("layer", "l"), SHA256: "layer"}}, Scratch: file("scratch", "s"),
+	}
+	p := plan.Plan{
+		Version:   plan.Version,
+		Name:      "m",
+		Machine:   plan.Machine{Accelerator: plan.TCG, VCPUs: 1, MemoryMiB: 16, Engine: plan.Engine{Name: "fake", Path: file("vmm", "v")}},
+		Network:   plan.Network{Mode: plan.NetworkNone},
+		Workspace: plan.Workspace{Path: filepath.Dir(file("ws/file", "content")), Mode: plan.ModeCopy},
+		Template:  plan.Template{Reason: "not asked for", Dir: filepath.Join(dir, "templates")},
+	}
+	if change != nil {
+		change(&p)
+	}
+	store, err := state.Open(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, lock, err := store.Create(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lock.Release)
+	d := &fakevmm.Driver{Script: script}
+	heard := &recorder{}
+	return &rig{
+		supervisor: &supervisor{
+			machine: m, plan: p, image: img, driver: d, log: slog.New(slog.DiscardHandler),
+			events: newEvents(heard), owner: newOwner(),
+		},
+		driver: d, heard: heard, lock: lock,
+	}
+}
+
+// withTemplate lets a machine begin from a template.
+func withTemplate(p *plan.Plan) { p.Template.Use, p.Template.Reason = true, "" }
+
+// up starts the machine and ends it with the test.
+func (r *rig) up(t testing.TB) *running {
+	t.Helper()
+	m, err := r.start(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// checkEnded fails the test if a VMM runs.
+func (r *rig) checkEnded(t testing.TB) {
+	t.Helper()
+	for i, v := range r.driver.VMMs() {
+		select {
+		case <-v.Done():
+		default:
+			t.Errorf("VMM %d runs", i)
+		}
+	}
+}
+
+// bubble runs f with a clock of its own. The multiplexer keeps its timers in a pool:
+// one of another bubble must not come back from there.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	runtime.GC()
+	runtime.GC()
+	synctest.Test(t, f)
+}
