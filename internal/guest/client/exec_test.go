@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
@@ -137,16 +136,11 @@ func (s silent) Read([]byte) (int, error) { <-s.end; return 0, io.EOF }
 // A guest that reads nothing blocks the writer of standard input. Signals wait
 // behind it, but never the end.
 func TestExecGuestReadsNothing(t *testing.T) {
-	signals, taken := make(chan byte), make(chan struct{})
+	signals := make(chan byte)
 	stream := fakeGuest(t, func(_ wire.Request, conn net.Conn) {
-		<-taken
-		time.Sleep(10 * time.Millisecond) // the signal waits for its turn by now
+		signals <- 2 // it waits for its turn, now or in a moment
 		writeFrames(conn, frame{wire.FrameExit, "\x00"})
 	})
-	go func() {
-		signals <- 2
-		close(taken)
-	}()
 	if code, err := Exec(stream, &wire.Exec{}, Stdio{Stdin: endless{}, Signals: signals}); code != 0 || err != nil {
 		t.Errorf("Exec() = %d, %v; want 0, nil", code, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"runtime"
 	"sync"
 	"testing"
@@ -154,7 +155,8 @@ func TestReceiveWindow(t *testing.T) {
 // closed.
 func TestCloseUnblocks(t *testing.T) {
 	before := runtime.NumGoroutine()
-	host, _ := socketPair(t)
+	pipe, _ := net.Pipe()
+	host := &noticed{Conn: pipe, written: make(chan struct{})}
 	session, err := newClient(host, guarded(host))
 	if err != nil {
 		t.Fatal(err)
@@ -173,13 +175,25 @@ func TestCloseUnblocks(t *testing.T) {
 			blocked <- struct{}{}
 		})
 	}
-	time.Sleep(20 * time.Millisecond)
+	<-host.written // and never read
 	if len(blocked) > 0 {
 		t.Error("a write ended before the session")
 	}
 	session.Close()
 	wg.Wait()
 	checkGoroutines(t, before)
+}
+
+// noticed tells of its first write before that.
+type noticed struct {
+	net.Conn
+	once    sync.Once
+	written chan struct{}
+}
+
+func (n *noticed) Write(p []byte) (int, error) {
+	n.once.Do(func() { close(n.written) })
+	return n.Conn.Write(p)
 }
 
 // FuzzSession plays a guest that says anything to a host with streams open.
