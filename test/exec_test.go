@@ -253,13 +253,14 @@ func testSignals(t *testing.T, h *vm.Host) {
 	})
 	t.Run("stubborn", func(t *testing.T) {
 		// Who presses Ctrl-C three times wants to be gone.
-		c := h.For(t).Mayfly("exec", "m", "--", "sh", "-c", "trap '' INT; echo ready; sleep 1000")
+		c := h.For(t).Mayfly("exec", "m", "--", "sh", "-c", `n=0; trap 'n=$((n + 1)); echo interrupt $n' INT; echo ready; while :; do sleep 0.05; done`)
 		c.Start()
 		c.Printed("ready\n")
-		for range 3 {
+		for _, arrived := range []string{"interrupt 1\n", "interrupt 2\n"} {
 			c.Signal(syscall.SIGINT)
-			time.Sleep(50 * time.Millisecond)
+			c.Printed(arrived)
 		}
+		c.Signal(syscall.SIGINT)
 		if r := c.Wait(); r.Code == 0 {
 			t.Error("exit code 0 after three signals")
 		}

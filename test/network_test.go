@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -433,12 +434,11 @@ func testPolicy(t *testing.T, h *vm.Host) {
 	h.Run(0, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
 	// A download, intercepted or not, is cut when it is no longer allowed.
 	for _, url := range []string{"https://other.example/slow", "http://raw.example:19/"} {
-		c := h.Mayfly("exec", "m", "--", "curl", "-sSN", "--http0.9", "-o", "/dev/null", url)
+		c := h.Mayfly("exec", "m", "--", "curl", "-sSN", "--http0.9", url)
+		download := &noticed{begun: make(chan struct{})}
+		c.Stdout = download
 		c.Start()
-		c.Until("a line of the download", func() bool {
-			return strings.Contains(h.Run(0, "exec", "m", "--", "sh", "-c", "pgrep -x curl >/dev/null && echo runs; true").Stdout, "runs")
-		})
-		time.Sleep(time.Second) // it is under way
+		c.Until("a first byte of the download", download.seen)
 		host := strings.Split(strings.SplitN(url, "//", 2)[1], "/")[0]
 		begun := time.Now()
 		h.Run(0, "policy", "m", "deny", strings.Split(host, ":")[0])
@@ -450,6 +450,26 @@ func testPolicy(t *testing.T, h *vm.Host) {
 		t.Errorf("the cuts are not in the record:\n%s", out)
 	}
 	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+}
+
+// noticed takes any number of bytes, and remembers that there were some.
+type noticed struct {
+	once  sync.Once
+	begun chan struct{} // closed with the first
+}
+
+func (n *noticed) Write(p []byte) (int, error) {
+	n.once.Do(func() { close(n.begun) })
+	return len(p), nil
+}
+
+func (n *noticed) seen() bool {
+	select {
+	case <-n.begun:
+		return true
+	default:
+		return false
+	}
 }
 
 // TestNetworkAttack is the suite of mayfly doctor --attack, in a machine with a list
