@@ -1,8 +1,8 @@
 # make run    set this machine up, build, and run a command in a machine
 # make build  build bin/mayfly
-# make test   install what the tests need and run all of them
+# make test   install what the tests need, then check and run all of them
 # make bench  measure, print a table, write bench.json
-# make check  gofmt, go vet, staticcheck
+# make check  gofmt, go vet, staticcheck, and the tests without machines
 # make docs   write docs/reference and docs/modules.txt anew
 
 GO ?= go
@@ -32,15 +32,13 @@ run:
 test:
 	scripts/setup.sh test
 	$(MAKE) --no-print-directory build
-	scripts/test.sh
+	scripts/test.sh all
 
 bench: build
 	$(GO) run ./cmd/mayfly-bench $(BENCHFLAGS)
 
 check: $(AGENT)
-	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; exit 1; }
-	$(GO) vet ./...
-	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	scripts/test.sh check
 
 docs: $(AGENT)
 	$(GO) test ./internal/treetest -run 'TestReference|TestModuleList' -count=1 -update

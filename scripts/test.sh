@@ -1,10 +1,22 @@
 #!/usr/bin/env bash
-# Run all checks and tests, with real machines. Called by make test once
-# everything is installed and built.
+# Run checks and tests.
 #
-# Goes on after a failure, to show all of them; the exit code is 1 then.
+#   scripts/test.sh check    format, vet, staticcheck, and the packages whose tests
+#                            start no machine; a few minutes
+#   scripts/test.sh all      that, and the packages with machines
+#
+# Goes on after a failure, to show all of them; the exit code is 1 then. Called by
+# make, once everything is installed and built.
 set -u
 cd "$(dirname "$0")/.."
+
+case "$*" in
+check | all) ;;
+*)
+	echo "usage: scripts/test.sh check|all" >&2
+	exit 2
+	;;
+esac
 
 go=${GO:-go}
 began=$SECONDS
@@ -22,6 +34,14 @@ step() {
 	fi
 }
 
+format() {
+	local files
+	files=$(gofmt -l .) && [ -z "$files" ] || {
+		echo "not as gofmt writes it: ${files//$'\n'/ }" >&2
+		return 1
+	}
+}
+
 # What takes minutes the first time is not counted against any test, and shows
 # its progress. The agents' image holds the default one.
 images() {
@@ -32,17 +52,22 @@ images() {
 }
 
 # Packages whose tests start machines, or build images, are tested one after
-# the other: together they would only wait for each other and for the CPUs.
-machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' cmd internal test | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+# the other: together they would only wait for each other and for the CPUs. The
+# longest of them, test, is the last by its name.
+machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
 others=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF "$machines")
 
-step images images
-step check make --no-print-directory check
+step format format
+step vet "$go" vet ./...
+step staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
 # The lists are meant to be split.
 # shellcheck disable=SC2086
 step "packages without machines" "$go" test -race -timeout 5m $others
-# shellcheck disable=SC2086
-step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -race -p 1 -timeout 45m $machines
+if [ "$1" = all ]; then
+	step images images
+	# shellcheck disable=SC2086
+	step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -race -p 1 -timeout 45m $machines
+fi
 
 if [ -n "$failed" ]; then
 	echo "test: FAILED after $((SECONDS - began)) s: ${failed#, }" >&2
