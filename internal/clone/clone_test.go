@@ -442,7 +442,7 @@ func TestSSH(t *testing.T) {
 		{"git@host.example: Permission denied (publickey).", "does not take your ssh key"},
 		{"ssh: connect to host host.example port 22: Connection refused", "port 22: Connection refused"},
 		{"Host key verification failed.", "does not know the host"},
-		{"\033[2Jevil", "\ufffd[2Jevil"},
+		{"\033[2Jevil", "?[2Jevil"},
 	} {
 		l.write("ssh", "#!/bin/sh\nprintf '%b\\n' '"+test.says+"' >&2\nexit 255\n", 0o755)
 		_, err := l.clone(Options{Spec: spec, Dir: filepath.Join(l.dir, "out/again")})

@@ -6,10 +6,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Bounds of what a user gives.
@@ -76,7 +75,7 @@ func (s Spec) Name() string {
 		name = name[i+1:]
 	}
 	name = strings.TrimSuffix(name, ".git")
-	if name == "" || len(name) > maxRef || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") || !printable(name) {
+	if name == "" || len(name) > maxRef || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") || !termsafe.Is(name) {
 		return ""
 	}
 	return name
@@ -145,7 +144,7 @@ func (s Spec) check() error {
 		return bad("it is empty")
 	case len(s.URL) > maxURL:
 		return bad("it is too long")
-	case !printable(s.URL):
+	case !termsafe.Is(s.URL):
 		return bad("it has characters that cannot be printed")
 	case strings.HasPrefix(s.URL, "-"):
 		return bad("it begins with -")
@@ -182,10 +181,10 @@ func (s Spec) check() error {
 			return bad("it has a query or a fragment")
 		case strings.Trim(u.Path, "/") == "" || strings.HasPrefix(strings.TrimLeft(u.Path, "/"), "-"):
 			return bad("its path is empty, or begins with -")
-		case u.User != nil && !printable(u.User.Username()):
+		case u.User != nil && !termsafe.Is(u.User.Username()):
 			return bad("its user has characters that cannot be printed")
 		}
-		if password, _ := u.User.Password(); !printable(password) {
+		if password, _ := u.User.Password(); !termsafe.Is(password) {
 			return bad("its password has characters that cannot be printed")
 		}
 	case byPath:
@@ -208,7 +207,7 @@ func bracketed(u *url.URL) string {
 // checkRef says what is wrong with the name of a branch or a tag, by the rules
 // of git-check-ref-format(1). A name that begins with - is an option to git.
 func checkRef(ref string) error {
-	ok := len(ref) <= maxRef && printable(ref) && ref != "@" &&
+	ok := len(ref) <= maxRef && termsafe.Is(ref) && ref != "@" &&
 		!strings.HasPrefix(ref, "-") && !strings.HasSuffix(ref, ".") &&
 		!strings.ContainsAny(ref, " ~^:?*[\\") && !strings.Contains(ref, "..") && !strings.Contains(ref, "@{")
 	for part := range strings.SplitSeq(ref, "/") {
@@ -288,29 +287,5 @@ func redact(s string) string {
 	return clip(s)
 }
 
-// clip makes text of others printable: short, and without control characters.
-func clip(s string) string {
-	const most = 200
-	s = strings.ToValidUTF8(s, "�")
-	s = strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return ' '
-		}
-		if !unicode.IsPrint(r) {
-			return '�'
-		}
-		return r
-	}, s)
-	if len(s) > most {
-		cut := most
-		for !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut] + "…"
-	}
-	return s
-}
-
-func printable(s string) bool {
-	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
-}
+// clip makes text of others fit for an error: short, and printable.
+func clip(s string) string { return termsafe.Line(termsafe.Clip(s, 200)) }

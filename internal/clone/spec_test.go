@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func TestParseSpec(t *testing.T) {
@@ -181,7 +183,7 @@ func FuzzParseSpec(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		spec, err := ParseSpec(s)
 		if err != nil {
-			if !printable(strings.ReplaceAll(err.Error(), "�", "")) {
+			if !termsafe.Is(err.Error()) {
 				t.Errorf("ParseSpec(%q): unprintable error %q", s, err)
 			}
 			return
@@ -194,7 +196,7 @@ func FuzzParseSpec(f *testing.F) {
 			return
 		}
 		for _, arg := range []string{r.fetch, r.stored} {
-			if strings.HasPrefix(arg, "-") || helper.MatchString(arg) || !printable(arg) {
+			if strings.HasPrefix(arg, "-") || helper.MatchString(arg) || !termsafe.Is(arg) {
 				t.Errorf("ParseSpec(%q) gives git the argument %q", s, arg)
 			}
 		}
@@ -221,7 +223,7 @@ func FuzzRefs(f *testing.F) {
 			}
 		}
 		for name := range whole.names {
-			if !printable(name) || strings.Contains(name, "..") {
+			if !termsafe.Is(name) || strings.Contains(name, "..") {
 				t.Errorf("name %q", name)
 			}
 		}

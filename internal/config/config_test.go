@@ -229,7 +229,7 @@ D = "$PATH:/x"
 		{"version of a wrong type", `version = "1"`, []string{`f.toml:1: version: is the string "1"; this mayfly reads version 1`}},
 		{"syntax", "version = 1\n[machine\n", []string{`f.toml:2: expected ']' to close table name`}},
 		{"key twice", "version = 1\n[machine]\nvcpus = 1\nvcpus = 2", []string{`f.toml:4: key vcpus is already defined`}},
-		{"key twice, hostile", "version = 1\n\"\\u001b[2J\\n\" = 1\n\"\\u001b[2J\\n\" = 2", []string{"f.toml:3: key \uFFFD[2J\uFFFD is already defined"}},
+		{"key twice, hostile", "version = 1\n\"\\u001b[2J\\n\" = 1\n\"\\u001b[2J\\n\" = 2", []string{"f.toml:3: key ?[2J  is already defined"}},
 		{"trailing text", "version = 1 2", []string{`f.toml:1: `}},
 		{"value for a section", "version = 1\nmachine = 3\nenv = []", []string{
 			`f.toml:2: machine: must be a table, written [machine], not the integer 3`,

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Detection is a profile that a project's files, or the command, ask for.
@@ -67,7 +69,7 @@ func Detect(fsys fs.FS) []Detection {
 
 // findProto returns the first .proto file of the top two levels.
 func findProto(fsys fs.FS, files, dirs []string) string {
-	isProto := func(name string) bool { return strings.HasSuffix(name, ".proto") && printable(name) }
+	isProto := func(name string) bool { return strings.HasSuffix(name, ".proto") && termsafe.Is(name) }
 	if i := slices.IndexFunc(files, isProto); i >= 0 {
 		return files[i]
 	}
@@ -102,18 +104,13 @@ func list(fsys fs.FS, dir string) (files, dirs []string) {
 		switch {
 		case e.Type().IsRegular():
 			files = append(files, name)
-		case e.IsDir() && !strings.HasPrefix(name, ".") && name != "vendor" && name != "node_modules" && printable(name):
+		case e.IsDir() && !strings.HasPrefix(name, ".") && name != "vendor" && name != "node_modules" && termsafe.Is(name):
 			dirs = append(dirs, name)
 		}
 	}
 	slices.Sort(files)
 	slices.Sort(dirs)
 	return files, dirs
-}
-
-// printable reports whether a name can be printed on a terminal as it is.
-func printable(name string) bool {
-	return len(name) <= 255 && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // DetectCommand returns the profile of the agent that a command starts.

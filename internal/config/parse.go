@@ -9,6 +9,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // parse turns a file into settings, in the order of its lines. What is wrong
@@ -25,7 +27,7 @@ func parse(f File) ([]setting, []*Error) {
 	}
 	var doc map[string]any
 	if err := toml.Unmarshal(f.Data, &doc); err != nil {
-		e := &Error{File: f.Path, Line: 1, Msg: oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
+		e := &Error{File: f.Path, Line: 1, Msg: termsafe.Line(strings.TrimPrefix(err.Error(), "toml: "))}
 		if d, ok := errors.AsType[*toml.DecodeError](err); ok {
 			e.Line, _ = d.Position()
 		}
@@ -214,17 +216,6 @@ func joinKey(prefix, name string) string {
 		return name
 	}
 	return prefix + "." + name
-}
-
-// oneLine makes go-toml's message, which may hold a key as it is in the file,
-// safe to print.
-func oneLine(msg string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, msg)
 }
 
 // describe says what a value is, for an error.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // historyDir is where shells keep their histories, below the home of the guest's user.
@@ -41,7 +42,7 @@ func (b *builder) keep(in Input) {
 		ws := b.plan.Workspace.Path
 		switch {
 		case ws != "" && (within(v.Mount, ws) || within(ws, v.Mount)):
-			b.fail(volumeError(v, "and the workspace "+show(ws)+" would hide each other"))
+			b.fail(volumeError(v, "and the workspace "+termsafe.Quote(ws)+" would hide each other"))
 		case v.Mount == home || within(home, v.Mount):
 			b.fail(volumeError(v, "would hide the home directory"))
 		case i > 0 && v.Mount == b.plan.Volumes[i-1].Mount:
@@ -51,5 +52,5 @@ func (b *builder) keep(in Input) {
 }
 
 func volumeError(v Volume, what string) error {
-	return fmt.Errorf("volume %s on %s %s", v.Name, show(v.Mount), what)
+	return fmt.Errorf("volume %s on %s %s", v.Name, termsafe.Quote(v.Mount), what)
 }

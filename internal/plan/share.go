@@ -7,6 +7,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Share is a directory of the host that is live in the guest: what is written on
@@ -79,11 +80,11 @@ func (b *builder) shares(in Input) {
 		if len(ws.Exclude) > 0 {
 			b.note("workspace.exclude has no effect: the workspace is live, and all of it is in the machine")
 		}
-		b.note("%s is live in the machine: what is written there is yours at once, Git's hooks and build scripts, too", show(ws.Path))
+		b.note("%s is live in the machine: what is written there is yours at once, Git's hooks and build scripts, too", termsafe.Quote(ws.Path))
 	}
 	for i, s := range b.cfg.Shares {
 		if i >= len(in.Shares) {
-			b.fail(fmt.Errorf("share %s: it is not known where that is", show(s.Source)))
+			b.fail(fmt.Errorf("share %s: it is not known where that is", termsafe.Quote(s.Source)))
 			return
 		}
 		share := Share{Source: in.Shares[i], Path: in.Shares[i], ReadOnly: s.ReadOnly}
@@ -118,7 +119,7 @@ func CheckShare(dir string, p Protected) error {
 		why = refuseLive(filepath.Clean(dir), p)
 	}
 	if why != "" {
-		return fault.New(fault.ShareRefused, fault.Args{"dir": dir}, "share %s: %s", show(dir), why)
+		return fault.New(fault.ShareRefused, fault.Args{"dir": dir}, "share %s: %s", termsafe.Quote(dir), why)
 	}
 	return nil
 }
@@ -133,12 +134,12 @@ func refuseLive(dir string, p Protected) string {
 	}
 	for _, socket := range p.Sockets {
 		if socket != "" && within(filepath.Clean(socket), dir) {
-			return "holds the socket " + show(socket)
+			return "holds the socket " + termsafe.Quote(socket)
 		}
 	}
 	for _, own := range p.Own {
 		if own != "" && within(dir, filepath.Clean(own)) {
-			return "is mayfly's own (" + show(own) + ")"
+			return "is mayfly's own (" + termsafe.Quote(own) + ")"
 		}
 	}
 	return ""
@@ -149,10 +150,10 @@ func (b *builder) checkSharePath(s Share) error {
 	dir := s.Path
 	bad := func(why string) error {
 		args := fault.Args{"dir": s.Source, "path": dir, "better": filepath.Join("/srv", filepath.Base(s.Source))}
-		return fault.New(fault.SharePathInvalid, args, "share %s: its path in the machine, %s, %s", show(s.Source), show(dir), why)
+		return fault.New(fault.SharePathInvalid, args, "share %s: its path in the machine, %s, %s", termsafe.Quote(s.Source), termsafe.Quote(dir), why)
 	}
 	switch {
-	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || len(dir) > maxSharePath || !printable(dir):
+	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || len(dir) > maxSharePath || !textual(dir):
 		return bad("is no absolute path in its shortest form")
 	case within(dir, "/run") || within(dir, "/mayfly") || within(dir, "/usr/bin") || within(dir, "/usr/lib"):
 		return bad("is the machine's own")
@@ -165,7 +166,7 @@ func (b *builder) checkSharePath(s Share) error {
 	taken := func(path string) bool { return within(dir, path) || within(path, dir) }
 	for _, other := range b.plan.Shares {
 		if taken(other.Path) {
-			return bad("overlaps that of " + show(other.Source))
+			return bad("overlaps that of " + termsafe.Quote(other.Source))
 		}
 	}
 	if ws := b.plan.Workspace; ws.Copied() && taken(ws.Path) {

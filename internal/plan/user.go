@@ -164,6 +164,6 @@ var debianGroups = map[string]int{
 // validHome reports whether a home directory can be the same in the guest. It
 // goes into /etc/passwd there, and must not be on top of the system.
 func validHome(dir string) bool {
-	return filepath.IsAbs(dir) && filepath.Clean(dir) == dir && len(dir) <= 255 && printable(dir) &&
+	return filepath.IsAbs(dir) && filepath.Clean(dir) == dir && len(dir) <= 255 && textual(dir) &&
 		!strings.ContainsRune(dir, ':') && dir != "/nonexistent" && systemDir(dir) == ""
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // WorkspacePath returns the path of the workspace as the user gave it: that of
@@ -67,7 +67,7 @@ var secretDirs = []string{
 // kept, never mayfly's own files. It judges by name, so dir is a real path.
 func CheckWorkspace(dir string, p Protected) error {
 	if why := refuse(dir, p); why != "" {
-		return fault.New(fault.WorkspaceRefused, fault.Args{"dir": dir}, "workspace %s: %s", show(dir), why)
+		return fault.New(fault.WorkspaceRefused, fault.Args{"dir": dir}, "workspace %s: %s", termsafe.Quote(dir), why)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func refuse(dir string, p Protected) string {
 	switch {
 	case !filepath.IsAbs(dir):
 		return "is not an absolute path"
-	case !printable(dir):
+	case !textual(dir):
 		return "its path holds bytes that are not printable UTF-8"
 	}
 	if dir = filepath.Clean(dir); dir == "/" {
@@ -96,7 +96,7 @@ func refuse(dir string, p Protected) string {
 	}
 	for _, own := range p.Own {
 		if own != "" && within(own, dir) {
-			return "holds mayfly's own files (" + show(own) + ")"
+			return "holds mayfly's own files (" + termsafe.Quote(own) + ")"
 		}
 	}
 	return ""
@@ -152,15 +152,7 @@ func within(dir, parent string) bool {
 	return ok && (rest == "" || rest[0] == '/' || parent == "/")
 }
 
-// printable reports whether a path survives JSON, /proc/mounts and a terminal.
-func printable(s string) bool {
+// textual reports whether a path survives JSON and /proc/mounts.
+func textual(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
-}
-
-// show prints a path as it is when that is safe.
-func show(path string) string {
-	if printable(path) && path != "" {
-		return path
-	}
-	return fmt.Sprintf("%q", path)
 }

@@ -196,7 +196,7 @@ func environment(env []string) (string, error) {
 		if !ok || !variableName.MatchString(name) {
 			return "", fmt.Errorf("variable %.40q: not a name and a value", kv)
 		}
-		if err := printable(value); err != nil {
+		if err := checkText(value); err != nil {
 			return "", fmt.Errorf("variable %s: %w", name, err)
 		}
 		b.WriteString("Environment=" + quote(kv) + "\n")
@@ -258,7 +258,7 @@ func command(exe string) (string, error) {
 	if !filepath.IsAbs(exe) {
 		return "", fmt.Errorf("the path of mayfly is %.80q, not an absolute one", exe)
 	}
-	if err := printable(exe); err != nil {
+	if err := checkText(exe); err != nil {
 		return "", fmt.Errorf("the path of mayfly: %w", err)
 	}
 	if strings.ContainsAny(exe, `"'\\`) {
@@ -272,15 +272,15 @@ func path(p string) (string, error) {
 	if !filepath.IsAbs(p) {
 		return "", fmt.Errorf("%.80q is not an absolute path", p)
 	}
-	if err := printable(p); err != nil {
+	if err := checkText(p); err != nil {
 		return "", err
 	}
 	return quote(p), nil
 }
 
-// printable refuses what ends a line, and everything else that nobody means to
+// checkText refuses what ends a line, and everything else that nobody means to
 // have there.
-func printable(s string) error {
+func checkText(s string) error {
 	if len(s) > 4096 {
 		return fmt.Errorf("%d bytes are too long", len(s))
 	}

@@ -3,8 +3,9 @@ package session
 import (
 	"bytes"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 const (
@@ -329,7 +330,7 @@ func clean(b []byte) string {
 		b = b[:max(len(b)-1, 0)]
 	}
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsGraphic(r) {
+		if !termsafe.Printable(r) {
 			return ' '
 		}
 		return r

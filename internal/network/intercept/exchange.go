@@ -18,6 +18,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // exchange is one request and its response.
@@ -240,17 +241,7 @@ func (p *Proxy) record(e *exchange, r *http.Request, rule string) {
 // maxPrinted bounds what of the guest's text is said or recorded, in bytes.
 const maxPrinted = 200
 
-func printable(s string) string {
-	if len(s) > maxPrinted {
-		s = s[:maxPrinted] + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
-}
+func printable(s string) string { return termsafe.Line(termsafe.Clip(s, maxPrinted)) }
 
 // countedBody counts what is read of a request's body.
 type countedBody struct {

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Timeout is how long a command may take unless its test says otherwise. It is
@@ -203,7 +203,7 @@ func Clip(text string) string {
 		text = fmt.Sprintf("(%d bytes) …", cut) + text[cut:]
 	}
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) && r != utf8.RuneError {
+		if r == '\n' || r == '\t' || termsafe.Printable(r) {
 			return r
 		}
 		return '·'
