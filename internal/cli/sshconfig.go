@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 	"github.com/mayfly-vm/mayfly/internal/sshkey"
 )
 
@@ -128,7 +129,7 @@ func (a *app) sshConfig() (string, error) {
 // proxyQuote quotes s for the shell that ssh starts a ProxyCommand with, after ssh
 // has replaced what begins with a percent sign.
 func proxyQuote(s string) string {
-	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
+	return strings.ReplaceAll(shellquote.Quoted(s), "%", "%%")
 }
 
 // sshQuote quotes a file name for ssh_config(5), which has no way to write some.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 
 // Spec is what a driver needs to know of one machine.
@@ -127,19 +128,11 @@ func (c Command) String() string {
 	var words []string
 	for _, kv := range c.Env {
 		key, value, _ := strings.Cut(kv, "=")
-		words = append(words, key+"="+quote(value))
+		words = append(words, key+"="+shellquote.Word(value))
 	}
-	words = append(words, quote(c.Path))
+	words = append(words, shellquote.Word(c.Path))
 	for _, arg := range c.Args {
-		words = append(words, quote(arg))
+		words = append(words, shellquote.Word(arg))
 	}
 	return strings.Join(words, " ")
-}
-
-// quote returns word as a shell takes it.
-func quote(word string) string {
-	if word != "" && !strings.ContainsAny(word, " \t\n\"'\\$`&|;<>()*?[]#~!{}") {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

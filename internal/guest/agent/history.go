@@ -1,6 +1,10 @@
 package agent
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
+)
 
 // historyInit is read by interactive shells, before their user's own files: what those
 // say of the history holds.
@@ -29,7 +33,7 @@ func (t tree) setUpHistory(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if err := t.writeFile(historyInit, []byte(strings.ReplaceAll(historyText, "DIR", quote(dir))), 0o644); err != nil {
+	if err := t.writeFile(historyInit, []byte(strings.ReplaceAll(historyText, "DIR", shellquote.Quoted(dir))), 0o644); err != nil {
 		return err
 	}
 	for _, name := range systemRCFiles {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 
 // shellInitFile holds what shells begin with: the variables of the configuration and
@@ -34,7 +35,7 @@ func (t tree) setUpShells(req *wire.Configure) error {
 	b.WriteString("# Written by mayfly when the machine starts.\n")
 	for _, kv := range req.Env {
 		if key, value, ok := strings.Cut(kv, "="); ok {
-			fmt.Fprintf(&b, "export %s=%s\n", key, quote(value))
+			fmt.Fprintf(&b, "export %s=%s\n", key, shellquote.Quoted(value))
 		}
 	}
 	b.WriteString(strings.TrimRight(req.ShellInit, "\n") + "\n")
@@ -64,9 +65,6 @@ func (t tree) setUpShells(req *wire.Configure) error {
 	}
 	return nil
 }
-
-// quote quotes a word for shells.
-func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // Limits of the program that tells what the shells' beginning exports.
 const (
