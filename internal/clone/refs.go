@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // Bounds of what a server says it has. The largest public repositories have
@@ -130,7 +132,7 @@ func (r *refs) near(want string) []string {
 	for _, full := range slices.Sorted(maps.Keys(r.names)) {
 		_, name, _ := strings.Cut(strings.TrimPrefix(full, "refs/"), "/")
 		lower := strings.ToLower(name)
-		score := distance(want, lower)
+		score := suggest.Distance(want, lower)
 		if strings.Contains(lower, want) || strings.Contains(want, lower) {
 			score = 1
 		}
@@ -146,28 +148,4 @@ func (r *refs) near(want string) []string {
 		}
 	}
 	return names
-}
-
-// distance is how many bytes must be changed, added or removed between a and b,
-// of which it looks at the first 64.
-func distance(a, b string) int {
-	const most = 64
-	a, b = a[:min(len(a), most)], b[:min(len(b), most)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,6 +1,10 @@
 package codingagent
 
-import "path"
+import (
+	"path"
+
+	"github.com/mayfly-vm/mayfly/internal/tomlquote"
+)
 
 // Agents returns the table, sorted by name.
 //
@@ -88,7 +92,7 @@ func Agents() []Agent {
 				s.Env = []string{"CODEX_HOME=" + s.State}
 				s.Files = []File{{
 					Path: path.Join(s.State, "config.toml"),
-					Text: "check_for_update_on_startup = false\n\n[projects." + tomlString(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+					Text: "check_for_update_on_startup = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
 				}}
 			},
 		},

@@ -371,17 +371,6 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	words := []string{"memory", "vcpus", "engine", "go", "go-protobuf"}
-	for word, want := range map[string]string{
-		"memori": "memory", "Memory": "memory", "mmeory": "memory", "cpus": "vcpus", "goo": "go", "protobuf": "go-protobuf", "zzz": "", "": "",
-	} {
-		if got := nearest(word, words); got != want {
-			t.Errorf("nearest(%q) = %q; want %q", word, got, want)
-		}
-	}
-}
-
 func TestProfilesAreValid(t *testing.T) {
 	var names []string
 	for _, p := range Profiles() {

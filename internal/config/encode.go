@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/mayfly-vm/mayfly/internal/tomlquote"
 )
 
 // Encode writes settings as a configuration file that Load reads. The comment, if it
@@ -205,10 +207,10 @@ func literal(v any) string {
 		}
 		return "{ " + strings.Join(parts, ", ") + " }"
 	case string:
-		if strings.Contains(v, "\n") && !strings.Contains(v, "'''") && !strings.ContainsFunc(v, func(r rune) bool { return isControl(r) && r != '\n' && r != '\t' }) {
-			return "'''\n" + v + "'''"
+		if strings.Contains(v, "\n") {
+			return tomlquote.Text(v)
 		}
-		return quoteTOML(v)
+		return tomlquote.String(v)
 	case int:
 		return strconv.Itoa(v)
 	}
@@ -218,27 +220,4 @@ func literal(v any) string {
 	}
 	_, text, _ := strings.Cut(strings.TrimSpace(string(data)), "= ")
 	return text
-}
-
-// quoteTOML writes a basic string, TOML 1.0.
-func quoteTOML(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case isControl(r):
-			fmt.Fprintf(&b, `\u%04X`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode"
 
 	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // What only a machine with a name of its own has: `mayfly run` ignores it.
@@ -34,7 +36,7 @@ func addClone(c *Config, s setting) *Error {
 				err = asString(at, &clone.Ref)
 			default:
 				err = at.errorf("unknown key")
-				err.Suggestion = nearest(key, partsOf("workspace.clone"))
+				err.Suggestion = suggest.Nearest(key, partsOf("workspace.clone"))
 			}
 			if err != nil {
 				return err
@@ -44,7 +46,7 @@ func addClone(c *Config, s setting) *Error {
 		return s.errorf("must be a URL or a table such as { url = \"https://example.org/project.git\", ref = \"main\" }, not %s", describe(s.value))
 	}
 	for _, text := range []string{clone.URL, clone.Ref} {
-		if len(text) > maxCommand || strings.ContainsFunc(text, isControl) || strings.HasPrefix(text, "-") {
+		if len(text) > maxCommand || strings.ContainsFunc(text, unicode.IsControl) || strings.HasPrefix(text, "-") {
 			return s.errorf("%s is neither a repository's URL nor a branch's name", shortQuote(text))
 		}
 	}
@@ -54,8 +56,6 @@ func addClone(c *Config, s setting) *Error {
 	c.Workspace.Clone = append(c.Workspace.Clone[:len(c.Workspace.Clone):len(c.Workspace.Clone)], clone)
 	return nil
 }
-
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // Volume is an element of volume: a disk of the machine's that outlives its stops.
 type Volume struct {
@@ -91,7 +91,7 @@ func addVolume(c *Config, s setting) *Error {
 			err = asSize(at, minVolumeMiB, maxVolumeMiB, &v.SizeMiB)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, partsOf("volume"))
+			err.Suggestion = suggest.Nearest(key, partsOf("volume"))
 		}
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (v Volume) check() *Error {
 	case v.Mount == "":
 		return wrong("the volume %s has no mount, the directory where it appears in the machine", v.Name)
 	case v.Mount == "~" || !strings.HasPrefix(clean, "/") || path.Clean(clean) != clean || clean == "/",
-		len(v.Mount) > 1024, strings.ContainsFunc(v.Mount, isControl), strings.ContainsAny(v.Mount, ":,"):
+		len(v.Mount) > 1024, strings.ContainsFunc(v.Mount, unicode.IsControl), strings.ContainsAny(v.Mount, ":,"):
 		return wrong("mount is %s; must be a directory such as \"/var\" or \"~/.cache\", written without . and ..", shortQuote(v.Mount))
 	}
 	for _, dir := range []string{"/proc", "/sys", "/dev", "/run", "/boot", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64"} {
@@ -211,7 +211,7 @@ func appendShellInit(c *Config, s setting) *Error {
 // checkDotfiles judges the form only: what is there is looked at when it is used.
 func checkDotfiles(text string) (msg, suggestion string) {
 	switch {
-	case text == "" || len(text) > maxCommand || strings.ContainsFunc(text, isControl) || strings.HasPrefix(text, "-"):
+	case text == "" || len(text) > maxCommand || strings.ContainsFunc(text, unicode.IsControl) || strings.HasPrefix(text, "-"):
 		return fmt.Sprintf("%s is neither a directory nor a repository's URL", shortQuote(text)), ""
 	case strings.HasPrefix(text, "~/"), strings.HasPrefix(text, "/"), strings.Contains(text, "://"), strings.Contains(text, "@"):
 		return "", ""

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // Network is the section [network].
@@ -30,7 +32,7 @@ func addPreset(c *Config, s setting) *Error {
 	names := presetNames()
 	if !slices.Contains(names, name) {
 		e := s.errorf("no preset %s; there is %s", shortQuote(name), strings.Join(names, ", "))
-		e.Suggestion = nearest(name, names)
+		e.Suggestion = suggest.Nearest(name, names)
 		return e
 	}
 	c.Network.Presets = append(slices.Clip(c.Network.Presets), name)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // Profile is a built-in profile: what it adds to an image, and what its programs
@@ -116,6 +117,6 @@ func unknownProfile(at setting, dir, name string) *Error {
 	if dir != "" {
 		e.Msg += fmt.Sprintf("; your own would be %s", filepath.Join(dir, name+".toml"))
 	}
-	e.Suggestion = nearest(name, names)
+	e.Suggestion = suggest.Nearest(name, names)
 	return e
 }

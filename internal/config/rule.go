@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/ipaddr"
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // HostName is the name by which a machine reaches services on the loopback
@@ -123,7 +124,7 @@ func asRuleTable(s setting, table map[string]any) (Rule, *Error) {
 			err = asBool(at, &intercept)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, partsOf("network.allow"))
+			err.Suggestion = suggest.Nearest(key, partsOf("network.allow"))
 		}
 		if err != nil {
 			return r, err

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // sections are the tables that keys are in. The names in [env] and of the tables
@@ -80,7 +81,7 @@ func known(key string) bool {
 // unknown returns the error for a key that known refuses, without its place.
 func unknown(key string) *Error {
 	if _, sub, ok := cutSecret(key); ok {
-		return &Error{Key: key, Msg: "unknown key", Suggestion: nearest(sub, secretKeys())}
+		return &Error{Key: key, Msg: "unknown key", Suggestion: suggest.Nearest(sub, secretKeys())}
 	}
 	names := append(slices.Clone(sections), "profiles", "version")
 	section := ""
@@ -93,7 +94,7 @@ func unknown(key string) *Error {
 			names = append(names, strings.TrimPrefix(f.key, section))
 		}
 	}
-	e := &Error{Key: key, Msg: "unknown key", Suggestion: nearest(strings.TrimPrefix(key, section), names)}
+	e := &Error{Key: key, Msg: "unknown key", Suggestion: suggest.Nearest(strings.TrimPrefix(key, section), names)}
 	if e.Suggestion == "" {
 		// Right name, wrong place: `memory = …` above the first table.
 		for _, f := range all {
@@ -197,7 +198,7 @@ func asOneOf(s setting, dst *string, values ...string) *Error {
 		return s.errorf("%q is %s; there is %s", v, notInThisVersion, quotedList(values))
 	}
 	e := s.errorf("is %s; must be %s", shortQuote(v), quotedList(values))
-	e.Suggestion = nearest(v, values)
+	e.Suggestion = suggest.Nearest(v, values)
 	return e
 }
 
@@ -286,7 +287,7 @@ func checkAgent(name string) (msg, suggestion string) {
 	if slices.Contains(Agents(), name) {
 		return "", ""
 	}
-	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(Agents())), nearest(name, Agents())
+	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(Agents())), suggest.Nearest(name, Agents())
 }
 
 // checkPattern catches early, with a line, what package workspace would refuse.
@@ -333,7 +334,7 @@ func Shells() []string { return []string{"bash", "dash", "fish", "sh", "zsh"} }
 func asShell(s setting, dst *string) *Error {
 	if v, ok := s.value.(string); ok && strings.ContainsRune(v, '/') {
 		e := s.errorf("must be a program's name without a directory")
-		e.Suggestion = nearest(path.Base(v), Shells())
+		e.Suggestion = suggest.Nearest(path.Base(v), Shells())
 		return e
 	}
 	return asOneOf(s, dst, Shells()...)

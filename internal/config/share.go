@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 )
 
 // Share is a directory of the host that is live in the machine: an element of
@@ -113,7 +115,7 @@ func asShareTable(s setting, table map[string]any) (Share, *Error) {
 			err = asBool(at, &share.ReadOnly)
 		default:
 			err = at.errorf("unknown key")
-			err.Suggestion = nearest(key, partsOf("share"))
+			err.Suggestion = suggest.Nearest(key, partsOf("share"))
 		}
 		if err != nil {
 			return share, err

@@ -6,44 +6,6 @@ import (
 	"strings"
 )
 
-// nearest returns the candidate that word is probably a misspelling of, or "".
-func nearest(word string, candidates []string) string {
-	best, limit := "", 1+len(word)/4
-	if len(word) > 64 {
-		return "" // not a typing error, and distance costs the product of the lengths
-	}
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), c); d <= limit {
-			best, limit = c, d-1
-		}
-	}
-	return best
-}
-
-// distance is the number of bytes to insert, remove or replace, or of
-// neighbours to exchange, to make b of a (optimal string alignment).
-func distance(a, b string) int {
-	older, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], older[j-2]+1)
-			}
-		}
-		older, prev, cur = prev, cur, older
-	}
-	return prev[len(b)]
-}
-
 // quotedList writes `"a", "b" or "c"`.
 func quotedList(words []string) string {
 	var b strings.Builder

@@ -24,12 +24,12 @@ func TestDistance(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	keys := []string{"memory", "vcpus", "mode", "packages"}
+	words := []string{"memory", "vcpus", "engine", "go", "go-protobuf"}
 	for word, want := range map[string]string{
-		"memroy": "memory", "Memory": "memory", "vcpu": "vcpus", "moed": "mode", "pakages": "packages",
-		"": "", "network": "", strings.Repeat("mode", 20): "",
+		"memori": "memory", "Memory": "memory", "mmeory": "memory", "cpus": "vcpus", "goo": "go", "protobuf": "go-protobuf", "zzz": "", "": "",
+		strings.Repeat("memory", 11): "",
 	} {
-		if got := Nearest(word, keys); got != want {
+		if got := Nearest(word, words); got != want {
 			t.Errorf("Nearest(%q) = %q; want %q", word, got, want)
 		}
 	}
