@@ -20,7 +20,7 @@ import (
 // be imported by anyone, and themselves import only leaves. An edge that only tests
 // need is in inTests; tests may also import test/*.
 const imports = `
-leaf: apt atomicfile clone codingagent diskspace dotfiles fault filelock hint image/cpio image/erofs image/kernel image/tool ipaddr naming proc sdnotify shellquote skill sshkey suggest systemd termsafe tomlquote
+leaf: apt atomicfile clone codingagent diskspace dotfiles fault filelock image/cpio image/erofs image/kernel image/tool ipaddr naming proc sdnotify shellquote skill sshkey suggest systemd termsafe tomlquote
 
 config:
 host/kvmguest:
@@ -49,6 +49,8 @@ share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition
 
+hint:                                                   # the command line's words; none below it has any
+
 guest/wire:
 guest/binary:
 guest/client:       guest/wire
@@ -62,12 +64,12 @@ machine/drivers:    plan machine machine/qemu           # the one place that nam
 template:           plan image machine
 
 hardware:           plan image definition state machine network/vnet
-control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
-supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
+control:            hint plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
+supervisor:         hint control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
 transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
-cli:                transfer control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
+cli:                hint transfer control hardware config host plan definition image image/* template machine machine/* network/* state supervisor guest/client guest/session guest/wire guest/binary workspace share attack importer/*
 
 test/env:
 test/fakevmm:       machine plan guest/wire
@@ -99,12 +101,18 @@ treetest:           cli config treetest/reference       # documents are compared
 // Names may be patterns, of what there is.
 const apart = `
 cli cmd/*:          supervisor state image template     # a front end drives the engine, and knows no machinery
+engine:             mayfly cli hint supervisor          # it never prints and never asks
+supervisor:         mayfly cli engine hint              # it is one machine's process, which front ends talk to
+control:            mayfly cli engine hint supervisor   # it knows a socket and no more
+mayfly:             cli hint                            # words are the front end's
 `
 
 // notYet are the imports that apart forbids and that are still there. The test
 // fails when one of them is gone and its name still here: the list only shrinks.
 const notYet = `
 cli:                supervisor state image template
+supervisor:         hint
+control:            hint
 `
 
 // row is a line of one of the tables.
