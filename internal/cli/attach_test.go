@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
@@ -52,7 +53,7 @@ func TestOnlyAgent(t *testing.T) {
 
 func TestMissingAgent(t *testing.T) {
 	m, p := state.Machine{Name: "m"}, plan.Plan{Image: plan.Image{Agents: []string{"codex"}}}
-	missing := guestError(&client.GuestError{Text: "claude: command not found"})
+	missing := guestError(fault.Wrap(&client.GuestError{Text: "claude: command not found"}, fault.CommandNotFound, nil))
 	for _, tt := range []struct {
 		err   error
 		agent string

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -136,7 +137,7 @@ func (a *app) execRequest(m state.Machine, req *wire.Exec, noTTY bool) (int, err
 func guestError(err error) error {
 	var refused *client.GuestError
 	switch {
-	case errors.As(err, &refused) && strings.HasSuffix(refused.Text, "command not found"):
+	case fault.CodeOf(err) == fault.CommandNotFound:
 		return runError{err, exitMissing}
 	case errors.As(err, &refused):
 		return runError{err, exitCannot}

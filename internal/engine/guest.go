@@ -26,8 +26,8 @@ var errLost = errors.New("the machine was lost")
 func commandError(err error) error {
 	var refused *client.GuestError
 	switch {
-	case errors.As(err, &refused) && strings.HasSuffix(refused.Text, "command not found"):
-		return fault.Wrap(err, fault.CommandNotFound, nil)
+	case fault.CodeOf(err) == fault.CommandNotFound:
+		return err
 	case errors.As(err, &refused):
 		return fault.Wrap(err, fault.CommandRefused, nil)
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed):

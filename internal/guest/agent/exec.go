@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -29,7 +30,7 @@ func (a *agent) exec(stream net.Conn, req *wire.Exec) {
 			return
 		}
 	}
-	out.write(wire.FrameError, []byte(err.Error()))
+	out.fail(err)
 }
 
 // output serialises the frames of a program's two outputs.
@@ -42,6 +43,12 @@ func (o *output) write(t wire.FrameType, p []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.w.Write(t, p)
+}
+
+func (o *output) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.w.WriteError(err)
 }
 
 // process is a program that runs.
@@ -333,7 +340,7 @@ func lookPath(name, path, dir string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("%s: command not found", name)
+	return "", fault.New(fault.CommandNotFound, nil, "%s: command not found", name)
 }
 
 // mergeEnv returns base with over on top; the last value of a key holds.

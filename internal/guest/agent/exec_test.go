@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
@@ -107,6 +108,9 @@ func TestExecNotStarted(t *testing.T) {
 		var refused *client.GuestError
 		if !errors.As(err, &refused) || !strings.Contains(refused.Text, tt.want) {
 			t.Errorf("%s: %v; want a GuestError with %q", tt.name, err, tt.want)
+		}
+		if missing := strings.Contains(tt.want, "command not found"); (fault.CodeOf(err) == fault.CommandNotFound) != missing {
+			t.Errorf("%s: %v has the code %q", tt.name, err, fault.CodeOf(err))
 		}
 	}
 	if n := openFiles(t, g.pid); n > 12 {

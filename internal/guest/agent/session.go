@@ -15,7 +15,7 @@ import (
 func (a *agent) session(stream net.Conn, req *wire.Session) {
 	m, err := a.configured()
 	if err != nil {
-		wire.NewFrameWriter(stream).Write(wire.FrameError, []byte(err.Error()))
+		wire.NewFrameWriter(stream).WriteError(err)
 		return
 	}
 	var p *process // that was started, if any

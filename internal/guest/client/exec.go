@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -21,7 +22,7 @@ type Stdio struct {
 
 // Exec runs a program in the guest and returns its exit code, or 128 and the
 // number of the signal that ended it. An error means that the program was not
-// started (*GuestError) or that the guest was lost. Exec closes stream.
+// started (*GuestError, with a code where the guest gives one) or that the guest was lost. Exec closes stream.
 //
 // The goroutine that reads Stdin may outlive Exec, blocked in a read.
 func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
@@ -57,6 +58,7 @@ func converse(stream io.ReadWriteCloser, req wire.Request, stdio Stdio, begun fu
 	}
 	controls.Go(func() { x.sendControls(stdio) })
 
+	var code fault.Code // of the error that follows
 	frames := wire.NewFrameReader(stream)
 	for {
 		t, payload, err := frames.Next()
@@ -91,8 +93,14 @@ func converse(stream io.ReadWriteCloser, req wire.Request, stdio Stdio, begun fu
 				return 0, errors.New("the guest sent no exit code")
 			}
 			return int(payload[0]), nil
+		case wire.FrameCode:
+			code = wire.ParseCode(payload)
 		case wire.FrameError:
-			return 0, &GuestError{string(payload)}
+			err := &GuestError{string(payload)}
+			if code == "" {
+				return 0, err
+			}
+			return 0, fault.Wrap(err, code, nil)
 		}
 		if err != nil {
 			return 0, err

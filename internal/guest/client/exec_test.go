@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -24,6 +25,10 @@ func TestExecOutput(t *testing.T) {
 		{"exit 255", []frame{{wire.FrameExit, "\xff"}}, 255, "", ""},
 		{"what is after the exit does not count", []frame{{wire.FrameExit, "\x03"}, {wire.FrameExit, "\x00"}}, 3, "", ""},
 		{"not started", []frame{{wire.FrameError, "x: command\x1b not found"}}, 0, "", "x: command? not found"},
+		{"not found", []frame{{wire.FrameCode, "command-not-found"}, {wire.FrameError, "x: command not found"}}, 0, "", "x: command not found"},
+		{"not started, with a code of its own", []frame{{wire.FrameCode, "name-taken"}, {wire.FrameError, "x"}}, 0, "", "x"},
+		{"not started, with a long code", []frame{{wire.FrameCode, strings.Repeat("command-not-found", 1000)}, {wire.FrameError, "x"}}, 0, "", "x"},
+		{"a code of no error", []frame{{wire.FrameCode, "command-not-found"}, {wire.FrameExit, "\x00"}}, 0, "", ""},
 		{"hangs up", []frame{{wire.FrameStdout, "half"}}, 0, "half", "lost"},
 		{"says nothing", nil, 0, "", "lost"},
 		{"no code", []frame{{wire.FrameExit, ""}}, 0, "", "no exit code"},
@@ -44,8 +49,11 @@ func TestExecOutput(t *testing.T) {
 			if code != tt.code || stdout.String() != tt.stdout || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("Exec() = %d, %v, output %q; want %d, %q, %q", code, err, stdout.String(), tt.code, tt.err, tt.stdout)
 			}
-			if guestErr := new(GuestError); errors.As(err, &guestErr) != (tt.name == "not started") {
+			if guestErr := new(GuestError); errors.As(err, &guestErr) != strings.HasPrefix(tt.name, "not ") {
 				t.Errorf("Exec() = %T; want a GuestError only when the guest did not start it", err)
+			}
+			if found := fault.CodeOf(err) != fault.CommandNotFound; found == (tt.name == "not found") {
+				t.Errorf("Exec() = %v with the code %q", err, fault.CodeOf(err))
 			}
 		})
 	}

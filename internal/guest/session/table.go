@@ -31,7 +31,7 @@ type Start func(size wire.Winsize) (Program, error)
 func (t *Table) Serve(stream net.Conn, req *wire.Session, start Start, run func(*Session)) {
 	s, fresh, err := t.open(req, start)
 	if err != nil {
-		wire.NewFrameWriter(stream).Write(wire.FrameError, []byte(err.Error()))
+		wire.NewFrameWriter(stream).WriteError(err)
 		return
 	}
 	if fresh {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // FrameType says what a frame carries.
@@ -24,6 +26,7 @@ const (
 	FrameEnd      FrameType = 21 // guest: the file is complete
 	FrameStdinAck FrameType = 22 // guest: one FrameStdin was consumed
 	FrameSession  FrameType = 23 // guest, first in OpSession: JSON, SessionInfo
+	FrameCode     FrameType = 24 // guest, may precede FrameError: what kind of error it is, ParseCode
 )
 
 // StdinWindow is the number of FrameStdin that the host may send ahead of
@@ -61,6 +64,26 @@ func (fw *FrameWriter) Write(t FrameType, payload []byte) error {
 			return nil
 		}
 	}
+}
+
+// WriteError writes err as the last frame, after its code if it has one that a guest
+// may give.
+func (fw *FrameWriter) WriteError(err error) error {
+	if code := ParseCode([]byte(fault.CodeOf(err))); code != "" {
+		if err := fw.Write(FrameCode, []byte(code)); err != nil {
+			return err
+		}
+	}
+	return fw.Write(FrameError, []byte(err.Error()))
+}
+
+// ParseCode returns the code in a FrameCode, or "" if it is not one that a guest may
+// give: it is believed about its own programs only.
+func ParseCode(payload []byte) fault.Code {
+	if code := fault.Code(payload); code == fault.CommandNotFound {
+		return code
+	}
+	return ""
 }
 
 // FrameReader reads frames.

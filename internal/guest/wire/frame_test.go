@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func TestFrameRoundTrip(t *testing.T) {
@@ -84,9 +86,36 @@ func TestWinsize(t *testing.T) {
 	}
 }
 
+func TestWriteError(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		code fault.Code
+	}{
+		{errors.New("broken"), ""},
+		{fault.New(fault.CommandNotFound, nil, "x: not found"), fault.CommandNotFound},
+		{fault.New(fault.NameTaken, nil, "not a guest's to say"), ""},
+	} {
+		var b bytes.Buffer
+		if err := NewFrameWriter(&b).WriteError(tt.err); err != nil {
+			t.Fatal(err)
+		}
+		fr := NewFrameReader(&b)
+		ft, payload, err := fr.Next()
+		var code fault.Code
+		if err == nil && ft == FrameCode {
+			code = ParseCode(payload)
+			ft, payload, err = fr.Next()
+		}
+		if err != nil || ft != FrameError || string(payload) != tt.err.Error() || code != tt.code {
+			t.Errorf("WriteError(%v) wrote code %q, frame %d with %q, %v; want code %q and the text", tt.err, code, ft, payload, err, tt.code)
+		}
+	}
+}
+
 func FuzzFrameReader(f *testing.F) {
 	f.Add([]byte{16, 1, 0, 0, 0, 'x', 18, 1, 0, 0, 0, 0})
 	f.Add([]byte{1, 0, 0, 1, 0})
+	f.Add(append([]byte{24, 17, 0, 0, 0}, fault.CommandNotFound...))
 	f.Add([]byte{255, 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		fr := NewFrameReader(bytes.NewReader(in))
@@ -99,6 +128,9 @@ func FuzzFrameReader(f *testing.F) {
 			}
 			if len(p) > MaxFrame {
 				t.Fatalf("a frame of %d bytes", len(p))
+			}
+			if code := ParseCode(p); code != "" && string(code) != string(p) {
+				t.Fatalf("ParseCode(%q) = %q", p, code)
 			}
 			fw.Write(ft, p)
 		}
