@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
@@ -252,6 +253,7 @@ func TestSlowWatcher(t *testing.T) {
 				return nil
 			})
 		}()
+		synctest.Wait() // until it waits
 		began := time.Now()
 		for range 3 * watcherBuffer {
 			ev.send(control.Event{Note: "a note"})

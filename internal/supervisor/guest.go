@@ -94,7 +94,8 @@ func (s *supervisor) greet(ctx context.Context, v *vm) (*guest, error) {
 	if err != nil {
 		return nil, noAnswer(v, err, timeout)
 	}
-	err = g.call(deadline, timeout, func(stream guestStream) error {
+	// deadline is the earlier one, and has the better error.
+	err = g.call(deadline, 2*timeout, func(stream guestStream) error {
 		hello, err := client.Hello(stream)
 		if err == nil {
 			s.log.Info("guest booted", "kernel", termsafe.Line(hello.Kernel), "uptime", time.Duration(hello.Uptime))

@@ -160,11 +160,18 @@ func (r *rig) checkEnded(t testing.TB) {
 	}
 }
 
-// bubble runs f with a clock of its own. The multiplexer keeps its timers in a pool:
-// one of another bubble must not come back from there.
+// bubble runs f with a clock of its own.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	runtime.GC()
-	runtime.GC()
+	dropTimers()
+	defer dropTimers()
 	synctest.Test(t, f)
+}
+
+// dropTimers empties the pool in which the multiplexer keeps its timers: one of a bubble
+// cannot be used outside of it. A sync.Pool holds nothing for longer than two
+// collections.
+func dropTimers() {
+	runtime.GC()
+	runtime.GC()
 }
