@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -201,5 +202,5 @@ func (a *app) writeKnownHosts(ctx context.Context, machines state.Store) error {
 	if old, err := os.ReadFile(files.knownHosts); err == nil && string(old) == b.String() {
 		return nil
 	}
-	return replaceFile(files.knownHosts, []byte(b.String()), 0o600)
+	return atomicfile.Write(files.knownHosts, []byte(b.String()), 0o600)
 }

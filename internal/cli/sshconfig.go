@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -155,7 +156,7 @@ func (a *app) installSSHConfig() error {
 	if err := os.MkdirAll(filepath.Dir(files.config), 0o700); err != nil {
 		return err
 	}
-	if err := replaceFile(files.config, []byte(text), 0o600); err != nil {
+	if err := atomicfile.Write(files.config, []byte(text), 0o600); err != nil {
 		return err
 	}
 	line, err := includeLine(files.config)
@@ -238,7 +239,7 @@ func (a *app) editSSHConfig(edit func([]byte) []byte) error {
 	if bytes.Equal(changed, old) {
 		return nil
 	}
-	return replaceFile(real, changed, perm)
+	return atomicfile.Write(real, changed, perm)
 }
 
 // addInclude puts line at the top of a file as ssh_config(5), if it does not stand
@@ -266,22 +267,4 @@ func dropLine(file []byte, line string) []byte {
 		}
 	}
 	return out
-}
-
-// replaceFile writes a file, all or nothing.
-func replaceFile(name string, data []byte, perm fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".mayfly-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(perm), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
 }

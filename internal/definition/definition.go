@@ -192,9 +192,13 @@ func (s Store) Collect() error {
 	if err != nil {
 		return err
 	}
-	temps, err := filepath.Glob(filepath.Join(s.files(), atomicfile.Leftovers))
-	if err != nil {
-		return err
+	var temps []string
+	for _, dir := range []string{s.files(), filepath.Join(s.dirs(), "*")} {
+		more, err := filepath.Glob(filepath.Join(dir, atomicfile.Leftovers))
+		if err != nil {
+			return err
+		}
+		temps = append(temps, more...)
 	}
 	var errs []error
 	for _, path := range left {

@@ -10,8 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
 func testStore(t *testing.T) Store {
@@ -229,4 +232,40 @@ func FuzzNetwork(f *testing.F) {
 		}
 		Definition{Path: path}.network()
 	})
+}
+
+// What a kill leaves is removed, unless it is being written.
+func TestCollect(t *testing.T) {
+	s := testStore(t)
+	d, err := s.Create(t.Context(), "a", file("version = 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Replace(atomicfile.Leftovers, "*", "X", 1)
+	old, young := name+"1", name+"2"
+	for _, dir := range []string{s.files(), d.Dir} {
+		for _, name := range []string{old, young} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hourAgo := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(filepath.Join(dir, old), hourAgo, hourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(s.dirs(), ".dead-b-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Collect(); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{young, "a.toml", "a"}, left(t, s)); d != "" {
+		t.Errorf("left (-want +got):\n%s", d)
+	}
+	for name, want := range map[string]bool{old: false, young: true} {
+		if _, err := os.Stat(filepath.Join(d.Dir, name)); (err == nil) != want {
+			t.Errorf("%s in the machine's directory: %v; want it there: %v", name, err, want)
+		}
+	}
 }

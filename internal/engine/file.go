@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -98,10 +99,10 @@ func (e *Engine) ReplaceFile(name string, before []byte, temp string) error {
 		return err
 	}
 	if slices.Equal(before, now) {
-		return os.Rename(temp, path)
+		return atomicfile.Publish(temp, path)
 	}
 	kept := path + ".edited"
-	if err := os.Rename(temp, kept); err != nil {
+	if err := atomicfile.Publish(temp, kept); err != nil {
 		return err
 	}
 	return fault.New(fault.FileChanged, args{"file": path, "kept": kept}, "%s was changed meanwhile; what you wrote is in %s", path, kept)

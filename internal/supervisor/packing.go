@@ -2,10 +2,10 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -60,22 +60,22 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 	}
 	// The name says that both are whole. Of a copy that is kept it must say so after a
 	// crash of the host, too: nobody would pack again, and the guest would find holes.
-	sync := func(*os.File) error { return nil }
+	commit := (*atomicfile.File).CommitUnsynced
 	if s.plan.Keep != nil {
-		sync = (*os.File).Sync
+		if err := f.Sync(); err != nil {
+			return "", fmt.Errorf("write the copy of the workspace: %w", err)
+		}
+		commit = (*atomicfile.File).Commit
 	}
-	if err := sync(f); err != nil {
-		return "", fmt.Errorf("write the copy of the workspace: %w", err)
-	}
-	out, err := os.OpenFile(list+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	out, err := atomicfile.Create(list, 0o600)
 	if err != nil {
 		return "", err
 	}
-	_, err = manifest.WriteTo(out)
-	if err := errors.Join(err, sync(out), out.Close()); err != nil {
+	defer out.Close()
+	if _, err := manifest.WriteTo(out); err != nil {
 		return "", err
 	}
-	if err := os.Rename(list+".new", list); err != nil {
+	if err := commit(out); err != nil {
 		return "", err
 	}
 	if s.plan.Keep == nil {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -39,11 +39,7 @@ func newSSH(m state.Machine, p plan.Plan) (*wire.SSH, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := m.File(state.HostKeyFile)
-	if err := os.WriteFile(name+".new", public.Line(), 0o600); err != nil {
-		return nil, fmt.Errorf("write the SSH host key: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := atomicfile.WriteUnsynced(m.File(state.HostKeyFile), public.Line(), 0o600); err != nil {
 		return nil, fmt.Errorf("write the SSH host key: %w", err)
 	}
 	return &wire.SSH{

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -57,12 +57,10 @@ func (s *supervisor) saveTranscripts(g *guest) {
 }
 
 func (s *supervisor) fetchTranscripts(g *guest, file string) error {
-	temp := file + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := atomicfile.Create(file, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp)
 	defer f.Close()
 	out := &bounded{w: f, left: transcriptLimit}
 	req := &wire.Exec{Argv: transcriptArgv(s.plan.Keep.Agents), Dir: "/"}
@@ -85,10 +83,7 @@ func (s *supervisor) fetchTranscripts(g *guest, file string) error {
 	case out.n == 0:
 		return nil // there are none; what was saved before stays
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temp, file)
+	return f.CommitUnsynced() // a stop does not wait until 128 MiB are on the disk
 }
 
 // bounded refuses more than a number of bytes.
