@@ -8,7 +8,7 @@
 GO ?= go
 AGENT := internal/guest/binary/build/mayfly-guest
 # Go files and what they embed.
-SOURCES := $(shell find cmd internal -type f ! -path '*/build/*' ! -path '*/testdata/*') go.mod go.sum
+SOURCES := $(shell find cmd internal -type f ! -path '*/build/*' ! -path '*/testdata/*') $(wildcard *.go) go.mod go.sum
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .PHONY: all build run test bench check docs man clean
