@@ -77,6 +77,8 @@ func phaseWords(p control.Phase) string {
 		return "boot a template"
 	case control.PhaseSystemd:
 		return "start systemd"
+	case control.PhaseStop:
+		return "end the machine"
 	}
 	return string(p)
 }
