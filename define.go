@@ -192,3 +192,9 @@ func (c *Client) Reset(name string) error { return public(c.e.Reset(name)) }
 // Remove ends the machine name and removes it with everything in it. With force it is
 // killed in place of being asked to end. The workspace's directory stays as it is.
 func (c *Client) Remove(name string, force bool) error { return public(c.e.Remove(name, force)) }
+
+// ReadConfig reads a configuration file, of which the size is bounded.
+func ReadConfig(path string) ([]byte, error) {
+	data, err := engine.ReadConfig(path)
+	return data, public(err)
+}

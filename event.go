@@ -1,8 +1,10 @@
 package mayfly
 
 import (
+	"context"
 	"maps"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/engine"
 )
 
@@ -56,4 +58,39 @@ func newEvent(e engine.Event) Event {
 		return Event{Kind: EventPhase, Code: string(m.Phase)}
 	}
 	return Event{Kind: EventKind(e.Kind), Code: e.Code, Args: maps.Clone(e.Args)}
+}
+
+// MachineEvent is something that happens in the life of a machine. Its fields are set
+// where they apply.
+type MachineEvent struct {
+	Machine string `json:"machine"`
+	Nanos   int64  `json:"nanos"`           // since the machine's supervisor began
+	Phase   string `json:"phase,omitempty"` // what begins now
+	Note    string `json:"note,omitempty"`  // a remark for the user; parts can be the guest's words
+	Ready   bool   `json:"ready,omitempty"` // the machine can be used
+	Start   *Start `json:"start,omitempty"` // how it was started, when it is ready
+
+	// Error says why the machine ended, or never came to be. Code and Args are those
+	// of an [Error], Console is the end of what the kernel has printed.
+	Error   string            `json:"error,omitempty"`
+	Code    string            `json:"code,omitempty"`
+	Args    map[string]string `json:"args,omitempty"`
+	Hint    string            `json:"hint,omitempty"`
+	Console string            `json:"console,omitempty"`
+
+	Ended bool `json:"ended,omitempty"` // nothing of the machine runs any more; nothing follows
+	Lost  bool `json:"lost,omitempty"`  // the caller was too slow and missed what followed
+}
+
+// Watch calls yield with what happens to the machines with these names, of all that run
+// without any, until all of them have ended or ctx has. The first events say how a machine
+// is now. It reports whether there was a machine to watch.
+func (c *Client) Watch(ctx context.Context, names []string, yield func(MachineEvent) error) (bool, error) {
+	any, err := c.e.Watch(ctx, names, func(machine string, e control.Event) error {
+		return yield(MachineEvent{
+			machine, e.Nanos, string(e.Phase), e.Note, e.Ready, (*Start)(e.Start),
+			e.Error, string(e.Code), e.Args, e.Hint, e.Console, e.Ended, e.Lost,
+		})
+	})
+	return any, public(err)
 }

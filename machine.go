@@ -9,6 +9,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/engine"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Machine is a machine that runs.
@@ -199,7 +200,7 @@ type Session struct {
 }
 
 func newSession(i wire.SessionInfo) Session {
-	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, i.Title, i.New}
+	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, termsafe.Line(i.Title), i.New}
 }
 
 // Sessions lists the sessions of a machine.

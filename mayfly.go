@@ -80,6 +80,9 @@ func New(opt Options) (*Client, error) {
 	return &Client{e}, nil
 }
 
+// InternalCommands are the words with which Internal's args begin.
+func InternalCommands() []string { return []string{control.Command, share.Command} }
+
 // Internal runs one of mayfly's own processes if args, the program's arguments, ask for
 // one, and reports whether they did. A program whose file is [Options.Program] calls it
 // before anything else and exits when it returns true. log gets what a supervisor logs.
@@ -90,13 +93,13 @@ func Internal(ctx context.Context, args []string, log io.Writer) (bool, error) {
 	switch args[0] {
 	case control.Command:
 		if !control.Spawned() {
-			return true, errors.New(args[0] + " is for mayfly itself")
+			return true, public(engine.InputError{Err: errors.New(args[0] + " is for mayfly itself")})
 		}
 		// What it returns was reported to the owner already.
 		return true, supervisor.Main(ctx, args[1], slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	case share.Command:
 		if !share.Spawned() {
-			return true, errors.New(args[0] + " is for mayfly itself")
+			return true, public(engine.InputError{Err: errors.New(args[0] + " is for mayfly itself")})
 		}
 		share.Main(args[1])
 		return true, errors.New("the server of a live directory did not start") // its supervisor was told

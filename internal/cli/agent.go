@@ -6,18 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
-	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // launching is how an agent is started.
@@ -111,180 +104,53 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	if err != nil {
 		return err
 	}
-	p, err := m.Plan()
+	coding, err := m.CodingAgent(agent, args...)
 	if err != nil {
 		return err
 	}
-	if agent == "" {
-		if agent, err = onlyAgent(m, p); err != nil {
-			return err
-		}
-	}
-	spec, err := codingagent.Launch(agent, p.Dir(), p.Guest.User.Home, args)
-	if err != nil {
-		return usageError{err}
-	}
-	req := &wire.Session{
-		Name: spec.Agent, Detached: l.detached, New: l.fresh || len(args) > 0,
-		Exec: &wire.Exec{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env},
-	}
 	if !l.detached && !(isTerminal(a.In) && isTerminal(a.Out)) {
-		if err := a.seed(ctx, m, spec); err != nil {
-			return err
+		if err := m.Prepare(ctx, coding); err != nil {
+			return commandFailed(err)
 		}
-		code, err := a.execRequest(m, req.Exec, false)
+		code, err := a.exec(ctx, m, coding.Cmd, false)
 		if err != nil {
-			return missingAgent(err, m, p, agent)
+			return commandFailed(m.Explain(err, coding))
 		}
 		return exitCode(code)
 	}
-	if !req.New {
+	what := mayfly.View{Name: coding.Name, Cmd: coding.Cmd, Detached: l.detached, New: l.fresh || len(args) > 0}
+	if !what.New {
 		// The settings are for its start: one that runs writes them itself.
-		sessions, err := guestSessions(ctx, m, askTimeout)
+		sessions, err := m.Sessions(ctx)
 		if err != nil {
-			return runError{err, exitMayfly}
+			return commandFailed(err)
 		}
-		if slices.ContainsFunc(sessions, func(s wire.SessionInfo) bool { return s.Name == spec.Agent && !s.Exited }) {
-			return a.view(ctx, m, req, l.viewing)
+		if slices.ContainsFunc(sessions, func(s mayfly.Session) bool { return s.Name == coding.Name && !s.Exited }) {
+			return a.view(ctx, m, what, l.viewing)
 		}
 	}
-	if err := a.seed(ctx, m, spec); err != nil {
-		return err
+	if err := m.Prepare(ctx, coding); err != nil {
+		return commandFailed(err)
 	}
 	// Until a terminal looks on; its own kind takes the place of this one.
-	req.Exec.Env = append(req.Exec.Env, "TERM=xterm-256color", "COLORTERM=truecolor")
-	return missingAgent(a.view(ctx, m, req, l.viewing), m, p, agent)
-}
-
-// onlyAgent is the agent of a machine that has one.
-func onlyAgent(m state.Machine, p plan.Plan) (string, error) {
-	agents := p.Image.Agents
-	switch len(agents) {
-	case 1:
-		return agents[0], nil
-	case 0:
-		return "", hint.Errorf("mayfly run --keep --profile "+codingagent.Default, "the image of %s has no coding agent", m.Name)
-	}
-	return "", hint.Errorf("mayfly agent "+m.Name+" "+agents[0], "the image of %s has several coding agents: %s", m.Name, strings.Join(agents, ", "))
-}
-
-// missingAgent says how a machine comes to have an agent.
-func missingAgent(err error, m state.Machine, p plan.Plan, agent string) error {
-	if run, ok := errors.AsType[runError](err); ok && run.code == exitMissing && !slices.Contains(p.Image.Agents, agent) {
-		return runError{hint.Errorf("mayfly run --keep --profile "+agent, "%s has no %s: %w", m.Name, agent, err), exitMissing}
+	what.Cmd.Env = append(slices.Clip(what.Cmd.Env), "TERM=xterm-256color", "COLORTERM=truecolor")
+	err = a.view(ctx, m, what, l.viewing)
+	if run, ok := errors.AsType[runError](err); ok {
+		err = commandFailed(m.Explain(run.error, coding))
 	}
 	return err
 }
 
-// seedTimeout is how long a guest may take to write settings: nobody waits for ever for
-// one that is in the hands of what it keeps.
-const seedTimeout = time.Minute
-
-// seed writes the settings of agents that are to be there before they start.
-func (a *app) seed(ctx context.Context, m state.Machine, specs ...codingagent.Spec) error {
-	s := &wire.Seed{}
-	for _, spec := range specs {
-		s.Dirs = append(s.Dirs, spec.Dirs...)
-		for _, f := range spec.Files {
-			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text}
-			for _, t := range f.Tails {
-				file.Tails = append(file.Tails, wire.SeedTail(t))
-			}
-			s.Files = append(s.Files, file)
-		}
-	}
-	stream, err := control.OpenGuest(m)
-	if err != nil {
-		return runError{err, exitMayfly}
-	}
-	defer stream.Close()
-	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { stream.Close() })()
-	aside, err := client.Seed(stream, s)
-	if ctx.Err() != nil {
-		err = fmt.Errorf("write settings in %s: no answer: %w", m.Name, context.Cause(ctx))
-	}
-	for _, name := range aside {
-		a.note("settings that could not be read are in %s now, in the machine", name)
-	}
-	if err != nil {
-		return guestError(err)
-	}
-	return nil
-}
-
-// seedAgents does that for all agents of a machine's image, for users who start them by
-// hand.
-func (a *app) seedAgents(ctx context.Context, m state.Machine, p plan.Plan) error {
-	var specs []codingagent.Spec
-	for _, agent := range p.Image.Agents {
-		spec, err := codingagent.Launch(agent, p.Dir(), p.Guest.User.Home, nil)
-		if err != nil {
-			return err
-		}
-		specs = append(specs, spec)
-	}
-	if len(specs) == 0 {
-		return nil
-	}
-	return a.seed(ctx, m, specs...)
-}
-
 // runningMachine returns the machine name, which runs. One that mayfly new made is
 // started if it does not.
-func (a *app) runningMachine(ctx context.Context, name string) (state.Machine, error) {
-	machines, err := a.machines()
+func (a *app) runningMachine(ctx context.Context, name string) (*mayfly.Machine, error) {
+	c, err := a.client()
 	if err != nil {
-		return state.Machine{}, err
+		return nil, err
 	}
-	m := machines.At(name)
-	defined := a.defined(name)
-	if naming.Valid(name) && m.Alive() && (!defined || m.Status().Phase == state.Running) {
-		return m, nil
+	m, err := c.Running(ctx, name)
+	if errorCode(err) == "machine-not-running" {
+		return nil, commandFailed(err)
 	}
-	if defined {
-		return a.startNamed(ctx, name, startOptions{})
-	}
-	if m, err = machines.Get(name); err != nil {
-		return m, err
-	}
-	return m, runError{hint.Errorf("mayfly ls", "machine %s does not run", name), exitMayfly}
-}
-
-// How long a guest may take to tell of its sessions.
-const (
-	glanceTimeout = time.Second      // for a list of machines, which must not wait for one
-	askTimeout    = 20 * time.Second // where nothing can be done without
-)
-
-// guestSessions lists the sessions of a machine that runs. A machine that does not
-// answer in time, or lies, is an error.
-func guestSessions(ctx context.Context, m state.Machine, timeout time.Duration) ([]wire.SessionInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	type answer struct {
-		sessions []wire.SessionInfo
-		err      error
-	}
-	// A supervisor that is stopped does not even open the stream. Nobody waits for
-	// the goroutine then, which ends with the process.
-	answers := make(chan answer, 1)
-	go func() {
-		stream, err := control.OpenGuest(m)
-		if err != nil {
-			answers <- answer{nil, err}
-			return
-		}
-		defer stream.Close()
-		stream.SetDeadline(time.Now().Add(timeout))
-		sessions, err := client.Sessions(stream)
-		answers <- answer{sessions, err}
-	}()
-	select {
-	case got := <-answers:
-		return got.sessions, got.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("list the sessions of %s: no answer", m.Name)
-	}
+	return m, a.interrupted(err)
 }

@@ -12,13 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/guest/session"
-	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // viewing is how a session is looked at.
@@ -76,15 +73,14 @@ func (a *app) attach(ctx context.Context, name, wanted string, v viewing) error 
 		return err
 	}
 	if wanted == "" {
-		sessions, err := guestSessions(ctx, m, askTimeout)
-		if err != nil {
-			return runError{err, exitMayfly}
-		}
-		if wanted, err = pickSession(m, sessions); err != nil {
-			return err
+		if wanted, err = m.PickSession(ctx); err != nil {
+			if code := errorCode(err); code == "session-none" || code == "session-ambiguous" {
+				return err
+			}
+			return commandFailed(err)
 		}
 	}
-	return a.view(ctx, m, &wire.Session{Name: wanted, ReadOnly: v.readOnly}, v)
+	return a.view(ctx, m, mayfly.View{Name: wanted, ReadOnly: v.readOnly}, v)
 }
 
 // endTimeout is more than a guest takes to end a session.
@@ -92,88 +88,51 @@ const endTimeout = 15 * time.Second
 
 // endSession ends a session of the machine name, which is not started for that.
 func (a *app) endSession(ctx context.Context, name, wanted string) error {
-	m, err := a.machine(name)
+	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, endTimeout, hint.Errorf("mayfly stop "+m.Name, "end a session of %s: no answer", m.Name))
+	ctx, cancel := context.WithTimeoutCause(ctx, endTimeout, hint.Errorf("mayfly stop "+m.Name(), "end a session of %s: no answer", m.Name()))
 	defer cancel()
 	if wanted == "" {
-		sessions, err := guestSessions(ctx, m, endTimeout)
-		if err != nil {
-			return err
-		}
-		if wanted, err = pickSession(m, sessions); err != nil {
-			return hint.Wrap(err, "mayfly ls, or mayfly attach --end "+m.Name+" SESSION")
+		if wanted, err = m.PickSession(ctx); err != nil {
+			return hint.Wrap(err, "mayfly ls, or mayfly attach --end "+m.Name()+" SESSION")
 		}
 	}
-	stream, err := control.OpenGuest(m)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { stream.Close() })()
-	var before wire.SessionInfo
-	code, err := client.Session(stream, &wire.Session{Name: wanted, End: true, ReadOnly: true}, client.Stdio{Stdout: io.Discard},
-		func(i wire.SessionInfo) { before = i })
-	refused, isRefusal := errors.AsType[*client.GuestError](err)
+	var before mayfly.Session
+	code, err := m.View(ctx, mayfly.View{Name: wanted, End: true, ReadOnly: true}, func(s mayfly.Session) { before = s })
 	switch {
-	case isRefusal:
-		return hint.Errorf("mayfly ls", "machine %s: %w", m.Name, refused)
+	case errorCode(err) == "command-refused":
+		return hint.Errorf("mayfly ls", "machine %s: %w", m.Name(), err)
 	case ctx.Err() != nil:
 		return a.interrupted(context.Cause(ctx))
 	case err != nil:
 		return err
 	case before.Exited:
-		a.note("%s had ended in %s, with the exit code %d", wanted, m.Name, code)
+		a.note("%s had ended in %s, with the exit code %d", wanted, m.Name(), code)
 	case code == 128+int(syscall.SIGKILL):
-		a.note("%s was killed in %s: it did not end by itself", wanted, m.Name)
+		a.note("%s was killed in %s: it did not end by itself", wanted, m.Name())
 	default:
-		a.note("%s has ended in %s", wanted, m.Name)
+		a.note("%s has ended in %s", wanted, m.Name())
 	}
 	return nil
 }
 
-// pickSession chooses the session that is meant where none is named: the only
-// one that runs, or else the only one.
-func pickSession(m state.Machine, sessions []wire.SessionInfo) (string, error) {
-	var running, all []string
-	for _, s := range sessions {
-		all = append(all, s.Name)
-		if !s.Exited {
-			running = append(running, s.Name)
-		}
-	}
-	switch {
-	case len(running) == 1:
-		return running[0], nil
-	case len(running) == 0 && len(all) == 1:
-		return all[0], nil
-	case len(all) == 0:
-		return "", hint.Errorf("mayfly agent "+m.Name, "no agent works in %s", m.Name)
-	}
-	return "", hint.Errorf("mayfly attach "+m.Name+" "+all[0], "%s has several sessions: %s", m.Name, strings.Join(all, ", "))
-}
-
 // view shows a session on our own standard streams until its program ends, the
 // user detaches, or we are told to end; only the first ends the session.
-func (a *app) view(ctx context.Context, m state.Machine, req *wire.Session, v viewing) error {
-	stream, err := control.OpenGuest(m)
-	if err != nil {
-		return runError{err, exitMayfly}
-	}
-	defer stream.Close()
-	defer context.AfterFunc(ctx, func() { stream.Close() })()
-	var info wire.SessionInfo
-	begun := func(i wire.SessionInfo) { info = i }
-	if req.Detached {
-		if _, err := client.Session(stream, req, client.Stdio{}, begun); err != nil {
-			return guestError(err)
+func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v viewing) error {
+	var info mayfly.Session
+	begun := func(s mayfly.Session) { info = s }
+	attachWords := func() string { return m.Name() + " " + info.Name }
+	if what.Detached {
+		if _, err := m.View(ctx, what, begun); err != nil {
+			return commandFailed(err)
 		}
 		if !info.New {
-			a.note("%s works in %s already; mayfly attach %s", info.Name, m.Name, attachWords(m, info))
+			a.note("%s works in %s already; mayfly attach %s", info.Name, m.Name(), attachWords())
 			return nil
 		}
-		a.note("%s works in %s; mayfly attach %s shows it", info.Name, m.Name, attachWords(m, info))
+		a.note("%s works in %s; mayfly attach %s shows it", info.Name, m.Name(), attachWords())
 		return nil
 	}
 
@@ -182,45 +141,40 @@ func (a *app) view(ctx context.Context, m state.Machine, req *wire.Session, v vi
 		return runError{err, exitMayfly}
 	}
 	defer in.stop()
-	stdio := client.Stdio{Stdin: in, Stdout: a.Out}
+	viewed, leaveView := context.WithCancel(ctx)
+	defer leaveView()
+	what.Cmd.Stdin, what.Cmd.Stdout = in, a.Out
 	var detached atomic.Bool
 	leave := func() {}
 	if isTerminal(a.In) && isTerminal(a.Out) {
-		exec := req.Exec
-		if exec == nil {
-			exec = &wire.Exec{} // only for the terminal's size
-		}
-		restore, err := a.attachTerminal(exec, &stdio)
+		restore, err := a.attachTerminal(&what.Cmd)
 		if err != nil {
 			return runError{err, exitMayfly}
 		}
-		req.TTY = exec.TTY
-		stdio.Stdin = &detachReader{from: in, keys: v.detach, detach: func() {
+		what.Cmd.Stdin = &detachReader{from: in, keys: v.detach, detach: func() {
 			detached.Store(true)
-			stream.Close()
+			leaveView()
 		}}
 		shown := &shownTerminal{to: a.Out}
-		stdio.Stdout = shown
+		what.Cmd.Stdout = shown
 		leave = func() {
 			shown.leave()
 			restore()
 		}
 	}
-	code, err := client.Session(stream, req, stdio, begun)
+	code, err := m.View(viewed, what, begun)
 	leave()
 	switch {
 	case err == nil:
 		return exitCode(code)
 	case info.Name != "" && (detached.Load() || ctx.Err() != nil):
-		a.note("%s goes on; mayfly attach %s", info.Name, attachWords(m, info))
+		a.note("%s goes on; mayfly attach %s", info.Name, attachWords())
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return guestError(err)
+	return commandFailed(err)
 }
-
-func attachWords(m state.Machine, i wire.SessionInfo) string { return m.Name + " " + i.Name }
 
 // shownTerminal is our terminal while a session is shown on it.
 type shownTerminal struct {

@@ -1,15 +1,12 @@
 package cli
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -27,8 +24,8 @@ the way: it is an error if one was changed or taken out.`,
   mayfly audit run-3f9a2c --denied`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.audit(args[0], follow, denied)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.audit(cmd.Context(), args[0], follow, denied)
 		},
 	}
 	f := cmd.Flags()
@@ -38,17 +35,13 @@ the way: it is an error if one was changed or taken out.`,
 	return cmd
 }
 
-func (a *app) audit(name string, follow, denied bool) error {
-	if err := naming.Check(name); err != nil {
-		return usageError{err}
-	}
-	machines, err := a.machines()
+func (a *app) audit(ctx context.Context, name string, follow, denied bool) error {
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	path := machines.At(name).AuditFile()
-	show := func(e audit.Event) error {
-		if denied && e.Verdict != audit.Deny && e.Verdict != audit.Cut {
+	return c.Audit(ctx, name, follow, func(e mayfly.AuditEvent) error {
+		if denied && e.Verdict != mayfly.AuditDeny && e.Verdict != mayfly.AuditCut {
 			return nil
 		}
 		if a.json {
@@ -56,17 +49,5 @@ func (a *app) audit(name string, follow, denied bool) error {
 		}
 		_, err := fmt.Fprintln(a.Out, e)
 		return err
-	}
-	if follow {
-		err = audit.Follow(path, a.signals.ctx.Done(), show)
-	} else {
-		err = audit.Read(path, show)
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Errorf("mayfly ls", "there is no record of a machine %s", name)
-	case errors.Is(err, audit.ErrChanged):
-		return hint.Wrap(err, "somebody changed "+path)
-	}
-	return err
+	})
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
-
-	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 func (a *app) diffCommand() *cobra.Command {
@@ -22,45 +20,23 @@ func (a *app) diffCommand() *cobra.Command {
 	return cmd
 }
 
-// editJSON is an edit as diff --json prints it. Fields are only added.
-type editJSON struct {
-	Op      string `json:"op"` // A, M or D
-	Path    string `json:"path"`
-	Kind    string `json:"kind"` // file, directory or symlink
-	Mode    uint32 `json:"mode,omitempty"`
-	Size    int64  `json:"size,omitempty"`
-	OldSize int64  `json:"old_size,omitempty"`
-	Target  string `json:"target,omitempty"`
-	Escapes bool   `json:"escapes,omitempty"`
-	Skipped string `json:"skipped,omitempty"`
-}
-
 func (a *app) diff(ctx context.Context, name string) error {
-	m, err := a.machine(name)
+	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
 	}
-	c, err := readChanges(ctx, m, false)
+	set, err := m.Changes(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	shown := visible(c.edits)
-	if !a.json {
-		if len(shown) > 0 {
-			a.printEdits(a.Out, shown, len(shown))
-		}
-		return nil
+	defer set.Close()
+	if a.json {
+		return a.printJSON(a.Out, set.Changes)
 	}
-	out := make([]editJSON, 0, len(shown))
-	for _, e := range shown {
-		kind := e.NewKind
-		if kind == workspace.None {
-			kind = e.OldKind
-		}
-		out = append(out, editJSON{e.Op.String(), e.Path, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped})
+	if len(set.Changes) > 0 {
+		a.printChanges(a.Out, set.Changes, len(set.Changes))
 	}
-	return a.printJSON(a.Out, out)
+	return nil
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -73,7 +49,7 @@ alone and reported. The machine goes on running.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := a.machine(args[0])
+			m, err := a.machine(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

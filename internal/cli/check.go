@@ -1,23 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -42,82 +37,30 @@ Nothing is started.`,
 // checkedJSON is what mayfly check found, as check --json prints it. Fields are only
 // added.
 type checkedJSON struct {
-	Name  string    `json:"name"`
-	File  string    `json:"file"`
-	Image string    `json:"image,omitempty"` // its key; empty when none was to be built
-	Plan  plan.Plan `json:"plan"`
-	Next  []string  `json:"next"`
+	mayfly.Checked
+	Next []string `json:"next"`
 }
 
 func (a *app) check(ctx context.Context, what string, noBuild bool) error {
-	d, err := a.definitionOrFile(what)
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	p, err := a.planNamed(ctx, d)
+	checked, err := c.Check(ctx, what, !noBuild)
 	if err != nil {
-		return err
-	}
-	if p.Workspace.Path != "" {
-		if err := workspace.Check(p.Workspace.Path); err != nil {
-			return usageError{err}
-		}
-	}
-	out := checkedJSON{Name: d.Name, File: d.Path, Plan: p, Next: []string{"mayfly start " + d.Name}}
-	if !noBuild {
-		store, err := a.images()
-		if err != nil {
-			return err
-		}
-		progress := a.newProgress()
-		defer progress.stop()
-		img, err := store.Ensure(ctx, p.Image, progress.image)
-		if err != nil {
-			return a.interrupted(err)
-		}
-		progress.stop()
-		out.Image = img.Key
+		return a.interrupted(err)
 	}
 	if a.json {
-		return a.printJSON(a.Out, out)
+		return a.printJSON(a.Out, checkedJSON{checked, []string{"mayfly start " + checked.Name}})
 	}
-	for _, note := range p.Notes {
+	for _, note := range checked.Plan.Notes {
 		a.note("%s", note)
 	}
-	fmt.Fprintf(a.Out, "%s: ok\n", d.Path)
-	if out.Image != "" {
-		fmt.Fprintf(a.Out, "image %.12s is built; nothing was started\n", out.Image)
+	fmt.Fprintf(a.Out, "%s: ok\n", checked.File)
+	if checked.Image != "" {
+		fmt.Fprintf(a.Out, "image %.12s is built; nothing was started\n", checked.Image)
 	}
 	return nil
-}
-
-// definitionOrFile returns the definition of a machine's name, or one for a file.
-func (a *app) definitionOrFile(what string) (definition.Definition, error) {
-	d, err := a.definition(what)
-	if err == nil {
-		return d, nil
-	}
-	if !strings.ContainsAny(what, "/.") {
-		return d, err
-	}
-	path, absErr := filepath.Abs(what)
-	if absErr != nil {
-		return d, absErr
-	}
-	if _, statErr := os.Stat(path); statErr != nil {
-		return d, hint.Errorf("mayfly ls", "%s is neither a machine's name nor a file", what)
-	}
-	name := strings.TrimSuffix(filepath.Base(path), ".toml")
-	if !naming.Valid(name) {
-		name = "checked"
-	}
-	store, err := a.definitions()
-	if err != nil {
-		return d, err
-	}
-	d = store.At(name)
-	d.Path = path
-	return d, nil
 }
 
 func (a *app) editCommand() *cobra.Command {
@@ -130,84 +73,68 @@ restarted.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := a.definition(args[0])
-			if err != nil {
-				return err
-			}
-			return a.edit(cmd.Context(), d)
+			return a.edit(cmd.Context(), args[0])
 		},
 	}
 }
 
 // edit lets the user edit a copy of the file, which takes its place when it is right.
-func (a *app) edit(ctx context.Context, d definition.Definition) error {
-	before, err := config.ReadFile(d.Path)
+func (a *app) edit(ctx context.Context, name string) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	path, before, err := c.File(name)
 	if err != nil {
 		return err
 	}
 	// Beside it, so that it can take its place; its name is no machine's.
-	temp, err := os.CreateTemp(filepath.Dir(d.Path), ".edit-*.toml")
+	temp, err := os.CreateTemp(filepath.Dir(path), ".edit-*.toml")
 	if err != nil {
-		return fmt.Errorf("edit %s: %w", d.Path, err)
+		return fmt.Errorf("edit %s: %w", path, err)
 	}
 	defer os.Remove(temp.Name())
-	_, err = temp.Write(before.Data)
+	_, err = temp.Write(before)
 	if err := errors.Join(err, temp.Chmod(0o644), temp.Close()); err != nil {
-		return fmt.Errorf("edit %s: %w", d.Path, err)
+		return fmt.Errorf("edit %s: %w", path, err)
 	}
 	for {
 		if err := a.runEditor(ctx, temp.Name()); err != nil {
 			return err
 		}
-		after, err := config.ReadFile(temp.Name())
+		after, err := mayfly.ReadConfig(temp.Name())
 		if err != nil {
 			return err
 		}
-		if slices.Equal(before.Data, after.Data) {
-			a.note("%s is as it was", d.Path)
+		if bytes.Equal(before, after) {
+			a.note("%s is as it was", path)
 			return nil
 		}
-		// Errors name the file that it is to be.
-		cfg, err := a.loadFile(config.File{Path: d.Path, Data: after.Data})
-		if err == nil {
-			_, err = a.planConfig(ctx, d, cfg)
-		}
-		if err == nil {
-			return a.replaceFile(d, before.Data, temp.Name())
+		if err = c.CheckFile(ctx, name, after); err == nil {
+			return a.replaceFile(ctx, c, name, before, temp.Name())
 		}
 		a.printError(err, false)
 		if !isTerminal(a.In) || !isTerminal(a.Err) {
-			return hint.Errorf("mayfly edit "+d.Name, "%s is as it was", d.Path)
+			return hint.Errorf("mayfly edit "+name, "%s is as it was", path)
 		}
 		answer, err := a.ask("edit it again?", []string{"yes", "no"})
 		if err != nil {
 			return err
 		}
 		if answer == "no" {
-			return fmt.Errorf("%s is as it was", d.Path)
+			return fmt.Errorf("%s is as it was", path)
 		}
 	}
 }
 
 // replaceFile puts the edited file in the place of the machine's, unless that was
 // changed meanwhile.
-func (a *app) replaceFile(d definition.Definition, before []byte, temp string) error {
-	now, err := config.ReadFile(d.Path)
-	if err != nil {
+func (a *app) replaceFile(ctx context.Context, c *mayfly.Client, name string, before []byte, temp string) error {
+	if err := c.ReplaceFile(name, before, temp); err != nil {
 		return err
 	}
-	if !slices.Equal(before, now.Data) {
-		kept := d.Path + ".edited"
-		if err := os.Rename(temp, kept); err != nil {
-			return err
-		}
-		return hint.Errorf("diff "+d.Path+" "+kept, "%s was changed meanwhile; what you wrote is in %s", d.Path, kept)
-	}
-	if err := os.Rename(temp, d.Path); err != nil {
-		return fmt.Errorf("edit %s: %w", d.Path, err)
-	}
-	if m, err := a.machine(d.Name); err == nil && m.Alive() {
-		a.note("%s runs as it was started: mayfly restart %s", d.Name, d.Name)
+	if m, err := c.Machine(ctx, name); err == nil && m.Alive() {
+		a.note("%s runs as it was started: mayfly restart %s", name, name)
 	}
 	return nil
 }

@@ -6,10 +6,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-
-	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/share"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -34,7 +30,7 @@ can be believed only if nobody hostile works in it yet.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if target != "" {
-				return a.attack(target)
+				return a.attack(cmd.Context(), target)
 			}
 			return a.doctor(cmd.Context(), refresh, fix)
 		},
@@ -47,61 +43,29 @@ can be believed only if nobody hostile works in it yet.`,
 	return cmd
 }
 
-// doctorJSON is what doctor --json prints. Fields are only added.
-type doctorJSON struct {
-	Healthy bool         `json:"healthy"`
-	Facts   host.Facts   `json:"facts"`
-	Checks  []host.Check `json:"checks"`
-}
-
 func (a *app) doctor(ctx context.Context, refresh, fix bool) error {
-	a.fresh = true
-	facts, err := a.facts(ctx, false)
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	if fix && facts.NeedsQEMU() {
-		if !facts.CanInstallQEMU() {
-			a.note("this distribution's own packages are the way to a newer QEMU")
-		} else if facts.QEMU, err = host.InstallQEMU(ctx, facts, func(s string) { a.note("%s", s) }); err != nil {
-			return err
-		}
+	h, err := c.Doctor(ctx, refresh, fix)
+	if err != nil {
+		return err
 	}
-	if facts.KVM.Openable && facts.QEMU.Path != "" {
-		if facts.KVM, err = host.ProveKVM(ctx, facts, host.ProveOptions{Refresh: refresh}); err != nil {
-			return err
-		}
-	}
-	checks := append(host.Doctor(facts), a.checkShareServer(ctx, facts))
-	healthy := host.Healthy(checks)
 	if a.json {
-		if err := a.printJSON(a.Out, doctorJSON{healthy, facts, checks}); err != nil {
-			return err
-		}
+		err = a.printJSON(a.Out, h)
 	} else {
 		w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-		for _, c := range checks {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", c.Status, c.Name, c.Detail)
-			if c.Fix != "" {
-				fmt.Fprintf(w, "\t\t→ %s\n", c.Fix)
+		for _, check := range h.Checks {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", check.Status, check.Name, check.Detail)
+			if check.Fix != "" {
+				fmt.Fprintf(w, "\t\t→ %s\n", check.Fix)
 			}
 		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
+		err = w.Flush()
 	}
-	if !healthy {
+	if err == nil && !h.Healthy {
 		return exitCode(exitError)
 	}
-	return nil
-}
-
-// checkShareServer looks for the server of live directories.
-func (a *app) checkShareServer(ctx context.Context, facts host.Facts) host.Check {
-	found, err := share.Find(ctx, a.getenv("PATH"))
-	s := host.ShareServer{Path: found.Path, Version: found.Version, Language: "Rust", Problem: err}
-	if found.Kind == plan.VirtiofsdC {
-		s.Language = "C"
-	}
-	return host.CheckShareServer(facts, s)
+	return err
 }

@@ -16,10 +16,13 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
-// watchedMachine is a machine whose supervisor tells events, and no more.
-func watchedMachine(t *testing.T, name string, events ...control.Event) state.Machine {
+// watchedMachine makes a machine, below home, whose supervisor tells events, and no more.
+func watchedMachine(t *testing.T, home, name string, events ...control.Event) {
 	t.Helper()
-	m := state.Machine{Name: name, Dir: t.TempDir()}
+	m := state.Machine{Name: name, Dir: filepath.Join(home, ".local/state/mayfly/machines", name)}
+	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("unix", filepath.Join(m.Dir, state.SocketFile))
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +50,16 @@ func watchedMachine(t *testing.T, name string, events ...control.Event) state.Ma
 		l.Close()
 		<-served
 	})
-	return m
+}
+
+// appIn is the command line of the user whose home it is.
+func appIn(home string) *app {
+	return &app{getenv: func(name string) string {
+		if name == "HOME" {
+			return home
+		}
+		return ""
+	}}
 }
 
 // printedBy returns what f prints.
@@ -99,12 +111,14 @@ func TestEvents(t *testing.T) {
 			`{"machine":"m","nanos":3000000000,"error":"the machine ended unexpectedly","code":"a-code","ended":true}`,
 		}},
 	} {
-		a := &app{json: tt.json}
-		m := watchedMachine(t, "m", life...)
-		out, err := printedBy(t, a, func() error { return a.watch(t.Context(), []state.Machine{m}, false) })
+		home := t.TempDir()
+		a := appIn(home)
+		a.json = tt.json
+		watchedMachine(t, home, "m", life...)
+		out, err := printedBy(t, a, func() error { return a.events(t.Context(), []string{"m"}) })
 		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 		if err != nil || len(lines) != len(tt.want) || strings.Contains(out, "\x1b") {
-			t.Fatalf("watch() = %v, printed %q; want %q", err, out, tt.want)
+			t.Fatalf("events() = %v, printed %q; want %q", err, out, tt.want)
 		}
 		for i, line := range lines {
 			if !strings.HasPrefix(line, tt.want[i]) {
@@ -117,15 +131,14 @@ func TestEvents(t *testing.T) {
 // The events of several machines are told with their names, and one that is lost does
 // not end the others'.
 func TestEventsOfAll(t *testing.T) {
-	a := &app{}
-	machines := []state.Machine{
-		watchedMachine(t, "one", control.Event{Phase: control.PhaseBoot}, control.Event{Lost: true}),
-		watchedMachine(t, "two", control.Event{Ready: true, Start: &control.Start{Template: "0123"}}, control.Event{Ended: true}),
-		watchedMachine(t, "three", control.Event{Phase: control.PhaseBoot}),
-	}
-	out, err := printedBy(t, a, func() error { return a.watch(t.Context(), machines, true) })
+	home := t.TempDir()
+	a := appIn(home)
+	watchedMachine(t, home, "one", control.Event{Phase: control.PhaseBoot}, control.Event{Lost: true})
+	watchedMachine(t, home, "two", control.Event{Ready: true, Start: &control.Start{Template: "0123"}}, control.Event{Ended: true})
+	watchedMachine(t, home, "three", control.Event{Phase: control.PhaseBoot})
+	out, err := printedBy(t, a, func() error { return a.events(t.Context(), []string{"one", "two", "three"}) })
 	if !errors.Is(err, control.ErrLost) || !strings.Contains(err.Error(), "machine three: its supervisor ended unexpectedly") {
-		t.Errorf("watch() = %v; want that events of one were lost, and that three died", err)
+		t.Errorf("events() = %v; want that events of one were lost, and that three died", err)
 	}
 	for _, want := range []string{"s  one: boot\n", "s  two: ready: the machine began from template 0123\n", "s  two: ended\n", "s  three: boot\n"} {
 		if !strings.Contains(out, want) {

@@ -14,12 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/guest/client"
-	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -57,94 +52,86 @@ func (a *app) shellCommand() *cobra.Command {
 	}
 }
 
-// running returns the machine name and its plan. One that another command starts is
-// waited for.
-func (a *app) running(ctx context.Context, name string) (m state.Machine, p plan.Plan, err error) {
-	if m, err = a.machine(name); err != nil {
-		return m, p, err
+// machine returns the machine name. One that another command starts is waited for.
+func (a *app) machine(ctx context.Context, name string) (*mayfly.Machine, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
 	}
-	if m.Status().Phase == state.Starting && a.defined(name) {
-		if err := a.waitStarted(ctx, m); err != nil {
-			return m, p, runError{err, exitMayfly}
-		}
+	m, err := c.Machine(ctx, name)
+	switch errorCode(err) {
+	case "start-timeout", "start-abandoned":
+		return nil, runError{a.interrupted(err), exitMayfly}
 	}
-	p, err = m.Plan()
-	return m, p, err
+	return m, err
 }
 
 func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY bool) error {
-	m, p, err := a.running(ctx, name)
+	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
 	}
-	code, err := a.execIn(m, p, argv, noTTY)
+	code, err := a.execIn(ctx, m, argv, noTTY)
 	if err != nil {
-		return err
+		return commandFailed(err)
 	}
 	return exitCode(code)
 }
 
-// errLost is wrapped by the error for a machine that ended under a command.
-var errLost = errors.New("the machine was lost")
+// errorCode returns the code of err, "" for none.
+func errorCode(err error) string {
+	if e, ok := errors.AsType[*mayfly.Error](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// commandFailed gives the error of a guest's command its exit code.
+func commandFailed(err error) error {
+	if _, ok := errors.AsType[runError](err); ok || err == nil {
+		return err
+	}
+	switch errorCode(err) {
+	case "command-not-found", "agent-missing":
+		return runError{err, exitMissing}
+	case "command-refused":
+		return runError{err, exitCannot}
+	}
+	return runError{err, exitMayfly}
+}
 
 // execIn runs argv, or a shell, in the machine m on our own standard streams,
 // and returns its exit code.
-func (a *app) execIn(m state.Machine, p plan.Plan, argv []string, noTTY bool) (int, error) {
-	req := &wire.Exec{Argv: argv, Dir: p.Dir()}
-	if len(argv) == 0 {
-		req.Argv = []string{p.Guest.User.Shell}
-	}
-	return a.execRequest(m, req, noTTY)
+func (a *app) execIn(ctx context.Context, m *mayfly.Machine, argv []string, noTTY bool) (int, error) {
+	return a.exec(ctx, m, mayfly.Cmd{Argv: argv}, noTTY)
 }
 
-// execRequest runs what req says on our own standard streams.
-func (a *app) execRequest(m state.Machine, req *wire.Exec, noTTY bool) (int, error) {
-	stream, err := control.OpenGuest(m)
-	if err != nil {
-		return 0, runError{err, exitMayfly}
-	}
-	defer stream.Close()
+// exec runs cmd on our own standard streams. Signals are the command's.
+func (a *app) exec(ctx context.Context, m *mayfly.Machine, cmd mayfly.Cmd, noTTY bool) (int, error) {
 	in, err := newInput(a.In)
 	if err != nil {
-		return 0, runError{err, exitMayfly}
+		return 0, err
 	}
 	defer in.stop()
-	stdio := client.Stdio{Stdin: in, Stdout: a.Out, Stderr: a.Err}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, a.Out, a.Err
 	if !noTTY && isTerminal(a.In) && isTerminal(a.Out) {
-		restore, err := a.attachTerminal(req, &stdio)
+		restore, err := a.attachTerminal(&cmd)
 		if err != nil {
 			return 0, err
 		}
 		defer restore()
 	}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	sigs := make(chan os.Signal, 8)
 	numbers := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
 	done := make(chan struct{})
 	defer close(done)
-	stdio.Signals = numbers
+	cmd.Signals = numbers
 	a.signals.forwardTo(sigs)
 	defer a.signals.forwardTo(nil)
-	go forwardSignals(sigs, numbers, done, func() { stream.Close() })
-
-	code, err := client.Exec(stream, req, stdio)
-	if err != nil {
-		return 0, guestError(err)
-	}
-	return code, nil
-}
-
-// guestError gives the error of a guest's command its exit code.
-func guestError(err error) error {
-	var refused *client.GuestError
-	switch {
-	case fault.CodeOf(err) == fault.CommandNotFound:
-		return runError{err, exitMissing}
-	case errors.As(err, &refused):
-		return runError{err, exitCannot}
-	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed):
-		return runError{fmt.Errorf("%w: %w", errLost, err), exitMayfly}
-	}
-	return runError{err, exitMayfly}
+	go forwardSignals(sigs, numbers, done, giveUp)
+	return m.Exec(ctx, cmd)
 }
 
 // giveUpAfter is the number of signals after which a command that does not end
@@ -172,25 +159,20 @@ func forwardSignals(sigs <-chan os.Signal, to chan<- byte, done <-chan struct{},
 }
 
 // attachTerminal makes our terminal the command's.
-func (a *app) attachTerminal(req *wire.Exec, stdio *client.Stdio) (restore func(), err error) {
+func (a *app) attachTerminal(cmd *mayfly.Cmd) (restore func(), err error) {
 	in := int(a.In.Fd())
-	size := func() wire.Winsize {
+	size := func() mayfly.Size {
 		cols, rows, err := term.GetSize(in)
 		if err != nil {
 			cols, rows = 80, 24
 		}
-		return wire.Winsize{Rows: uint16(rows), Cols: uint16(cols)}
+		return mayfly.Size{Rows: uint16(rows), Cols: uint16(cols)}
 	}
-	ws := size()
-	req.TTY = &ws
-	if name := a.getenv("TERM"); name != "" {
-		req.Env = append(req.Env, "TERM="+name)
-		if data := findTerminfo(name, a.getenv("HOME")); data != nil {
-			req.Terminfo = &wire.Terminfo{Name: name, Data: data}
-		}
-	}
+	sizes := make(chan mayfly.Size, 1)
+	cmd.Terminal = a.terminal()
+	cmd.Terminal.Size, cmd.Terminal.Resize = size(), sizes
 	if v := a.getenv("COLORTERM"); v != "" {
-		req.Env = append(req.Env, "COLORTERM="+v)
+		cmd.Env = append(cmd.Env, "COLORTERM="+v)
 	}
 	old, err := term.MakeRaw(in)
 	if err != nil {
@@ -198,7 +180,6 @@ func (a *app) attachTerminal(req *wire.Exec, stdio *client.Stdio) (restore func(
 	}
 	winch := make(chan os.Signal, 1)
 	signal.Notify(winch, syscall.SIGWINCH)
-	sizes := make(chan wire.Winsize, 1)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -214,12 +195,20 @@ func (a *app) attachTerminal(req *wire.Exec, stdio *client.Stdio) (restore func(
 			}
 		}
 	}()
-	stdio.Resize = sizes
 	return func() {
 		signal.Stop(winch)
 		close(done)
 		term.Restore(in, old)
 	}, nil
+}
+
+// terminal describes the kind of our terminal.
+func (a *app) terminal() *mayfly.Terminal {
+	t := &mayfly.Terminal{Name: a.getenv("TERM")}
+	if t.Name != "" {
+		t.Info = findTerminfo(t.Name, a.getenv("HOME"))
+	}
+	return t
 }
 
 // findTerminfo returns the host's description of the terminal name, which the

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly"
 )
 
 // explanation is what --explain prints: how a machine was started and why, and
@@ -12,7 +12,7 @@ import (
 type explanation struct {
 	began  time.Time
 	phases []phase
-	start  *control.Start
+	start  *mayfly.Start
 }
 
 type phase struct {
@@ -20,22 +20,19 @@ type phase struct {
 	began time.Time
 }
 
-func newExplanation(first string) *explanation {
-	now := time.Now()
-	return &explanation{began: now, phases: []phase{{first, now}}}
-}
+func newExplanation() *explanation { return &explanation{began: time.Now()} }
 
 // phase ends the phase before and begins the next.
 func (x *explanation) phase(name string) {
 	x.phases = append(x.phases, phase{name, time.Now()})
 }
 
-// machine takes what a supervisor says.
-func (x *explanation) machine(e control.Event) {
-	if e.Phase != "" {
-		x.phase(phaseWords(e.Phase))
-	}
-	if e.Start != nil {
+// take takes what the engine says.
+func (x *explanation) take(e mayfly.Event) {
+	switch e.Kind {
+	case mayfly.EventPhase:
+		x.phase(phaseWords(e.Code))
+	case mayfly.EventStarted:
 		x.start = e.Start
 	}
 }
@@ -54,7 +51,7 @@ func (x *explanation) print(a *app) {
 }
 
 // describeStart says in one line how a machine was started.
-func describeStart(s *control.Start) string {
+func describeStart(s *mayfly.Start) string {
 	switch {
 	case s == nil:
 		return "the machine was not started"
@@ -64,21 +61,4 @@ func describeStart(s *control.Start) string {
 		return fmt.Sprintf("the machine began from template %.12s, which was made for it: %s", s.Template, s.Reason)
 	}
 	return fmt.Sprintf("the machine began from template %.12s", s.Template)
-}
-
-// phaseWords says in a few words what a phase does.
-func phaseWords(p control.Phase) string {
-	switch p {
-	case control.PhaseFindTemplate:
-		return "find the template"
-	case control.PhaseAwaitTemplate:
-		return "wait for a template that is being made"
-	case control.PhaseMakeTemplate:
-		return "boot a template"
-	case control.PhaseSystemd:
-		return "start systemd"
-	case control.PhaseStop:
-		return "end the machine"
-	}
-	return string(p)
 }

@@ -2,17 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/template"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -38,21 +35,18 @@ print its key.`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.noWorkspace = o.workspace == ""
-			p, err := a.plan(cmd.Context(), &o, nil, cmd.Flags().Changed)
+			spec, err := a.spec(&o, nil, cmd.Flags().Changed)
 			if err != nil {
 				return err
 			}
-			store, err := a.images()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			progress := a.newProgress()
-			defer progress.stop()
-			img, err := store.Ensure(cmd.Context(), p.Image, progress.image)
+			img, err := c.BuildImage(cmd.Context(), spec)
 			if err != nil {
 				return a.interrupted(err)
 			}
-			progress.stop()
 			if a.json {
 				return a.printJSON(a.Out, img)
 			}
@@ -74,15 +68,11 @@ func (a *app) imageLsCommand() *cobra.Command {
 		Short: "List images",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			store, err := a.images()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			all, err := store.List()
-			if err != nil {
-				return err
-			}
-			rows, err := a.withTemplates(all)
+			rows, err := c.Images()
 			if err != nil {
 				return err
 			}
@@ -92,8 +82,8 @@ func (a *app) imageLsCommand() *cobra.Command {
 			w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "KEY\tCREATED\tBASE\tAGENTS\tTEMPLATES\tPACKAGES")
 			for _, m := range rows {
-				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\t%s\t%s\n", m.Key, m.Created.Format(time.DateTime), m.Image.Base,
-					dash(strings.Join(m.Image.Agents, " ")), summary(m.Templates), dash(strings.Join(m.Image.Packages, " ")))
+				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\t%s\t%s\n", m.Key, m.Created.Format(time.DateTime), m.Base,
+					dash(strings.Join(m.Agents, " ")), summary(m.Templates), dash(strings.Join(m.Packages, " ")))
 			}
 			return w.Flush()
 		},
@@ -102,52 +92,16 @@ func (a *app) imageLsCommand() *cobra.Command {
 	return cmd
 }
 
-// imageJSON is an image as image ls --json prints it. Fields are only added.
-type imageJSON struct {
-	image.Manifest
-	Templates []template.Info `json:"templates"` // that machines of the image begin from
-}
-
-// withTemplates adds to the images the templates that were made of them.
-func (a *app) withTemplates(all []image.Manifest) ([]imageJSON, error) {
-	store, err := a.templates()
-	if err != nil {
-		return nil, err
-	}
-	infos, err := store.List()
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]imageJSON, 0, len(all))
-	for _, m := range all {
-		row := imageJSON{Manifest: m, Templates: []template.Info{}}
-		for _, info := range infos {
-			if info.Identity.Image == m.Key {
-				row.Templates = append(row.Templates, info)
-			}
-		}
-		rows = append(rows, row)
-	}
-	return rows, nil
-}
-
 // summary says how many templates there are and how large.
-func summary(infos []template.Info) string {
+func summary(templates []mayfly.Template) string {
 	var bytes int64
-	for _, info := range infos {
-		bytes += info.Bytes
+	for _, t := range templates {
+		bytes += t.Bytes
 	}
-	if len(infos) == 0 {
+	if len(templates) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%d (%d MiB)", len(infos), bytes>>20)
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+	return fmt.Sprintf("%d (%d MiB)", len(templates), bytes>>20)
 }
 
 func (a *app) imageInspectCommand() *cobra.Command {
@@ -156,11 +110,11 @@ func (a *app) imageInspectCommand() *cobra.Command {
 		Short: "Print all that is known of an image, as JSON",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			store, err := a.images()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			d, err := store.Inspect(args[0])
+			d, err := c.Image(args[0])
 			if err != nil {
 				return err
 			}
@@ -179,21 +133,15 @@ something is damaged. With --repair, what is damaged is removed, and built again
 when it is next needed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := a.images()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			progress := a.newProgress()
-			defer progress.stop()
-			problems, err := store.Check(cmd.Context(), progress.image)
+			problems, err := c.CheckImages(cmd.Context(), repair)
 			if err != nil {
 				return a.interrupted(err)
 			}
-			progress.stop()
 			if a.json {
-				if problems == nil {
-					problems = []image.Problem{}
-				}
 				if err := a.printJSON(a.Out, problems); err != nil {
 					return err
 				}
@@ -207,13 +155,6 @@ when it is next needed.`,
 				a.note("the store is as it was written")
 				return nil
 			case repair:
-				if err := store.Repair(cmd.Context(), problems); err != nil {
-					return err
-				}
-				// Their memory holds pages of what was damaged.
-				if err := a.dropTemplates(); err != nil {
-					return err
-				}
 				a.note("removed what was damaged; mayfly image build builds it again")
 				return nil
 			}
@@ -234,16 +175,16 @@ func (a *app) imageRmCommand() *cobra.Command {
 image and no running machine needs is given back.`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := a.images()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			for _, key := range args {
-				m, err := store.Remove(cmd.Context(), key)
+			for _, prefix := range args {
+				key, err := c.RemoveImage(cmd.Context(), prefix)
 				if err != nil {
 					return err
 				}
-				a.note("removed image %.12s", m.Key)
+				a.note("removed image %.12s", key)
 			}
 			return a.prune(cmd.Context(), false)
 		},
@@ -264,88 +205,27 @@ func (a *app) imagePruneCommand() *cobra.Command {
 
 // prune removes parts that belong to no image and no machine.
 func (a *app) prune(ctx context.Context, dry bool) error {
-	machines, err := a.machines()
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	files, err := inUse(machines)
-	if err != nil {
-		return err
-	}
-	store, err := a.images()
-	if err != nil {
-		return err
-	}
-	removed, err := store.Prune(ctx, files, dry)
-	if err == nil || errors.Is(err, image.ErrBusy) {
-		// After the images, without which a template is of no use.
-		var templates template.Collection
-		var templateErr error
-		templates, templateErr = a.collectTemplates(store, dry)
-		removed.Items = append(removed.Items, templates.Items...)
-		removed.Bytes += templates.Bytes
-		if templateErr != nil {
-			err = templateErr
-		}
-	}
+	r, err := c.Prune(ctx, dry)
+	a.printRemoved(r, dry)
+	return err
+}
+
+func (a *app) printRemoved(r mayfly.Removed, dry bool) {
 	verb := "removed"
 	if dry {
 		verb = "would remove"
 	}
-	for _, item := range removed.Items {
+	for _, item := range r.Items {
 		fmt.Fprintln(a.Out, verb+" "+item)
 	}
-	if len(removed.Items) > 0 {
-		a.note("%s %.1f MiB", verb, float64(removed.Bytes)/(1<<20))
+	if len(r.Items) > 0 {
+		a.note("%s %.1f MiB", verb, float64(r.Bytes)/(1<<20))
 	}
-	if errors.Is(err, image.ErrBusy) {
-		a.note("%v", err)
-		return nil
+	if r.Busy != nil {
+		a.note("%v", r.Busy)
 	}
-	return err
-}
-
-// collectTemplates removes the templates that were not used for long, that take
-// too much space, or whose image is gone.
-func (a *app) collectTemplates(images *image.Store, dry bool) (template.Collection, error) {
-	all, err := images.List()
-	if err != nil {
-		return template.Collection{}, err
-	}
-	there := make(map[string]bool) // by the image's key
-	for _, m := range all {
-		there[m.Key] = true
-	}
-	store, err := a.templates()
-	if err != nil {
-		return template.Collection{}, err
-	}
-	return store.Collect(template.Policy{
-		MaxAge: template.MaxAge, MaxBytes: template.MaxBytes, Forget: true, Dry: dry,
-		Wanted: func(r template.Record) bool {
-			// Another version of mayfly has another initramfs.
-			_, err := os.Stat(r.Identity.Initramfs)
-			return err == nil && there[r.Identity.Image]
-		},
-	})
-}
-
-// dropTemplates takes all templates out of use.
-func (a *app) dropTemplates() error {
-	store, err := a.templates()
-	if err != nil {
-		return err
-	}
-	all, err := store.List()
-	if err != nil {
-		return err
-	}
-	for _, info := range all {
-		if err := store.SetAside(info.Identity); err != nil {
-			return err
-		}
-	}
-	// The files of those from which a machine lives stay until the next time.
-	_, err = store.Collect(template.Policy{MaxAge: template.MaxAge, MaxBytes: template.MaxBytes})
-	return err
 }

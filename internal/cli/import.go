@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
 	"github.com/mayfly-vm/mayfly/internal/importer/nix"
 )
 
@@ -99,59 +96,39 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun 
 	if err != nil {
 		return err
 	}
-	have, err := a.haveHere()
-	if err != nil {
-		return err
-	}
 	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}, Evaluator: "nix"}
 	for _, n := range notes {
 		if concerns(n, names) {
 			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, string(n.Kind), n.Text})
 		}
 	}
-	var todo []bundle.File
-	var errs []error
+	var files []mayfly.File
 	for _, m := range machines {
-		f := bundle.File{Name: m.Name, Data: m.File()}
-		out.Files = append(out.Files, fileJSON{m.Name, string(f.Data)})
-		switch old, exists := have.Machines[m.Name]; {
-		case exists && bytes.Equal(old, f.Data):
-			a.note("machine %s is here already", m.Name)
-		case exists:
-			errs = append(errs, hint.Errorf("mayfly inspect "+m.Name, "machine %s is defined already, otherwise", m.Name))
-		default:
-			_, err := a.loadFile(config.File{Path: f.Name + ".toml", Data: f.Data})
-			errs = append(errs, err)
-			todo = append(todo, f)
-		}
+		f := mayfly.File{Name: m.Name, Content: m.File()}
+		files = append(files, f)
+		out.Files = append(out.Files, fileJSON{f.Name, string(f.Content)})
 	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	made, err := c.DefineFiles(ctx, files, dryRun)
 	if dryRun {
 		if a.json {
-			return errors.Join(append(errs, a.printJSON(a.Out, out))...)
+			return errors.Join(err, a.printJSON(a.Out, out))
 		}
 		for _, f := range out.Files {
 			fmt.Fprintf(a.Out, "# %s.toml\n%s\n", f.Name, f.Content)
 		}
-		return errors.Join(errs...)
-	}
-	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if out.Made, err = a.makeBundle(ctx, bundle.Plan{Machines: todo}); err != nil {
+	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(a.Out, out)
-	}
-	for i, made := range out.Made {
-		if i > 0 {
-			fmt.Fprintln(a.Out)
-		}
-		if err := a.printMade(made); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.printAllMade(made, false, func(list []madeJSON) any {
+		out.Made = list
+		return out
+	})
 }
 
 // chooseMachines returns those that are named, or all.

@@ -3,14 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -34,9 +31,9 @@ is how it was started; mayfly policy shows what was changed since.`,
 // inspectJSON is a machine as inspect --json prints it. Fields are only added.
 type inspectJSON struct {
 	machineJSON
-	Persists []persistJSON `json:"persists"` // all that outlives a stop; nothing else does
-	Shares   []shareJSON   `json:"shares"`   // directories of this computer that the machine sees live
-	Plan     plan.Plan     `json:"plan"`
+	Persists []persistJSON  `json:"persists"` // all that outlives a stop; nothing else does
+	Shares   []mayfly.Share `json:"shares"`   // directories of this computer that the machine sees live
+	Plan     mayfly.Plan    `json:"plan"`
 }
 
 // persistJSON is one thing that outlives a stop.
@@ -48,84 +45,45 @@ type persistJSON struct {
 	Until string `json:"until"`        // the commands that wipe it
 }
 
-type shareJSON struct {
-	Source   string `json:"source"`
-	Path     string `json:"path"`
-	ReadOnly bool   `json:"readonly"`
+func newPersistJSON(p mayfly.Persist) persistJSON {
+	out := persistJSON{In: p.In, Path: p.Path, Bytes: p.Bytes, Until: "mayfly reset, rm"}
+	agents := "the state of agents"
+	if p.History {
+		agents += ", and the history of shells"
+	}
+	switch p.What {
+	case mayfly.PersistCopy:
+		out.What = "the private copy of the workspace"
+	case mayfly.PersistChanges:
+		out.What = "its changes that were not applied, and " + agents
+	case mayfly.PersistAgents:
+		out.What = agents
+	case mayfly.PersistVolume:
+		out.What = fmt.Sprintf("the volume %s, %d MiB", p.Volume, p.SizeMiB)
+	case mayfly.PersistHostKey:
+		out.What, out.Until = "the machine's SSH host key", "mayfly rm"
+	}
+	return out
 }
 
 func (a *app) inspect(ctx context.Context, name string) error {
-	rows, err := a.rows(ctx)
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	out := inspectJSON{Persists: []persistJSON{}, Shares: []shareJSON{}}
-	for _, r := range rows {
-		if r.Name == name {
-			out.machineJSON = r
-		}
-	}
-	if out.Name == "" {
-		_, err := a.machine(name)
+	d, err := c.Inspect(ctx, name)
+	if err != nil {
 		return err
 	}
-	if m, err := a.machine(name); err == nil && m.Alive() {
-		out.Plan, err = m.Plan()
-		if err != nil {
-			return err
-		}
-	} else if out.Defined {
-		d, err := a.definition(name)
-		if err != nil {
-			return err
-		}
-		if out.Plan, err = a.planNamed(ctx, d); err != nil {
-			return err
-		}
-	}
-	if d, ok := definition.Of(out.Plan); ok {
-		out.Persists = persists(d, out.Plan)
-	}
-	for _, s := range out.Plan.Shares {
-		out.Shares = append(out.Shares, shareJSON{s.Source, s.Path, s.ReadOnly})
+	out := inspectJSON{machineJSON: newMachineJSON(d.Info), Persists: []persistJSON{}, Shares: append([]mayfly.Share{}, d.Plan.Shares...), Plan: d.Plan}
+	for _, p := range d.Persists {
+		out.Persists = append(out.Persists, newPersistJSON(p))
 	}
 	if a.json {
 		return a.printJSON(a.Out, out)
 	}
 	a.printInspected(out)
 	return nil
-}
-
-// persists lists all that outlives a stop of the machine.
-func persists(d definition.Definition, p plan.Plan) []persistJSON {
-	const wiped = "mayfly reset, rm"
-	list := []persistJSON{}
-	add := func(what, in, path, until string) {
-		row := persistJSON{What: what, In: in, Path: path, Until: until}
-		if fi, err := os.Stat(path); err == nil {
-			if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-				row.Bytes = st.Blocks * 512
-			}
-		}
-		list = append(list, row)
-	}
-	agents := "the state of agents"
-	if p.Keep.History != "" {
-		agents += ", and the history of shells"
-	}
-	if p.Workspace.Copied() {
-		add("the private copy of the workspace", p.Workspace.Path, d.File(definition.CopyFile), wiped)
-		add("its changes that were not applied, and "+agents, p.Workspace.Path, d.File(definition.KeepFile), wiped)
-	} else {
-		add(agents, "", d.File(definition.KeepFile), wiped)
-	}
-	for _, v := range p.Volumes {
-		add(fmt.Sprintf("the volume %s, %d MiB", v.Name, v.SizeMiB), v.Mount, d.VolumeFile(v.Name), wiped)
-	}
-	if _, err := os.Stat(d.File(definition.HostKeyFile)); err == nil {
-		add("the machine's SSH host key", "", d.File(definition.HostKeyFile), "mayfly rm")
-	}
-	return list
 }
 
 func (a *app) printInspected(i inspectJSON) {
@@ -142,17 +100,17 @@ func (a *app) printInspected(i inspectJSON) {
 	if i.File != "" {
 		row("file", "%s", i.File)
 	}
-	row("hardware", "%d CPUs, %d MiB, %s (%s)", p.Machine.VCPUs, p.Machine.MemoryMiB, p.Machine.Accelerator, p.Machine.Reason)
-	image := []string{p.Image.Base}
-	if p.Image.Init != "" {
-		image = append(image, "init "+p.Image.Init)
+	row("hardware", "%d CPUs, %d MiB, %s (%s)", p.VCPUs, p.MemoryMiB, p.Accelerator, p.Reason)
+	image := []string{p.Base}
+	if p.Init != "" {
+		image = append(image, "init "+p.Init)
 	}
-	image = append(image, p.Image.Packages...)
-	image = append(image, p.Image.Agents...)
+	image = append(image, p.Packages...)
+	image = append(image, p.Agents...)
 	row("image", "%s%s", strings.Join(image, " "), parenthesis(i.Image))
-	row("user", "%s, %d:%d, %s", p.Guest.User.Name, p.Guest.User.UID, p.Guest.User.GID, p.Guest.User.Shell)
-	if p.Workspace.Path != "" {
-		row("workspace", "%s (%s)", termsafe.Quote(p.Workspace.Path), p.Workspace.Mode)
+	row("user", "%s, %d:%d, %s", p.User.Name, p.User.UID, p.User.GID, p.User.Shell)
+	if p.Workspace != "" {
+		row("workspace", "%s (%s)", termsafe.Quote(p.Workspace), p.Mode)
 	}
 	for _, s := range i.Shares {
 		access := "read and write"
@@ -183,17 +141,17 @@ func parenthesis(text string) string {
 }
 
 // printReach prints what a machine may reach.
-func (a *app) printReach(row func(name, format string, args ...any), n plan.Network) {
+func (a *app) printReach(row func(name, format string, args ...any), n mayfly.Network) {
 	switch n.Mode {
-	case plan.NetworkNone:
+	case "none":
 		row("network", "none")
 		return
-	case plan.NetworkBridge:
+	case "bridge":
 		row("network", "on the host's bridge as %s, MAC %s: the public internet", n.Address, n.MAC)
 		return
 	}
 	reach, but := "may reach nothing", " but:"
-	if n.Egress == plan.EgressPublic {
+	if n.Egress == "public" {
 		reach, but = "may reach the public internet, and nothing of this computer or its networks", ", but for:"
 	}
 	if len(n.Allow) == 0 {

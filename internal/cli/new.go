@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/network/bridge"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -29,7 +22,6 @@ type newOptions struct {
 	settings
 	mode      string
 	clone     []string
-	typed     map[string]string // the URLs of clone, by what the file has of them
 	volumes   []string
 	init      string
 	shell     string
@@ -77,72 +69,43 @@ into it on this computer, without running anything of theirs.`,
 
 // madeJSON is what mayfly new made, as new --json prints it. Fields are only added.
 type madeJSON struct {
-	Name      string       `json:"name"`
-	File      string       `json:"file"`
-	Workspace string       `json:"workspace"`
-	Data      string       `json:"data"` // what is kept of the machine
-	Mode      string       `json:"mode"`
-	Network   string       `json:"network"`
-	Address   string       `json:"address,omitempty"`
-	MAC       string       `json:"mac,omitempty"`
-	Profiles  []string     `json:"profiles"`
-	Packages  []string     `json:"packages"`
-	Clones    []clonedJSON `json:"clones"`
-	HostKey   string       `json:"host_key"` // the fingerprint of its SSH host key
-	Next      []string     `json:"next"`     // commands to type
+	mayfly.Defined
+	Next []string `json:"next"` // commands to type
 }
 
-type clonedJSON struct {
-	URL    string `json:"url"`
-	Path   string `json:"path"`
-	Commit string `json:"commit"`
-	Branch string `json:"branch,omitempty"`
-}
-
-// newMachine defines a machine. What it made it removes again if it fails.
+// newMachine defines a machine.
 func (a *app) newMachine(ctx context.Context, name string, o *newOptions, changed func(string) bool) error {
-	if err := naming.Check(name); err != nil {
-		if f, ok := fault.Of(err); ok && f.Args["better"] != "" {
-			err = hint.Wrap(err, "mayfly new "+f.Args["better"])
-		}
-		return usageError{err}
-	}
 	settings, err := a.newSettings(name, o, changed)
 	if err != nil {
 		return err
 	}
-	// Before anything is made: what is wrong with the flags, and with the host.
-	cfg, err := a.tryFile(settings)
-	if err != nil {
-		return err
+	def := mayfly.Definition{
+		Name: name, Settings: settings,
+		Comment: "Machine " + name + ". mayfly edit " + name + " checks it; mayfly restart " + name + " uses it.",
 	}
-	dirs, err := a.dirs()
-	if err != nil {
-		return err
-	}
-	if err := enough("a new machine", dirs.State, host.FreeBytes(dirs.State), newDisk); err != nil {
-		return err
-	}
-	d := &defining{app: a}
-	made, err := d.define(ctx, name, cfg, o.typed, func(taken definition.Taken) ([]byte, error) {
-		all, err := withAddress(settings, cfg, taken)
+	for _, text := range o.clone {
+		clone, err := mayfly.ParseClone(text)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return config.Encode("Machine "+name+". mayfly edit "+name+" checks it; mayfly restart "+name+" uses it.", all)
-	})
+		def.Clones = append(def.Clones, clone)
+	}
+	c, err := a.client()
 	if err != nil {
-		return a.interrupted(d.rollback(err))
+		return err
+	}
+	made, err := c.Define(ctx, def)
+	if err != nil {
+		if better, ok := strings.CutPrefix(hint.Of(err), "--name "); ok {
+			err = hint.Wrap(err, "mayfly new "+better)
+		}
+		return a.interrupted(err)
 	}
 	return a.printMade(made)
 }
 
-// newDisk is the space in bytes that defining a machine needs; its image is another
-// matter.
-const newDisk = 64 << 20
-
 // newSettings returns the flags as settings of the machine's file.
-func (a *app) newSettings(name string, o *newOptions, changed func(string) bool) ([]config.Setting, error) {
+func (a *app) newSettings(name string, o *newOptions, changed func(string) bool) ([]mayfly.Setting, error) {
 	if o.noWorkspace && (len(o.clone) > 0 || o.workspace != "") {
 		return nil, usageError{errors.New("--no-workspace excludes --workspace and --clone")}
 	}
@@ -151,11 +114,11 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 		return nil, err
 	}
 	if !changed("workspace") && !o.noWorkspace {
-		list = append(list, config.Setting{From: "the default", Key: "workspace.path", Value: "~/" + filepath.Join(workspacesDir, name)})
+		list = append(list, mayfly.Setting{From: "the default", Key: "workspace.path", Value: "~/" + filepath.Join(workspacesDir, name)})
 	}
 	add := func(flag, key string, value any) {
 		if changed(flag) {
-			list = append(list, config.Setting{From: "--" + flag, Key: key, Value: value})
+			list = append(list, mayfly.Setting{From: "--" + flag, Key: key, Value: value})
 		}
 	}
 	add("mode", "workspace.mode", o.mode)
@@ -166,68 +129,11 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	add("shell-init", "home.shell_init", o.shellInit)
 	add("history", "home.history", o.history)
 	add("autostart", "machine.autostart", o.autostart)
-	o.typed = make(map[string]string)
-	for _, spec := range o.clone {
-		c, typed, err := parseClone(spec)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		o.typed[c.URL] = typed
-		table := map[string]any{"url": c.URL}
-		if c.Ref != "" {
-			table["ref"] = c.Ref
-		}
-		list = append(list, config.Setting{From: "--clone", Key: "workspace.clone", Value: []any{table}})
-	}
 	return list, nil
 }
 
-// tryFile reads settings as the file that they will be in.
-func (a *app) tryFile(settings []config.Setting) (config.Config, error) {
-	dirs, err := a.dirs()
-	if err != nil {
-		return config.Config{}, err
-	}
-	// First as they are, for errors that name the flags.
-	if _, err := config.Load(config.Sources{Settings: settings, ProfileDir: filepath.Join(dirs.Config, "profiles")}); err != nil {
-		return config.Config{}, usageError{err}
-	}
-	data, err := config.Encode("", settings)
-	if err != nil {
-		return config.Config{}, usageError{err}
-	}
-	return a.loadFile(config.File{Path: "the flags", Data: data})
-}
-
-// withAddress adds the address of a machine on the bridge, if it has none.
-func withAddress(settings []config.Setting, cfg config.Config, taken definition.Taken) ([]config.Setting, error) {
-	if cfg.Network.Mode != plan.NetworkBridge {
-		return settings, nil
-	}
-	if cfg.Network.Address != "" {
-		return settings, taken.Check(netip.MustParsePrefix(cfg.Network.Address), cfg.Network.MAC)
-	}
-	network := bridge.Default().Address
-	if current, err := bridge.Current(bridge.Default()); err == nil {
-		network = current.Address
-	}
-	address, mac, err := taken.Next(network)
-	if err != nil {
-		return nil, err
-	}
-	return append(settings,
-		config.Setting{Key: "network.address", Value: address.String()},
-		config.Setting{Key: "network.mac", Value: mac}), nil
-}
-
-func (a *app) printMade(made madeJSON) error {
-	made.Next = []string{"mayfly check " + made.Name, "mayfly start " + made.Name, "mayfly ssh " + made.Name}
-	if made.Profiles == nil {
-		made.Profiles = []string{}
-	}
-	if made.Packages == nil {
-		made.Packages = []string{}
-	}
+func (a *app) printMade(d mayfly.Defined) error {
+	made := madeJSON{d, []string{"mayfly check " + d.Name, "mayfly start " + d.Name, "mayfly ssh " + d.Name}}
 	if a.json {
 		return a.printJSON(a.Out, made)
 	}

@@ -7,9 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -50,14 +48,14 @@ func (a *app) completePolicy(cmd *cobra.Command, args []string, prefix string) (
 	case len(args) == 1:
 		return []string{"allow", "deny", "egress"}, cobra.ShellCompDirectiveNoFileComp
 	case args[1] == "egress":
-		return []string{plan.EgressPublic, plan.EgressAllowlist, plan.EgressNone}, cobra.ShellCompDirectiveNoFileComp
+		return []string{"public", "allowlist", "none"}, cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // policyChange reads what is to change; words are empty for nothing.
-func policyChange(words []string, private bool) (control.NetworkChange, error) {
-	var c control.NetworkChange
+func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
+	var c mayfly.NetworkChange
 	if len(words) == 0 {
 		if private {
 			return c, errors.New("--private is for allow")
@@ -71,11 +69,10 @@ func policyChange(words []string, private bool) (control.NetworkChange, error) {
 	switch verb {
 	case "allow", "deny":
 		for _, w := range words {
-			r, err := config.ParseRule(w)
+			rule, err := mayfly.ParseRule(w)
 			if err != nil {
 				return c, err
 			}
-			rule := plan.NewRule(r)
 			rule.Private, rule.From = rule.Private || private, "mayfly policy"
 			if verb == "allow" {
 				c.Allow = append(c.Allow, rule)
@@ -88,7 +85,7 @@ func policyChange(words []string, private bool) (control.NetworkChange, error) {
 			return c, errors.New("egress takes one word")
 		}
 		switch words[0] {
-		case plan.EgressPublic, plan.EgressAllowlist, plan.EgressNone:
+		case "public", "allowlist", "none":
 			c.Egress = words[0]
 		default:
 			return c, fmt.Errorf("egress %q: it is public, allowlist or none", words[0])
@@ -100,15 +97,15 @@ func policyChange(words []string, private bool) (control.NetworkChange, error) {
 }
 
 // changeNetwork changes the network of the machine name and returns its state.
-func (a *app) changeNetwork(name string, change control.NetworkChange) (control.NetworkState, error) {
-	m, err := a.machine(name)
+func (a *app) changeNetwork(name string, change mayfly.NetworkChange) (mayfly.NetworkState, error) {
+	c, err := a.client()
 	if err != nil {
-		return control.NetworkState{}, err
+		return mayfly.NetworkState{}, err
 	}
-	return control.ChangeNetwork(m, change)
+	return c.ChangeNetwork(name, change)
 }
 
-func (a *app) policy(name string, change control.NetworkChange) error {
+func (a *app) policy(name string, change mayfly.NetworkChange) error {
 	st, err := a.changeNetwork(name, change)
 	if err != nil {
 		return err
@@ -116,7 +113,7 @@ func (a *app) policy(name string, change control.NetworkChange) error {
 	if a.json {
 		return a.printJSON(a.Out, st)
 	}
-	if st.Mode != plan.NetworkUser {
+	if st.Mode != "user" {
 		fmt.Fprintf(a.Out, "network  %s\n", st.Mode)
 		return nil
 	}
@@ -154,7 +151,7 @@ func (a *app) policy(name string, change control.NetworkChange) error {
 const shownDenied = 5
 
 // deniedSummary says in one line what a machine was refused, "" for nothing.
-func deniedSummary(st control.NetworkState) string {
+func deniedSummary(st mayfly.NetworkState) string {
 	var parts []string
 	more := st.MoreDenied
 	for i, d := range st.Denied {
@@ -178,7 +175,7 @@ func deniedSummary(st control.NetworkState) string {
 }
 
 // deniedCount is how often a machine was refused something.
-func deniedCount(st control.NetworkState) int {
+func deniedCount(st mayfly.NetworkState) int {
 	n := st.MoreDenied
 	for _, d := range st.Denied {
 		n += d.Count

@@ -8,9 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) portCommand() *cobra.Command {
@@ -37,16 +35,15 @@ too.`,
 	return cmd
 }
 
-func portChange(words []string) (control.NetworkChange, error) {
-	var c control.NetworkChange
+func portChange(words []string) (mayfly.NetworkChange, error) {
+	var c mayfly.NetworkChange
 	switch {
 	case len(words) == 0, len(words) == 1 && words[0] == "ls":
 	case len(words) == 2 && words[0] == "add":
-		p, err := config.ParsePort(words[1])
+		port, err := mayfly.ParsePort(words[1])
 		if err != nil {
 			return c, err
 		}
-		port := plan.NewPort(p)
 		c.Open = &port
 	case len(words) == 2 && words[0] == "rm":
 		n, err := strconv.ParseUint(words[1], 10, 16)
@@ -60,7 +57,7 @@ func portChange(words []string) (control.NetworkChange, error) {
 	return c, nil
 }
 
-func (a *app) port(name string, change control.NetworkChange) error {
+func (a *app) port(name string, change mayfly.NetworkChange) error {
 	st, err := a.changeNetwork(name, change)
 	if err != nil {
 		return err
@@ -93,7 +90,7 @@ func (a *app) port(name string, change control.NetworkChange) error {
 }
 
 // openToOthers says who else than this computer reaches a port; "" for nobody.
-func openToOthers(p plan.Port) string {
+func openToOthers(p mayfly.Port) string {
 	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
 		return ""
 	}

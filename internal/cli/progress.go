@@ -3,12 +3,9 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
-
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // progress shows what takes time: on a terminal one line that changes, with a
@@ -29,8 +26,8 @@ type progress struct {
 // quick is the time below which a step is not shown on a terminal.
 const quick = 700 * time.Millisecond
 
-func (a *app) newProgress() *progress {
-	p := &progress{w: a.Err, tty: isTerminal(a.Err), verbose: a.verbose, ticker: make(chan struct{})}
+func newProgress(w *os.File, verbose bool) *progress {
+	p := &progress{w: w, tty: isTerminal(w), verbose: verbose, ticker: make(chan struct{})}
 	if p.tty {
 		go p.clock()
 	}
@@ -88,33 +85,5 @@ func (p *progress) stop() {
 	if !p.stopped {
 		p.stopped = true
 		close(p.ticker)
-	}
-}
-
-// image shows the steps of building an image.
-func (p *progress) image(e image.Event) {
-	if e.Phase == image.PhaseDone {
-		p.step("", false)
-		return
-	}
-	p.step(termsafe.Line(fmt.Sprintf("%s: %s: %s", e.Artifact, e.Phase, e.Text)), true)
-}
-
-// note prints a line for the user.
-func (p *progress) note(text string) {
-	p.step("", false)
-	fmt.Fprintf(p.w, "mayfly: %s\n", text)
-}
-
-// machine shows the steps of a start, and its notes.
-func (p *progress) machine(e control.Event) {
-	switch {
-	case e.Note != "":
-		p.note(termsafe.Line(e.Note))
-	case e.Phase == control.PhaseMakeTemplate:
-		p.note("making a template: the first start of its kind takes longer")
-		p.step(phaseWords(e.Phase), false)
-	case e.Phase != "":
-		p.step(phaseWords(e.Phase), false)
 	}
 }

@@ -1,18 +1,9 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -30,78 +21,15 @@ With --force the machine is not asked to power off: its supervisor is killed.`,
 			return a.completeAll(cmd, args, prefix)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.each(args, func(name string) error { return a.remove(name, force) })
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return a.each(args, func(name string) error { return c.Remove(name, force) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill the machine in place of asking it to end")
 	return cmd
-}
-
-// remove ends the machine name, and removes what there is of it.
-func (a *app) remove(name string, force bool) error {
-	machines, err := a.machines()
-	if err != nil {
-		return err
-	}
-	store, err := a.definitions()
-	if err != nil {
-		return err
-	}
-	runErr := removeMachine(machines, name, force)
-	if runErr != nil && !errors.Is(runErr, state.ErrNotFound) {
-		return runErr
-	}
-	d := store.At(name)
-	if _, err := os.Lstat(d.Path); err != nil {
-		if _, err := os.Lstat(d.Dir); err != nil || !naming.Valid(name) {
-			return runErr // it has no definition
-		}
-	}
-	release, err := a.holdName(name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := a.saveTranscripts(store, name); err != nil {
-		return err
-	}
-	return store.Remove(name)
-}
-
-// saveTranscripts keeps what a machine's agents said, and says where.
-func (a *app) saveTranscripts(store definition.Store, name string) error {
-	path, err := store.SaveTranscripts(name, time.Now())
-	if path != "" {
-		a.note("the transcripts of its agents are in %s", path)
-	}
-	return err
-}
-
-func removeMachine(machines state.Store, name string, force bool) error {
-	m, err := machines.Get(name)
-	if err != nil {
-		return err
-	}
-	if m.Alive() {
-		// One that is being started has nothing to save yet, and does not listen.
-		if force || m.Status().Phase == state.Starting {
-			control.Kill(m)
-		} else if err := control.Stop(m); err != nil && m.Alive() {
-			return hint.Wrap(err, "mayfly rm --force "+name)
-		}
-	}
-	for range 100 {
-		// A supervisor that ends in order removes its machine itself.
-		err = control.Remove(m)
-		if errors.Is(err, state.ErrNotFound) {
-			return nil
-		}
-		if !errors.Is(err, state.ErrAlive) {
-			return err
-		}
-		time.Sleep(20 * time.Millisecond) // it is ending
-	}
-	return hint.Wrap(err, "mayfly rm --force "+name)
 }
 
 func (a *app) gcCommand() *cobra.Command {
@@ -115,33 +43,22 @@ of agents that are older than 30 days. Running machines and images are not
 touched; mayfly image rm removes an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			machines, err := a.machines()
+			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			removed, err := control.Collect(machines)
-			for _, name := range removed {
+			r, err := c.Collect(cmd.Context())
+			for _, name := range r.Machines {
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}
-			records, recordErr := machines.CollectAudits(time.Now())
-			for _, name := range records {
+			for _, name := range r.Audits {
 				fmt.Fprintln(a.Out, "removed the record of machine "+name)
 			}
-			return errors.Join(err, recordErr, a.collectKept(), a.prune(cmd.Context(), false))
+			for _, name := range r.Transcripts {
+				fmt.Fprintln(a.Out, "removed the transcripts "+name)
+			}
+			a.printRemoved(r.Removed, false)
+			return err
 		},
 	}
-}
-
-// collectKept removes what machines with names have left: half of what was kept, and
-// transcripts that are too old.
-func (a *app) collectKept() error {
-	store, err := a.definitions()
-	if err != nil {
-		return err
-	}
-	transcripts, err := store.CollectTranscripts(time.Now())
-	for _, name := range transcripts {
-		fmt.Fprintln(a.Out, "removed the transcripts "+name)
-	}
-	return errors.Join(err, store.Collect())
 }

@@ -3,24 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/config"
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/hardware"
-	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/machine"
-	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
-	"github.com/mayfly-vm/mayfly/internal/network/secret"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
-	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly"
 )
 
 // runOptions are the flags of mayfly run.
@@ -83,92 +69,51 @@ it was not found.`,
 }
 
 func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) error {
-	why := newExplanation("plan")
-	p, err := a.plan(ctx, o, argv, changed)
+	if o.explain {
+		a.explain = newExplanation()
+	}
+	spec, err := a.spec(o, argv, changed)
 	if err != nil {
 		return err
 	}
-	if p.Workspace.Path != "" {
-		if err := workspace.Check(p.Workspace.Path); err != nil {
-			return usageError{err}
-		}
-	}
-	store, err := a.images()
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return a.printPlan(p, store)
+		d, err := c.DryRun(ctx, spec)
+		if err != nil {
+			return err
+		}
+		return a.printJSON(a.Out, d)
 	}
 	if o.learn != "" {
 		if err := checkLearn(o.learn); err != nil {
 			return err
 		}
 	}
-	secrets, err := a.secrets(ctx, p)
-	if err != nil {
-		return err
+	if a.explain != nil {
+		defer a.explain.print(a)
 	}
-	a.debug("accelerator %s: %s", p.Machine.Accelerator, p.Machine.Reason)
-	for _, note := range p.Notes {
-		a.note("%s", note)
-	}
-	machines, err := a.machines()
-	if err != nil {
-		return err
-	}
-	if a.defined(p.Name) {
-		return hint.Errorf("mayfly start "+p.Name+", or another --name", "%s is the name of a machine that mayfly new made", p.Name)
-	}
-	// A name that is taken is found out before a long build, too.
-	if _, err := machines.Get(p.Name); err == nil {
-		return hint.Errorf("mayfly ls, or mayfly rm "+p.Name, "the name %s is %w", p.Name, state.ErrTaken)
-	}
-	if o.explain {
-		defer why.print(a)
-	}
-	progress := a.newProgress()
-	defer progress.stop()
-	why.phase("find the image")
-	img, err := store.Ensure(ctx, p.Image, progress.image)
+	m, err := c.Start(ctx, spec)
 	if err != nil {
 		return a.interrupted(err)
-	}
-	for _, agent := range img.Agents {
-		a.note("agent %s", agent)
-	}
-	why.phase("start the supervisor")
-	owner, err := a.start(machines, p, img, secrets, nil)
-	if err != nil {
-		return err
 	}
 	defer func() {
-		why.phase("end the machine")
-		owner.Close()
+		a.phase("end the machine")
+		m.Close()
 	}()
-	err = owner.Ready(ctx, func(e control.Event) {
-		progress.machine(e)
-		why.machine(e)
-	})
+	a.phase("run the command")
+	code, err := a.execIn(ctx, m, argv, o.noTTY)
 	if err != nil {
-		return a.interrupted(err)
-	}
-	progress.stop()
-	if err := a.seedAgents(ctx, owner.Machine, p); err != nil {
-		a.note("the agents may ask for settings: %v", err)
-	}
-	why.phase("run the command")
-
-	code, err := a.execIn(owner.Machine, p, argv, o.noTTY)
-	if err != nil {
-		if errors.Is(err, errLost) {
-			err = runError{owner.Lost(lostTimeout), exitMayfly}
+		if errorCode(err) == "machine-lost" {
+			err = runError{m.Lost(), exitMayfly}
 		}
-		return err
+		return commandFailed(err)
 	}
-	learnErr := a.reportNetwork(owner.Machine, p, o.learn)
-	why.phase("list and apply the changes")
-	err = errors.Join(learnErr, a.finish(ctx, o, owner, p))
+	learnErr := a.reportNetwork(c, m, o.learn)
+	a.phase("list and apply the changes")
+	err = errors.Join(learnErr, a.finish(ctx, o, m))
 	if code == 0 {
 		return a.interrupted(err)
 	}
@@ -179,149 +124,44 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	return exitCode(code)
 }
 
-// lostTimeout bounds the wait for a supervisor to say why its machine was lost.
-const lostTimeout = 10 * time.Second
-
-// interrupted says in few words that the user ended it.
-func (a *app) interrupted(err error) error {
-	if err != nil && a.signals.ctx.Err() != nil {
-		return runError{errInterrupted, 130}
+// phase begins a part of what --explain prints.
+func (a *app) phase(name string) {
+	if a.explain != nil {
+		a.explain.phase(name)
 	}
-	return err
 }
 
-// plan makes the plan of a machine.
-func (a *app) plan(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) (plan.Plan, error) {
-	cfg, err := a.load(&o.settings, argv, changed)
+// spec says what the machine of the flags is to be.
+func (a *app) spec(o *runOptions, argv []string, changed func(string) bool) (mayfly.Spec, error) {
+	list, err := o.settings.list(a.getenv, changed)
 	if err != nil {
-		return plan.Plan{}, err
+		return mayfly.Spec{}, err
 	}
-	in := plan.Input{Name: o.name, Learn: o.learn != ""}
-	if in.Name == "" {
-		in.Name = newName()
+	spec := mayfly.Spec{
+		Name: o.name, NoWorkspace: o.noWorkspace, ConfigFile: o.configFile, Settings: list,
+		NoDetect: o.noDetect, Command: argv, Learn: o.learn != "",
 	}
-	if !o.noWorkspace {
-		cwd, err := os.Getwd()
-		if err != nil {
-			return plan.Plan{}, fmt.Errorf("find the current directory: %w", err)
-		}
-		in.Workspace = plan.WorkspacePath(cfg, a.getenv("HOME"), cwd)
+	if o.trust {
+		spec.Trust = func(string, []byte) (bool, error) { return true, nil }
+	} else if isTerminal(a.In) && isTerminal(a.Err) {
+		spec.Trust = a.askTrust
 	}
-	return a.makePlan(ctx, cfg, in)
-}
-
-// makePlan makes the plan of a machine of the configuration cfg. The workspace of in
-// is still as the user wrote it.
-func (a *app) makePlan(ctx context.Context, cfg config.Config, in plan.Input) (plan.Plan, error) {
-	facts, err := a.facts(ctx, cfg.Machine.Accel != string(plan.TCG))
-	if err != nil {
-		return plan.Plan{}, err
-	}
-	if !cfg.Network.None() && len(cfg.Network.Presets) > 0 {
-		facts.Mirrors = host.ResolveMirrors(ctx, host.Options{Dirs: facts.Dirs, Getenv: a.getenv, Fresh: a.fresh}, facts, cfg.Network.Presets)
-	}
-	if in.Home, err = workspacePath(facts.User.Home); err != nil {
-		in.Home = ""
-	}
-	if in.Workspace != "" {
-		if in.Workspace, err = workspacePath(in.Workspace); err != nil {
-			return plan.Plan{}, usageError{hint.Wrap(err, "cd to a project's directory, or --workspace DIR")}
-		}
-	}
-	if err := a.sharesInput(ctx, cfg, facts, &in); err != nil {
-		return plan.Plan{}, usageError{err}
-	}
-	if err := a.dotfilesInput(ctx, cfg, &in); err != nil {
-		return plan.Plan{}, usageError{err}
-	}
-	p, err := plan.New(cfg, facts, in)
-	if err != nil {
-		return p, usageError{err}
-	}
-	return p, checkDisk(facts)
-}
-
-// start makes the machine and its supervisor. prepare, unless it is nil, is called when
-// the machine's name is ours and nothing of it runs yet.
-func (a *app) start(machines state.Store, p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
-	}
-	m, lock, err := machines.Create(p)
-	if err != nil {
-		return nil, err
-	}
-	err = errors.Join(state.WriteJSON(m.File(state.ImageFile), img), a.authorizeKeys(m))
-	if err == nil && prepare != nil {
-		err = prepare()
-	}
-	if err != nil {
-		lock.Release()
-		return nil, errors.Join(err, m.Remove())
-	}
-	owner, err := control.Spawn(exe, m, lock, secrets)
-	if err != nil {
-		return nil, errors.Join(err, m.Remove())
-	}
-	return owner, nil
-}
-
-// minDisk is the space in bytes without which a machine is not started: its
-// guest would find out in the middle of its work.
-const minDisk = 512 << 20
-
-func checkDisk(facts host.Facts) error {
-	return enough("a machine", facts.Dirs.State, facts.Disk.StateFree, minDisk)
-}
-
-// enough returns an error if there is less space on the disk of dir than is needed.
-func enough(who, dir string, free, need int64) error {
-	if free >= need {
-		return nil
-	}
-	return hint.Errorf("mayfly gc and mayfly image prune make room",
-		"the disk of %s has %d MiB free; %s needs %d", dir, free>>20, who, need>>20)
-}
-
-// dryRun is what --dry-run prints.
-type dryRun struct {
-	Plan    plan.Plan       `json:"plan"`
-	Command machine.Command `json:"command"`
-	Shell   string          `json:"shell"` // the command as one line
-}
-
-func (a *app) printPlan(p plan.Plan, store *image.Store) error {
-	img, err := store.Lookup(p.Image)
-	if errors.Is(err, image.ErrNotBuilt) {
-		a.note("the image is not built yet: the paths of its files are made up")
-		img = image.Image{Kernel: image.Kernel{Path: "KERNEL"}, Initramfs: "INITRAMFS", Layers: []image.Layer{{Path: "LAYER"}}}
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	machines, err := a.machines()
-	if err != nil {
-		return err
-	}
-	driver, err := drivers.For(p.Machine.Engine)
-	if err != nil {
-		return err
-	}
-	c := driver.Command(hardware.Of(machines.At(p.Name), p, img))
-	return a.printJSON(a.Out, dryRun{p, c, c.String()})
+	return spec, nil
 }
 
 // finish lists the changes and does with them, and with the machine, what the
 // user wants.
-func (a *app) finish(ctx context.Context, o *runOptions, owner *control.Owner, p plan.Plan) error {
+func (a *app) finish(ctx context.Context, o *runOptions, m *mayfly.Machine) error {
 	keep := o.keep
-	if o.apply && p.Workspace.Path != "" && !p.Workspace.Copied() {
-		a.note("%v", errLive(owner.Machine.Name))
-	}
-	if p.Workspace.Copied() {
-		answer, err := a.review(ctx, owner.Machine, reviewOptions{
+	p := m.Plan()
+	switch {
+	case p.Workspace == "":
+	case p.Mode == "share":
+		if o.apply {
+			a.note("there is nothing to apply: the workspace of machine %s is live, and every change is in your directory already", m.Name())
+		}
+	default:
+		answer, err := a.review(ctx, m, reviewOptions{
 			apply: o.apply, discard: o.discard, keep: o.keep, quiesce: !o.keep,
 		})
 		if err != nil {
@@ -330,20 +170,20 @@ func (a *app) finish(ctx context.Context, o *runOptions, owner *control.Owner, p
 		keep = keep || answer == answerKeep
 		if answer == answerConflict {
 			a.note("nothing is lost: the machine is kept with what was not applied")
-			return errors.Join(a.keep(owner), exitCode(exitError))
+			return errors.Join(a.keep(m), exitCode(exitError))
 		}
 	}
 	if keep {
-		return a.keep(owner)
+		return a.keep(m)
 	}
 	return nil
 }
 
-func (a *app) keep(owner *control.Owner) error {
-	if err := owner.Keep(); err != nil {
+func (a *app) keep(m *mayfly.Machine) error {
+	if err := m.Keep(); err != nil {
 		return err
 	}
-	name := owner.Machine.Name
+	name := m.Name()
 	a.note("machine %s is kept: mayfly shell %s, mayfly apply %s, mayfly rm %s", name, name, name, name)
 	return nil
 }

@@ -1,28 +1,19 @@
 package cli
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
-
-// projectFile is the configuration that a repository may carry.
-const projectFile = "mayfly.toml"
 
 // settings are the flags that say what a machine is like.
 type settings struct {
@@ -80,11 +71,11 @@ func (s *settings) register(f *pflag.FlagSet) {
 }
 
 // list returns the flags that were given as settings of the configuration.
-func (s *settings) list(getenv func(string) string, changed func(string) bool) ([]config.Setting, error) {
-	var out []config.Setting
+func (s *settings) list(getenv func(string) string, changed func(string) bool) ([]mayfly.Setting, error) {
+	var out []mayfly.Setting
 	add := func(flag, key string, value any) {
 		if changed(flag) {
-			out = append(out, config.Setting{From: "--" + flag, Key: key, Value: value})
+			out = append(out, mayfly.Setting{From: "--" + flag, Key: key, Value: value})
 		}
 	}
 	add("profile", "profiles", s.profiles)
@@ -113,8 +104,8 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 		}
 		from := "--secret " + name
 		out = append(out,
-			config.Setting{From: from, Key: "secrets." + name + ".from", Value: "env:" + name},
-			config.Setting{From: from, Key: "secrets." + name + ".hosts", Value: strings.Split(hosts, ",")})
+			mayfly.Setting{From: from, Key: "secrets." + name + ".from", Value: "env:" + name},
+			mayfly.Setting{From: from, Key: "secrets." + name + ".hosts", Value: strings.Split(hosts, ",")})
 	}
 	if s.workspace != "" {
 		path, err := filepath.Abs(s.workspace)
@@ -130,131 +121,40 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 		}
 		// What was typed is meant as it is.
 		value = strings.ReplaceAll(value, "$", "$$")
-		out = append(out, config.Setting{From: "--env " + key, Key: "env." + key, Value: value})
+		out = append(out, mayfly.Setting{From: "--env " + key, Key: "env." + key, Value: value})
 	}
 	return out, nil
 }
 
-// load reads and merges the configuration for a machine that is to run argv.
-// It returns the notes for the user, too.
-func (a *app) load(s *settings, argv []string, changed func(string) bool) (config.Config, error) {
-	dirs, err := a.dirs()
-	if err != nil {
-		return config.Config{}, err
+// absoluteShares makes what was typed after --share independent of the current
+// directory.
+func absoluteShares(texts []string) ([]string, error) {
+	var all []string
+	for _, text := range texts {
+		source, rest, found := strings.Cut(text, ":")
+		if source != "" && source != "~" && !strings.HasPrefix(source, "~/") {
+			var err error
+			if source, err = filepath.Abs(source); err != nil {
+				return nil, err
+			}
+		}
+		if found {
+			source += ":" + rest
+		}
+		all = append(all, source)
 	}
-	list, err := s.list(a.getenv, changed)
-	if err != nil {
-		return config.Config{}, err
-	}
-	src := config.Sources{Settings: list, ProfileDir: filepath.Join(dirs.Config, "profiles")}
-	user := s.configFile
-	if user == "" {
-		user = filepath.Join(dirs.Config, "config.toml")
-	}
-	file, err := config.ReadFile(user)
-	switch {
-	case err == nil:
-		src.Files = append(src.Files, file)
-	case s.configFile != "" || !errors.Is(err, fs.ErrNotExist):
-		return config.Config{}, usageError{err}
-	}
-	// The project's directory may itself come from the user's file or flags.
-	first, err := config.Load(src)
-	if err != nil {
-		return config.Config{}, usageError{err}
-	}
-	if s.noWorkspace {
-		return a.loadDetected(src, s, nil, argv)
-	}
-	cwd, err := os.Getwd()
-	if err != nil {
-		return config.Config{}, fmt.Errorf("find the current directory: %w", err)
-	}
-	project, err := os.OpenRoot(plan.WorkspacePath(first, a.getenv("HOME"), cwd))
-	if err != nil {
-		// Refused with better words when the workspace is checked.
-		return a.loadDetected(src, s, nil, argv)
-	}
-	defer project.Close()
-	if file, ok, err := a.projectConfig(project.Name(), s.trust, dirs.State); err != nil {
-		return config.Config{}, usageError{err}
-	} else if ok {
-		src.Files = append(src.Files, file)
-	}
-	return a.loadDetected(src, s, project.FS(), argv)
+	return all, nil
 }
 
-// loadDetected adds the profiles that the project and the command ask for.
-func (a *app) loadDetected(src config.Sources, s *settings, project fs.FS, argv []string) (config.Config, error) {
-	var found []config.Detection
-	if !s.noDetect {
-		if project != nil {
-			found = config.Detect(project)
-		}
-		if d, ok := config.DetectCommand(argv); ok {
-			found = append(found, d)
-		}
+// askTrust shows a project's own configuration and asks whether it is to be used.
+func (a *app) askTrust(file string, content []byte) (bool, error) {
+	a.note("%s is new or has changed. It says:", file)
+	// All of it: what is not shown is what somebody would hide.
+	for line := range strings.Lines(termsafe.Text(string(content))) {
+		fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
 	}
-	var because []string
-	for _, d := range found {
-		src.Detected = append(src.Detected, d.Profile)
-		because = append(because, fmt.Sprintf("%s (%s)", d.Profile, termsafe.Line(d.Because)))
-	}
-	cfg, err := config.Load(src)
-	if err != nil {
-		return cfg, usageError{err}
-	}
-	if len(because) > 0 {
-		a.note("profiles: %s; --no-detect for none", strings.Join(because, ", "))
-	}
-	return cfg, nil
-}
-
-// projectConfig reads the project's own configuration if its user trusts it. A
-// repository can come from anyone: its file is used only after its user saw
-// these very bytes and agreed.
-func (a *app) projectConfig(dir string, trust bool, stateDir string) (config.File, bool, error) {
-	file, err := config.ReadFile(filepath.Join(dir, projectFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return file, false, nil
-	}
-	if err != nil {
-		return file, false, err
-	}
-	book := filepath.Join(stateDir, "trusted.json")
-	var trusted map[string]string // path → SHA-256 of the content
-	if err := state.ReadJSON(book, &trusted); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return file, false, hint.Errorf("rm "+book, "read what is trusted: %w", err)
-	}
-	sum := sha256.Sum256(file.Data)
-	digest := hex.EncodeToString(sum[:])
-	if trusted[file.Path] == digest {
-		return file, true, nil
-	}
-	if !trust && isTerminal(a.In) && isTerminal(a.Err) {
-		a.note("%s is new or has changed. It says:", file.Path)
-		// All of it: what is not shown is what somebody would hide.
-		for line := range strings.Lines(termsafe.Text(string(file.Data))) {
-			fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
-		}
-		answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})
-		if err != nil {
-			return file, false, err
-		}
-		trust = answer == "yes"
-	}
-	if !trust {
-		a.note("%s is not used, since you did not trust it yet; --trust if you do", file.Path)
-		return file, false, nil
-	}
-	if trusted == nil {
-		trusted = make(map[string]string)
-	}
-	trusted[file.Path] = digest
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return file, false, err
-	}
-	return file, true, state.WriteJSON(book, trusted)
+	answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})
+	return answer == "yes", err
 }
 
 // ask asks a question on the terminal until one of the words, or the beginning

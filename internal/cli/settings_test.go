@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -37,11 +36,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 // computer could stand at its end.
 func TestAskShowsTheWholeFile(t *testing.T) {
 	master, slave := openTerminal(t)
-	dir := t.TempDir()
 	text := "version = 1\n" + strings.Repeat("# A long licence.\n", 500) + "secrets.x.from = \"cmd:the-command\"\n"
-	if err := os.WriteFile(filepath.Join(dir, projectFile), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	a := &app{Streams: Streams{In: slave, Out: slave, Err: slave}, getenv: func(string) string { return "" }, signals: newSignals()}
 	defer a.signals.stop()
 	shown := make(chan []byte)
@@ -53,9 +48,9 @@ func TestAskShowsTheWholeFile(t *testing.T) {
 	if _, err := master.WriteString("no\n"); err != nil {
 		t.Fatal(err)
 	}
-	_, used, err := a.projectConfig(dir, false, t.TempDir())
+	used, err := a.askTrust("mayfly.toml", []byte(text))
 	if used || err != nil {
-		t.Errorf("projectConfig() = %t, %v; want what was answered", used, err)
+		t.Errorf("askTrust() = %t, %v; want what was answered", used, err)
 	}
 	slave.Close()
 	if got := string(<-shown); !strings.Contains(got, "cmd:the-command") || strings.Count(got, "licence") != 500 {

@@ -12,12 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/hint"
-	"github.com/mayfly-vm/mayfly/internal/host"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/shellquote"
-	"github.com/mayfly-vm/mayfly/internal/sshkey"
 )
 
 func (a *app) sshConfigCommand() *cobra.Command {
@@ -82,11 +80,11 @@ func (a *app) sshOptions(user string) ([]sshOption, error) {
 	if strings.ContainsAny(proxy, "\r\n") {
 		return nil, fmt.Errorf("ssh cannot take a file name with a line break: %q", exe)
 	}
-	knownHosts, err := sshQuote(files.knownHosts)
+	knownHosts, err := sshQuote(files.KnownHosts)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := sshQuote(files.identity)
+	identity, err := sshQuote(files.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -106,21 +104,27 @@ func (a *app) sshOptions(user string) ([]sshOption, error) {
 	}, nil
 }
 
+// sshFiles returns where the files of SSH are.
+func (a *app) sshFiles() (mayfly.SSHFiles, error) {
+	c, err := a.client()
+	if err != nil {
+		return mayfly.SSHFiles{}, err
+	}
+	return c.SSHFiles()
+}
+
 // sshConfig is the configuration as a file.
 func (a *app) sshConfig() (string, error) {
-	files, err := a.sshFiles()
+	c, err := a.client()
 	if err != nil {
 		return "", err
 	}
-	if _, err := sshkey.Ensure(files.identity, "mayfly"); err != nil {
-		return "", err
-	}
-	options, err := a.sshOptions(plan.UserName(host.CurrentUser(a.getenv)))
+	options, err := a.sshOptions(c.UserName())
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Written by mayfly ssh-config.\nHost *%s \"!*'*\"\n", sshSuffix)
+	fmt.Fprintf(&b, "# Written by mayfly ssh-config.\nHost *%s \"!*'*\"\n", mayfly.SSHSuffix)
 	for _, o := range options {
 		fmt.Fprintf(&b, "    %s %s\n", o.key, o.value)
 	}
@@ -153,13 +157,13 @@ func (a *app) installSSHConfig() error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(files.config), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(files.Config), 0o700); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(files.config, []byte(text), 0o600); err != nil {
+	if err := atomicfile.Write(files.Config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	line, err := includeLine(files.config)
+	line, err := includeLine(files.Config)
 	if err != nil {
 		return err
 	}
@@ -171,14 +175,14 @@ func (a *app) uninstallSSHConfig() error {
 	if err != nil {
 		return err
 	}
-	line, err := includeLine(files.config)
+	line, err := includeLine(files.Config)
 	if err != nil {
 		return err
 	}
 	if err := a.editSSHConfig(func(old []byte) []byte { return dropLine(old, line) }); err != nil {
 		return err
 	}
-	if err := os.Remove(files.config); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(files.Config); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,9 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/naming"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/systemd"
 )
 
@@ -198,24 +197,6 @@ func limits(memoryMiB, vcpus int) systemd.Limits {
 	}
 }
 
-// systemdMachine returns what the definition of a machine says of its size, at most
-// where it says nothing, and whether systemd is to start it by itself. With sudo root
-// asks for another user: what is in the user's directories is read, and neither run nor
-// written, as a look at this computer would.
-func (a *app) systemdMachine(name string) (memoryMiB, vcpus int, autostart bool, err error) {
-	d, err := a.definition(name)
-	if err != nil {
-		return 0, 0, false, err
-	}
-	cfg, err := a.loadNamed(d)
-	if err != nil {
-		return 0, 0, false, err
-	}
-	memoryMiB = cmp.Or(cfg.Machine.MemoryMiB, plan.DefaultMemoryMiB)
-	vcpus = cmp.Or(cfg.Machine.VCPUs, plan.DefaultVCPUs)
-	return memoryMiB, vcpus, cfg.Machine.Autostart, nil
-}
-
 // systemdVariables are those that change where mayfly finds its files, and that
 // a service manager, which reads no shell's configuration, may not have.
 var systemdVariables = [...]string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "MAYFLY_QEMU"}
@@ -236,9 +217,12 @@ func (who account) owner() systemd.Owner {
 // systemdFiles returns the units of a machine, and whether its definition wants it
 // to be started by itself.
 func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
-	theirs := *a
-	theirs.getenv = who.getenv // with sudo, the machine is another's than root's
-	memory, vcpus, autostart, err := theirs.systemdMachine(name)
+	// With sudo, the machine is another's than root's.
+	c, err := mayfly.New(mayfly.Options{Getenv: who.getenv, OnEvent: a.tell})
+	if err != nil {
+		return nil, false, err
+	}
+	size, err := c.Size(name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -246,8 +230,8 @@ func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files
 	if err != nil {
 		return nil, false, fmt.Errorf("find this program: %w", err)
 	}
-	files, err = systemd.Machine{Name: name, Exe: exe, Limits: limits(memory, vcpus), Owner: who.owner()}.Files(scope)
-	return files, autostart, err
+	files, err = systemd.Machine{Name: name, Exe: exe, Limits: limits(size.MemoryMiB, size.VCPUs), Owner: who.owner()}.Files(scope)
+	return files, size.Autostart, err
 }
 
 func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string) error {

@@ -2,19 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mayfly-vm/mayfly/internal/definition"
-	"github.com/mayfly-vm/mayfly/internal/image"
-	"github.com/mayfly-vm/mayfly/internal/image/agents"
-	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) updateCommand() *cobra.Command {
@@ -45,149 +37,37 @@ With --timer systemd does that each day; mayfly systemd timer has more.`,
 }
 
 func (a *app) update(ctx context.Context, names []string) error {
-	store, err := a.definitions()
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	defs, err := store.List()
-	if err != nil {
-		return err
-	}
-	if len(names) > 0 {
-		defs = nil
-		for _, name := range names {
-			d, err := store.Get(name)
-			if err != nil {
-				return err
+	if len(names) == 0 {
+		_, defined, err := c.Names()
+		if err != nil {
+			return err
+		}
+		if len(defined) == 0 {
+			a.note("no machine is defined; mayfly new defines one")
+			if a.json {
+				return a.printJSON(a.Out, []mayfly.VersionChange{})
 			}
-			defs = append(defs, d)
+			return nil
 		}
 	}
-	if len(defs) == 0 {
-		a.note("no machine is defined; mayfly new defines one")
-		if a.json {
-			return a.printJSON(a.Out, []image.Change{})
-		}
-		return nil
-	}
-	images, err := a.imagesOf(ctx, defs)
-	if err != nil {
-		return err
-	}
-	changes, err := a.updateImages(ctx, images)
+	changes, err := c.Update(ctx, names...)
 	if err != nil {
 		return a.interrupted(err)
 	}
 	if a.json {
-		if changes == nil {
-			changes = []image.Change{}
-		}
 		return a.printJSON(a.Out, changes)
 	}
-	for _, c := range changes {
-		fmt.Fprintln(a.Out, c)
+	for _, change := range changes {
+		fmt.Fprintln(a.Out, change)
 	}
 	if len(changes) == 0 {
 		a.note("everything is of the newest version")
 	}
 	return a.nameStale(ctx)
-}
-
-// imagesOf returns the images of machines, each once.
-func (a *app) imagesOf(ctx context.Context, defs []definition.Definition) ([]plan.Image, error) {
-	facts, err := a.facts(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	var images []plan.Image
-	for _, d := range defs {
-		cfg, err := a.loadNamed(d)
-		if err != nil {
-			return nil, err
-		}
-		if err := a.updateDotfiles(cfg); err != nil {
-			return nil, err
-		}
-		p, err := outline(cfg, facts, d)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		if !slices.ContainsFunc(images, p.Image.Equal) {
-			images = append(images, p.Image)
-		}
-	}
-	return images, nil
-}
-
-// updateImages pins the newest agents of the images and builds these. The pins are taken
-// back when it fails.
-func (a *app) updateImages(ctx context.Context, images []plan.Image) (changes []image.Change, err error) {
-	dirs, err := a.dirs()
-	if err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dirs.Config, agentsLockFile)
-	before, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	newest, changes, err := a.newestAgents(ctx, path, images)
-	if err != nil {
-		return nil, err
-	}
-	if len(newest) > 0 {
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, restore(path, before))
-			}
-		}()
-		if err := agents.Pin(path, newest); err != nil {
-			return nil, err
-		}
-	}
-	store, err := a.images() // with the lock file as it is now
-	if err != nil {
-		return nil, err
-	}
-	progress := a.newProgress()
-	defer progress.stop()
-	packages, err := store.Update(ctx, images, progress.image)
-	return append(changes, packages...), err
-}
-
-// restore gives a file its content back, nil for none.
-func restore(path string, content []byte) error {
-	if content == nil {
-		return os.Remove(path)
-	}
-	return os.WriteFile(path, content, 0o644)
-}
-
-// newestAgents returns the agents of images of which there is a newer version.
-func (a *app) newestAgents(ctx context.Context, lockFile string, images []plan.Image) (newest []agents.Named, changes []image.Change, err error) {
-	lock, err := agents.Load(lockFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	var names []string
-	for _, i := range images {
-		names = append(names, i.Agents...)
-	}
-	pinned, err := lock.Select(names)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, old := range pinned {
-		latest, err := agents.Latest(ctx, old)
-		if err != nil {
-			return nil, nil, err
-		}
-		if latest.Version != old.Version {
-			newest = append(newest, latest)
-			changes = append(changes, image.Change{Name: "agent " + old.Name, From: old.Version, To: latest.Version})
-		}
-	}
-	return newest, changes, nil
 }
 
 // nameStale says which machines run with an older image.
@@ -197,7 +77,7 @@ func (a *app) nameStale(ctx context.Context) error {
 		return err
 	}
 	for _, r := range rows {
-		if r.Image == imageStale {
+		if r.Image == mayfly.ImageStale {
 			a.note("%s runs with its old image until mayfly restart %s", r.Name, r.Name)
 		}
 	}

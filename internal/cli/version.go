@@ -1,9 +1,8 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"time"
@@ -11,8 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/supervisor"
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -27,23 +25,27 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// superviseCommand is the process behind each machine, started by run alone.
-func (a *app) superviseCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    control.Command + " DIRECTORY",
-		Hidden: true,
-		Args:   usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !control.Spawned() {
-				return usageError{fmt.Errorf("%s is for mayfly itself", control.Command)}
-			}
-			log := slog.New(slog.NewTextHandler(io.Writer(a.Err), &slog.HandlerOptions{Level: slog.LevelDebug}))
-			if supervisor.Main(cmd.Context(), args[0], log) != nil {
-				return exitCode(exitError) // the owner was told
-			}
-			return nil
-		},
+// internalCommands are mayfly's own processes, started by the engine alone.
+func (a *app) internalCommands() []*cobra.Command {
+	var commands []*cobra.Command
+	for _, word := range mayfly.InternalCommands() {
+		commands = append(commands, &cobra.Command{
+			Use:    word + " ARGUMENT",
+			Hidden: true,
+			Args:   usageArgs(cobra.ExactArgs(1)),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := mayfly.Internal(cmd.Context(), []string{word, args[0]}, a.Err)
+				if errors.Is(err, mayfly.ErrInput) {
+					return err
+				}
+				if err != nil {
+					return exitCode(exitError) // the owner was told
+				}
+				return nil
+			},
+		})
 	}
+	return commands
 }
 
 // manCommand writes the man pages, which come from the same table as the help.

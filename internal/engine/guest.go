@@ -150,7 +150,7 @@ func (m Machine) CodingAgent(agent string, extra []string) (codingagent.Spec, er
 		agents := m.p.Image.Agents
 		switch len(agents) {
 		case 0:
-			return codingagent.Spec{}, fault.New(fault.AgentNone, args{"agent": codingagent.Names()[0]}, "the image of %s has no coding agent", m.Name())
+			return codingagent.Spec{}, fault.New(fault.AgentNone, args{"agent": codingagent.Default}, "the image of %s has no coding agent", m.Name())
 		case 1:
 			agent = agents[0]
 		default:

@@ -282,7 +282,7 @@ func (e *Engine) Stop(who string) (ran bool, err error) {
 		if _, runErr := machines.Get(who); runErr != nil {
 			return false, err
 		}
-		return false, fault.New(fault.MachineUnkept, args{"name": who}, "%s keeps nothing when it is stopped: it has no file of its own", who)
+		return false, fault.New(fault.MachineUnkept, args{"name": who}, "%s keeps nothing when it is stopped: mayfly run made it", who)
 	}
 	if !m.Alive() {
 		_, _, err := e.settle(who)

@@ -1,15 +1,14 @@
-package cli
+package engine
 
 import (
-	"bytes"
 	"context"
-	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -33,15 +32,15 @@ func TestWaitStarted(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		steps []step        // one a second
-		hint  string        // of the error; "" for none
+		code  fault.Code    // of the error; "" for none
 		took  time.Duration // at least
 	}{
 		{"running", []step{status(state.Running, true)}, "", 0},
 		{"becomes ready", []step{nil, status(state.Starting, false), status(state.Running, false), status(state.Running, true)}, "", 3 * time.Second},
-		{"does not start", []step{nil, removed}, "mayfly start m", time.Second},
-		{"is given up when it runs", []step{status(state.Running, false), removed}, "mayfly start m", time.Second},
-		{"dies", []step{status(state.Starting, false), died}, "mayfly start m", time.Second},
-		{"hangs", nil, "mayfly logs m, or mayfly stop m", time.Minute},
+		{"does not start", []step{nil, removed}, fault.StartAbandoned, time.Second},
+		{"is given up when it runs", []step{status(state.Running, false), removed}, fault.StartAbandoned, time.Second},
+		{"dies", []step{status(state.Starting, false), died}, fault.StartAbandoned, time.Second},
+		{"hangs", nil, fault.StartTimeout, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			store, err := state.Open(t.TempDir())
@@ -53,15 +52,13 @@ func TestWaitStarted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer lock.Release()
-			stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer stderr.Close()
+			var said []string
+			e := testEngine(t, func(ev Event) {
+				said = append(said, strings.TrimSpace(string(ev.Kind)+" "+ev.Code+" "+ev.Args["name"]))
+			})
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				a := &app{Streams: Streams{Err: stderr}, signals: &signals{ctx: ctx}}
 				go func() {
 					for i, step := range tt.steps {
 						if i > 0 {
@@ -77,24 +74,36 @@ func TestWaitStarted(t *testing.T) {
 				}()
 				synctest.Wait()
 				begin := time.Now()
-				if err := a.waitStarted(ctx, m); hint.Of(err) != tt.hint || (err == nil) != (tt.hint == "") {
-					t.Errorf("waitStarted() = %v, hint %q; want the hint %q", err, hint.Of(err), tt.hint)
+				if err := e.waitStarted(ctx, m); fault.CodeOf(err) != tt.code || (err == nil) != (tt.code == "") {
+					t.Errorf("waitStarted() = %v, code %q; want the code %q", err, fault.CodeOf(err), tt.code)
 				}
 				if took := time.Since(begin); took < tt.took {
 					t.Errorf("waitStarted() took %v; want %v at least", took, tt.took)
 				}
 			})
-			said, err := os.ReadFile(stderr.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := "mayfly: waiting for m, which another command starts\n"
+			want := []string{"step await-start m", "done"}
 			if tt.took == 0 {
-				want = ""
+				want = []string{"done"}
 			}
-			if !bytes.Equal(said, []byte(want)) {
-				t.Errorf("waitStarted() said %q; want %q", said, want)
+			if !slices.Equal(said, want) {
+				t.Errorf("waitStarted() told %q; want %q", said, want)
 			}
 		})
 	}
+}
+
+// testEngine returns an engine in directories of its own.
+func testEngine(t *testing.T, tell func(Event)) *Engine {
+	t.Helper()
+	home := t.TempDir()
+	e, err := New(Options{Tell: tell, Getenv: func(name string) string {
+		if name == "HOME" {
+			return home
+		}
+		return ""
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }

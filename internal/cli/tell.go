@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// words are the lines for notes, details and steps, by their codes. {name} stands for the
+// argument of that name.
+var words = map[string]string{
+	"kvm-untested":        "KVM was not tested: {reason}",
+	"kvm-unusable":        "KVM does not work here, so machines run emulated, several times slower ({reason})",
+	"profiles-detected":   "profiles: {profiles}; --no-detect for none",
+	"config-untrusted":    "{file} is not used, since you did not trust it yet; --trust if you do",
+	"plan":                "{text}",
+	"coding-agent":        "agent {agent}",
+	"agent-settings":      "the agents may ask for settings: {reason}",
+	"settings-aside":      "settings that could not be read are in {file} now, in the machine",
+	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
+	"image-not-built":     "the image is not built yet: the paths of its files are made up",
+	"machine-runs":        "{name} runs already",
+	"machine-here":        "machine {name} is here already",
+	"machine":             "{text}",
+	"transcripts-kept":    "the transcripts of its agents are in {path}",
+	"clone-note":          "{text}",
+	"name-not-released":   "{reason}",
+	"qemu-by-package":     "this distribution's own packages are the way to a newer QEMU",
+	"install":             "{text}",
+	"attack-through":      "some attempts go through {host}, which is allowed",
+	"guest-says":          "the machine: {text}",
+
+	"accelerator":    "accelerator {accelerator}: {reason}",
+	"clone-progress": "{line}",
+	"attack-attempt": "{name}: {outcome}",
+
+	"build-image": "{artifact}: {phase}: {text}",
+	"clone":       "clone {url}",
+	"fetch":       "get {url}",
+	"await-start": "waiting for {name}, which another command starts",
+	"await-end":   "waiting for the end of {name}",
+}
+
+// phases are the words for the parts of a start whose codes are none.
+var phases = map[string]string{
+	"find-image":       "find the image",
+	"start-supervisor": "start the supervisor",
+	"find-template":    "find the template",
+	"await-template":   "wait for a template that is being made",
+	"make-template":    "boot a template",
+	"start-systemd":    "start systemd",
+	"stop":             "end the machine",
+}
+
+// tell shows what the engine does.
+func (a *app) tell(e mayfly.Event) {
+	if a.explain != nil {
+		a.explain.take(e)
+	}
+	switch e.Kind {
+	case mayfly.EventNote:
+		a.note("%s", eventLine(e))
+	case mayfly.EventDetail:
+		a.debug("%s", eventLine(e))
+	case mayfly.EventStep:
+		a.steps().step(eventLine(e), true)
+	case mayfly.EventPhase:
+		if e.Code == "make-template" {
+			a.note("making a template: the first start of its kind takes longer")
+		}
+		switch e.Code {
+		case "plan", "find-image", "start-supervisor": // only worth an explanation
+		default:
+			a.steps().step(phaseWords(e.Code), false)
+		}
+	case mayfly.EventDone, mayfly.EventStarted:
+		if a.progress != nil {
+			a.progress.step("", false)
+		}
+	}
+}
+
+// steps shows what takes its time.
+func (a *app) steps() *progress {
+	if a.progress == nil {
+		a.progress = newProgress(a.Err, a.verbose)
+	}
+	return a.progress
+}
+
+// eventLine returns the words for an event on one line. Arguments can be a guest's.
+func eventLine(e mayfly.Event) string {
+	text, ok := words[e.Code]
+	if !ok {
+		return e.Code
+	}
+	var pairs []string
+	for name, value := range e.Args {
+		pairs = append(pairs, "{"+name+"}", termsafe.Line(value))
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// phaseWords says in a few words what a phase does.
+func phaseWords(code string) string {
+	if text, ok := phases[code]; ok {
+		return text
+	}
+	return code
+}
