@@ -12,8 +12,8 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -98,7 +98,11 @@ func (e *Engine) Define(ctx context.Context, def Definition) (Defined, error) {
 	if err != nil {
 		return Defined{}, err
 	}
-	if err := enough("a new machine", e.dirs.State, host.FreeBytes(e.dirs.State), newDisk); err != nil {
+	free, err := diskspace.Free(e.dirs.State)
+	if err != nil {
+		return Defined{}, err
+	}
+	if err := enough("a new machine", e.dirs.State, free, newDisk); err != nil {
 		return Defined{}, err
 	}
 	d := &defining{e: e}

@@ -211,9 +211,9 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	f.Mirrors = probeMirrors(o)
 
 	f.Disk = Disk{
-		DataFree:  FreeBytes(o.Dirs.Data),
-		StateFree: FreeBytes(o.Dirs.State),
-		CacheFree: FreeBytes(o.Dirs.Cache),
+		DataFree:  freeBytes(o.Dirs.Data),
+		StateFree: freeBytes(o.Dirs.State),
+		CacheFree: freeBytes(o.Dirs.Cache),
 	}
 
 	qemu.Wait()

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 )
 
 // cpuInfo is what matters of /proc/cpuinfo.
@@ -196,24 +197,14 @@ func nextSubID(text string) int {
 	return next
 }
 
-// FreeBytes returns the space free for this user on the file system that holds
-// dir, or will hold it once it is made.
-func FreeBytes(dir string) int64 {
-	if dir == "" {
+// freeBytes is the space free for this user where dir is, or will be once it is
+// made; 0 if that is not known.
+func freeBytes(dir string) int64 {
+	free, err := diskspace.Free(dir)
+	if err != nil {
 		return 0
 	}
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(dir, &st)
-		if err == nil {
-			return int64(st.Bavail) * st.Bsize
-		}
-		parent := filepath.Dir(dir)
-		if err != unix.ENOENT || parent == dir {
-			return 0
-		}
-		dir = parent
-	}
+	return free
 }
 
 var perlVersion = regexp.MustCompile(`^our \$VERSION\s*=\s*'([0-9][0-9A-Za-z.~+-]{0,30})'`)

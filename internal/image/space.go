@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
@@ -87,15 +88,15 @@ func (s *Store) explainSpace(err error, need space) error {
 }
 
 func available(dir string) (free int64, device uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
+	free, err = diskspace.Free(dir)
+	if err != nil {
+		return 0, 0, err
 	}
 	var stat unix.Stat_t
 	if err := unix.Stat(dir, &stat); err != nil {
 		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, stat.Dev, nil
+	return free, stat.Dev, nil
 }
 
 // DiskUsage returns what a file or tree takes on the disk, in bytes. What cannot

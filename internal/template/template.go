@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -318,11 +319,11 @@ const minFree = 2 << 30
 
 // checkSpace returns an error when dir's file system is nearly full.
 func checkSpace(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("free space of %s: %w", dir, err)
+	free, err := diskspace.Free(dir)
+	if err != nil {
+		return err
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < minFree {
+	if free < minFree {
 		return fmt.Errorf("only %d MiB are free in %s; it takes %d", free>>20, dir, int64(minFree)>>20)
 	}
 	return nil

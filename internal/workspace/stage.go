@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -107,11 +108,11 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 // checkFree makes sure that a file system takes n more bytes twice: once for
 // staging, once for the workspace, which is often on the same one.
 func checkFree(dir string, n int64) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("stage changes: free space of %s: %w", dir, err)
+	free, err := diskspace.Free(dir)
+	if err != nil {
+		return fmt.Errorf("stage changes: %w", err)
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free/2 < n {
+	if free/2 < n {
 		args := fault.Args{"dir": dir, "bytes": strconv.FormatInt(2*n, 10), "free": strconv.FormatInt(free, 10)}
 		return fault.New(fault.NoSpaceForChanges, args, "stage changes: they need %s and %s are free: %w",
 			formatSize(2*n), formatSize(free), unix.ENOSPC)
