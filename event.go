@@ -75,7 +75,6 @@ type MachineEvent struct {
 	Error   string            `json:"error,omitempty"`
 	Code    string            `json:"code,omitempty"`
 	Args    map[string]string `json:"args,omitempty"`
-	Hint    string            `json:"hint,omitempty"`
 	Console string            `json:"console,omitempty"`
 
 	Ended bool `json:"ended,omitempty"` // nothing of the machine runs any more; nothing follows
@@ -89,7 +88,7 @@ func (c *Client) Watch(ctx context.Context, names []string, yield func(MachineEv
 	any, err := c.e.Watch(ctx, names, func(machine string, e control.Event) error {
 		return yield(MachineEvent{
 			machine, e.Nanos, string(e.Phase), e.Note, e.Ready, (*Start)(e.Start),
-			e.Error, string(e.Code), e.Args, e.Hint, e.Console, e.Ended, e.Lost,
+			e.Error, string(e.Code), e.Args, e.Console, e.Ended, e.Lost,
 		})
 	})
 	return any, public(err)

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -44,9 +46,15 @@ func (a *app) events(ctx context.Context, names []string) error {
 	return err
 }
 
+// eventJSON is what events --json prints for each event. Fields are only added.
+type eventJSON struct {
+	mayfly.MachineEvent
+	Hint string `json:"hint,omitempty"`
+}
+
 func (a *app) printEvent(e mayfly.MachineEvent, named bool) error {
 	if a.json {
-		return writeJSON(a.Out, e, "")
+		return writeJSON(a.Out, eventJSON{e, hint.For(fault.Code(e.Code), e.Args)}, "")
 	}
 	for _, words := range describeEvent(e) {
 		line := fmt.Sprintf("%9.3f s  ", time.Duration(e.Nanos).Seconds())

@@ -13,7 +13,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -65,7 +64,6 @@ type Response struct {
 	Error   string        `json:"error,omitempty"`
 	Code    fault.Code    `json:"code,omitempty"`
 	Args    fault.Args    `json:"args,omitempty"`
-	Hint    string        `json:"hint,omitempty"`
 	Network *NetworkState `json:"network,omitempty"`
 }
 
@@ -74,7 +72,7 @@ func Granted() Response { return Response{Version: Version} }
 
 // Refuse returns the response that reports err.
 func Refuse(err error) Response {
-	r := Response{Version: Version, Error: err.Error(), Hint: hint.Of(err)}
+	r := Response{Version: Version, Error: err.Error()}
 	if f, ok := fault.Of(err); ok {
 		r.Code, r.Args = f.Code, f.Args
 	}
@@ -84,9 +82,6 @@ func Refuse(err error) Response {
 // err returns the error that Refuse was given, as far as it was told.
 func (r Response) err() error {
 	err := errors.New(r.Error)
-	if r.Hint != "" {
-		err = hint.Errorf(r.Hint, "%s", r.Error)
-	}
 	if r.Code != "" {
 		err = fault.Wrap(err, r.Code, r.Args)
 	}
@@ -125,9 +120,12 @@ func dial(m state.Machine, req Request) (net.Conn, Response, error) {
 		if m.Status().Phase == state.Stopping {
 			why = "it is being stopped"
 		}
-		return nil, Response{}, hint.Errorf("mayfly ls", "reach machine %s: %s", m.Name, why)
+		return nil, Response{}, fault.New(fault.MachineNotRunning, fault.Args{"name": m.Name}, "reach machine %s: %s", m.Name, why)
 	}
 	answer, err := ask(conn, req)
+	if fault.CodeOf(err) == fault.MachineVersion {
+		err = fault.Wrap(err, fault.MachineVersion, fault.Args{"name": m.Name})
+	}
 	if err != nil {
 		conn.Close()
 		return nil, answer, fmt.Errorf("machine %s: %w", m.Name, err)
@@ -217,5 +215,5 @@ func awaitEnd(m state.Machine, supervisor state.Process) error {
 			return nil
 		}
 	}
-	return hint.Errorf("mayfly rm --force "+m.Name, "machine %s does not end", m.Name)
+	return fault.New(fault.MachineStuck, fault.Args{"name": m.Name}, "machine %s does not end", m.Name)
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -33,8 +33,8 @@ func newMachine(t testing.TB, dir, name string) (state.Store, state.Machine, *st
 
 func TestDialNobody(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
-	if _, err := OpenGuest(m); err == nil || hint.Of(err) == "" {
-		t.Errorf("OpenGuest() without a supervisor = %v; want an error with a hint", err)
+	if _, err := OpenGuest(m); fault.CodeOf(err) != fault.MachineNotRunning {
+		t.Errorf("OpenGuest() without a supervisor = %v; want %s", err, fault.MachineNotRunning)
 	}
 	l, err := Listen(m)
 	if err != nil {
@@ -93,7 +93,7 @@ func TestCollect(t *testing.T) {
 func TestOwnerEvents(t *testing.T) {
 	for _, tt := range []struct{ name, lines, want string }{
 		{"ready", `{"phase":"boot"}` + "\n" + `{"ready":true}` + "\n", ""},
-		{"error", `{"phase":"boot"}` + "\n" + `{"error":"no disk","hint":"mayfly gc"}` + "\n", "no disk"},
+		{"error", `{"phase":"boot"}` + "\n" + `{"error":"no disk","code":"disk-full","args":{"dir":"/d"}}` + "\n", "no disk"},
 		{"the end", `{"phase":"boot"}` + "\n", "ended unexpectedly"},
 		{"garbage", "garbage\n", "ended unexpectedly"},
 	} {
@@ -110,8 +110,8 @@ func TestOwnerEvents(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: Ready() = %v; want %q", tt.name, err, tt.want)
 		}
-		if tt.name == "error" && hint.Of(err) != "mayfly gc" {
-			t.Errorf("%s: the hint is %q; want mayfly gc", tt.name, hint.Of(err))
+		if f, ok := fault.Of(err); tt.name == "error" && (!ok || f.Code != fault.DiskFull || f.Args["dir"] != "/d") {
+			t.Errorf("%s: the failure is %+v; want %s", tt.name, f, fault.DiskFull)
 		}
 		if len(phases) > 0 && phases[0] != "boot" {
 			t.Errorf("%s: events %q; want boot first", tt.name, phases)

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 // Event is one line of JSON that a supervisor writes for who started it, and for all
@@ -21,12 +20,11 @@ type Event struct {
 	// Start says how the machine was started, when it is ready.
 	Start *Start `json:"start,omitempty"`
 	// Error says why the machine ended, or never came to be. Code and Args say
-	// what kind of failure it is, where that is known; Hint and Console, the end of
-	// what the kernel printed, belong to it, too.
+	// what kind of failure it is, where that is known. Console, the end of what the
+	// kernel printed, belongs to it, too.
 	Error   string     `json:"error,omitempty"`
 	Code    fault.Code `json:"code,omitempty"`
 	Args    fault.Args `json:"args,omitempty"`
-	Hint    string     `json:"hint,omitempty"`
 	Console string     `json:"console,omitempty"`
 	// Ended says that nothing of the machine runs any more. Nothing follows.
 	Ended bool `json:"ended,omitempty"`
@@ -80,12 +78,9 @@ type Error struct{ Event Event }
 
 func (e *Error) Error() string { return e.Event.Error }
 
-// Unwrap returns the error with its code and its hint.
+// Unwrap returns the error with its code.
 func (e *Error) Unwrap() error {
 	err := errors.New(e.Event.Error)
-	if e.Event.Hint != "" {
-		err = hint.Errorf(e.Event.Hint, "%s", e.Event.Error)
-	}
 	if e.Event.Code != "" {
 		err = fault.Wrap(err, e.Event.Code, e.Event.Args)
 	}
@@ -94,7 +89,7 @@ func (e *Error) Unwrap() error {
 
 // SetError makes e the event of an error.
 func (e *Event) SetError(err error) {
-	e.Error, e.Hint = err.Error(), hint.Of(err)
+	e.Error = err.Error()
 	if f, ok := fault.Of(err); ok {
 		e.Code, e.Args = f.Code, f.Args
 	}

@@ -206,6 +206,15 @@ const (
 	BundleMachineDiffers  Code = "bundle-machine-differs"
 )
 
+// Codes of a machine that starts or runs.
+const (
+	BootTimeout          Code = "boot-timeout"
+	ShareServerFailed    Code = "share-server-failed"
+	BridgeAddressForeign Code = "bridge-address-foreign"
+	WorkspaceCopyDamaged Code = "workspace-copy-damaged"
+	WorkspaceCopyDiffers Code = "workspace-copy-differs"
+)
+
 // Kind is a row of the table of codes.
 type Kind struct {
 	Code    Code
@@ -223,7 +232,7 @@ func Kinds() []Kind {
 		{MachineDataLeft, []string{"name", "dir"}, "An earlier machine with this name has left data in this directory."},
 		{VolumeShrinks, []string{"machine", "volume", "mib"}, "A volume cannot become smaller than it is."},
 		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
-		{MachineVersion, nil, "The machine was started by another version of mayfly."},
+		{MachineVersion, []string{"name"}, "The machine was started by another version of mayfly."},
 
 		{MachineNameInvalid, []string{"name", "better"}, "This cannot be the name of a machine; a name like it can."},
 		{QEMUMissing, nil, "There is no QEMU that can be used."},
@@ -376,5 +385,11 @@ func Kinds() []Kind {
 		{BundleProfileReserved, []string{"profile"}, "The set-up would hide one of mayfly's own profiles."},
 		{BundleProfileDiffers, []string{"profile"}, "Another profile has this name already."},
 		{BundleMachineDiffers, []string{"machine"}, "Another machine has this name already."},
+
+		{BootTimeout, []string{"seconds"}, "The guest did not answer in time."},
+		{ShareServerFailed, []string{"dir"}, "The server of a live share ended."},
+		{BridgeAddressForeign, []string{"address", "bridge", "network"}, "The address of the machine is not in the network of the bridge, or is the bridge's own."},
+		{WorkspaceCopyDamaged, []string{"name"}, "What says where the kept copy of the workspace is cannot be read."},
+		{WorkspaceCopyDiffers, []string{"name", "copy", "workspace"}, "The machine keeps a copy of another workspace."},
 	}
 }

@@ -17,6 +17,7 @@ var next = map[fault.Code][]string{
 	fault.MachineUndefined: {"mayfly ls, or mayfly new NAME"},
 	fault.MachineDefined:   {"mayfly inspect {name}, or another name"},
 	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
+	fault.MachineVersion:   {"mayfly rm {name}"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
 	fault.MachineNameInvalid:    {"--name {better}"},
@@ -163,6 +164,12 @@ var next = map[fault.Code][]string{
 	fault.BundleProfileReserved: {"give the profile another name, and export again"},
 	fault.BundleProfileDiffers:  {"rename one of the two"},
 	fault.BundleMachineDiffers:  {"mayfly inspect {machine}"},
+
+	fault.BootTimeout:          {"is the host very busy? try --boot-timeout with more, or mayfly doctor"},
+	fault.ShareServerFailed:    {`mayfly doctor, or workspace.mode = "copy"`},
+	fault.BridgeAddressForeign: {"network.address in {network}"},
+	fault.WorkspaceCopyDamaged: {"mayfly reset {name}"},
+	fault.WorkspaceCopyDiffers: {"mayfly reset {name}, which wipes it"},
 }
 
 // For returns the hint for a failure with a code, or "".

@@ -21,6 +21,7 @@ func TestTable(t *testing.T) {
 		{fault.MachineUndefined, fault.Args{"name": "web"}, "mayfly ls, or mayfly new NAME"},
 		{fault.MachineDefined, fault.Args{"name": "web", "file": "/f"}, "mayfly inspect web, or another name"},
 		{fault.MachineDataLeft, fault.Args{"name": "web", "dir": "/d"}, "mayfly rm web removes it"},
+		{fault.MachineVersion, fault.Args{"name": "web"}, "mayfly rm web"},
 		{fault.VolumeShrinks, fault.Args{"machine": "web", "volume": "v", "mib": "64"}, `size = "64MiB" in [[volume]], or mayfly reset web, which wipes it`},
 		{fault.MachineNameInvalid, fault.Args{"name": "My_Box", "better": "my-box"}, "--name my-box"},
 		{fault.QEMUMissing, nil, "mayfly doctor --fix"},
@@ -156,6 +157,11 @@ func TestTable(t *testing.T) {
 		{fault.BundleProfileReserved, fault.Args{"profile": "go"}, "give the profile another name, and export again"},
 		{fault.BundleProfileDiffers, fault.Args{"profile": "x"}, "rename one of the two"},
 		{fault.BundleMachineDiffers, fault.Args{"machine": "web"}, "mayfly inspect web"},
+		{fault.BootTimeout, fault.Args{"seconds": "60"}, "is the host very busy? try --boot-timeout with more, or mayfly doctor"},
+		{fault.ShareServerFailed, fault.Args{"dir": "/d"}, `mayfly doctor, or workspace.mode = "copy"`},
+		{fault.BridgeAddressForeign, fault.Args{"address": "10.0.0.1/24", "bridge": "mayfly0", "network": "192.168.83.0/24"}, "network.address in 192.168.83.0/24"},
+		{fault.WorkspaceCopyDamaged, fault.Args{"name": "web"}, "mayfly reset web"},
+		{fault.WorkspaceCopyDiffers, fault.Args{"name": "web", "copy": "/a", "workspace": "/b"}, "mayfly reset web, which wipes it"},
 	}
 	untested := maps.Clone(next)
 	for _, tt := range tests {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -114,6 +115,7 @@ func noAnswer(v *vm, err error, timeout time.Duration) error {
 	if !errors.Is(err, errDeadline) {
 		return err
 	}
-	return v.withConsole(hint.Errorf("is the host very busy? try --boot-timeout with more, or mayfly doctor",
+	seconds := strconv.Itoa(int(timeout / time.Second))
+	return v.withConsole(fault.New(fault.BootTimeout, fault.Args{"seconds": seconds},
 		"the guest did not answer within %v", timeout))
 }

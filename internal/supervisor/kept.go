@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -82,10 +82,11 @@ func (s *supervisor) keptCopy() (string, error) {
 	defer f.Close()
 	manifest, err := workspace.ReadManifest(f)
 	if err != nil {
-		return "", hint.Errorf("mayfly reset "+s.plan.Name, "find the copy of the workspace: %w", err)
+		return "", fault.New(fault.WorkspaceCopyDamaged, fault.Args{"name": s.plan.Name}, "find the copy of the workspace: %w", err)
 	}
 	if manifest.Root != s.plan.Workspace.Path {
-		return "", hint.Errorf("mayfly reset "+s.plan.Name+", which wipes it",
+		args := fault.Args{"name": s.plan.Name, "copy": manifest.Root, "workspace": s.plan.Workspace.Path}
+		return "", fault.New(fault.WorkspaceCopyDiffers, args,
 			"machine %s has a copy of %s still, and its workspace is %s", s.plan.Name, manifest.Root, s.plan.Workspace.Path)
 	}
 	return copyName(path)

@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/network"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/bridge"
@@ -102,7 +102,9 @@ func openTap(name, address string) (bridge.Config, *os.File, error) {
 		return b, nil, err
 	}
 	if own := b.Address; prefix.Masked() != own.Masked() || prefix.Addr() == own.Addr() {
-		return b, nil, hint.Errorf("network.address in "+own.Masked().String(), "%v is no address for a machine on the bridge %s, which has %v", prefix, b.Name, own)
+		args := fault.Args{"address": prefix.String(), "bridge": b.Name, "network": own.Masked().String()}
+		return b, nil, fault.New(fault.BridgeAddressForeign, args,
+			"%v is no address for a machine on the bridge %s, which has %v", prefix, b.Name, own)
 	}
 	tap, err := bridge.OpenTap(b, name)
 	return b, tap, err

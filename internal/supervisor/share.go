@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/share"
@@ -120,7 +120,7 @@ func (all shareServers) failure() error {
 		select {
 		case <-sv.Done():
 			if sv.Err() != nil {
-				return hint.Wrap(sv.lastWords(), "mayfly doctor, or workspace.mode = \"copy\"")
+				return fault.Wrap(sv.lastWords(), fault.ShareServerFailed, fault.Args{"dir": sv.share.Source})
 			}
 		default:
 		}
