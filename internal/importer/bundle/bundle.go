@@ -14,14 +14,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/tomlquote"
 )
 
 // Version is the version of the format: `version = 1` in each bundle.
@@ -50,12 +51,6 @@ func Sum(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
-
-// Names of machines and of profiles, as packages plan and config have them.
-var (
-	machineName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	profileName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-)
 
 // document is the format.
 type document struct {
@@ -94,51 +89,7 @@ func sorted(files []File) []File {
 }
 
 func writeEntry(out *bytes.Buffer, kind string, f File) {
-	fmt.Fprintf(out, "\n[[%s]]\nname = %s\nsha256 = %q\ncontent = %s\n", kind, quoteTOML(f.Name), Sum(f.Data), textTOML(string(f.Data)))
-}
-
-// textTOML writes text as it is, for people to read, where TOML can hold it so, and where
-// it does not control the terminal on which they do.
-func textTOML(s string) string {
-	odd := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\n' && r != '\t' || r == 0xfffd }
-	if strings.Contains(s, "'''") || strings.HasSuffix(s, "'") || strings.ContainsFunc(s, odd) {
-		return quoteTOML(s)
-	}
-	return "'''\n" + s + "'''"
-}
-
-// quoteTOML writes a basic string.
-func quoteTOML(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case !unicode.IsGraphic(r): // controls, and what turns the direction of writing
-			fmt.Fprintf(&b, `\U%08X`, r)
-		case r == 0xfffd:
-			// Either itself or no UTF-8: then the bundle is refused, as its file is.
-			b.WriteString(s[i : i+max(1, runeLen(s[i:]))])
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// runeLen returns the length of U+FFFD at the start of s, or 0.
-func runeLen(s string) int {
-	if strings.HasPrefix(s, "\uFFFD") {
-		return len("\uFFFD")
-	}
-	return 0
+	fmt.Fprintf(out, "\n[[%s]]\nname = %s\nsha256 = %q\ncontent = %s\n", kind, tomlquote.String(f.Name), Sum(f.Data), tomlquote.Text(string(f.Data)))
 }
 
 // Read reads a bundle. It looks at no file's content but for its hash: that is
@@ -158,8 +109,8 @@ func Read(data []byte) (Bundle, error) {
 	default:
 		return Bundle{}, fmt.Errorf("read the bundle: its version is %d; this mayfly reads version %d", doc.Version, Version)
 	}
-	machines, err1 := files("machine", doc.Machine, machineName)
-	profiles, err2 := files("profile", doc.Profile, profileName)
+	machines, err1 := files("machine", doc.Machine, naming.Valid)
+	profiles, err2 := files("profile", doc.Profile, naming.ValidProfile)
 	if err := errors.Join(err1, err2); err != nil {
 		return Bundle{}, err
 	}
@@ -187,13 +138,13 @@ func decodeError(data []byte, err error) string {
 	}
 	if d, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, _ := d.Position()
-		return fmt.Sprintf("line %d: %s", line, printable(msg))
+		return fmt.Sprintf("line %d: %s", line, termsafe.Line(msg))
 	}
-	return printable(msg)
+	return termsafe.Line(msg)
 }
 
 // files checks the entries of one kind.
-func files(kind string, entries []entry, name *regexp.Regexp) ([]File, error) {
+func files(kind string, entries []entry, valid func(string) bool) ([]File, error) {
 	if len(entries) > MaxFiles {
 		return nil, fmt.Errorf("read the bundle: more than %d of [[%s]]", MaxFiles, kind)
 	}
@@ -204,7 +155,7 @@ func files(kind string, entries []entry, name *regexp.Regexp) ([]File, error) {
 	}
 	for _, e := range entries {
 		switch {
-		case !name.MatchString(e.Name):
+		case !valid(e.Name):
 			fail(e, "is no name for one")
 		case slices.ContainsFunc(out, func(f File) bool { return f.Name == e.Name }):
 			fail(e, "is there twice")
@@ -219,16 +170,6 @@ func files(kind string, entries []entry, name *regexp.Regexp) ([]File, error) {
 		}
 	}
 	return sorted(out), errors.Join(errs...)
-}
-
-// printable makes text of a bundle safe to print.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0xfffd || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // short quotes text of a bundle, cut so that it stays on one line. What is not ASCII
@@ -249,7 +190,7 @@ func (f File) ProfileNames() []string {
 	}
 	var names []string
 	for _, v := range doc.Profiles {
-		if name, ok := v.(string); ok && profileName.MatchString(name) && !slices.Contains(names, name) {
+		if name, ok := v.(string); ok && naming.ValidProfile(name) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

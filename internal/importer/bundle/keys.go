@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // rule says how a key is reviewed. What has no rule is refused: this version of mayfly
@@ -187,7 +188,7 @@ func (r *reviewer) usesProfile(key string, v any) {
 var repository = regexp.MustCompile(`^(https://|ssh://)[A-Za-z0-9]|^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]`)
 
 func isRepository(url string) bool {
-	return repository.MatchString(url) && len(url) <= maxLocation && printable(url) == url &&
+	return repository.MatchString(url) && len(url) <= maxLocation && termsafe.Is(url) &&
 		!strings.ContainsAny(url, " \\") && !strings.Contains(url, "::")
 }
 
@@ -204,7 +205,7 @@ func (r *reviewer) clone(key string, v any) {
 	}
 	text, _ := url.(string)
 	branch, isText := ref.(string)
-	if !isRepository(text) || ref != nil && (!isText || strings.HasPrefix(branch, "-") || printable(branch) != branch) {
+	if !isRepository(text) || ref != nil && (!isText || strings.HasPrefix(branch, "-") || !termsafe.Is(branch)) {
 		r.refuse(key, "%s: only repositories of https:// and ssh:// are cloned", render(v))
 		return
 	}
@@ -317,7 +318,7 @@ func (r *reviewer) secret(name string, v any) {
 		}
 		what = "what is in your file " + short(to)
 	case "cmd":
-		r.refuseAs(fault.BundleSecretCommand, fault.Args{"secret": printable(name)}, key, "a command for this computer: %s", short(rest))
+		r.refuseAs(fault.BundleSecretCommand, fault.Args{"secret": termsafe.Line(name)}, key, "a command for this computer: %s", short(rest))
 		return
 	case "":
 		// What config.toml lends to some hosts would go to others.

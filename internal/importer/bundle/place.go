@@ -9,6 +9,8 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/tomlquote"
 )
 
 // Placement says where on this computer the paths of a bundle are.
@@ -46,7 +48,7 @@ func CheckBase(p string) error {
 // isHostPath reports whether p is absolute or begins with "~/", in its shortest form.
 func isHostPath(p string) bool {
 	rest := strings.TrimPrefix(p, "~")
-	return strings.HasPrefix(rest, "/") && rest != "/" && path.Clean(rest) == rest && len(p) <= maxLocation && printable(p) == p
+	return strings.HasPrefix(rest, "/") && rest != "/" && path.Clean(rest) == rest && len(p) <= maxLocation && termsafe.Is(p)
 }
 
 // pathError is why a path is refused, and what its user can do.
@@ -59,7 +61,7 @@ func (e *pathError) Error() string { return e.msg }
 
 // find returns where a path of a bundle is on this computer.
 func (p Placement) find(text string) (string, *pathError) {
-	if text == "" || len(text) > maxLocation || printable(text) != text {
+	if text == "" || len(text) > maxLocation || !termsafe.Is(text) {
 		return "", &pathError{msg: short(text) + " is no path"}
 	}
 	for part := range strings.SplitSeq(text, "/") {
@@ -139,7 +141,7 @@ func replace(doc []byte, with map[string]string) ([]byte, error) {
 				return
 			}
 			start := int(n.Raw.Offset)
-			edits = append(edits, edit{start, start + int(n.Raw.Length), quoteTOML(to)})
+			edits = append(edits, edit{start, start + int(n.Raw.Length), tomlquote.String(to)})
 		case unstable.Array:
 			for it := n.Children(); it.Next(); {
 				visit(key, it.Node())
@@ -162,7 +164,7 @@ func replace(doc []byte, with map[string]string) ([]byte, error) {
 		}
 	}
 	if err := p.Error(); err != nil {
-		return nil, errors.New(printable(err.Error()))
+		return nil, errors.New(termsafe.Line(err.Error()))
 	}
 	var out []byte
 	last := 0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Kind says what a change asks of who is to agree to it.
@@ -104,7 +105,7 @@ type reviewer struct {
 }
 
 func (r *reviewer) add(kind Kind, key, format string, args ...any) {
-	r.plan.Changes = append(r.plan.Changes, Change{Kind: kind, In: r.in, Key: printable(key), Text: fmt.Sprintf(format, args...)})
+	r.plan.Changes = append(r.plan.Changes, Change{Kind: kind, In: r.in, Key: termsafe.Line(key), Text: fmt.Sprintf(format, args...)})
 }
 
 func (r *reviewer) refuse(key, format string, args ...any) { r.add(Refuse, key, format, args...) }
@@ -161,7 +162,7 @@ func (r *reviewer) same() {
 func (r *reviewer) file(f File, format string, args ...any) (File, bool) {
 	r.doc, r.placed = nil, make(map[string]string)
 	if err := toml.Unmarshal(f.Data, &r.doc); err != nil {
-		r.refuse("", "%s", printable(strings.TrimPrefix(err.Error(), "toml: ")))
+		r.refuse("", "%s", termsafe.Line(strings.TrimPrefix(err.Error(), "toml: ")))
 		return File{}, false
 	}
 	if version := r.doc["version"]; version != int64(config.Version) {
@@ -185,7 +186,7 @@ func (r *reviewer) file(f File, format string, args ...any) (File, bool) {
 func (r *reviewer) checkPlaced(data []byte) error {
 	var got map[string]any
 	if err := toml.Unmarshal(data, &got); err != nil {
-		return fmt.Errorf("paths could not be replaced: %s", printable(err.Error()))
+		return fmt.Errorf("paths could not be replaced: %s", termsafe.Line(err.Error()))
 	}
 	want := r.relocate("", r.doc)
 	if render(got) != render(want) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 const everything = `version = 1
@@ -269,7 +270,7 @@ func FuzzReview(f *testing.F) {
 		}
 		plan := Review(Bundle{Machines: []File{{"web", []byte(text)}}}, Have{}, where)
 		for _, c := range plan.Changes {
-			if s := c.Key + c.Text; printable(s) != s {
+			if s := c.Key + c.Text; !termsafe.Is(s) {
 				t.Errorf("Review(%q): %q is not for a terminal", text, s)
 			}
 		}

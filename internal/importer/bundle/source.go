@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // SourceKind is how a bundle is got.
@@ -48,7 +49,7 @@ func ParseSource(text string) (Source, error) {
 	location, fragment, pinned := strings.Cut(text, "#")
 	s := Source{Location: location}
 	switch {
-	case location == "" || len(text) > maxLocation || printable(text) != text:
+	case location == "" || len(text) > maxLocation || !termsafe.Is(text):
 		return s, fmt.Errorf("%s is neither a file nor a URL", short(text))
 	case strings.HasPrefix(location, "-"):
 		return s, fault.New(fault.SourceIsAnOption, fault.Args{"location": location}, "%s looks like an option", short(location))
