@@ -3,7 +3,7 @@
 # make test   install what the tests need, then check and run all of them
 # make bench  measure, print a table, write bench.json
 # make check  gofmt, go vet, staticcheck, and the tests without machines
-# make docs   write docs/reference and docs/modules.txt anew
+# make docs   write docs/reference and docs/design/modules.txt anew
 
 GO ?= go
 AGENT := internal/guest/binary/build/mayfly-guest

@@ -22,7 +22,7 @@ import (
 
 // Every package, and every file of a machine's directory, is explained.
 func TestInternals(t *testing.T) {
-	text := string(readFile(t, "docs/internals.md"))
+	text := string(readFile(t, "docs/design/overview.md"))
 	packages := make(map[string]bool)
 	for _, f := range tree(t) {
 		if f.isGo() && !f.isTest() && !strings.Contains(f.path, "testdata/") {
@@ -35,21 +35,22 @@ func TestInternals(t *testing.T) {
 	}
 	slices.Sort(rows)
 	if d := cmp.Diff(slices.Sorted(maps.Keys(packages)), rows); d != "" {
-		t.Errorf("docs/internals.md: the table of packages differs from the tree (-tree +table):\n%s", d)
+		t.Errorf("docs/design/overview.md: the table of packages differs from the tree (-tree +table):\n%s", d)
 	}
 
+	text = string(readFile(t, "docs/reference/files.md"))
 	files := stringConstants(t, "internal/state", regexp.MustCompile(`(File|Dir)$`))
 	if len(files) < 10 {
 		t.Fatalf("only %d names of files found", len(files))
 	}
 	for _, name := range files {
 		if !strings.Contains(text, "| `"+name+"` |") {
-			t.Errorf("docs/internals.md does not explain %s", name)
+			t.Errorf("docs/reference/files.md does not explain %s", name)
 		}
 	}
 	for _, name := range stringConstants(t, "", regexp.MustCompile(`Variable$`)) {
 		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("docs/internals.md does not explain the variable %s", name)
+			t.Errorf("docs/reference/files.md does not explain the variable %s", name)
 		}
 	}
 }

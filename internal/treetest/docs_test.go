@@ -172,13 +172,13 @@ func TestSpecification(t *testing.T) {
 
 // A decision is a page with a number and its title, and in the list.
 func TestDecisions(t *testing.T) {
-	index := string(readFile(t, "docs/adr/README.md"))
-	if !strings.Contains(string(readFile(t, "docs/internals.md")), "](adr/README.md)") {
-		t.Error("docs/internals.md has no link to the decisions")
+	index := string(readFile(t, "docs/design/adr/README.md"))
+	if !strings.Contains(string(readFile(t, "docs/design/overview.md")), "](adr/README.md)") {
+		t.Error("docs/design/overview.md has no link to the decisions")
 	}
 	var pages []string
 	for name := range documents(t) {
-		if path.Dir(name) == "docs/adr" && name != "docs/adr/README.md" {
+		if path.Dir(name) == "docs/design/adr" && name != "docs/design/adr/README.md" {
 			pages = append(pages, name)
 		}
 	}
@@ -194,7 +194,7 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("%s: the title is %q; want it to begin with %s", name, title, number)
 		}
 		if !strings.Contains(index, fmt.Sprintf("- [%s](%s)", title, path.Base(name))) {
-			t.Errorf("docs/adr/README.md: no line for %s with its title", name)
+			t.Errorf("docs/design/adr/README.md: no line for %s with its title", name)
 		}
 		for _, section := range []string{"## Context", "## Decision", "## Consequences"} {
 			if !strings.Contains(string(readFile(t, name)), "\n"+section+"\n") {

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write docs/modules.txt and docs/reference")
+var update = flag.Bool("update", false, "write docs/design/modules.txt and docs/reference")
 
 // requirement is one line of go.mod's require blocks.
 var requirement = regexp.MustCompile(`(?m)^(?:require )?\t?([a-z0-9.-]+\.[a-z]+/\S+|go\.yaml\.in/\S+) (v\S+)( // indirect)?$`)
@@ -46,7 +46,7 @@ func TestGoModHasNoReplace(t *testing.T) {
 	}
 }
 
-// Each direct module has a row in docs/deps.md that says why it is there, and
+// Each direct module has a row in docs/design/deps.md that says why it is there, and
 // each row is for one.
 func TestDepsAreExplained(t *testing.T) {
 	var direct []string
@@ -58,21 +58,21 @@ func TestDepsAreExplained(t *testing.T) {
 	slices.Sort(direct)
 	var rows []string
 	row := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|(.*)$")
-	for _, m := range row.FindAllStringSubmatch(string(readFile(t, "docs/deps.md")), -1) {
+	for _, m := range row.FindAllStringSubmatch(string(readFile(t, "docs/design/deps.md")), -1) {
 		rows = append(rows, m[1])
 		for i, cell := range strings.Split(strings.TrimSuffix(m[2], "|"), "|") {
 			if strings.TrimSpace(cell) == "" {
-				t.Errorf("docs/deps.md: %s: cell %d is empty", m[1], i+2)
+				t.Errorf("docs/design/deps.md: %s: cell %d is empty", m[1], i+2)
 			}
 		}
 	}
 	slices.Sort(rows)
 	if d := cmp.Diff(direct, rows); d != "" {
-		t.Errorf("docs/deps.md differs from go.mod's direct modules (-go.mod +deps.md):\n%s", d)
+		t.Errorf("docs/design/deps.md differs from go.mod's direct modules (-go.mod +deps.md):\n%s", d)
 	}
 }
 
-// docs/modules.txt is the whole list, so that a new module, however indirect,
+// docs/design/modules.txt is the whole list, so that a new module, however indirect,
 // is seen in review.
 func TestModuleList(t *testing.T) {
 	modules := readRequirements(t)
@@ -81,12 +81,12 @@ func TestModuleList(t *testing.T) {
 		b.WriteString(name + " " + modules[name] + "\n")
 	}
 	if *update {
-		if err := os.WriteFile(filepath.Join(root, "docs/modules.txt"), []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, "docs/design/modules.txt"), []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if d := cmp.Diff(string(readFile(t, "docs/modules.txt")), b.String()); d != "" {
-		t.Errorf("docs/modules.txt differs from go.mod (-modules.txt +go.mod; run make docs):\n%s", d)
+	if d := cmp.Diff(string(readFile(t, "docs/design/modules.txt")), b.String()); d != "" {
+		t.Errorf("docs/design/modules.txt differs from go.mod (-modules.txt +go.mod; run make docs):\n%s", d)
 	}
 }
