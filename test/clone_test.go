@@ -237,10 +237,7 @@ func TestCloneByCopy(t *testing.T) {
 // startPlan starts a machine of h by its plan, as run does.
 func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*control.Owner, *control.Start) {
 	t.Helper()
-	store, err := state.Open(h.State)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := state.Open(h.State)
 	var img image.Image
 	out := h.Run(0, "image", "build", "--no-detect", "--json").Stdout
 	if err := json.Unmarshal([]byte(out), &img); err != nil {

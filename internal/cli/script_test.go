@@ -56,8 +56,7 @@ func dead(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: dead NAME")
 	}
 	p := plan.Plan{Version: plan.Version, Name: args[0], Workspace: plan.Workspace{Path: ts.Getenv("HOME") + "/project", Mode: "copy"}}
-	store, err := state.Open(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mayfly"))
-	ts.Check(err)
+	store := state.Open(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mayfly"))
 	m, lock, err := store.Create(p)
 	ts.Check(err)
 	defer lock.Release()

@@ -19,10 +19,7 @@ import (
 // newMachine makes a machine's directory, with its lock held.
 func newMachine(t testing.TB, dir, name string) (state.Store, state.Machine, *state.Lock) {
 	t.Helper()
-	store, err := state.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := state.Open(dir)
 	m, lock, err := store.Create(plan.Plan{Version: plan.Version, Name: name})
 	if err != nil {
 		t.Fatal(err)

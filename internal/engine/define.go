@@ -172,10 +172,7 @@ func (d *defining) rollback(err error) error {
 // password.
 func (d *defining) define(ctx context.Context, name string, cfg config.Config, typed map[string]string, write func(definition.Taken) ([]byte, error)) (Defined, error) {
 	e := d.e
-	machines, err := e.machines()
-	if err != nil {
-		return Defined{}, err
-	}
+	machines := e.machines()
 	if _, err := machines.Get(name); err == nil && !e.Defined(name) {
 		return Defined{}, fault.New(fault.NameOfRun, args{"name": name}, "a machine of mayfly run is called %s", name)
 	}
@@ -325,10 +322,7 @@ func (e *Engine) checkNotLive(dir string) error {
 	if err != nil {
 		return err
 	}
-	machines, err := e.machines()
-	if err != nil {
-		return err
-	}
+	machines := e.machines()
 	all, err := machines.List()
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func New(opt Options) (*Engine, error) {
 func (e *Engine) home() string { return e.opt.Getenv("HOME") }
 
 // machines opens the store of machines that run, or left something.
-func (e *Engine) machines() (state.Store, error) { return state.Open(e.dirs.State) }
+func (e *Engine) machines() state.Store { return state.Open(e.dirs.State) }
 
 // definitions is the store of machines with names of their own.
 func (e *Engine) definitions() definition.Store {

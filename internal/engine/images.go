@@ -130,10 +130,7 @@ func (e *Engine) Prune(ctx context.Context, dry bool) (Removed, error) {
 
 // inUse returns the files of images that machines have open.
 func (e *Engine) inUse() ([]string, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	all, err := machines.List()
 	if err != nil {
 		return nil, err
@@ -202,10 +199,7 @@ type Collected struct {
 // old. It goes on after an error.
 func (e *Engine) Collect(ctx context.Context) (Collected, error) {
 	var out Collected
-	machines, err := e.machines()
-	if err != nil {
-		return out, err
-	}
+	machines := e.machines()
 	now := time.Now()
 	var errs [5]error
 	out.Machines, errs[0] = control.Collect(machines)

@@ -58,10 +58,7 @@ type Listed struct {
 
 // List returns all machines, sorted by name.
 func (e *Engine) List(ctx context.Context) ([]Listed, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	running, err := machines.List()
 	if err != nil {
 		return nil, err

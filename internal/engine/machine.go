@@ -47,10 +47,7 @@ func (e *Engine) Machine(ctx context.Context, name string) (Machine, error) {
 // Running returns the machine name, which runs. One with a file of its own is started if
 // it does not.
 func (e *Engine) Running(ctx context.Context, who string) (Machine, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return Machine{}, err
-	}
+	machines := e.machines()
 	m := machines.At(who)
 	defined := e.Defined(who)
 	if naming.Check(who) == nil && m.Alive() && (!defined || m.Status().Phase == state.Running) {
@@ -62,7 +59,7 @@ func (e *Engine) Running(ctx context.Context, who string) (Machine, error) {
 		}
 		return e.at(m)
 	}
-	if m, err = machines.Get(who); err != nil {
+	if _, err := machines.Get(who); err != nil {
 		return Machine{}, err
 	}
 	return Machine{}, fault.New(fault.MachineNotRunning, args{"name": who}, "machine %s does not run", who)
@@ -70,10 +67,7 @@ func (e *Engine) Running(ctx context.Context, who string) (Machine, error) {
 
 // find returns the machine name, whatever it does.
 func (e *Engine) find(name string) (state.Machine, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return state.Machine{}, err
-	}
+	machines := e.machines()
 	m, err := machines.Get(name)
 	if err != nil && e.Defined(name) {
 		return m, fault.New(fault.MachineStopped, args{"name": name}, "%s does not run", name)
@@ -95,10 +89,7 @@ func (e *Engine) Defined(name string) bool {
 
 // RunNames returns the names of machines that run, or have left something.
 func (e *Engine) RunNames() ([]string, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	all, err := machines.List()
 	if err != nil {
 		return nil, err
@@ -242,10 +233,7 @@ func (e *Engine) waitStarted(ctx context.Context, m state.Machine) error {
 // settle returns the place of the machine name, which is running or has nothing left of
 // an earlier run.
 func (e *Engine) settle(name string) (m state.Machine, running bool, err error) {
-	machines, err := e.machines()
-	if err != nil {
-		return m, false, err
-	}
+	machines := e.machines()
 	m = machines.At(name)
 	switch err := control.Remove(m); {
 	case errors.Is(err, state.ErrAlive):
@@ -273,10 +261,7 @@ func (e *Engine) settleEnding(name string) (m state.Machine, running bool, err e
 
 // Stop stops the machine name. It reports whether it ran.
 func (e *Engine) Stop(who string) (ran bool, err error) {
-	machines, err := e.machines()
-	if err != nil {
-		return false, err
-	}
+	machines := e.machines()
 	m := machines.At(who)
 	if _, err := e.definitions().Get(who); err != nil {
 		if _, runErr := machines.Get(who); runErr != nil {
@@ -339,10 +324,7 @@ func (e *Engine) Reset(name string) error {
 
 // hold keeps the machine name, which does not run, from being started.
 func (e *Engine) hold(name string) (release func(), err error) {
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	if _, _, err := e.settle(name); err != nil {
 		return nil, err
 	}
@@ -391,10 +373,7 @@ func (e *Engine) Remove(who string, force bool) error {
 
 // removeRun ends a machine and removes its directory.
 func (e *Engine) removeRun(name string, force bool) error {
-	machines, err := e.machines()
-	if err != nil {
-		return err
-	}
+	machines := e.machines()
 	m, err := machines.Get(name)
 	if err != nil {
 		return err

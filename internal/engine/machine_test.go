@@ -43,10 +43,7 @@ func TestWaitStarted(t *testing.T) {
 		{"hangs", nil, fault.StartTimeout, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			store, err := state.Open(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := state.Open(t.TempDir())
 			m, lock, err := store.Create(plan.Plan{Version: plan.Version, Name: "m"})
 			if err != nil {
 				t.Fatal(err)

@@ -32,16 +32,12 @@ func (e *Engine) Audit(who string, follow bool, done <-chan struct{}, yield func
 	if err := naming.Check(who); err != nil {
 		return InputError{err}
 	}
-	machines, err := e.machines()
-	if err != nil {
-		return err
-	}
-	path := machines.At(who).AuditFile()
+	path := e.machines().At(who).AuditFile()
+	read := audit.Read
 	if follow {
-		err = audit.Follow(path, done, yield)
-	} else {
-		err = audit.Read(path, yield)
+		read = func(path string, yield func(audit.Event) error) error { return audit.Follow(path, done, yield) }
 	}
+	err := read(path, yield)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.AuditMissing, args{"name": who}, "there is no record of a machine %s", who)

@@ -54,10 +54,7 @@ func (e *Engine) writeKnownHosts(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	machines, err := e.machines()
-	if err != nil {
-		return err
-	}
+	machines := e.machines()
 	all, err := machines.List()
 	if err != nil {
 		return err

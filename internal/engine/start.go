@@ -41,10 +41,7 @@ func (e *Engine) Start(ctx context.Context, s Spec) (*Owned, error) {
 		return nil, fault.New(fault.NameDefined, args{"name": p.Name}, "%s is the name of a machine that mayfly new made", p.Name)
 	}
 	// A name that is taken is found out before a long build, too.
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	if _, err := machines.Get(p.Name); err == nil {
 		return nil, fault.New(fault.NameTaken, args{"name": p.Name}, "the name %s is %w", p.Name, state.ErrTaken)
 	}
@@ -96,10 +93,7 @@ func (e *Engine) ensureImage(ctx context.Context, p plan.Image) (image.Image, er
 
 // spawn makes the machine and its supervisor.
 func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
-	machines, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	machines := e.machines()
 	m, lock, err := machines.Create(p)
 	if err != nil {
 		return nil, err
@@ -192,10 +186,7 @@ func (e *Engine) DryRun(ctx context.Context, s Spec) (DryRun, error) {
 	if err != nil {
 		return DryRun{}, err
 	}
-	machines, err := e.machines()
-	if err != nil {
-		return DryRun{}, err
-	}
+	machines := e.machines()
 	driver, err := drivers.For(p.Machine.Engine)
 	if err != nil {
 		return DryRun{}, err

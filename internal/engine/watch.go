@@ -49,10 +49,7 @@ func (e *Engine) watchable(names []string) ([]state.Machine, error) {
 	if len(names) > 0 {
 		return list, nil
 	}
-	store, err := e.machines()
-	if err != nil {
-		return nil, err
-	}
+	store := e.machines()
 	all, err := store.List()
 	if err != nil {
 		return nil, err

@@ -208,7 +208,7 @@ func (s *Store) List() ([]Manifest, error) {
 // hexadecimal hash and suffix, without the suffix.
 func (s *Store) names(dir, suffix string) ([]string, error) {
 	entries, err := os.ReadDir(s.path(dir))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var out []string

@@ -14,8 +14,12 @@ import (
 // manifest looks like garbage.
 const storeLock = "store"
 
-// acquire takes the named lock. It calls waiting once if it has to wait.
+// acquire takes the named lock. It calls waiting once if it has to wait. Whatever writes
+// to the store holds one, so this is where its directories come from.
 func (s *Store) acquire(ctx context.Context, name string, exclusive bool, waiting func()) (release func(), err error) {
+	if err := s.makeDirs(); err != nil {
+		return nil, err
+	}
 	path := s.path(dirLocks, name)
 	for first := true; ; first = false {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)

@@ -99,7 +99,7 @@ type pruner struct {
 func (p *pruner) temps(ctx context.Context, patience time.Duration) error {
 	deadline := time.Now().Add(patience)
 	entries, err := os.ReadDir(p.path(dirTemp))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, e := range entries {

@@ -72,7 +72,7 @@ type Store struct {
 	agentSum func() [sha256.Size]byte // of Options.Agent, computed once
 }
 
-// Open opens a store and makes it if it does not exist.
+// Open opens a store. Its directories are made by what first writes to it.
 func Open(o Options) (*Store, error) {
 	lock, err := agents.Load(o.AgentsLock)
 	if err != nil {
@@ -82,14 +82,20 @@ func Open(o Options) (*Store, error) {
 		o.CacheDir = filepath.Join(o.Dir, "cache")
 	}
 	o.AptDir = cmp.Or(o.AptDir, apt.HostDir)
-	s := &Store{opts: o, lock: lock}
-	s.agentSum = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(o.Agent) })
+	return &Store{
+		opts: o, lock: lock,
+		agentSum: sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(o.Agent) }),
+	}, nil
+}
+
+// makeDirs makes the directories of the store.
+func (s *Store) makeDirs() error {
 	for _, dir := range []string{dirLayers, dirKernels, dirBoot, dirScratch, dirRecipes, dirImages, dirLocks, dirTemp} {
 		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
-			return nil, fmt.Errorf("open image store: %w", err)
+			return fmt.Errorf("make the image store: %w", err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Store) path(elem ...string) string {

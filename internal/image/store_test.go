@@ -32,6 +32,9 @@ func testStore(t *testing.T) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.makeDirs(); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -12,10 +12,7 @@ import (
 )
 
 func TestCollectAudits(t *testing.T) {
-	s, err := Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := Open(t.TempDir())
 	if removed, err := s.CollectAudits(time.Now()); removed != nil || err != nil {
 		t.Fatalf("CollectAudits without any = %q, %v", removed, err)
 	}

@@ -68,14 +68,8 @@ var ErrAlive = errors.New("the machine is running")
 // Store is the directory of all machines.
 type Store struct{ Dir string }
 
-// Open returns the store below the user's state directory, and makes it.
-func Open(stateDir string) (Store, error) {
-	s := Store{filepath.Join(stateDir, "machines")}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return s, fmt.Errorf("make the directory of machines: %w", err)
-	}
-	return s, nil
-}
+// Open returns the store below the user's state directory. The first machine makes it.
+func Open(stateDir string) Store { return Store{filepath.Join(stateDir, "machines")} }
 
 // Machine is one machine's directory.
 type Machine struct {
@@ -103,6 +97,9 @@ func InheritLock(f *os.File) *Lock { return &Lock{f} }
 // ever sees the directory without its lock held and its plan in it.
 func (s Store) Create(p plan.Plan) (Machine, *Lock, error) {
 	m := s.At(p.Name)
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return m, nil, fmt.Errorf("make the directory of machines: %w", err)
+	}
 	tmp, err := os.MkdirTemp(s.Dir, newPrefix+p.Name+"-")
 	if err != nil {
 		return m, nil, fmt.Errorf("make machine %s: %w", p.Name, err)
@@ -162,7 +159,7 @@ func (s Store) Get(name string) (Machine, error) {
 // List returns all machines, sorted by name.
 func (s Store) List() ([]Machine, error) {
 	entries, err := os.ReadDir(s.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list machines: %w", err)
 	}
 	var ms []Machine
@@ -178,7 +175,7 @@ func (s Store) List() ([]Machine, error) {
 // is to be locked as a machine is.
 func (s Store) Leftovers() ([]Machine, error) {
 	entries, err := os.ReadDir(s.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list machines: %w", err)
 	}
 	var ms []Machine

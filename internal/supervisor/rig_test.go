@@ -114,10 +114,7 @@ func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change 
 	if change != nil {
 		change(&p)
 	}
-	store, err := state.Open(filepath.Join(dir, "state"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := state.Open(filepath.Join(dir, "state"))
 	m, lock, err := store.Create(p)
 	if err != nil {
 		t.Fatal(err)

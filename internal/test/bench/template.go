@@ -116,7 +116,7 @@ func openMachines() (state.Store, error) {
 	if err != nil {
 		return state.Store{}, err
 	}
-	return state.Open(dirs.State)
+	return state.Open(dirs.State), nil
 }
 
 // execTrue runs true in the machine m.
