@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
@@ -108,7 +110,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	if err != nil {
 		return err
 	}
-	if !l.detached && !(isTerminal(a.In) && isTerminal(a.Out)) {
+	if !l.detached && !(terminal.Is(a.In) && terminal.Is(a.Out)) {
 		if err := m.Prepare(ctx, coding); err != nil {
 			return commandFailed(err)
 		}

@@ -3,11 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-
-	"golang.org/x/term"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -17,8 +15,8 @@ type app struct {
 	version  string
 	getenv   func(string) string
 	signals  *signals
-	progress *progress    // nil until something takes its time
-	explain  *explanation // nil unless the user asked for one
+	progress *terminal.Progress // nil until something takes its time
+	explain  *explanation       // nil unless the user asked for one
 
 	verbose bool
 	json    bool // the command was asked for JSON
@@ -32,7 +30,7 @@ func (a *app) client() (*mayfly.Client, error) {
 // note prints one line for the user.
 func (a *app) note(format string, args ...any) {
 	if a.progress != nil {
-		a.progress.step("", false)
+		a.progress.Step("", false)
 	}
 	fmt.Fprintln(a.Err, "mayfly: "+termsafe.Text(fmt.Sprintf(format, args...)))
 }
@@ -43,8 +41,6 @@ func (a *app) debug(format string, args ...any) {
 		a.note(format, args...)
 	}
 }
-
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // each does f for all names, and joins the errors.
 func (a *app) each(names []string, f func(name string) error) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,19 +12,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
-	"github.com/mayfly-vm/mayfly/internal/guest/session"
 	"github.com/mayfly-vm/mayfly/internal/hint"
 	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 // viewing is how a session is looked at.
 type viewing struct {
 	readOnly bool
-	detach   detachKeys
+	detach   terminal.DetachKeys
 }
 
 func (v *viewing) flags(cmd *cobra.Command) {
-	v.detach = detachKeys(defaultDetachKeys)
+	v.detach = terminal.DetachKeys(terminal.DefaultDetachKeys)
 	cmd.Flags().Var(&v.detach, "detach-keys", "keys that leave the session, such as ctrl-p,ctrl-q")
 }
 
@@ -136,29 +135,29 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		return nil
 	}
 
-	in, err := newInput(a.In)
+	in, err := terminal.NewInput(a.In)
 	if err != nil {
 		return runError{err, exitMayfly}
 	}
-	defer in.stop()
+	defer in.Stop()
 	viewed, leaveView := context.WithCancel(ctx)
 	defer leaveView()
 	what.Cmd.Stdin, what.Cmd.Stdout = in, a.Out
 	var detached atomic.Bool
 	leave := func() {}
-	if isTerminal(a.In) && isTerminal(a.Out) {
+	if terminal.Is(a.In) && terminal.Is(a.Out) {
 		restore, err := a.attachTerminal(&what.Cmd)
 		if err != nil {
 			return runError{err, exitMayfly}
 		}
-		what.Cmd.Stdin = &detachReader{from: in, keys: v.detach, detach: func() {
+		what.Cmd.Stdin = &terminal.DetachReader{From: in, Keys: v.detach, Detach: func() {
 			detached.Store(true)
 			leaveView()
 		}}
-		shown := &shownTerminal{to: a.Out}
+		shown := terminal.NewShown(a.Out)
 		what.Cmd.Stdout = shown
 		leave = func() {
-			shown.leave()
+			shown.Leave()
 			restore()
 		}
 	}
@@ -174,28 +173,4 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		return context.Cause(ctx)
 	}
 	return commandFailed(err)
-}
-
-// shownTerminal is our terminal while a session is shown on it.
-type shownTerminal struct {
-	to     io.Writer
-	screen session.Screen
-	used   bool
-}
-
-func (t *shownTerminal) Write(p []byte) (int, error) {
-	if !t.used {
-		t.used = true
-		io.WriteString(t.to, "\x1b[22;2t") // keeps the window's title, where a terminal can
-	}
-	t.screen.Write(p)
-	return t.to.Write(p)
-}
-
-// leave gives the terminal back, whatever the program made of it and wherever
-// its output was cut off.
-func (t *shownTerminal) leave() {
-	if t.used {
-		t.to.Write(append(t.screen.Leave(), "\x1b[23;2t"...))
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
@@ -114,7 +116,7 @@ func (a *app) edit(ctx context.Context, name string) error {
 			return a.replaceFile(ctx, c, name, before, temp.Name())
 		}
 		a.printError(err, false)
-		if !isTerminal(a.In) || !isTerminal(a.Err) {
+		if !terminal.Is(a.In) || !terminal.Is(a.Err) {
 			return hint.Errorf("mayfly edit "+name, "%s is as it was", path)
 		}
 		answer, err := a.ask("edit it again?", []string{"yes", "no"})

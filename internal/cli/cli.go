@@ -82,7 +82,7 @@ func Main(version string, args []string, streams Streams) int {
 	defer a.signals.stop()
 	defer func() {
 		if a.progress != nil {
-			a.progress.stop()
+			a.progress.Stop()
 		}
 	}()
 

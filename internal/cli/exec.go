@@ -3,18 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -108,13 +103,13 @@ func (a *app) execIn(ctx context.Context, m *mayfly.Machine, argv []string, noTT
 
 // exec runs cmd on our own standard streams. Signals are the command's.
 func (a *app) exec(ctx context.Context, m *mayfly.Machine, cmd mayfly.Cmd, noTTY bool) (int, error) {
-	in, err := newInput(a.In)
+	in, err := terminal.NewInput(a.In)
 	if err != nil {
 		return 0, err
 	}
-	defer in.stop()
+	defer in.Stop()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, a.Out, a.Err
-	if !noTTY && isTerminal(a.In) && isTerminal(a.Out) {
+	if !noTTY && terminal.Is(a.In) && terminal.Is(a.Out) {
 		restore, err := a.attachTerminal(&cmd)
 		if err != nil {
 			return 0, err
@@ -160,75 +155,20 @@ func forwardSignals(sigs <-chan os.Signal, to chan<- byte, done <-chan struct{},
 
 // attachTerminal makes our terminal the command's.
 func (a *app) attachTerminal(cmd *mayfly.Cmd) (restore func(), err error) {
-	in := int(a.In.Fd())
-	size := func() mayfly.Size {
-		cols, rows, err := term.GetSize(in)
-		if err != nil {
-			cols, rows = 80, 24
-		}
-		return mayfly.Size{Rows: uint16(rows), Cols: uint16(cols)}
+	size, resized, restore, err := terminal.Raw[mayfly.Size](a.In)
+	if err != nil {
+		return nil, err
 	}
-	sizes := make(chan mayfly.Size, 1)
 	cmd.Terminal = a.terminal()
-	cmd.Terminal.Size, cmd.Terminal.Resize = size(), sizes
+	cmd.Terminal.Size, cmd.Terminal.Resize = size, resized
 	if v := a.getenv("COLORTERM"); v != "" {
 		cmd.Env = append(cmd.Env, "COLORTERM="+v)
 	}
-	old, err := term.MakeRaw(in)
-	if err != nil {
-		return nil, fmt.Errorf("set up the terminal: %w", err)
-	}
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, syscall.SIGWINCH)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-winch:
-			case <-done:
-				return
-			}
-			select {
-			case sizes <- size():
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(winch)
-		close(done)
-		term.Restore(in, old)
-	}, nil
+	return restore, nil
 }
 
 // terminal describes the kind of our terminal.
 func (a *app) terminal() *mayfly.Terminal {
-	t := &mayfly.Terminal{Name: a.getenv("TERM")}
-	if t.Name != "" {
-		t.Info = findTerminfo(t.Name, a.getenv("HOME"))
-	}
-	return t
-}
-
-// findTerminfo returns the host's description of the terminal name, which the
-// image may not know, term(5).
-func findTerminfo(name, home string) []byte {
-	if strings.ContainsAny(name, "/\x00") || name[0] == '.' {
-		return nil
-	}
-	for _, dir := range []string{filepath.Join(home, ".terminfo"), "/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo"} {
-		for _, sub := range []string{name[:1], fmt.Sprintf("%x", name[0])} {
-			f, err := os.Open(filepath.Join(dir, sub, name))
-			if err != nil {
-				continue
-			}
-			data, err := io.ReadAll(io.LimitReader(f, 32<<10))
-			f.Close()
-			if err == nil {
-				return data
-			}
-		}
-	}
-	return nil
+	name := a.getenv("TERM")
+	return &mayfly.Terminal{Name: name, Info: terminal.Terminfo(name, a.getenv("HOME"))}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
@@ -156,7 +158,7 @@ func (a *app) agree(setup *mayfly.Setup, o initOptions) (bool, error) {
 		return false, nil
 	case o.yes:
 		return true, nil
-	case a.json || !isTerminal(a.In) || !isTerminal(a.Err):
+	case a.json || !terminal.Is(a.In) || !terminal.Is(a.Err):
 		return false, hint.Errorf("mayfly init --from "+o.from+" --yes", "nothing was made, since nobody could be asked")
 	}
 	fmt.Fprintln(a.Out)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -42,7 +44,7 @@ func (a *app) review(ctx context.Context, m *mayfly.Machine, o reviewOptions) (a
 	}
 	const most = 40
 	a.printChanges(a.Err, set.Changes, most)
-	interactive := isTerminal(a.In) && isTerminal(a.Err)
+	interactive := terminal.Is(a.In) && terminal.Is(a.Err)
 	for !o.apply {
 		switch {
 		case o.discard || o.keep: // kept, the machine lives on with them

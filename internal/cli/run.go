@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
@@ -143,7 +145,7 @@ func (a *app) spec(o *runOptions, argv []string, changed func(string) bool) (may
 	}
 	if o.trust {
 		spec.Trust = func(string, []byte) (bool, error) { return true, nil }
-	} else if isTerminal(a.In) && isTerminal(a.Err) {
+	} else if terminal.Is(a.In) && terminal.Is(a.Err) {
 		spec.Trust = a.askTrust
 	}
 	return spec, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -162,7 +163,10 @@ func (a *app) askTrust(file string, content []byte) (bool, error) {
 func (a *app) ask(question string, words []string) (string, error) {
 	for {
 		fmt.Fprintf(a.Err, "%s [%s] ", question, strings.Join(words, "/"))
-		line, err := a.readLine()
+		line, err := terminal.ReadLine(a.signals.ctx, a.In)
+		if a.signals.ctx.Err() != nil {
+			fmt.Fprintln(a.Err)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -171,38 +175,5 @@ func (a *app) ask(question string, words []string) (string, error) {
 		if i >= 0 {
 			return words[i], nil
 		}
-	}
-}
-
-// readLine reads a line from standard input, byte by byte: what follows may be
-// for somebody else. It ends with the process's context.
-func (a *app) readLine() (string, error) {
-	type result struct {
-		line string
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var line []byte
-		var b [1]byte
-		for {
-			n, err := a.In.Read(b[:])
-			if n == 1 && b[0] != '\n' {
-				line = append(line, b[0])
-				continue
-			}
-			if n == 1 {
-				err = nil
-			}
-			done <- result{string(line), err}
-			return
-		}
-	}()
-	select {
-	case r := <-done:
-		return r.line, r.err
-	case <-a.signals.ctx.Done():
-		fmt.Fprintln(a.Err)
-		return "", errInterrupted
 	}
 }

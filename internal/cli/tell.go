@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -64,7 +65,7 @@ func (a *app) tell(e mayfly.Event) {
 	case mayfly.EventDetail:
 		a.debug("%s", eventLine(e))
 	case mayfly.EventStep:
-		a.steps().step(eventLine(e), true)
+		a.steps().Step(eventLine(e), true)
 	case mayfly.EventPhase:
 		if e.Code == "make-template" {
 			a.note("making a template: the first start of its kind takes longer")
@@ -72,19 +73,19 @@ func (a *app) tell(e mayfly.Event) {
 		switch e.Code {
 		case "plan", "find-image", "start-supervisor": // only worth an explanation
 		default:
-			a.steps().step(phaseWords(e.Code), false)
+			a.steps().Step(phaseWords(e.Code), false)
 		}
 	case mayfly.EventDone, mayfly.EventStarted:
 		if a.progress != nil {
-			a.progress.step("", false)
+			a.progress.Step("", false)
 		}
 	}
 }
 
 // steps shows what takes its time.
-func (a *app) steps() *progress {
+func (a *app) steps() *terminal.Progress {
 	if a.progress == nil {
-		a.progress = newProgress(a.Err, a.verbose)
+		a.progress = terminal.NewProgress(a.Err, a.verbose)
 	}
 	return a.progress
 }

@@ -7,6 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +39,7 @@ func (a *app) top(ctx context.Context, once bool) error {
 	if err != nil {
 		return err
 	}
-	live := isTerminal(a.Out) && !once && !a.json
+	live := terminal.Is(a.Out) && !once && !a.json
 	for wait := topInterval / 4; ; wait = topInterval {
 		select {
 		case <-time.After(wait):

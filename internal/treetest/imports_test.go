@@ -20,7 +20,7 @@ import (
 // be imported by anyone, and themselves import only leaves. An edge that only tests
 // need is in inTests; tests may also import test/*.
 const imports = `
-leaf: apt atomicfile clone codingagent diskspace dotfiles fault filelock image/cpio image/erofs image/kernel image/tool ipaddr naming proc sdnotify shellquote skill sshkey suggest systemd termsafe tomlquote
+leaf: apt atomicfile clone codingagent diskspace dotfiles fault filelock image/cpio image/erofs image/kernel image/tool ipaddr naming proc sdnotify shellquote skill sshkey suggest systemd terminal terminal/screen termsafe tomlquote
 
 config:
 host/kvmguest:
@@ -69,7 +69,7 @@ supervisor:         control hardware plan image definition template network netw
 transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
-cli:                hint mayfly config network/bridge guest/session importer/nix
+cli:                hint mayfly config network/bridge importer/nix
 
 test/env:
 test/fakevmm:       machine plan guest/wire

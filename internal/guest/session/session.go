@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/terminal/screen"
 )
 
 const (
@@ -64,7 +65,7 @@ type Session struct {
 	writer sync.WaitGroup // of input
 
 	mu         sync.Mutex // guards what follows
-	screen     Screen
+	screen     screen.Screen
 	viewers    []*viewer // in the order of their last input, the latest last
 	size       wire.Winsize
 	redraw     *time.Timer // gives the terminal its size back; nil if it has it
@@ -132,11 +133,11 @@ func (s *Session) leader() *viewer {
 }
 
 // answer says what a terminal would: there are programs that end without it.
-func (s *Session) answer(q Query) {
-	text := map[Query]string{
-		QueryAttributes: "\x1b[?62;22c", // a VT220 with colours
-		QueryStatus:     "\x1b[0n",
-		QueryCursor:     "\x1b[1;1R", // as good as any: there is no cursor
+func (s *Session) answer(q screen.Query) {
+	text := map[screen.Query]string{
+		screen.QueryAttributes: "\x1b[?62;22c", // a VT220 with colours
+		screen.QueryStatus:     "\x1b[0n",
+		screen.QueryCursor:     "\x1b[1;1R", // as good as any: there is no cursor
 	}[q]
 	select {
 	case s.input <- input{nil, []byte(text)}:
@@ -218,8 +219,7 @@ func (s *Session) replay(v *viewer) []byte {
 	if v.tty != nil {
 		return s.screen.Replay(int(v.tty.Rows))
 	}
-	_, out := s.screen.history.since(s.screen.modes.alternate())
-	return bytes.Clone(out)
+	return s.screen.Last()
 }
 
 func (s *Session) remove(v *viewer) {

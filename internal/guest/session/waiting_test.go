@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -54,5 +55,35 @@ func TestIdle(t *testing.T) {
 	}
 	if idle(0) || idle(1<<30) {
 		t.Error("idle() of no process = true")
+	}
+}
+
+func TestAutomatic(t *testing.T) {
+	for in, want := range map[string]bool{
+		"": false, "a": false, "\x1b": false, "\x1b[A": false, "\r": false, "\x1b[200~hi\x1b[201~": false,
+		"\x1b[?62;22c": true, "\x1b[24;80R": true, "\x1b[1;2R": false, "\x1b[I": true, "\x1b[O": true, "\x1bOA": false,
+		"\x1b[0n": true, "\x1b[?1u": true, "\x1b[97;5u": false, "\x1b[?2026;2$y": true,
+		"\x1b]11;rgb:00/00/00\x1b\\": true, "\x1b]11;rgb:00/00/00\a\x1b[?1c": true, "\x1b[Ia": false, "\x1bP>|xterm\x1b\\": true, "\x1b]11;": false,
+		"\x1b[<0;1;1M": false, "\x1b[": false, "\x1b[1": false,
+	} {
+		if got := automatic([]byte(in)); got != want {
+			t.Errorf("automatic(%q) = %v; want %v", in, got, want)
+		}
+	}
+}
+
+func TestParseSyscall(t *testing.T) {
+	for in, want := range map[string]string{
+		"0 0x3 0x7ffd 0x1 0x0 0x0 0x0 0x7ffd 0x7f\n": "0 3 true",
+		"running\n":     "0 0 false",
+		"-1 0x7ff 0x7f": "0 0 false",
+		"":              "0 0 false",
+		"x y":           "0 0 false",
+		"7 zz":          "7 0 false",
+	} {
+		number, first, ok := parseSyscall([]byte(in))
+		if got := fmt.Sprint(number, first, ok); got != want {
+			t.Errorf("parseSyscall(%q) = %s; want %s", in, got, want)
+		}
 	}
 }

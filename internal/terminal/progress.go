@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// progress shows what takes time: on a terminal one line that changes, with a
+// Progress shows what takes time: on a terminal one line that changes, with a
 // clock; elsewhere a plain line for each step. What is quick shows nothing.
-type progress struct {
+type Progress struct {
 	w       io.Writer
 	tty     bool
 	verbose bool
@@ -26,15 +26,16 @@ type progress struct {
 // quick is the time below which a step is not shown on a terminal.
 const quick = 700 * time.Millisecond
 
-func newProgress(w *os.File, verbose bool) *progress {
-	p := &progress{w: w, tty: isTerminal(w), verbose: verbose, ticker: make(chan struct{})}
+// NewProgress returns a display on w, which says more when verbose.
+func NewProgress(w *os.File, verbose bool) *Progress {
+	p := &Progress{w: w, tty: Is(w), verbose: verbose, ticker: make(chan struct{})}
 	if p.tty {
 		go p.clock()
 	}
 	return p
 }
 
-func (p *progress) clock() {
+func (p *Progress) clock() {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	for {
@@ -52,8 +53,8 @@ func (p *progress) clock() {
 	}
 }
 
-// step begins a step; an empty text only ends the one before.
-func (p *progress) step(text string, plain bool) {
+// Step begins a step; an empty text only ends the one before.
+func (p *Progress) Step(text string, plain bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLocked()
@@ -66,7 +67,7 @@ func (p *progress) step(text string, plain bool) {
 	}
 }
 
-func (p *progress) endLocked() {
+func (p *Progress) endLocked() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		p.shown = false
@@ -77,8 +78,8 @@ func (p *progress) endLocked() {
 	p.text = ""
 }
 
-// stop ends the display. It may be called more than once.
-func (p *progress) stop() {
+// Stop ends the display. It may be called more than once.
+func (p *Progress) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLocked()

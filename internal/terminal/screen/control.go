@@ -1,4 +1,4 @@
-package session
+package screen
 
 // sequence is a control sequence: CSI, a private sign, parameters, intermediates
 // and a letter, ECMA-48 section 5.4.

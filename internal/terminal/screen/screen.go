@@ -1,4 +1,6 @@
-package session
+// Package screen follows what a program writes on a terminal, so that another terminal
+// can show the same, and the first can be given back.
+package screen
 
 import (
 	"bytes"
@@ -351,6 +353,13 @@ func (s *Screen) Replay(rows int) []byte {
 		b = append(b, "\x1b]2;"+s.title+"\a"...)
 	}
 	return b
+}
+
+// Last returns the last output, as far back as the screen was last empty or as it is
+// remembered.
+func (s *Screen) Last() []byte {
+	_, out := s.history.since(s.modes.alternate())
+	return bytes.Clone(out)
 }
 
 // Leave returns what gives a terminal that got all of the output back to what

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bytes"
@@ -9,22 +9,22 @@ import (
 	"strings"
 )
 
-// defaultDetachKeys is what ends the looking at a session. Programs for agents use
+// DefaultDetachKeys is what ends the looking at a session. Programs for agents use
 // nearly every other key with Ctrl, and the first of the two still goes to the
 // program when another key follows.
-const defaultDetachKeys = "\x1d\x1d" // ctrl-],ctrl-]
+const DefaultDetachKeys = "\x1d\x1d" // ctrl-],ctrl-]
 
-// detachKeys are the characters of a sequence of keys. It is a flag's value.
-type detachKeys []byte
+// DetachKeys are the characters of a sequence of keys. It is a flag's value.
+type DetachKeys []byte
 
-func (k *detachKeys) Type() string { return "keys" }
+func (k *DetachKeys) Type() string { return "keys" }
 
-func (k *detachKeys) Set(text string) (err error) {
-	*k, err = parseDetachKeys(text)
+func (k *DetachKeys) Set(text string) (err error) {
+	*k, err = ParseDetachKeys(text)
 	return err
 }
 
-func (k *detachKeys) String() string {
+func (k *DetachKeys) String() string {
 	var words []string
 	for _, b := range *k {
 		if b >= 0x20 {
@@ -36,13 +36,13 @@ func (k *detachKeys) String() string {
 	return strings.Join(words, ",")
 }
 
-// parseDetachKeys reads keys as docker does: single characters, and ctrl- with a
+// ParseDetachKeys reads keys as docker does: single characters, and ctrl- with a
 // letter or one of @[\]^_, with commas between. An empty text is no sequence.
-func parseDetachKeys(text string) (detachKeys, error) {
+func ParseDetachKeys(text string) (DetachKeys, error) {
 	if text == "" {
 		return nil, nil
 	}
-	var keys detachKeys
+	var keys DetachKeys
 	for word := range strings.SplitSeq(text, ",") {
 		letter, ctrl := strings.CutPrefix(strings.ToLower(word), "ctrl-")
 		switch {
@@ -60,15 +60,15 @@ func parseDetachKeys(text string) (detachKeys, error) {
 	return keys, nil
 }
 
-// errDetach is detachReader's when the keys were typed.
-var errDetach = errors.New("detached")
+// ErrDetach is DetachReader's when the keys were typed.
+var ErrDetach = errors.New("detached")
 
-// detachReader is what is typed at a terminal until the keys are. A beginning of
+// DetachReader is what is typed at a terminal until the keys are. A beginning of
 // them waits for the next key, and goes on with it when it is another.
-type detachReader struct {
-	from   io.Reader
-	keys   detachKeys
-	detach func() // called once they were typed
+type DetachReader struct {
+	From   io.Reader
+	Keys   DetachKeys
+	Detach func() // called once they were typed
 
 	held    []byte // a beginning of keys, as it was typed
 	matched int    // keys in held
@@ -77,17 +77,17 @@ type detachReader struct {
 	err     error  // after ready
 }
 
-func (d *detachReader) Read(p []byte) (int, error) {
+func (d *DetachReader) Read(p []byte) (int, error) {
 	for len(d.ready) == 0 {
 		if d.err != nil {
-			if d.err == errDetach && d.detach != nil {
-				d.detach()
-				d.detach = nil
+			if d.err == ErrDetach && d.Detach != nil {
+				d.Detach()
+				d.Detach = nil
 			}
 			return 0, d.err
 		}
 		buf := make([]byte, max(len(p), 1))
-		n, err := d.from.Read(buf)
+		n, err := d.From.Read(buf)
 		d.take(buf[:n])
 		if err != nil && d.err == nil {
 			d.err = err
@@ -101,13 +101,13 @@ func (d *detachReader) Read(p []byte) (int, error) {
 }
 
 // release passes on what was held: it was not the keys.
-func (d *detachReader) release() {
+func (d *DetachReader) release() {
 	d.ready = append(d.ready, d.held...)
 	d.held, d.matched = nil, 0
 }
 
 // take looks at what was typed.
-func (d *detachReader) take(typed []byte) {
+func (d *DetachReader) take(typed []byte) {
 	typed = append(d.part, typed...)
 	d.part = nil
 	for len(typed) > 0 && d.err == nil {
@@ -123,14 +123,14 @@ func (d *detachReader) take(typed []byte) {
 			d.held = append(d.held, raw...)
 		case k.silent:
 			d.ready = append(d.ready, raw...)
-		case len(d.keys) > 0 && k.char == int(d.keys[d.matched]):
+		case len(d.Keys) > 0 && k.char == int(d.Keys[d.matched]):
 			d.held = append(d.held, raw...)
-			if d.matched++; d.matched == len(d.keys) {
-				d.err = errDetach
+			if d.matched++; d.matched == len(d.Keys) {
+				d.err = ErrDetach
 			}
 		default:
 			d.release()
-			if len(d.keys) > 0 && k.char == int(d.keys[0]) {
+			if len(d.Keys) > 0 && k.char == int(d.Keys[0]) {
 				d.held, d.matched = bytes.Clone(raw), 1
 				continue
 			}

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bytes"
@@ -13,18 +13,18 @@ func TestParseDetachKeys(t *testing.T) {
 		"": "", "ctrl-p,ctrl-q": "\x10\x11", "ctrl-],ctrl-]": "\x1d\x1d", "CTRL-A,d": "\x01d", "~,.": "~.", "ctrl-@": "\x00", `ctrl-\,ctrl-^,ctrl-_,ctrl-[`: "\x1c\x1e\x1f\x1b",
 		"ctrl-": "error", "ctrl-1": "error", "ab": "error", "a,": "error", "ä": "error", "\x01": "error", "a,b,c,d,e,f,g,h,i": "error",
 	} {
-		got, err := parseDetachKeys(in)
+		got, err := ParseDetachKeys(in)
 		if want == "error" {
 			if err == nil {
-				t.Errorf("parseDetachKeys(%q) = %q; want an error", in, got)
+				t.Errorf("ParseDetachKeys(%q) = %q; want an error", in, got)
 			}
 			continue
 		}
 		if err != nil || string(got) != want {
-			t.Errorf("parseDetachKeys(%q) = %q, %v; want %q", in, got, err, want)
+			t.Errorf("ParseDetachKeys(%q) = %q, %v; want %q", in, got, err, want)
 		}
-		if again, err := parseDetachKeys(got.String()); err != nil || string(again) != want {
-			t.Errorf("parseDetachKeys(%q) = %q, %v; want %q", got.String(), again, err, want)
+		if again, err := ParseDetachKeys(got.String()); err != nil || string(again) != want {
+			t.Errorf("ParseDetachKeys(%q) = %q, %v; want %q", got.String(), again, err, want)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestDetachReader(t *testing.T) {
 		for _, size := range []int{64 << 10, 1} {
 			typed := chunks(append([]string(nil), tt.typed...))
 			called := 0
-			d := &detachReader{from: &typed, keys: detachKeys(tt.keys), detach: func() { called++ }}
+			d := &DetachReader{From: &typed, Keys: DetachKeys(tt.keys), Detach: func() { called++ }}
 			var got bytes.Buffer
 			buf := make([]byte, size)
 			var err error
@@ -89,7 +89,7 @@ func TestDetachReader(t *testing.T) {
 					continue
 				}
 			}
-			if got.String() != tt.want || errors.Is(err, errDetach) != tt.detached || (called == 1) != tt.detached {
+			if got.String() != tt.want || errors.Is(err, ErrDetach) != tt.detached || (called == 1) != tt.detached {
 				t.Errorf("%s, by %d: %q, %v, called %d; want %q, detached %v", tt.name, size, got.String(), err, called, tt.want, tt.detached)
 			}
 		}
@@ -106,12 +106,12 @@ func FuzzDetachReader(f *testing.F) {
 			n := min(len(rest), int(piece)+1)
 			pieces, rest = append(pieces, string(rest[:n])), rest[n:]
 		}
-		d := &detachReader{from: &pieces, keys: detachKeys("\x1d\x1d")}
+		d := &DetachReader{From: &pieces, Keys: DetachKeys("\x1d\x1d")}
 		got, err := io.ReadAll(d)
 		if err == nil && !bytes.Equal(got, typed) || !bytes.HasPrefix(typed, got) {
 			t.Errorf("of %q came %q, %v", typed, got, err)
 		}
-		if n := bytes.Index(typed, []byte("\x1d\x1d")); n >= 0 && !bytes.Contains(typed[:n], []byte{0x1b}) && (err != errDetach || !bytes.Equal(got, typed[:n])) {
+		if n := bytes.Index(typed, []byte("\x1d\x1d")); n >= 0 && !bytes.Contains(typed[:n], []byte{0x1b}) && (err != ErrDetach || !bytes.Equal(got, typed[:n])) {
 			t.Errorf("of %q came %q, %v; want to be detached at %d", typed, got, err, n)
 		}
 	})

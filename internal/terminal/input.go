@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"errors"
@@ -9,25 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// input is standard input for as long as a guest's command runs. A read of a
+// Input is standard input for as long as a guest's command runs. A read of a
 // terminal that has begun cannot be taken back: left behind by a command that
 // ended, it would swallow the user's answer to the question that follows.
-type input struct {
+type Input struct {
 	file       *os.File
 	stopped    *os.File // reading end of a pipe; ready when stop was called
 	stopWriter *os.File
 }
 
-func newInput(f *os.File) (*input, error) {
+// NewInput returns the input f until it is stopped.
+func NewInput(f *os.File) (*Input, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("read standard input: %w", err)
 	}
-	return &input{f, r, w}, nil
+	return &Input{f, r, w}, nil
 }
 
 // Read reads what is there, and waits for it before it begins to.
-func (in *input) Read(p []byte) (int, error) {
+func (in *Input) Read(p []byte) (int, error) {
 	fds := []unix.PollFd{
 		{Fd: int32(in.file.Fd()), Events: unix.POLLIN},
 		{Fd: int32(in.stopped.Fd()), Events: unix.POLLIN},
@@ -47,5 +48,5 @@ func (in *input) Read(p []byte) (int, error) {
 	}
 }
 
-// stop ends a Read that waits, and all that follow.
-func (in *input) stop() { in.stopWriter.Close() }
+// Stop ends a Read that waits, and all that follow.
+func (in *Input) Stop() { in.stopWriter.Close() }
