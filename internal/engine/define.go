@@ -174,7 +174,7 @@ func (d *defining) define(ctx context.Context, name string, cfg config.Config, t
 	e := d.e
 	machines := e.machines()
 	if _, err := machines.Get(name); err == nil && !e.Defined(name) {
-		return Defined{}, fault.New(fault.NameOfRun, args{"name": name}, "a machine of mayfly run is called %s", name)
+		return Defined{}, fault.New(fault.NameOfRun, args{"name": name}, "a machine that is not defined is called %s", name)
 	}
 	ws := ""
 	if cfg.Workspace.Path != "" {

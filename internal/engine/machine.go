@@ -267,7 +267,7 @@ func (e *Engine) Stop(who string) (ran bool, err error) {
 		if _, runErr := machines.Get(who); runErr != nil {
 			return false, err
 		}
-		return false, fault.New(fault.MachineUnkept, args{"name": who}, "%s keeps nothing when it is stopped: mayfly run made it", who)
+		return false, fault.New(fault.MachineUnkept, args{"name": who}, "%s keeps nothing when it is stopped: it is not defined", who)
 	}
 	if !m.Alive() {
 		_, _, err := e.settle(who)

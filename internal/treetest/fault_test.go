@@ -29,40 +29,25 @@ func TestFaults(t *testing.T) {
 	}
 	used := make(map[fault.Code]bool)
 	for _, f := range tree(t) {
-		if !f.isGo() || f.isTest() || f.dir() == faultDir || strings.Contains(f.path, "testdata/") {
-			continue
+		if !f.isGo() || f.isTest() || f.dir() == faultDir || f.dir() == "internal/hint" || strings.Contains(f.path, "testdata/") {
+			continue // package hint speaks of failures, and they do not happen there
 		}
-		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
+		for _, decl := range f.parse(t, fset).Decls {
+			codes := codesIn(decl, names)
+			var declared []string // of all codes in decl
+			for _, code := range codes {
+				used[code] = true
+				declared = append(declared, args[code]...)
 			}
-			code, literal := faultCall(call)
-			if code == nil {
-				return true
+			if len(codes) == 0 {
+				continue
 			}
-			kind, ok := names[selected(code, "fault")]
-			if !ok {
-				return true // a variable, which gets its code from a constant that counts below
-			}
-			for _, key := range keys(t, literal) {
-				if !slices.Contains(args[kind], key) {
-					t.Errorf("%v: the failure %s has no argument %q in the table", fset.Position(call.Pos()), kind, key)
+			for key, at := range argNames(t, decl) {
+				if !slices.Contains(declared, key) {
+					t.Errorf("%v: the failures %v have no argument %q in the table", fset.Position(at), codes, key)
 				}
 			}
-			return true
-		})
-		if f.dir() == "internal/hint" {
-			continue // it speaks of them, and they do not happen there
 		}
-		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
-			if e, ok := n.(ast.Expr); ok {
-				if code, ok := names[selected(e, "fault")]; ok {
-					used[code] = true
-				}
-			}
-			return true
-		})
 	}
 	for code := range args {
 		if !used[code] {
@@ -101,15 +86,59 @@ func codeNames(t *testing.T, fset *token.FileSet) map[string]fault.Code {
 	return names
 }
 
-// faultCall returns the code and the arguments of a call that makes a failure.
-func faultCall(call *ast.CallExpr) (code, args ast.Expr) {
-	switch selected(call.Fun, "fault") {
-	case "New":
-		return call.Args[0], call.Args[1]
-	case "Wrap":
-		return call.Args[1], call.Args[2]
+// codesIn returns the codes that a declaration names.
+func codesIn(decl ast.Decl, names map[string]fault.Code) (codes []fault.Code) {
+	ast.Inspect(decl, func(n ast.Node) bool {
+		if e, ok := n.(ast.Expr); ok {
+			if code, ok := names[selected(e, "fault")]; ok {
+				codes = append(codes, code)
+			}
+		}
+		return true
+	})
+	return codes
+}
+
+// argNames returns the names of arguments that a declaration gives to failures, and
+// where: the keys of literals, and of assignments. An alias of fault.Args may serve
+// other things, too, so that its literals count in calls only.
+func argNames(t *testing.T, decl ast.Decl) map[string]token.Pos {
+	t.Helper()
+	found := make(map[string]token.Pos)
+	literal := func(e ast.Expr) {
+		if l, ok := e.(*ast.CompositeLit); ok {
+			for _, element := range l.Elts {
+				found[text(t, element.(*ast.KeyValueExpr).Key)] = element.Pos()
+			}
+		}
 	}
-	return nil, nil
+	ast.Inspect(decl, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			switch selected(n.Fun, "fault") {
+			case "New":
+				literal(n.Args[1])
+			case "Wrap":
+				literal(n.Args[2])
+			}
+		case *ast.CompositeLit:
+			if selected(n.Type, "fault") == "Args" {
+				literal(n)
+			}
+		case *ast.AssignStmt:
+			for _, left := range n.Lhs {
+				index, ok := left.(*ast.IndexExpr)
+				if !ok {
+					continue
+				}
+				if x, ok := index.X.(*ast.Ident); ok && x.Name == "args" {
+					found[text(t, index.Index)] = left.Pos()
+				}
+			}
+		}
+		return true
+	})
+	return found
 }
 
 // selected returns the name that e takes from the package pkg, or "".
@@ -120,20 +149,6 @@ func selected(e ast.Expr, pkg string) string {
 		}
 	}
 	return ""
-}
-
-// keys returns those of a literal of a map.
-func keys(t *testing.T, e ast.Expr) []string {
-	t.Helper()
-	literal, ok := e.(*ast.CompositeLit)
-	if !ok {
-		return nil
-	}
-	var all []string
-	for _, element := range literal.Elts {
-		all = append(all, text(t, element.(*ast.KeyValueExpr).Key))
-	}
-	return all
 }
 
 // text returns the value of a string literal.
