@@ -152,9 +152,6 @@ func (s *supervisor) watchShares(ctx context.Context, g *guest) (wait func()) {
 	return watchers.Wait
 }
 
-// vmmGrace is the time in which the end of a VMM is seen after that of its servers.
-const vmmGrace = 200 * time.Millisecond
-
 // shareTimeout bounds what the guest takes to let go of a share.
 const shareTimeout = 30 * time.Second
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,10 +117,26 @@ func (v *vm) whileAlive(ctx context.Context, f func(context.Context) error) erro
 	if failure := v.shares.failure(); failure != nil {
 		return failure
 	}
-	if v.ended() {
+	if v.ended() || ctx.Err() == nil && v.hasBrokenOff(err) {
 		return v.explain(errors.New("the machine ended while it was started"))
 	}
 	return err
+}
+
+// vmmGrace is the time in which the end of a VMM is seen after that of its connections.
+const vmmGrace = 200 * time.Millisecond
+
+// hasBrokenOff reports whether err is of a connection that broke off since the VMM ends.
+func (v *vm) hasBrokenOff(err error) bool {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		return false
+	}
+	select {
+	case <-v.Done():
+		return true
+	case <-time.After(vmmGrace):
+		return false
+	}
 }
 
 // explain returns the error for a VMM that ended by itself, which is what.

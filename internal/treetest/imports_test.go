@@ -72,11 +72,12 @@ mayfly:             config plan image attack workspace share importer/bundle net
 cli:                hint mayfly config network/bridge importer/nix
 
 test/env:
+test/conformance:   machine plan guest/wire guest/client
 test/fakevmm:       machine plan guest/wire
 test/lab:           test/env
 test/systemd:       test/env
 test/vm:            test/env
-test/script:        cli
+test/script:        cli control
 test/bench:         control host plan image template machine machine/* network network/* state guest/client guest/wire guest/binary workspace
 test:
 treetest/reference: cli config
@@ -94,7 +95,7 @@ guest/agent:        guest/client                        # the two ends of one co
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan
 supervisor:         machine/qemu                        # the command line of a template has nothing of a user
-test:               control host plan image template state share guest/client guest/wire
+test:               control hardware host plan image template state share machine/drivers guest/client guest/wire
 treetest:           cli config treetest/reference       # documents are compared with the tables
 `
 
