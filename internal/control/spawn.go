@@ -99,9 +99,6 @@ func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]sec
 		// kept would keep a lock or a pipe of its script, too.
 		unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
-		if race := os.Getenv("GORACE"); race != "" {
-			cmd.Env = append(cmd.Env, "GORACE="+race) // a test's
-		}
 		cmd.Dir = "/"
 		cmd.Stdout, cmd.Stderr = log, log
 		cmd.ExtraFiles = []*os.File{lock.File(), eventsW, ownerR, secretsR}
