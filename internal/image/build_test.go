@@ -184,7 +184,7 @@ func (a account) options() Options {
 		Dir:      filepath.Join(a.dir, "store"),
 		BuildDir: filepath.Join(a.dir, "build"),
 		CacheDir: filepath.Join(a.dir, "cache"),
-		Agent:    []byte("guest program"),
+		Agent:    guestProgram("guest program"),
 	}
 }
 
@@ -353,7 +353,7 @@ func checkBuilt(t *testing.T, s *Store, pi plan.Image) {
 
 func TestBuildAgents(t *testing.T) {
 	env.NeedVM(t)
-	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "store"), BuildDir: "/var/tmp", Agent: []byte("guest program")})
+	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "store"), BuildDir: "/var/tmp", Agent: guestProgram("guest program")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestBuildDiskFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s, err := Open(Options{Dir: dir, BuildDir: t.TempDir(), Agent: []byte("guest program")})
+	s, err := Open(Options{Dir: dir, BuildDir: t.TempDir(), Agent: guestProgram("guest program")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,9 @@ package image
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,7 +56,7 @@ type Options struct {
 	AptDir string
 
 	// Agent is the program that becomes a machine's process 1.
-	Agent []byte
+	Agent *io.SectionReader
 
 	// AgentsLock is a lock file of the user's, whose entries take the place of
 	// the built-in ones. It need not exist.
@@ -69,7 +69,7 @@ type Store struct {
 	opts Options
 	lock agents.Lock
 
-	agentSum func() [sha256.Size]byte // of Options.Agent, computed once
+	agentID func() (string, error) // of Options.Agent, found out once
 }
 
 // Open opens a store. Its directories are made by what first writes to it.
@@ -84,7 +84,7 @@ func Open(o Options) (*Store, error) {
 	o.AptDir = cmp.Or(o.AptDir, apt.HostDir)
 	return &Store{
 		opts: o, lock: lock,
-		agentSum: sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(o.Agent) }),
+		agentID: sync.OnceValues(func() (string, error) { return programID(o.Agent) }),
 	}, nil
 }
 

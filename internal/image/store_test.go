@@ -26,9 +26,13 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
+func guestProgram(content string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))
+}
+
 func testStore(t *testing.T) *Store {
 	t.Helper()
-	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "store"), BuildDir: t.TempDir(), Agent: []byte("guest program")})
+	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "store"), BuildDir: t.TempDir(), Agent: guestProgram("guest program")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +328,7 @@ func TestLookup(t *testing.T) {
 	}
 	// A newer mayfly brings another guest program.
 	opts := s.opts
-	opts.Agent = []byte("newer")
+	opts.Agent = guestProgram("newer")
 	if s, err = Open(opts); err != nil {
 		t.Fatal(err)
 	}

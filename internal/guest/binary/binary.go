@@ -4,6 +4,7 @@ package binary
 
 import (
 	"embed"
+	"io"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 )
@@ -14,11 +15,16 @@ import (
 //go:embed build
 var files embed.FS
 
-// Agent returns the program.
-func Agent() ([]byte, error) {
-	data, err := files.ReadFile("build/mayfly-guest")
+// Agent returns the program. It is not copied.
+func Agent() (*io.SectionReader, error) {
+	missing := fault.New(fault.GuestProgramMissing, nil, "this mayfly was built without the guest's agent")
+	f, err := files.Open("build/mayfly-guest")
 	if err != nil {
-		return nil, fault.New(fault.GuestProgramMissing, nil, "this mayfly was built without the guest's agent")
+		return nil, missing
 	}
-	return data, nil
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, missing
+	}
+	return io.NewSectionReader(f.(io.ReaderAt), 0, fi.Size()), nil
 }
