@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 )
 
 func (a *app) exportCommand() *cobra.Command {

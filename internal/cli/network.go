@@ -8,7 +8,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 )
 
 // reportNetwork says what the machine was refused, and writes what it reached to the

@@ -14,7 +14,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
-	"github.com/mayfly-vm/mayfly/internal/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 

@@ -29,7 +29,7 @@ func TestFaults(t *testing.T) {
 	}
 	used := make(map[fault.Code]bool)
 	for _, f := range tree(t) {
-		if !f.isGo() || f.isTest() || f.dir() == faultDir || f.dir() == "internal/hint" || strings.Contains(f.path, "testdata/") {
+		if !f.isGo() || f.isTest() || f.dir() == faultDir || f.dir() == "internal/cli/hint" || strings.Contains(f.path, "testdata/") {
 			continue // package hint speaks of failures, and they do not happen there
 		}
 		for _, decl := range f.parse(t, fset).Decls {

@@ -49,7 +49,7 @@ share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition
 
-hint:                                                   # the command line's words; none below it has any
+cli/hint:                                               # the command line's words; none below it has any
 
 guest/wire:
 guest/binary:
@@ -69,7 +69,7 @@ supervisor:         control hardware plan image definition template network netw
 transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
-cli:                hint mayfly config network/bridge importer/nix
+cli:                cli/hint mayfly config network/bridge importer/nix
 
 test/env:
 test/conformance:   machine plan guest/wire guest/client
@@ -103,10 +103,10 @@ treetest:           cli config treetest/reference       # documents are compared
 // Names may be patterns, of what there is.
 const apart = `
 cli cmd/*:          engine control supervisor definition state image template workspace machine   # a front end drives package mayfly, and knows no machinery
-engine:             mayfly cli hint supervisor          # it never prints and never asks
-supervisor:         mayfly cli engine hint              # it is one machine's process, which front ends talk to
-control:            mayfly cli engine hint supervisor   # it knows a socket and no more
-mayfly:             cli hint                            # words are the front end's
+engine:             mayfly cli cli/hint supervisor      # it never prints and never asks
+supervisor:         mayfly cli engine cli/hint          # it is one machine's process, which front ends talk to
+control:            mayfly cli engine cli/hint supervisor # it knows a socket and no more
+mayfly:             cli cli/hint                        # words are the front end's
 `
 
 // row is a line of one of the tables.

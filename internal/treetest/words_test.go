@@ -16,7 +16,7 @@ import (
 
 // frontEnds are the directories whose packages speak to a user. Their errors may
 // name flags and commands; those of all others are read by any front end.
-var frontEnds = []string{"cmd/*", "internal/cli", "internal/hint", "internal/test/*", "internal/treetest", "internal/treetest/*", "test"}
+var frontEnds = []string{"cmd/*", "internal/cli", "internal/cli/*", "internal/test/*", "internal/treetest", "internal/treetest/*", "test"}
 
 // spoken are the errors that speak of a command all the same, with the reason.
 var spoken = map[string]string{

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/fault"
-	"github.com/mayfly-vm/mayfly/internal/hint"
 )
 
 func TestOf(t *testing.T) {
