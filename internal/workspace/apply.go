@@ -68,8 +68,8 @@ const (
 // The error is about what stops everything, such as a full disk; the Result is
 // valid with it.
 func Apply(ctx context.Context, app Application) (Result, error) {
-	a := newApplier(ctx, app)
-	err := a.run()
+	a := newApplier(app)
+	err := a.run(ctx)
 	slices.SortFunc(a.result.Conflicts, func(x, y Conflict) int { return comparePaths(x.Path, y.Path) })
 	if err != nil {
 		return a.result, fmt.Errorf("apply changes to %s: %w", termsafe.Quote(app.Dir), err)
@@ -77,10 +77,9 @@ func Apply(ctx context.Context, app Application) (Result, error) {
 	return a.result, nil
 }
 
-// applier is one run of Apply. Its context is that of the run.
+// applier is one run of Apply.
 type applier struct {
 	Application
-	ctx context.Context
 
 	root        int // the workspace, open with O_PATH
 	journal     *journal
@@ -92,11 +91,11 @@ type applier struct {
 	result      Result
 }
 
-func newApplier(ctx context.Context, app Application) *applier {
-	return &applier{Application: app, ctx: ctx, asRoot: os.Geteuid() == 0}
+func newApplier(app Application) *applier {
+	return &applier{Application: app, asRoot: os.Geteuid() == 0}
 }
 
-func (a *applier) run() (err error) {
+func (a *applier) run(ctx context.Context) (err error) {
 	dir, err := filepath.Abs(a.Dir)
 	if err != nil {
 		return err
@@ -124,14 +123,14 @@ func (a *applier) run() (err error) {
 	// Deletions from the leaves up, then the rest from the root down.
 	for i, e := range slices.Backward(edits) {
 		if e.Op == Delete {
-			if err := a.edit(e, i); err != nil {
+			if err := a.edit(ctx, e, i); err != nil {
 				return err
 			}
 		}
 	}
 	for i, e := range edits {
 		if e.Op != Delete && !e.changesDirMode() {
-			if err := a.edit(e, i); err != nil {
+			if err := a.edit(ctx, e, i); err != nil {
 				return err
 			}
 		}
@@ -215,8 +214,8 @@ func (a *applier) parent(path string) (dir int, name string, err error) {
 
 // edit carries out one edit, if the host's file allows it, or leaves it to the
 // batch. n makes the name of its temporary file.
-func (a *applier) edit(e *Edit, n int) error {
-	if err := context.Cause(a.ctx); err != nil {
+func (a *applier) edit(ctx context.Context, e *Edit, n int) error {
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	dir, name, err := a.parent(e.Path)

@@ -158,9 +158,9 @@ func TestApplyConflicts(t *testing.T) {
 // that exchange.
 func (s *session) applyPlain(t testing.TB, plain bool) Result {
 	t.Helper()
-	a := newApplier(t.Context(), s.app)
+	a := newApplier(s.app)
 	a.plainRename = plain
-	if err := a.run(); err != nil {
+	if err := a.run(t.Context()); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
 	return a.result

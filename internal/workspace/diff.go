@@ -55,8 +55,8 @@ func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change,
 	if err != nil {
 		return nil, err
 	}
-	d := &differ{ctx: ctx, manifest: m, base: base, changes: cs}
-	if err := d.run(); err != nil {
+	d := &differ{manifest: m, base: base, changes: cs}
+	if err := d.run(ctx); err != nil {
 		return nil, err
 	}
 	for i := range d.edits {
@@ -116,7 +116,6 @@ func (c *Change) check() error {
 // differ walks the manifest and the changes side by side. Both are in the
 // order of comparePaths, so a directory is met before what is below it.
 type differ struct {
-	ctx      context.Context
 	manifest *Manifest
 	base     Base
 	changes  []Change
@@ -126,7 +125,7 @@ type differ struct {
 	kept   string // a packed directory that the guest made a special file of
 }
 
-func (d *differ) run() error {
+func (d *differ) run(ctx context.Context) error {
 	es, cs := d.manifest.Entries, d.changes
 	for len(es) > 0 || len(cs) > 0 {
 		order := 0
@@ -148,7 +147,7 @@ func (d *differ) run() error {
 			old = &es[0]
 			es = es[1:]
 		}
-		if err := d.changed(old, &cs[0]); err != nil {
+		if err := d.changed(ctx, old, &cs[0]); err != nil {
 			return err
 		}
 		cs = cs[1:]
@@ -175,8 +174,8 @@ func (d *differ) unchanged(old *Entry) {
 
 // changed handles a path that the guest reported; old is nil when it was not
 // packed.
-func (d *differ) changed(old *Entry, c *Change) error {
-	if err := context.Cause(d.ctx); err != nil {
+func (d *differ) changed(ctx context.Context, old *Entry, c *Change) error {
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	if err := d.checkParent(c); err != nil {

@@ -66,11 +66,11 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 		return nil, fmt.Errorf("pack workspace: %w", err)
 	}
 	p := &packer{
-		ctx: ctx, opts: opts, exclude: ex, manifest: m,
+		opts: opts, exclude: ex, manifest: m,
 		root: int(root.Fd()), image: w,
 		links: make(map[[2]uint64]string),
 	}
-	err = p.all()
+	err = p.all(ctx)
 	if err == nil {
 		m.ImageSize, err = finish(w, out)
 	}
@@ -98,9 +98,8 @@ func finish(w *erofs.Writer, out *os.File) (int64, error) {
 	return stats.Size, out.Truncate(plan.DiskSize)
 }
 
-// packer is one run of Pack. Its context is that of the run.
+// packer is one run of Pack.
 type packer struct {
-	ctx      context.Context
 	opts     PackOptions
 	exclude  excludes
 	manifest *Manifest
@@ -113,12 +112,12 @@ type packer struct {
 	refused    int      // all of them
 }
 
-func (p *packer) all() error {
+func (p *packer) all(ctx context.Context) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(p.root, &st); err != nil {
 		return fmt.Errorf("stat: %w", err)
 	}
-	if err := p.dir(".", uint64(st.Dev), 0); err != nil {
+	if err := p.dir(ctx, ".", uint64(st.Dev), 0); err != nil {
 		return err
 	}
 	if more := p.notes - maxNotes; more > 0 && p.opts.Warn != nil {
@@ -163,7 +162,7 @@ func (p *packer) outcome(path, what string, err error) error {
 
 // dir packs a directory: itself, what is in it, then what is below. One
 // directory is open at a time, so depth costs no file descriptors.
-func (p *packer) dir(path string, dev uint64, depth int) error {
+func (p *packer) dir(ctx context.Context, path string, dev uint64, depth int) error {
 	if depth > maxDepth {
 		return fault.New(fault.WorkspaceTooDeep, fault.Args{"path": path, "limit": strconv.Itoa(maxDepth)}, "%s: more than %d directories deep", termsafe.Quote(path), maxDepth)
 	}
@@ -195,8 +194,8 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 	slices.Sort(names)
 	var dirs []string
 	for _, name := range names {
-		if err := p.ctx.Err(); err != nil {
-			return context.Cause(p.ctx)
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
 		}
 		isDir, err := p.child(fd, joinPath(path, name), name)
 		if err != nil {
@@ -208,7 +207,7 @@ func (p *packer) dir(path string, dev uint64, depth int) error {
 	}
 	d.Close()
 	for _, name := range dirs {
-		if err := p.dir(joinPath(path, name), uint64(st.Dev), depth+1); err != nil {
+		if err := p.dir(ctx, joinPath(path, name), uint64(st.Dev), depth+1); err != nil {
 			return err
 		}
 	}
