@@ -59,8 +59,8 @@ type Network struct {
 	proxy  *intercept.Proxy
 	stack  *vnet.Stack // nil in the modes without
 
-	ctx    context.Context // ends at Close
-	cancel context.CancelFunc
+	closed <-chan struct{}    // by Close
+	cancel context.CancelFunc // closes closed
 	work   sync.WaitGroup
 
 	policy atomic.Pointer[policy.Set]
@@ -83,7 +83,8 @@ func New(cfg Config) (*Network, error) {
 		flows:  make(map[*flow]struct{}),
 		ports:  make(map[plan.Port]net.Listener),
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	n.closed, n.cancel = ctx.Done(), cancel
 	n.policy.Store(policy.New(cfg.Plan))
 	if cfg.Plan.Mode == plan.NetworkUser {
 		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}

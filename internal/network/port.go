@@ -57,7 +57,7 @@ func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
 	p.HostPort = int(netip.MustParseAddrPort(l.Addr().String()).Port())
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ctx.Err() != nil || n.guest == nil {
+	if n.isClosed() || n.guest == nil {
 		l.Close()
 		return p, errors.New("open port: the machine is not up")
 	}
@@ -66,6 +66,15 @@ func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
 	n.work.Go(func() { n.servePort(l, p, guest) })
 	n.audit.Record(audit.Event{Kind: audit.Port, Addr: p.Address, Port: p.HostPort, Reason: fmt.Sprintf("opened for port %d of the machine", p.GuestPort)})
 	return p, nil
+}
+
+func (n *Network) isClosed() bool {
+	select {
+	case <-n.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // plainError returns what the system says, without what net adds.
@@ -106,13 +115,22 @@ func (n *Network) Ports() []plan.Port {
 
 // servePort connects whoever connects to l with the guest.
 func (n *Network) servePort(l net.Listener, p plan.Port, guest Guest) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n.work.Go(func() {
+		select {
+		case <-n.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	slots := make(chan struct{}, maxPortConns)
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
 		select {
 		case slots <- struct{}{}:
-		case <-n.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 		conn, err := l.Accept()
@@ -121,27 +139,27 @@ func (n *Network) servePort(l net.Listener, p plan.Port, guest Guest) {
 		}
 		conns.Go(func() {
 			defer func() { <-slots }()
-			n.connectGuest(conn, p, guest)
+			n.connectGuest(ctx, conn, p, guest)
 		})
 	}
 }
 
 // connectGuest connects conn with the guest. A guest that does not listen looks like a
 // host that does not.
-func (n *Network) connectGuest(conn net.Conn, p plan.Port, connect Guest) {
+func (n *Network) connectGuest(ctx context.Context, conn net.Conn, p plan.Port, connect Guest) {
 	defer conn.Close()
 	reset := func() {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
 	}
-	guest, err := connect(n.ctx, p.GuestPort)
+	guest, err := connect(ctx, p.GuestPort)
 	if err != nil {
 		n.log.Debug("connect to the guest", "port", p.GuestPort, "err", err)
 		reset()
 		return
 	}
-	stop := context.AfterFunc(n.ctx, func() {
+	stop := context.AfterFunc(ctx, func() {
 		conn.Close()
 		guest.Close()
 	})

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -73,7 +74,7 @@ type Attempt struct {
 }
 
 // handleSYN is called in a goroutine of its own for each attempt.
-func (s *Stack) handleSYN(request *tcp.ForwarderRequest) {
+func (s *Stack) handleSYN(ctx context.Context, request *tcp.ForwarderRequest) {
 	id := request.ID()
 	a := &Attempt{
 		Src:     addrPort(id.RemoteAddress, id.RemotePort),
@@ -91,7 +92,7 @@ func (s *Stack) handleSYN(request *tcp.ForwarderRequest) {
 		s.link.Refuse(link.Refusal{Kind: KindConns, Dst: a.Dst})
 		return
 	}
-	s.cfg.TCP(s.ctx, a)
+	s.cfg.TCP(ctx, a)
 	a.Reject() // no effect if it has decided
 }
 
@@ -141,7 +142,7 @@ func (a *Attempt) abortUnless(done <-chan struct{}) {
 	case <-done:
 		return
 	case <-t.C:
-	case <-a.s.ctx.Done():
+	case <-a.s.done:
 	}
 	id := a.request.ID()
 	for { // until CreateEndpoint has come as far as to have an endpoint

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"context"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -18,7 +19,7 @@ const maxDatagrams = 64
 
 // handleDatagram is called by the link's reader for each UDP packet. Without
 // true, gVisor answers with ICMP port unreachable.
-func (s *Stack) handleDatagram(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+func (s *Stack) handleDatagram(ctx context.Context, id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	if pkt.Data().Size() > MaxDatagram {
 		return false
 	}
@@ -36,14 +37,14 @@ func (s *Stack) handleDatagram(id stack.TransportEndpointID, pkt *stack.PacketBu
 		defer s.tasks.Done()
 		defer func() { <-s.datagrams }()
 		defer kept.DecRef()
-		s.answerDatagram(id, kept)
+		s.answerDatagram(ctx, id, kept)
 	}()
 	return true
 }
 
-func (s *Stack) answerDatagram(id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
+func (s *Stack) answerDatagram(ctx context.Context, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	src, dst := addrPort(id.RemoteAddress, id.RemotePort), addrPort(id.LocalAddress, id.LocalPort)
-	answer, ok := s.cfg.Datagram(s.ctx, src, dst, pkt.Data().AsRange().ToSlice())
+	answer, ok := s.cfg.Datagram(ctx, src, dst, pkt.Data().AsRange().ToSlice())
 	if !ok || len(answer) > MaxDatagram {
 		s.rejectDatagram(pkt)
 		return

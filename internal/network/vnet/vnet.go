@@ -94,8 +94,8 @@ type Stack struct {
 
 	handshake time.Duration // how long a guest may take to answer Accept
 
-	ctx    context.Context // the Stack's own life, for the callbacks
-	cancel context.CancelFunc
+	done   <-chan struct{}    // closed when the Stack is
+	cancel context.CancelFunc // ends the contexts of the callbacks, and closes done
 
 	attaching sync.Mutex // held during Attach and Close
 
@@ -125,11 +125,17 @@ func New(cfg Config) *Stack {
 			Refused: cfg.Refused,
 		}),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	// The Stack's own life, for the callbacks.
+	ctx, cancel := context.WithCancel(context.Background())
+	s.done, s.cancel = ctx.Done(), cancel
 	s.stack = newStack(s.link)
-	forwarder := tcp.NewForwarder(s.stack, receiveBuffer.Default, maxUndecided, s.handleSYN)
+	forwarder := tcp.NewForwarder(s.stack, receiveBuffer.Default, maxUndecided, func(r *tcp.ForwarderRequest) {
+		s.handleSYN(ctx, r)
+	})
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, forwarder.HandlePacket)
-	s.stack.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleDatagram)
+	s.stack.SetTransportProtocolHandler(udp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+		return s.handleDatagram(ctx, id, pkt)
+	})
 	return s
 }
 
@@ -173,11 +179,12 @@ func (s *Stack) Attach(conn net.Conn) {
 	defer s.attaching.Unlock()
 	s.link.Disconnect()
 	s.abortAll()
-	if s.ctx.Err() != nil {
+	select {
+	case <-s.done:
 		conn.Close()
-		return
+	default:
+		s.link.Connect(conn)
 	}
-	s.link.Connect(conn)
 }
 
 // Close takes the guest's link away, resets all connections, and waits for the
