@@ -251,7 +251,7 @@ func (a *app) printError(err error, asJSON bool) {
 		hints = append(hints, h) // of the whole
 	}
 	for _, h := range hints {
-		fmt.Fprintf(a.Err, "mayfly: hint: %s\n", termsafe.Text(h))
+		fmt.Fprintln(a.Err, "mayfly: hint: "+termsafe.Line(h))
 	}
 }
 
