@@ -1,6 +1,7 @@
 package mayfly
 
 import (
+	"cmp"
 	"context"
 	"maps"
 
@@ -53,7 +54,9 @@ func newEvent(e engine.Event) Event {
 			s := Start(*m.Start)
 			return Event{Kind: EventStarted, Start: &s}
 		case m.Note != "":
-			return Event{Kind: EventNote, Code: "machine", Args: map[string]string{"text": m.Note}}
+			args := map[string]string{"text": m.Note}
+			maps.Copy(args, m.Args)
+			return Event{Kind: EventNote, Code: cmp.Or(string(m.Code), "machine"), Args: args}
 		}
 		return Event{Kind: EventPhase, Code: string(m.Phase)}
 	}
@@ -71,7 +74,7 @@ type MachineEvent struct {
 	Start   *Start `json:"start,omitempty"` // how it was started, when it is ready
 
 	// Error says why the machine ended, or never came to be. Code and Args are those
-	// of an [Error], Console is the end of what the kernel has printed.
+	// of an [Error], or of Note. Console is the end of what the kernel has printed.
 	Error   string            `json:"error,omitempty"`
 	Code    string            `json:"code,omitempty"`
 	Args    map[string]string `json:"args,omitempty"`

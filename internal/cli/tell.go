@@ -31,6 +31,10 @@ var words = map[string]string{
 	"install":             "{text}",
 	"attack-through":      "some attempts go through {host}, which is allowed",
 	"guest-says":          "the machine: {text}",
+	"systemd-slow":        "{text}; look with: mayfly exec {name} -- systemctl list-jobs",
+	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
+	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",
+	"share-owner":         "{text} (chown -R {uid}:{gid} {source})",
 
 	"accelerator":    "accelerator {accelerator}: {reason}",
 	"clone-progress": "{line}",
@@ -93,7 +97,9 @@ func (a *app) steps() *terminal.Progress {
 // eventLine returns the words for an event on one line. Arguments can be a guest's.
 func eventLine(e mayfly.Event) string {
 	text, ok := words[e.Code]
-	if !ok {
+	if !ok && e.Args["text"] != "" {
+		text = "{text}" // a remark of a machine's, which speaks for itself
+	} else if !ok {
 		return e.Code
 	}
 	var pairs []string

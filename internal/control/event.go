@@ -13,7 +13,8 @@ type Event struct {
 	Nanos int64 `json:"nanos"`
 	// Phase is what begins now.
 	Phase Phase `json:"phase,omitempty"`
-	// Note is a remark for the user.
+	// Note is a remark for the user. Code and Args say what about, where it is not
+	// the guest's.
 	Note string `json:"note,omitempty"`
 	// Ready says that the machine can be used.
 	Ready bool `json:"ready,omitempty"`

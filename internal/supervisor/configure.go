@@ -15,7 +15,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // prepare readies the booted guest for the image, and runs the warming commands.
@@ -67,7 +66,7 @@ func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.D
 			s.log.Info("guest configured", "took", time.Duration(answer.Nanos))
 		}
 		for _, note := range answer.Notes[:min(len(answer.Notes), maxNotes)] {
-			s.warn("%s", termsafe.Line(note))
+			s.noteGuest(note)
 		}
 		return err
 	})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // watcherBuffer is the number of events by which a watcher can be behind.
@@ -131,7 +133,12 @@ func (ev *events) leaveLocked(w chan control.Event) {
 	}
 }
 
-// warn tells the user something in one line.
-func (s *supervisor) warn(format string, args ...any) {
-	s.events.send(control.Event{Note: fmt.Sprintf(format, args...)})
+// note tells the user something in one line. Code and args say it for a program.
+func (s *supervisor) note(code fault.Code, args fault.Args, format string, a ...any) {
+	s.events.send(control.Event{Note: fmt.Sprintf(format, a...), Code: code, Args: args})
+}
+
+// noteGuest tells the user what a guest says of itself.
+func (s *supervisor) noteGuest(text string) {
+	s.events.send(control.Event{Note: termsafe.Line(text)})
 }

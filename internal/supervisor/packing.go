@@ -7,6 +7,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -53,7 +54,7 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 		UID:     s.plan.Guest.User.UID,
 		GID:     s.plan.Guest.User.GID,
 		Exclude: ws.Exclude,
-		Warn:    func(n workspace.Note) { s.events.send(control.Event{Note: n.String()}) },
+		Warn:    func(n workspace.Note) { s.note(control.NoteWorkspace, fault.Args{"reason": n.String()}, "%s", n) },
 	})
 	if err != nil {
 		return "", err

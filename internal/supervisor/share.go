@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -83,8 +84,9 @@ func (s *supervisor) noteOwner(sh plan.Share, u plan.User) {
 		return // Start says what is wrong
 	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != u.UID {
-		s.warn("%s belongs to user %d, and machines of root work as user %d: they can change there what that user may (chown -R %d:%d %s)",
-			sh.Source, st.Uid, u.UID, u.UID, u.GID, sh.Source)
+		args := fault.Args{"source": sh.Source, "owner": fmt.Sprint(st.Uid), "uid": fmt.Sprint(u.UID), "gid": fmt.Sprint(u.GID)}
+		s.note(control.NoteShareOwner, args, "%s belongs to user %d, and machines of root work as user %d: they can change there what that user may",
+			sh.Source, st.Uid, u.UID)
 	}
 }
 
@@ -157,7 +159,7 @@ const shareTimeout = 30 * time.Second
 
 func (s *supervisor) loseShare(ctx context.Context, g *guest, sv fileServer) {
 	err := sv.lastWords()
-	s.warn("%v; what uses it in the machine gets errors", err)
+	s.note(control.NoteShareLost, fault.Args{"source": sv.share.Source}, "%v; what uses it in the machine gets errors", err)
 	s.log.Error("a server ended", "err", err)
 	err = g.call(ctx, shareTimeout, func(stream guestStream) error {
 		return client.ShareLost(stream, sv.share.Tag)

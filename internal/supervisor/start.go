@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
@@ -101,7 +102,7 @@ func (s *supervisor) bringUp(ctx context.Context, g ground) (*up, control.Start,
 		}
 		if noMemory, ok := errors.AsType[*memoryError](err); ok {
 			o.how.Reason = noMemory.Error()
-			s.warn("booting: %v", noMemory)
+			s.note(control.NoteNoMemory, fault.Args{"reason": noMemory.Error()}, "booting: %v", noMemory)
 		} else if _, ok := errors.AsType[*restoreError](err); !ok || ctx.Err() != nil {
 			return nil, o.how, err
 		} else {

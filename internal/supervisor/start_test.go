@@ -122,6 +122,11 @@ func TestStartWithoutTemplate(t *testing.T) {
 				if notes := r.heard.notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], "booting, since") {
 					t.Errorf("notes %q; want that it boots and why", notes)
 				}
+				for _, e := range r.heard.all() {
+					if e.Note != "" && (e.Code == "" || e.Args["reason"] == "") {
+						t.Errorf("the note %q has code %q, arguments %q; want a code and the reason", e.Note, e.Code, e.Args)
+					}
+				}
 				if n := len(r.driver.VMMs()); n != tt.started {
 					t.Errorf("%d VMMs were started; want %d", n, tt.started)
 				}

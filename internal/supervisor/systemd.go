@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -29,18 +30,20 @@ func (s *supervisor) startSystemd(ctx context.Context, old *guest) (*guest, erro
 		b, err = client.Booted(stream)
 		return err
 	})
-	const look = "look with: mayfly exec %s -- systemctl %s"
+	args := fault.Args{"name": s.plan.Name}
 	switch {
 	case ctx.Err() != nil:
 		g.Close()
 		return nil, context.Cause(ctx)
 	case err != nil:
-		s.warn("systemd has not started everything within %v; "+look, timeout, s.plan.Name, "list-jobs")
+		args["timeout"] = timeout.String()
+		s.note(control.NoteSystemdSlow, args, "systemd has not started everything within %v", timeout)
 	case b.State == "degraded":
-		failed := strings.Join(b.Failed[:min(len(b.Failed), maxNotes)], ", ")
-		s.warn("in the machine failed: %s; "+look, termsafe.Line(failed), s.plan.Name, "status")
+		args["units"] = termsafe.Line(strings.Join(b.Failed[:min(len(b.Failed), maxNotes)], ", "))
+		s.note(control.NoteSystemdDegraded, args, "in the machine failed: %s", args["units"])
 	case b.State != "running":
-		s.warn("systemd is %s; "+look, termsafe.Line(b.State), s.plan.Name, "status")
+		args["state"] = termsafe.Line(b.State)
+		s.note(control.NoteSystemdState, args, "systemd is %s", args["state"])
 	}
 	return g, nil
 }

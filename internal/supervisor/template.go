@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/hardware"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // baseWarm is run before every save: the first program of a guest finds nothing
@@ -67,7 +67,7 @@ func (s *supervisor) findOrigin(ctx context.Context, p *prints) (o origin) {
 	o.how.Reason = "there was none"
 	if damaged, ok := errors.AsType[*template.DamagedError](err); ok {
 		o.how.Reason = damaged.Error()
-		s.warn("%v; it is made anew", damaged)
+		s.note(control.NoteTemplateDamaged, fault.Args{"reason": damaged.Error()}, "%v; it is made anew", damaged)
 	} else if !errors.Is(err, template.ErrNone) {
 		o.how.Reason = err.Error()
 		return o
@@ -99,7 +99,7 @@ func (s *supervisor) makeTemplate(ctx context.Context, store template.Store, o *
 		o.how.Reason = err.Error()
 		if ctx.Err() == nil {
 			s.log.Warn("no template", "err", err)
-			s.warn("booting, since there can be no template: %v", err)
+			s.note(control.NoteTemplateNotMade, fault.Args{"reason": err.Error()}, "booting, since there can be no template: %v", err)
 			store.Fail(o.id, err)
 		}
 		return
@@ -133,7 +133,7 @@ func (s *supervisor) save(ctx context.Context, memory machine.SharedMemory, warm
 			return err
 		}
 		for _, note := range saved.Notes {
-			s.warn("%s", termsafe.Line(note))
+			s.noteGuest(note)
 		}
 		// What the guest's kernel still has to do after the unmounts would
 		// be done again in every machine.
@@ -232,5 +232,5 @@ func (s *supervisor) giveUp(id template.Identity, err error, p *prints) {
 	if asideErr := errors.Join(store.SetAside(id), store.Fail(id, err)); asideErr != nil {
 		s.log.Warn("set the template aside", "err", asideErr)
 	}
-	s.warn("booting, since the template could not be restored: %v", err)
+	s.note(control.NoteTemplateNotRestored, fault.Args{"reason": err.Error()}, "booting, since the template could not be restored: %v", err)
 }

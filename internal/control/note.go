@@ -1,0 +1,18 @@
+package control
+
+import "github.com/mayfly-vm/mayfly/internal/fault"
+
+// The codes of remarks, with the names of their arguments. A front end that has words of
+// its own for one needs no more than these; what a guest says of itself has no code.
+const (
+	NoteTemplateDamaged     fault.Code = "template-damaged"      // reason
+	NoteTemplateNotMade     fault.Code = "template-not-made"     // reason
+	NoteTemplateNotRestored fault.Code = "template-not-restored" // reason
+	NoteNoMemory            fault.Code = "memory-not-copied"     // reason
+	NoteSystemdSlow         fault.Code = "systemd-slow"          // name, timeout
+	NoteSystemdDegraded     fault.Code = "systemd-degraded"      // name, units
+	NoteSystemdState        fault.Code = "systemd-state"         // name, state
+	NoteShareOwner          fault.Code = "share-owner"           // source, owner, uid, gid
+	NoteShareLost           fault.Code = "share-lost"            // source
+	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is
+)
