@@ -7,11 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -106,7 +103,7 @@ func (a *app) systemdPrintCommand() *cobra.Command {
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, account, err := a.systemdScope(o)
+			dir, account, err := a.systemdDir(o)
 			if err != nil {
 				return err
 			}
@@ -143,82 +140,31 @@ start the next time.`,
 	return cmd
 }
 
-// account is as whom a machine runs.
-type account struct {
-	name   string // "" for who types the command
-	home   string
-	getenv func(string) string
+// scope returns the service manager that the flags choose.
+func (o systemdOptions) scope() (systemd.Scope, error) {
+	switch {
+	case o.user && o.system:
+		return 0, usageError{errors.New("--user and --system exclude each other")}
+	case o.system:
+		return systemd.System, nil
+	}
+	return systemd.User, nil
 }
 
-// systemdScope returns the directory of units, and as whom a machine runs.
-func (a *app) systemdScope(o systemdOptions) (systemd.Dir, account, error) {
-	if o.user && o.system {
-		return systemd.Dir{}, account{}, usageError{errors.New("--user and --system exclude each other")}
-	}
-	if !o.system {
-		dir, err := systemd.UserDir(a.getenv)
-		return dir, account{getenv: a.getenv}, err
-	}
-	// The machine is that of the user who types sudo, in whose home all of it is.
-	sudo := a.getenv("SUDO_USER")
-	if sudo == "" || os.Geteuid() != 0 {
-		u, err := user.LookupId(strconv.Itoa(os.Geteuid()))
-		if err != nil {
-			return systemd.Dir{}, account{}, fmt.Errorf("find whose machine it is: %w", err)
-		}
-		return systemd.SystemDir(), account{u.Username, u.HomeDir, a.getenv}, nil
-	}
-	u, err := user.Lookup(sudo)
+// systemdDir returns the directory of units, and as whom a machine runs.
+func (a *app) systemdDir(o systemdOptions) (systemd.Dir, systemd.Account, error) {
+	scope, err := o.scope()
 	if err != nil {
-		return systemd.Dir{}, account{}, fmt.Errorf("find whose machine it is: %w", err)
+		return systemd.Dir{}, systemd.Account{}, err
 	}
-	getenv := func(name string) string {
-		if name == "HOME" {
-			return u.HomeDir
-		}
-		return "" // root's variables are not the user's
-	}
-	return systemd.SystemDir(), account{u.Username, u.HomeDir, getenv}, nil
-}
-
-// defaultTasks is how many processes and threads of the host a machine may have:
-// QEMU's for virtual CPUs and disks, and those of mayfly.
-const defaultTasks = 512
-
-// limits returns what a machine may use of this computer.
-func limits(memoryMiB, vcpus int) systemd.Limits {
-	return systemd.Limits{
-		// Beside the guest's memory there are QEMU, some 100 MiB with its
-		// buffers, the supervisor with the network's, and the pages of disks
-		// and images in the cache, which count too and are given back first.
-		MemoryMax:  uint64(memoryMiB+1024) << 20,
-		CPUPercent: vcpus * 100,
-		TasksMax:   defaultTasks,
-	}
-}
-
-// systemdVariables are those that change where mayfly finds its files, and that
-// a service manager, which reads no shell's configuration, may not have.
-var systemdVariables = [...]string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "MAYFLY_QEMU"}
-
-func (who account) owner() systemd.Owner {
-	o := systemd.Owner{Account: who.name, Home: who.home}
-	if home := who.getenv("HOME"); who.name != "" && home != who.home {
-		o.Env = append(o.Env, "HOME="+home) // systemd takes it from /etc/passwd
-	}
-	for _, name := range systemdVariables {
-		if value := who.getenv(name); value != "" {
-			o.Env = append(o.Env, name+"="+value)
-		}
-	}
-	return o
+	return systemd.Find(scope, a.getenv)
 }
 
 // systemdFiles returns the units of a machine, and whether its definition wants it
 // to be started by itself.
-func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files []systemd.File, autostart bool, err error) {
+func (a *app) systemdFiles(scope systemd.Scope, who systemd.Account, name string) (files []systemd.File, autostart bool, err error) {
 	// With sudo, the machine is another's than root's.
-	c, err := mayfly.New(mayfly.Options{Getenv: who.getenv, OnEvent: a.tell})
+	c, err := mayfly.New(mayfly.Options{Getenv: who.Getenv, OnEvent: a.tell})
 	if err != nil {
 		return nil, false, err
 	}
@@ -230,7 +176,8 @@ func (a *app) systemdFiles(scope systemd.Scope, who account, name string) (files
 	if err != nil {
 		return nil, false, fmt.Errorf("find this program: %w", err)
 	}
-	files, err = systemd.Machine{Name: name, Exe: exe, Limits: limits(size.MemoryMiB, size.VCPUs), Owner: who.owner()}.Files(scope)
+	m := systemd.Machine{Name: name, Exe: exe, Limits: systemd.LimitsFor(size.MemoryMiB, size.VCPUs), Owner: who.Owner()}
+	files, err = m.Files(scope)
 	return files, size.Autostart, err
 }
 
@@ -238,7 +185,7 @@ func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string)
 	if err := a.needSystemd("mayfly start " + name); err != nil {
 		return err
 	}
-	dir, who, err := a.systemdScope(o)
+	dir, who, err := a.systemdDir(o)
 	if err != nil {
 		return err
 	}
@@ -259,7 +206,7 @@ func (a *app) systemdInstall(ctx context.Context, o systemdOptions, name string)
 	if err := a.daemonReload(ctx, dir.Scope); err != nil {
 		return err
 	}
-	a.note("next: %s start mayfly@%s", systemctl(dir.Scope), name)
+	a.note("next: %s start mayfly@%s", dir.Scope.Command(), name)
 	if enable && dir.Scope == systemd.User {
 		a.note("it starts when you log in; to have it without a login: loginctl enable-linger")
 	}
@@ -287,7 +234,7 @@ func (a *app) systemdEnable(dir systemd.Dir, unit string) error {
 
 // systemdRemove removes units, and says which.
 func (a *app) systemdRemove(ctx context.Context, o systemdOptions, remove func(systemd.Dir) ([]string, error)) error {
-	dir, _, err := a.systemdScope(o)
+	dir, _, err := a.systemdDir(o)
 	if err != nil {
 		return err
 	}
@@ -309,13 +256,13 @@ func (a *app) systemdTimer(ctx context.Context, o systemdOptions) error {
 	if err := a.needSystemd("mayfly update"); err != nil {
 		return err
 	}
-	dir, who, err := a.systemdScope(o)
+	dir, who, err := a.systemdDir(o)
 	if err != nil {
 		return err
 	}
 	if o.remove {
-		if a.manages(dir.Scope) {
-			if err := a.runSystemctl(ctx, dir.Scope, "stop", systemd.UpdateTimer); err != nil {
+		if dir.Scope.Runs(a.getenv) {
+			if err := systemctl(ctx, dir.Scope, "stop", systemd.UpdateTimer); err != nil {
 				return err
 			}
 		}
@@ -325,9 +272,9 @@ func (a *app) systemdTimer(ctx context.Context, o systemdOptions) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	owner := who.owner()
+	owner := who.Owner()
 	// npm, which fetches agents, is often where only a shell looks.
-	if path := who.getenv("PATH"); path != "" {
+	if path := who.Getenv("PATH"); path != "" {
 		owner.Env = append(owner.Env, "PATH="+path)
 	}
 	files, err := systemd.Update{Exe: exe, Scope: dir.Scope, Owner: owner}.Files()
@@ -340,13 +287,13 @@ func (a *app) systemdTimer(ctx context.Context, o systemdOptions) error {
 	if err := a.systemdEnable(dir, systemd.UpdateTimer); err != nil {
 		return err
 	}
-	if err := a.daemonReload(ctx, dir.Scope); err != nil || !a.manages(dir.Scope) {
+	if err := a.daemonReload(ctx, dir.Scope); err != nil || !dir.Scope.Runs(a.getenv) {
 		return err
 	}
-	if err := a.runSystemctl(ctx, dir.Scope, "start", systemd.UpdateTimer); err != nil {
+	if err := systemctl(ctx, dir.Scope, "start", systemd.UpdateTimer); err != nil {
 		return err
 	}
-	a.note("next: %s list-timers %s", systemctl(dir.Scope), systemd.UpdateTimer)
+	a.note("next: %s list-timers %s", dir.Scope.Command(), systemd.UpdateTimer)
 	return nil
 }
 
@@ -369,52 +316,15 @@ func (a *app) needSystemd(instead string) error {
 	return nil
 }
 
-// systemctl returns the command for a service manager as a user types it.
-func systemctl(scope systemd.Scope) string {
-	if scope == systemd.User {
-		return "systemctl --user"
-	}
-	return "sudo systemctl"
-}
-
-// manages reports whether the service manager runs.
-func (a *app) manages(scope systemd.Scope) bool {
-	name := "/run/systemd/system" // sd_booted(3)
-	if scope == systemd.User {
-		dir := a.getenv("XDG_RUNTIME_DIR")
-		if dir == "" {
-			dir = "/run/user/" + strconv.Itoa(os.Geteuid())
-		}
-		name = filepath.Join(dir, "systemd/private")
-	}
-	_, err := os.Stat(name)
-	return err == nil
-}
-
 // daemonReload lets a service manager that runs read its units anew.
 func (a *app) daemonReload(ctx context.Context, scope systemd.Scope) error {
-	if !a.manages(scope) {
+	if !scope.Runs(a.getenv) {
 		a.note("no service manager runs here now; when it does, it will read the units")
 		return nil
 	}
-	return a.runSystemctl(ctx, scope, "daemon-reload")
+	return systemctl(ctx, scope, "daemon-reload")
 }
 
-// systemctlTimeout bounds a call of systemctl, which asks another process.
-const systemctlTimeout = 90 * time.Second
-
-func (a *app) runSystemctl(ctx context.Context, scope systemd.Scope, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, systemctlTimeout)
-	defer cancel()
-	manager := "--system"
-	if scope == systemd.User {
-		manager = "--user"
-	}
-	cmd := exec.CommandContext(ctx, "systemctl", append([]string{manager, "--no-ask-password", "--no-pager"}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		said := strings.TrimSpace(string(out[:min(len(out), 4<<10)]))
-		return hint.Errorf(systemctl(scope)+" "+strings.Join(args, " "), "systemctl %s: %w: %s", strings.Join(args, " "), err, said)
-	}
-	return nil
+func systemctl(ctx context.Context, scope systemd.Scope, args ...string) error {
+	return hint.Wrap(scope.Control(ctx, args...), scope.Command()+" "+strings.Join(args, " "))
 }
