@@ -51,13 +51,21 @@ func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	if !m.Alive() {
 		return runError{hint.Errorf("mayfly ls", "reach machine %s: it does not run", name), exitMayfly}
 	}
-	options, err := a.sshOptions(m.Plan().User.Name)
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	files, err := c.SSHFiles()
+	if err != nil {
+		return err
+	}
+	options, err := a.sshOptions(files, m.Plan().User.Name)
 	if err != nil {
 		return err
 	}
 	argv := []string{"ssh"}
 	for _, o := range options {
-		argv = append(argv, "-o", o.key+"="+o.value)
+		argv = append(argv, "-o", o.Key+"="+o.Value)
 	}
 	// Whatever the user's own configuration makes of the name.
 	argv = append(argv, "-o", "HostKeyAlias="+name+mayfly.SSHSuffix, name+mayfly.SSHSuffix)

@@ -145,6 +145,7 @@ const (
 // Codes of instructions for coding agents.
 const (
 	SkillAgentUnknown Code = "skill-agent-unknown"
+	SSHConfigUnfit    Code = "ssh-config-unfit"
 	SkillChanged      Code = "skill-changed"
 	AgentUnknown      Code = "agent-unknown"
 )
@@ -335,6 +336,7 @@ func Kinds() []Kind {
 		{GuestProgramMissing, nil, "This mayfly was built without the program for its machines."},
 
 		{SkillAgentUnknown, []string{"agent", "known"}, "mayfly knows no such coding agent to instruct."},
+		{SSHConfigUnfit, []string{"file"}, "The user's own SSH configuration cannot be changed, or cannot include mayfly's file."},
 		{SkillChanged, []string{"file"}, "The instructions were changed after mayfly wrote them."},
 		{AgentUnknown, []string{"agent", "known", "first"}, "mayfly cannot start such a coding agent."},
 

@@ -1,4 +1,4 @@
-package cli
+package sshconfig
 
 import (
 	"os/exec"
@@ -45,9 +45,9 @@ func FuzzInclude(f *testing.F) {
 // A ProxyCommand goes through ssh's percent signs and a shell.
 func TestShellQuote(t *testing.T) {
 	for _, name := range []string{"/usr/bin/mayfly", "/home/a b/it's/$HOME/\"x\"/`id`/\\/*", "/100%/%h"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+strings.ReplaceAll(proxyQuote(name), "%%", "%")).Output()
+		out, err := exec.Command("sh", "-c", "printf %s "+strings.ReplaceAll(shellWord(name), "%%", "%")).Output()
 		if err != nil || string(out) != name {
-			t.Errorf("the shell makes %q of proxyQuote(%q), %v", out, name, err)
+			t.Errorf("the shell makes %q of shellWord(%q), %v", out, name, err)
 		}
 	}
 }
@@ -57,9 +57,9 @@ func TestSSHQuote(t *testing.T) {
 		"/home/me/x": `"/home/me/x"`, "/home/a b/50%": `"/home/a b/50%%"`, "/$HOME": `"/$HOME"`,
 		`/a"b`: "", "/a\\b": "", "/a\nb": "", "/${HOME}": "",
 	} {
-		got, err := sshQuote(name)
+		got, err := quote(name)
 		if got != want || (err == nil) != (want != "") {
-			t.Errorf("sshQuote(%q) = %q, %v; want %q", name, got, err, want)
+			t.Errorf("quote(%q) = %q, %v; want %q", name, got, err, want)
 		}
 	}
 }

@@ -122,6 +122,7 @@ var next = map[fault.Code][]string{
 	fault.GuestProgramMissing:  {"make build"},
 
 	fault.SkillAgentUnknown: {"one of {known}"},
+	fault.SSHConfigUnfit:    {"mayfly ssh-config prints what belongs into ~/.ssh/config"},
 	fault.SkillChanged:      {"mayfly skill install --force replaces it"},
 	fault.AgentUnknown:      {"mayfly agent NAME {first}"},
 

@@ -117,6 +117,7 @@ func TestTable(t *testing.T) {
 		{fault.QEMULibrariesMissing, nil, "sudo apt-get install --no-install-recommends qemu-system-x86"},
 		{fault.GuestProgramMissing, nil, "make build"},
 		{fault.SkillAgentUnknown, fault.Args{"agent": "x", "known": "claude, codex"}, "one of claude, codex"},
+		{fault.SSHConfigUnfit, fault.Args{"file": "/f"}, "mayfly ssh-config prints what belongs into ~/.ssh/config"},
 		{fault.SkillChanged, fault.Args{"file": "/f"}, "mayfly skill install --force replaces it"},
 		{fault.AgentUnknown, fault.Args{"agent": "x", "known": "claude, codex", "first": "claude"}, "mayfly agent NAME claude"},
 		{fault.NameDefined, fault.Args{"name": "web"}, "mayfly start web, or another --name"},
