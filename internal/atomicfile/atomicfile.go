@@ -81,41 +81,53 @@ func (f *File) fill(data []byte, commit func(*File) error) error {
 // File is a file that has no name yet. Close it in any case.
 type File struct {
 	file *os.File // nil once it is committed or closed
-	dir  *os.Root // holds the file and its temporary name
-	own  bool     // whether to close dir
+	dirs directories
 	temp string
 	name string
 }
 
-// Create begins a file that is to have name and exactly the mode perm.
-func Create(name string, perm fs.FileMode) (*File, error) {
-	dir, err := os.OpenRoot(filepath.Dir(name))
-	if err != nil {
-		return nil, err
-	}
-	f, err := CreateIn(dir, filepath.Base(name), perm)
-	if err != nil {
-		dir.Close()
-		return nil, err
-	}
-	f.own = true
-	return f, nil
+// directories is where names are: *os.Root, or paths for those of the process.
+type directories interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+	Rename(from, to string) error
+	Link(from, to string) error
+	Remove(name string) error
 }
+
+// paths takes names as the process does. It costs fewer system calls than a root.
+type paths struct{}
+
+func (paths) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+func (paths) Rename(from, to string) error { return os.Rename(from, to) }
+func (paths) Link(from, to string) error   { return os.Link(from, to) }
+func (paths) Remove(name string) error     { return os.Remove(name) }
+
+// Create begins a file that is to have name and exactly the mode perm.
+func Create(name string, perm fs.FileMode) (*File, error) { return create(paths{}, name, perm) }
 
 // CreateIn is [Create] for a name below root, which it never leaves. The caller
 // keeps root open until the file is closed.
 func CreateIn(root *os.Root, name string, perm fs.FileMode) (*File, error) {
-	f := &File{dir: root, name: name, temp: filepath.Join(filepath.Dir(name), tempPrefix+rand.Text())}
+	return create(root, name, perm)
+}
+
+func create(dirs directories, name string, perm fs.FileMode) (*File, error) {
+	// Until it has its name only the owner reads it.
+	const private = 0o600
+	f := &File{dirs: dirs, name: name, temp: filepath.Join(filepath.Dir(name), tempPrefix+rand.Text())}
 	var err error
-	// O_EXCL follows no link that somebody put there. Until it has its name only
-	// the owner reads it.
-	f.file, err = root.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// O_EXCL follows no link that somebody put there.
+	f.file, err = dirs.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, private)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := f.file.Chmod(perm); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write %s: %w", name, err)
+	if perm != private {
+		if err := f.file.Chmod(perm); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("write %s: %w", name, err)
+		}
 	}
 	return f, nil
 }
@@ -131,7 +143,7 @@ func (f *File) Write(p []byte) (int, error) {
 // Commit gives the file its name, durably. If only the sync of the directory
 // fails, the new file is there already.
 func (f *File) Commit() error {
-	return f.commit(true, f.dir.Rename)
+	return f.commit(true, f.dirs.Rename)
 }
 
 // CommitNew is [File.Commit] for a name that must be free, see [WriteNew].
@@ -139,16 +151,16 @@ func (f *File) CommitNew() error {
 	return f.commit(true, func(temp, name string) error {
 		// Rename would replace a file. A link does not, and more file systems
 		// know it than renameat2's RENAME_NOREPLACE.
-		if err := f.dir.Link(temp, name); err != nil {
+		if err := f.dirs.Link(temp, name); err != nil {
 			return err
 		}
-		return f.dir.Remove(temp)
+		return f.dirs.Remove(temp)
 	})
 }
 
 // CommitUnsynced gives the file its name and leaves the disk to the kernel.
 func (f *File) CommitUnsynced() error {
-	return f.commit(false, f.dir.Rename)
+	return f.commit(false, f.dirs.Rename)
 }
 
 func (f *File) commit(durable bool, place func(temp, name string) error) (err error) {
@@ -177,7 +189,7 @@ func (f *File) commit(durable bool, place func(temp, name string) error) (err er
 	if !durable {
 		return nil
 	}
-	dir, err := f.dir.Open(filepath.Dir(f.name))
+	dir, err := f.dirs.OpenFile(filepath.Dir(f.name), os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -191,14 +203,10 @@ func (f *File) Close() error {
 	}
 	f.file.Close() // a second time after a commit
 	f.file = nil
-	var err error
-	if f.temp != "" {
-		err = f.dir.Remove(f.temp)
+	if f.temp == "" {
+		return nil
 	}
-	if f.own {
-		err = errors.Join(err, f.dir.Close())
-	}
-	return err
+	return f.dirs.Remove(f.temp)
 }
 
 // Publish gives the finished file or directory from the name to, durably. They

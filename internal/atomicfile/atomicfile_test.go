@@ -178,7 +178,7 @@ func TestFailures(t *testing.T) {
 		},
 		"rename": func(dir string, f *File) error {
 			os.Mkdir(filepath.Join(dir, "f.d"), 0o700)
-			f.name = "f.d"
+			f.name = filepath.Join(dir, "f.d")
 			return errors.Join(f.Commit(), os.Remove(filepath.Join(dir, "f.d")))
 		},
 		"link": func(dir string, f *File) error { return f.CommitNew() },
