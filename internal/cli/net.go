@@ -96,10 +96,29 @@ func findUser(name string) (uint32, error) {
 // netProblems says what stands in the way of machines on the bridge.
 func (a *app) netProblems(cfg bridge.Config) error {
 	st, err := bridge.Inspect(cfg)
-	for _, p := range st.Problems {
+	for _, p := range bridgeProblems(st) {
 		a.note("%s", p)
 	}
 	return err
+}
+
+// bridgeProblems says what stands in the way of machines on the bridge, each with what
+// to do about it.
+func bridgeProblems(st bridge.Status) []string {
+	all := make([]string, len(st.Problems))
+	for i, p := range st.Problems {
+		all[i] = p.Text
+		if p.ByUp {
+			all[i] += ": sudo mayfly net up"
+		}
+	}
+	return all
+}
+
+// netJSON is what net status --json prints. Fields are only added.
+type netJSON struct {
+	bridge.Status
+	Problems []string `json:"problems"`
 }
 
 func (a *app) netDownCommand() *cobra.Command {
@@ -136,7 +155,7 @@ func (a *app) netStatus() error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(a.Out, st)
+		return a.printJSON(a.Out, netJSON{st, bridgeProblems(st)})
 	}
 	if !st.Up {
 		fmt.Fprintf(a.Out, "bridge   %s: not there\n", st.Name)
@@ -156,7 +175,7 @@ func (a *app) netStatus() error {
 		}
 		fmt.Fprintf(a.Out, "port     %s, of user %d, %s\n", tap.Name, tap.Owner, what)
 	}
-	for _, p := range st.Problems {
+	for _, p := range bridgeProblems(st) {
 		fmt.Fprintf(a.Out, "problem  %s\n", p)
 	}
 	if !st.Up {

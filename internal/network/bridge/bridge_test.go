@@ -331,8 +331,8 @@ func TestInspectFindsProblems(t *testing.T) {
 	expect := func(what string, want string) {
 		t.Helper()
 		s := l.inspect()
-		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0], want) {
-			t.Errorf("%s: Inspect().Problems = %q; want one with %q", what, s.Problems, want)
+		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Text, want) {
+			t.Errorf("%s: Inspect().Problems = %+v; want one with %q", what, s.Problems, want)
 		}
 	}
 	l.up()
@@ -357,7 +357,7 @@ func TestInspectFindsProblems(t *testing.T) {
 			[]expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, compare(expr.CmpOpEq, []byte("mayfly0\x00")), verdict(expr.VerdictAccept, "")[0]})
 	})
 	if s := l.inspect(); len(s.Problems) > 0 {
-		t.Errorf("with a way through: Inspect().Problems = %q; want none", s.Problems)
+		t.Errorf("with a way through: Inspect().Problems = %+v; want none", s.Problems)
 	}
 	l.host.run(t, func() error {
 		conn := &nftables.Conn{}

@@ -24,8 +24,14 @@ type Status struct {
 	Taps       []Tap    `json:"taps"`
 
 	// Problems keep machines from reaching the internet, or let them reach
-	// more than they should. One line each, with what to do about it.
-	Problems []string `json:"problems"`
+	// more than they should.
+	Problems []Problem `json:"-"`
+}
+
+// Problem is one line, and whether Up cures what it says.
+type Problem struct {
+	Text string
+	ByUp bool
 }
 
 // Tap is a port of the bridge.
@@ -46,7 +52,7 @@ const (
 // Inspect returns what there is of the bridge. It needs no root, and is told less
 // without.
 func Inspect(cfg Config) (Status, error) {
-	s := Status{Name: cfg.Name, Rules: RulesUnknown, Uplinks: []string{}, Taps: []Tap{}, Problems: []string{}}
+	s := Status{Name: cfg.Name, Rules: RulesUnknown, Uplinks: []string{}, Taps: []Tap{}, Problems: []Problem{}}
 	link, err := ownBridge(cfg.Name)
 	if err != nil {
 		return s, err
@@ -64,7 +70,7 @@ func Inspect(cfg Config) (Status, error) {
 	}
 	if link != nil {
 		if cfg, err = Current(cfg); err != nil {
-			s.problem("%v: sudo mayfly net up", err)
+			s.curable("%v", err)
 		} else {
 			s.Address, s.Isolate, s.AllowLAN = cfg.Address, cfg.Isolate, cfg.AllowLAN
 			s.Up = link.Attrs().Flags&net.FlagUp != 0
@@ -77,17 +83,22 @@ func Inspect(cfg Config) (Status, error) {
 	}
 	if link != nil {
 		if !s.Up {
-			s.problem("the bridge is down: sudo mayfly net up")
+			s.curable("the bridge is down")
 		}
 		if !s.Forwarding {
-			s.problem("this computer does not forward packets: sudo mayfly net up")
+			s.curable("this computer does not forward packets")
 		}
 	}
 	return s, nil
 }
 
 func (s *Status) problem(format string, args ...any) {
-	s.Problems = append(s.Problems, fmt.Sprintf(format, args...))
+	s.Problems = append(s.Problems, Problem{Text: fmt.Sprintf(format, args...)})
+}
+
+// curable adds a problem that Up cures.
+func (s *Status) curable(format string, args ...any) {
+	s.Problems = append(s.Problems, Problem{Text: fmt.Sprintf(format, args...), ByUp: true})
 }
 
 // findUplinks finds the interfaces by which machines reach the internet.
@@ -146,7 +157,7 @@ func (s *Status) checkRules(cfg Config) error {
 		s.Rules = RulesPresent
 	}
 	if s.Address.IsValid() && !ok {
-		s.problem("the rules are gone, and this computer is open to its machines: sudo mayfly net up")
+		s.curable("the rules are gone, and this computer is open to its machines")
 		return nil
 	}
 	if !s.Address.IsValid() {
@@ -164,7 +175,7 @@ func (s *Status) checkRules(cfg Config) error {
 		return err
 	}
 	for _, n := range uncovered {
-		s.problem("the network %v (%s) was attached later, and machines reach it: sudo mayfly net up", n.Prefix, n.link)
+		s.curable("the network %v (%s) was attached later, and machines reach it", n.Prefix, n.link)
 	}
 	return nil
 }
