@@ -102,7 +102,7 @@ fi
 
 # What follows is advice: machines run without it, or the user has to decide.
 if ! command -v npm >/dev/null; then
-	say "npm is not installed; only images with a coding agent (claude, codex, opencode) need it: apt-get install npm"
+	say "npm is not installed; only images with a coding agent need it: apt-get install npm"
 fi
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -11,7 +11,6 @@ import (
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
-	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -48,7 +47,7 @@ type settings struct {
 
 func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "configuration `file` in place of the user's config.toml")
-	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(config.Agents(), ", ")+", … (repeatable)")
+	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(codingagent.Names(), ", ")+", … (repeatable)")
 	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
 	f.BoolVar(&s.noDetect, "no-detect", false, "choose no profiles by the project's files and the command")
 	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml as it is now, from now on")

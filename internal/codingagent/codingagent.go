@@ -31,7 +31,8 @@ type Agent struct {
 	Title string // "Claude Code"
 
 	// Package is what npm fetches, with VERSION in the place of the version: a
-	// package with a program for Linux, or one with JavaScript.
+	// package with a program for Linux, or one with JavaScript and all that it
+	// imports.
 	Package  string
 	Files    []string // what is taken out of it: files and directories
 	Program  string   // the file among them that is the agent's program

@@ -21,11 +21,11 @@ func TestAgents(t *testing.T) {
 		if a.Skills.Project == "" || a.Skills.User == "" {
 			t.Errorf("%s looks for skills nowhere: %+v", a.Name, a.Skills)
 		}
-		if a.Package != "" && (strings.Count(a.Package, "@VERSION") != 1 || len(a.Files) == 0 || a.Program == "") {
+		if strings.Count(a.Package, "@VERSION") != 1 || len(a.Files) == 0 || a.Program == "" {
 			t.Errorf("%s is the package %q with %q and the program %q", a.Name, a.Package, a.Files, a.Program)
 		}
 		for _, key := range append(slices.Clone(a.Nix), a.Package) {
-			if other := seen[key]; other != "" && key != "" {
+			if other := seen[key]; other != "" {
 				t.Errorf("%s is both %s and %s", key, other, a.Name)
 			}
 			seen[key] = a.Name

@@ -10,7 +10,7 @@ import (
 //
 // What it says of hosts is what the agents' makers document or their programs
 // know; none was tried with an account. The rest was tried with the versions that
-// the lock file pins, or else with those that a comment names.
+// the lock file pins.
 func Agents() []Agent {
 	return []Agent{
 		{
@@ -97,9 +97,20 @@ func Agents() []Agent {
 			},
 		},
 		{
-			Name: "gemini", Title: "Gemini CLI", // tried with 0.61
-			// The API with a key, the API with a log-in, the log-in.
-			Hosts: hosts("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
+			Name: "gemini", Title: "Gemini CLI",
+			// JavaScript in one bundle, for Node 20 or newer. Without node-pty, which
+			// is a package of its own, the commands that it runs have no terminal.
+			Package:  "@google/gemini-cli@VERSION",
+			Files:    []string{"LICENSE", "bundle", "package.json"},
+			Program:  "bundle/gemini.js",
+			Packages: []string{"nodejs"},
+			// From the bundle: the API with a key, the API with a log-in, the log-in
+			// and who logged in.
+			Hosts: append(
+				hosts("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
+				Host{Name: "www.googleapis.com", Paths: []string{"/oauth2/"}},
+			),
+			Nix: []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
 			Transcripts: []string{".gemini/tmp"},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -119,7 +120,7 @@ func DetectCommand(argv []string) (Detection, bool) {
 		return Detection{}, false
 	}
 	name := filepath.Base(argv[0])
-	if !slices.Contains(Agents(), name) {
+	if !slices.Contains(codingagent.Names(), name) {
 		return Detection{}, false
 	}
 	return Detection{Profile: name, Because: "the command " + name}, true

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 )
 
 // Key is one key of the file format, for people.
@@ -86,7 +88,7 @@ var fields = []field{
 		choice(func(c *Config) *string { return &c.Image.Base }, "debian:trixie")},
 	{"image.packages", `["jq"]`, "", "Debian packages to add",
 		stringList(func(c *Config) *[]string { return &c.Image.Packages }, checkPackage)},
-	{"image.agents", fmt.Sprintf("[%q]", Agents()[0]), "", "coding agents to add",
+	{"image.agents", fmt.Sprintf("[%q]", codingagent.Default), "", "coding agents to add",
 		stringList(func(c *Config) *[]string { return &c.Image.Agents }, checkAgent)},
 	{"image.init", `"systemd"`, `"mayfly"`, "process 1 of the machine; with `systemd` services run in it, and it starts slower",
 		choice(func(c *Config) *string { return &c.Image.Init }, "mayfly", "systemd")},

@@ -41,11 +41,9 @@ func Profiles() []Profile {
 		{Name: "zsh", Packages: []string{"zsh"}, Shell: "zsh"},
 	}
 	for _, a := range codingagent.Agents() {
-		if a.Package != "" {
-			p = append(p, Profile{
-				Name: a.Name, Agents: []string{a.Name}, Prewarm: []string{a.Prewarm()}, Presets: []string{a.Name},
-			})
-		}
+		p = append(p, Profile{
+			Name: a.Name, Agents: []string{a.Name}, Prewarm: []string{a.Prewarm()}, Presets: []string{a.Name},
+		})
 	}
 	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	return p

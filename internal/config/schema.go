@@ -272,22 +272,12 @@ func checkPackage(name string) (msg, suggestion string) {
 	return fmt.Sprintf("%s is not a Debian package's name", shortQuote(name)), suggestion
 }
 
-// Agents are the coding agents that an image can hold.
-func Agents() []string {
-	var names []string
-	for _, a := range codingagent.Agents() {
-		if a.Package != "" {
-			names = append(names, a.Name)
-		}
-	}
-	return names
-}
-
 func checkAgent(name string) (msg, suggestion string) {
-	if slices.Contains(Agents(), name) {
+	names := codingagent.Names()
+	if slices.Contains(names, name) {
 		return "", ""
 	}
-	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(Agents())), suggest.Nearest(name, Agents())
+	return fmt.Sprintf("no agent %s; there is %s", shortQuote(name), quotedList(names)), suggest.Nearest(name, names)
 }
 
 // checkPattern catches early, with a line, what package workspace would refuse.

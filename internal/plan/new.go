@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
@@ -242,6 +243,11 @@ func (b *builder) image() {
 	packages := slices.Clone(b.cfg.Image.Packages)
 	if shell := b.plan.Guest.User.Shell; shell == "fish" { // the others are in the base
 		packages = append(packages, shell)
+	}
+	for _, name := range b.cfg.Image.Agents {
+		if agent, ok := codingagent.Find(name); ok {
+			packages = append(packages, agent.Packages...)
+		}
 	}
 	slices.Sort(packages)
 	agents := slices.Sorted(slices.Values(b.cfg.Image.Agents))

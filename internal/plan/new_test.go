@@ -239,6 +239,20 @@ func TestNewCopies(t *testing.T) {
 	}
 }
 
+// An agent brings the packages that its program runs on.
+func TestAgentPackages(t *testing.T) {
+	cfg := config.Default()
+	cfg.Image.Packages, cfg.Image.Agents = []string{"nodejs", "jq"}, []string{"gemini", "claude"}
+	p, err := New(cfg, readFacts(t, "laptop"), Input{Name: "m1", Workspace: "/w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Image{Base: cfg.Image.Base, Packages: []string{"jq", "nodejs"}, Agents: []string{"claude", "gemini"}}
+	if d := cmp.Diff(want, p.Image); d != "" {
+		t.Errorf("image: -want +got:\n%s", d)
+	}
+}
+
 func TestErrorsAreJoined(t *testing.T) {
 	cfg := config.Default()
 	cfg.Machine.Accel = "kvm"

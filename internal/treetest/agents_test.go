@@ -86,3 +86,15 @@ func agentWords(t *testing.T) map[string]string {
 	}
 	return known
 }
+
+// README.md and llms.txt name each agent.
+func TestAgentsAreDocumented(t *testing.T) {
+	for _, doc := range []string{"README.md", "llms.txt"} {
+		text := string(readFile(t, doc))
+		for _, name := range codingagent.Names() {
+			if !strings.Contains(text, "`"+name+"`") {
+				t.Errorf("%s does not name %s", doc, name)
+			}
+		}
+	}
+}

@@ -69,7 +69,7 @@ supervisor:         control hardware plan image definition template network netw
 transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
-cli:                cli/hint mayfly config network/bridge importer/nix
+cli:                cli/hint mayfly network/bridge importer/nix
 
 test/env:
 test/conformance:   machine plan guest/wire guest/client

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 )
 
@@ -107,9 +108,14 @@ func profiles() string {
 
 // adds returns what a profile adds, part by part.
 func adds(p config.Profile) []string {
+	packages := slices.Clone(p.Packages)
+	for _, name := range p.Agents {
+		agent, _ := codingagent.Find(name)
+		packages = append(packages, agent.Packages...)
+	}
 	var parts []string
-	if len(p.Packages) > 0 {
-		parts = append(parts, codes(p.Packages))
+	if len(packages) > 0 {
+		parts = append(parts, codes(packages))
 	}
 	if len(p.Agents) > 0 {
 		parts = append(parts, "the coding agent "+codes(p.Agents))
