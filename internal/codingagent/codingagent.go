@@ -38,6 +38,11 @@ type Agent struct {
 	Program  string   // the file among them that is the agent's program
 	Packages []string // of Debian, without which the program does not run
 
+	// Prewarm is the shell command that brings the program into memory before a
+	// template is saved, since most of what a large program does first is to be
+	// read; "" for one that gains nothing. What it writes is thrown away.
+	Prewarm string
+
 	Hosts       []Host   // its API and its log-in; those for updates and statistics are left out
 	Nix         []string // the names of its package in nixpkgs, and of its option programs.NAME
 	Skills      Skills
@@ -100,11 +105,6 @@ func Names() []string {
 func (a Agent) NPM(version string) string {
 	return strings.Replace(a.Package, "VERSION", version, 1)
 }
-
-// Prewarm returns the shell command that brings the program into memory before a
-// template is saved. A program is large, and most of what it does first is to be
-// read.
-func (a Agent) Prewarm() string { return a.Name + " --version" }
 
 // hosts returns hosts of which all paths are reached.
 func hosts(names ...string) []Host {

@@ -18,6 +18,7 @@ func Agents() []Agent {
 			Package: "@anthropic-ai/claude-code-linux-x64@VERSION",
 			Files:   []string{"claude", "LICENSE.md", "package.json"},
 			Program: "claude",
+			Prewarm: "claude --version",
 			// The API, and the two ways to log in.
 			Hosts: hosts("api.anthropic.com", "claude.ai", "claude.com", "platform.claude.com"),
 			Nix:   []string{"claude-code"},
@@ -67,6 +68,7 @@ func Agents() []Agent {
 				"vendor/x86_64-unknown-linux-musl/codex-resources/bwrap",
 			},
 			Program: "vendor/x86_64-unknown-linux-musl/bin/codex",
+			Prewarm: "codex --version",
 			// The API with a key, the log-in, the API with a log-in.
 			Hosts: hosts("api.openai.com", "auth.openai.com", "chatgpt.com"),
 			Nix:   []string{"codex"},
@@ -104,6 +106,8 @@ func Agents() []Agent {
 			Files:    []string{"LICENSE", "bundle", "package.json"},
 			Program:  "bundle/gemini.js",
 			Packages: []string{"nodejs"},
+			// Its own start is compiling, which no page in memory saves.
+			Prewarm: "node --version",
 			// From the bundle: the API with a key, the API with a log-in, the log-in
 			// and who logged in.
 			Hosts: append(
@@ -139,6 +143,7 @@ func Agents() []Agent {
 			Package: "opencode-linux-x64-baseline@VERSION",
 			Files:   []string{"bin/opencode", "package.json"},
 			Program: "bin/opencode",
+			Prewarm: "opencode --version",
 			// Its own models, and the catalogue of all others'. The provider that it
 			// is to use has a preset or a rule of its own.
 			Hosts: hosts("opencode.ai", "models.dev"),

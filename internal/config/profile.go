@@ -41,9 +41,11 @@ func Profiles() []Profile {
 		{Name: "zsh", Packages: []string{"zsh"}, Shell: "zsh"},
 	}
 	for _, a := range codingagent.Agents() {
-		p = append(p, Profile{
-			Name: a.Name, Agents: []string{a.Name}, Prewarm: []string{a.Prewarm()}, Presets: []string{a.Name},
-		})
+		profile := Profile{Name: a.Name, Agents: []string{a.Name}, Presets: []string{a.Name}}
+		if a.Prewarm != "" {
+			profile.Prewarm = []string{a.Prewarm}
+		}
+		p = append(p, profile)
 	}
 	slices.SortFunc(p, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	return p
