@@ -42,12 +42,15 @@ format() {
 	}
 }
 
+# The profiles of all coding agents, from their table.
+agents=$(sed -n 's/.*Name: "\([a-z-]*\)", Title: .*/\1/p' internal/codingagent/table.go | paste -sd,)
+
 # What takes minutes the first time is not counted against any test, and shows
 # its progress. The agents' image holds the default one.
 images() {
 	bin/mayfly doctor --fix &&
 		bin/mayfly image build --no-detect &&
-		bin/mayfly image build --no-detect --profile claude,codex,opencode &&
+		bin/mayfly image build --no-detect --profile "$agents" &&
 		bin/mayfly image build --no-detect --profile docker
 }
 

@@ -14,20 +14,21 @@ func TestAgents(t *testing.T) {
 	vm.Lock(t)
 	h := vm.New(t)
 	// The command alone chooses the profile.
-	r := h.Run(0, "run", "--keep", "--name", "agents", "--network", "none", "--profile", "codex,gemini,opencode", "--", "claude", "--version")
+	r := h.Run(0, "run", "--keep", "--name", "agents", "--network", "none", "--profile", "codex,copilot,gemini,opencode", "--", "claude", "--version")
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(r.Stdout) {
 		t.Errorf("claude --version = %q", r.Stdout)
 	}
 	if !strings.Contains(r.Stderr, "claude (the command claude)") {
 		t.Errorf("the profile is not explained: %s", r.Stderr)
 	}
-	for _, agent := range []string{"claude", "codex", "gemini", "opencode"} {
+	for _, agent := range []string{"claude", "codex", "copilot", "gemini", "opencode"} {
 		if !regexp.MustCompile(`(?m)^mayfly: agent ` + agent + ` \d+\.\d+\.\d+`).MatchString(r.Stderr) {
 			t.Errorf("the version of %s is not shown: %s", agent, r.Stderr)
 		}
 	}
 	for agent, want := range map[string]string{
 		"codex":    `^codex-cli \d+\.\d+\.\d+\n$`,
+		"copilot":  `^GitHub Copilot CLI \d+\.\d+\.\d+\.\n`,
 		"gemini":   `^\d+\.\d+\.\d+\n$`,
 		"opencode": `^\d+\.\d+\.\d+\n$`,
 	} {

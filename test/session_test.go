@@ -54,7 +54,7 @@ func ends(t testing.TB, term *vm.Terminal, code int) {
 func TestSession(t *testing.T) {
 	vm.Lock(t)
 	h := vm.New(t)
-	h.Run(0, "run", "--keep", "--name", "s", "--network", "none", "--profile", "claude,codex,opencode", "--", "true")
+	h.Run(0, "run", "--keep", "--name", "s", "--network", "none", "--profile", "claude,codex,copilot,gemini,opencode", "--", "true")
 	t.Run("as the user", func(t *testing.T) {
 		// The flag is added, with which root would be refused.
 		if got := h.For(t).Run(0, "claude", "s", "--", "--version").Stdout; !regexp.MustCompile(`^\d+\.\d+\.\d+ \(Claude Code\)\n$`).MatchString(got) {

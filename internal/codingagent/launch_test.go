@@ -35,6 +35,11 @@ func TestLaunchArgv(t *testing.T) {
 		{"codex", "login", "codex login"},
 		{"codex", "-a never", "codex --no-daemon -a never"},
 		{"codex", "exec --yolo fix", "codex exec --yolo fix"},
+		{"copilot", "", "copilot --allow-all"},
+		{"copilot", "-p hi", "copilot --allow-all -p hi"},
+		{"copilot", "--deny-tool=shell -p hi", "copilot --allow-all --deny-tool=shell -p hi"},
+		{"copilot", "--allow-tool=write -p hi", "copilot --allow-tool=write -p hi"},
+		{"copilot", "login", "copilot login"},
 		{"gemini", "", "gemini --yolo"},
 		{"gemini", "-y", "gemini -y"},
 		{"gemini", "--approval-mode=plan", "gemini --approval-mode=plan"},
@@ -115,6 +120,15 @@ func TestLaunchSettings(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("config.toml: -want +got:\n%s", d)
+	}
+
+	s, err = Launch("copilot", dir, "/h", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trust struct{ TrustedFolders []string }
+	if err := json.Unmarshal([]byte(s.Files[0].Text), &trust); err != nil || !slices.Equal(trust.TrustedFolders, []string{dir}) {
+		t.Errorf("config.json = %s, %v; want it to trust %q", s.Files[0].Text, err, dir)
 	}
 
 	s, err = Launch("claude", dir, "/h", nil)

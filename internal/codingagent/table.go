@@ -99,6 +99,43 @@ func Agents() []Agent {
 			},
 		},
 		{
+			Name: "copilot", Title: "GitHub Copilot CLI",
+			// At its first start in a machine it unpacks 235 MB into ~/.cache, which
+			// prewarming could not keep.
+			Package: "@github/copilot-linux-x64@VERSION",
+			Files:   []string{"LICENSE.md", "copilot", "package.json"},
+			Program: "copilot",
+			// docs.github.com/copilot/reference/copilot-allowlist-reference, without
+			// what is telemetry. It names these paths of GitHub, and no more.
+			Hosts: append(
+				hosts("*.githubcopilot.com"),
+				Host{Name: "github.com", Paths: []string{"/login/"}},
+				Host{Name: "api.github.com", Paths: []string{"/user", "/copilot_internal/"}},
+			),
+			Nix: []string{"github-copilot-cli"},
+			// copilot skill --help
+			Skills:      Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
+			Transcripts: []string{"session-state"},
+			unattended:  []string{"--allow-all"},
+			otherwise: []string{
+				"--yolo", "--allow-all-tools", "--allow-all-paths", "--allow-all-urls", "--allow-tool", "--allow-url",
+				"--assisted-approval",
+			},
+			subcommands: []string{
+				"app", "login", "help", "init", "config", "update", "version", "workflow", "sessions", "memories", "plugin",
+				"mcp", "skill", "instruction", "lsp", "sandbox", "completion",
+			},
+			// It writes config.json itself, with comments in it, and asks
+			// whether it may trust a directory also where it may do everything.
+			prepare: func(s *Spec) {
+				s.Env = []string{"COPILOT_HOME=" + s.State, "COPILOT_AUTO_UPDATE=false"}
+				s.Files = []File{{
+					Path: path.Join(s.State, "config.json"),
+					Text: string(object{"trustedFolders": []string{s.Dir}}.encode()) + "\n",
+				}}
+			},
+		},
+		{
 			Name: "gemini", Title: "Gemini CLI",
 			// JavaScript in one bundle, for Node 20 or newer. Without node-pty, which
 			// is a package of its own, the commands that it runs have no terminal.

@@ -249,7 +249,7 @@ D = "$PATH:/x"
 		{"memory, lots", "version = 1\nmachine.memory = \"999999999GiB\"", []string{`f.toml:2: machine.memory: is "999999999GiB"; must be between 256MiB and 1024GiB`}},
 		{"lists", "version = 1\n[image]\npackages = [\"git\", 3]\nagents = [\"cluade\"]\n[workspace]\nexclude = \"x\"", []string{
 			`f.toml:3: image.packages: must be a list of strings; element 2 is the integer 3`,
-			`f.toml:4: image.agents: no agent "cluade"; there is "claude", "codex", "gemini" or "opencode" (did you mean "claude"?)`,
+			`f.toml:4: image.agents: no agent "cluade"; there is "claude", "codex", "copilot", "gemini" or "opencode" (did you mean "claude"?)`,
 			`f.toml:6: workspace.exclude: must be a list of strings, not the string "x"`}},
 		{"patterns", "version = 1\nworkspace = {\n exclude = [\"!x\"] }", []string{`f.toml:3: workspace.exclude: "!x" is not a pattern for file names: "!" is not supported`}},
 		{"a package that is an option", "version = 1\nimage.packages = [\"--hook-dir=/x\"]", []string{`f.toml:2: image.packages: "--hook-dir=/x" is not a Debian package's name`}},
@@ -265,7 +265,7 @@ D = "$PATH:/x"
 			`f.toml:2: share: is "/a:b:c"; must be SOURCE[:PATH][:ro], as in "~/notes:/srv/notes:ro"`}},
 		{"later", "version = 1\n[workspace]\nclone = []\n[machine]\nengine = \"firecracker\"", []string{
 			`f.toml:5: machine.engine: "firecracker" is not in this version of mayfly; there is "auto" or "qemu"`}},
-		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, docker, emacs, gemini, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},
+		{"profile", "version = 1\nprofiles = [\"goo\"]", []string{`f.toml:2: profiles: no profile "goo"; there is c, claude, codex, copilot, docker, emacs, gemini, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "go"?)`}},
 		{"profile outside", "version = 1\nprofiles = [\"../x\"]", []string{`f.toml:2: profiles: "../x" is not a profile's name: lower-case letters, digits and hyphens only`}},
 	}
 	for _, tt := range tests {
@@ -296,7 +296,7 @@ func TestSettingErrors(t *testing.T) {
 		{"--profile", "profiles", []string{"cluade"}},
 	}})
 	want := []string{
-		`--profile: no profile "cluade"; there is c, claude, codex, docker, emacs, gemini, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "claude"?)`,
+		`--profile: no profile "cluade"; there is c, claude, codex, copilot, docker, emacs, gemini, go, go-protobuf, node, opencode, python, rust, zsh (did you mean "claude"?)`,
 		`--memory: is "4"; must be a size such as "4GiB" or "512MiB"`,
 		`MAYFLY_ACCEL: is "kmv"; must be "auto", "kvm" or "tcg" (did you mean "kvm"?)`,
 	}

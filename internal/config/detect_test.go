@@ -77,6 +77,7 @@ func TestDetectCommand(t *testing.T) {
 		{[]string{"claude", "--version"}, "claude"},
 		{[]string{"/usr/bin/codex"}, "codex"},
 		{[]string{"opencode"}, "opencode"},
+		{[]string{"copilot"}, "copilot"},
 		{[]string{"gemini", "-p", "hi"}, "gemini"},
 		{[]string{"claude-x"}, ""},
 	}

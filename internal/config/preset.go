@@ -23,13 +23,6 @@ func (p Preset) Packages() bool { return len(p.Rules) == 0 }
 func Presets() []Preset {
 	p := []Preset{
 		{Name: "apt", For: "Debian packages"},
-		// docs.github.com/copilot/reference/copilot-allowlist-reference, without
-		// what is telemetry. It names these paths of GitHub, and no more.
-		{"copilot", "GitHub Copilot", append(
-			hosts("*.githubcopilot.com"),
-			Rule{Host: "github.com", Port: 443, Paths: []string{"/login/"}},
-			Rule{Host: "api.github.com", Port: 443, Paths: []string{"/user", "/copilot_internal/"}},
-		)},
 		{Name: "crates", For: "Rust crates"},
 		// The web and git over HTTPS, the API, archives, and raw files with
 		// releases. No SSH.

@@ -100,6 +100,8 @@ func TestInstall(t *testing.T) {
 		{Target{Agent: "claude", Getenv: environment(home)}, home + "/.claude/skills"},
 		{Target{Agent: "claude", Getenv: environment(home, "CLAUDE_CONFIG_DIR", other)}, other + "/skills"},
 		{Target{Agent: "codex", Getenv: environment(home)}, home + "/.agents/skills"},
+		{Target{Agent: "copilot", Getenv: environment(home)}, home + "/.copilot/skills"},
+		{Target{Agent: "copilot", Getenv: environment(home, "COPILOT_HOME", other+"/copilot")}, other + "/copilot/skills"},
 		{Target{Agent: "opencode", Getenv: environment(home)}, home + "/.config/opencode/skills"},
 		{Target{Agent: "opencode", Getenv: environment(home, "XDG_CONFIG_HOME", other)}, other + "/opencode/skills"},
 		{Target{Agent: "gemini", Getenv: environment(home)}, home + "/.gemini/skills"},
