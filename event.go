@@ -56,7 +56,7 @@ func newEvent(e engine.Event) Event {
 		case m.Note != "":
 			args := map[string]string{"text": m.Note}
 			maps.Copy(args, m.Args)
-			return Event{Kind: EventNote, Code: cmp.Or(string(m.Code), "machine"), Args: args}
+			return Event{Kind: EventNote, Code: cmp.Or(string(m.Code), engine.NoteMachine), Args: args}
 		}
 		return Event{Kind: EventPhase, Code: string(m.Phase)}
 	}

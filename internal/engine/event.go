@@ -35,47 +35,6 @@ type Event struct {
 	Machine *control.Event
 }
 
-// The codes of notes.
-const (
-	NoteKVMUntested       = "kvm-untested"        // reason
-	NoteKVMUnusable       = "kvm-unusable"        // reason
-	NoteProfiles          = "profiles-detected"   // profiles
-	NoteUntrusted         = "config-untrusted"    // file
-	NotePlan              = "plan"                // text
-	NoteCodingAgent       = "coding-agent"        // agent
-	NoteAgentSettings     = "agent-settings"      // reason
-	NoteSettingsAside     = "settings-aside"      // file
-	NoteDotfilesNotCloned = "dotfiles-not-cloned" // url
-	NoteImageMissing      = "image-not-built"
-	NoteRunsAlready       = "machine-runs"     // name
-	NoteNotRunning        = "machine-stopped"  // name
-	NoteTranscripts       = "transcripts-kept" // path
-	NoteClone             = "clone"            // text
-	NoteHere              = "machine-here"     // name
-	NoteQEMUByPackage     = "qemu-by-package"
-	NoteInstall           = "install"           // text
-	NoteAttackThrough     = "attack-through"    // host
-	NoteAttackTouched     = "attack-touched"    // connections
-	NoteGuestSays         = "guest-says"        // text
-	DetailAttempt         = "attack-attempt"    // name, outcome
-	NoteReleaseName       = "name-not-released" // reason
-	DetailAccelerator     = "accelerator"       // accelerator, reason
-	DetailClone           = "clone-progress"    // line
-	StepImage             = "build-image"       // artifact, phase, text
-	StepClone             = "clone"             // url
-	StepFetch             = "fetch"             // url
-	StepAwaitStart        = "await-start"       // name
-	StepAwaitEnd          = "await-end"         // name
-)
-
-// The phases of a start, in their order. Those of its supervisor come between
-// PhaseSupervisor and the end.
-const (
-	PhasePlan       = "plan"
-	PhaseImage      = "find-image"
-	PhaseSupervisor = "start-supervisor"
-)
-
 func (e *Engine) note(code string, a args)   { e.opt.Tell(Event{Kind: Note, Code: code, Args: a}) }
 func (e *Engine) detail(code string, a args) { e.opt.Tell(Event{Kind: Detail, Code: code, Args: a}) }
 func (e *Engine) step(code string, a args)   { e.opt.Tell(Event{Kind: Step, Code: code, Args: a}) }

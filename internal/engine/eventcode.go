@@ -1,0 +1,109 @@
+package engine
+
+import "github.com/mayfly-vm/mayfly/internal/control"
+
+// The codes of events.
+const (
+	NoteKVMUntested       = "kvm-untested"
+	NoteKVMUnusable       = "kvm-unusable"
+	NoteProfiles          = "profiles-detected"
+	NoteUntrusted         = "config-untrusted"
+	NotePlan              = "plan"
+	NoteAgentSettings     = "agent-settings"
+	NoteSettingsAside     = "settings-aside"
+	NoteDotfilesNotCloned = "dotfiles-not-cloned"
+	NoteImageMissing      = "image-not-built"
+	NoteRunsAlready       = "machine-runs"
+	NoteHere              = "machine-here"
+	NoteMachine           = "machine"
+	NoteTranscripts       = "transcripts-kept"
+	NoteReleaseName       = "name-not-released"
+	NoteClone             = "clone-note"
+	NoteQEMUByPackage     = "qemu-by-package"
+	NoteInstall           = "install"
+	NoteAttackThrough     = "attack-through"
+	NoteGuestSays         = "guest-says"
+
+	DetailAccelerator = "accelerator"
+	DetailClone       = "clone-progress"
+	DetailAttempt     = "attack-attempt"
+
+	StepImage      = "build-image"
+	StepClone      = "clone"
+	StepFetch      = "fetch"
+	StepAwaitStart = "await-start"
+	StepAwaitEnd   = "await-end"
+
+	PhasePlan       = "plan"
+	PhaseImage      = "find-image"
+	PhaseSupervisor = "start-supervisor"
+)
+
+// EventCode is a row of the table of events.
+type EventCode struct {
+	Kind    Kind
+	Code    string
+	Args    []string
+	Meaning string
+}
+
+// EventCodes returns the table of all codes. Phases are in the order of a start.
+func EventCodes() []EventCode {
+	return []EventCode{
+		{Note, NoteKVMUntested, []string{"reason"}, "mayfly could not test KVM."},
+		{Note, NoteKVMUnusable, []string{"reason"}, "KVM does not work on the host. Machines run emulated."},
+		{Note, NoteProfiles, []string{"profiles"}, "Files of the project or the command chose these profiles."},
+		{Note, NoteUntrusted, []string{"file"}, "The project's configuration is not used, because the user does not trust it yet."},
+		{Note, NotePlan, []string{"text"}, "A remark about the plan of the machine, in English."},
+		{Note, NoteAgentSettings, []string{"reason"}, "The settings of coding agents were not written. The agents may ask for them."},
+		{Note, NoteSettingsAside, []string{"file"}, "Settings in the machine could not be read. They are in this file now."},
+		{Note, NoteDotfilesNotCloned, []string{"url"}, "The next start clones these dotfiles."},
+		{Note, NoteImageMissing, nil, "The image is not built. The paths of its files in the plan are made up."},
+		{Note, NoteRunsAlready, []string{"name"}, "The machine to start runs already."},
+		{Note, NoteHere, []string{"name"}, "The host has this machine of the set-up already."},
+		{Note, NoteMachine, []string{"text"}, "A remark of the machine's supervisor, in English."},
+		{Note, NoteTranscripts, []string{"path"}, "The transcripts of the machine's coding agents are kept in this file."},
+		{Note, NoteReleaseName, []string{"reason"}, "The name that was reserved for the command could not be released."},
+		{Note, NoteClone, []string{"text"}, "A remark about a clone, in English."},
+		{Note, NoteQEMUByPackage, nil, "The distribution's packages are the way to a newer QEMU."},
+		{Note, NoteInstall, []string{"text"}, "A step of installing a private QEMU, in English."},
+		{Note, NoteAttackThrough, []string{"host"}, "Some attempts of the attack go through this host, which is allowed."},
+		{Note, NoteGuestSays, []string{"text"}, "A line that the attack printed in the machine."},
+
+		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},
+		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},
+		{Note, string(control.NoteTemplateNotRestored), []string{"text", "reason"}, "The machine boots, because the template could not be restored."},
+		{Note, string(control.NoteNoMemory), []string{"text", "reason"}, "The machine boots, because the memory of the template could not be copied."},
+		{Note, string(control.NoteSystemdSlow), []string{"text", "name", "timeout"}, "systemd in the machine has not started everything in time."},
+		{Note, string(control.NoteSystemdDegraded), []string{"text", "name", "units"}, "These units of systemd in the machine failed."},
+		{Note, string(control.NoteSystemdState), []string{"text", "name", "state"}, "systemd in the machine is in this state."},
+		{Note, string(control.NoteShareOwner), []string{"text", "source", "owner", "uid", "gid"}, "The directory of a live share belongs to a user whom the machine cannot act as."},
+		{Note, string(control.NoteShareLost), []string{"text", "source"}, "The server of a live share ended. Programs in the machine get errors from it."},
+		{Note, string(control.NoteWorkspace), []string{"text", "reason"}, "A file of the workspace was left out of the copy or changed in it."},
+
+		{Detail, DetailAccelerator, []string{"accelerator", "reason"}, "The accelerator that was chosen."},
+		{Detail, DetailClone, []string{"line"}, "A line that git printed."},
+		{Detail, DetailAttempt, []string{"name", "outcome"}, "An attempt of the attack."},
+
+		{Step, StepImage, []string{"artifact", "phase", "text"}, "A part of the image is being built."},
+		{Step, StepClone, []string{"url"}, "A repository is being cloned."},
+		{Step, StepFetch, []string{"url"}, "A set-up is being fetched."},
+		{Step, StepAwaitStart, []string{"name"}, "Another command starts the machine. This one waits for it."},
+		{Step, StepAwaitEnd, []string{"name"}, "The machine is ending. This command waits for it."},
+
+		{Phase, PhasePlan, nil, "Read the configuration and make the plan."},
+		{Phase, PhaseImage, nil, "Find the image, or build it."},
+		{Phase, PhaseSupervisor, nil, "Start the supervisor."},
+		{Phase, string(control.PhaseFindTemplate), nil, "Find the template."},
+		{Phase, string(control.PhaseAwaitTemplate), nil, "Wait for a template that another supervisor makes."},
+		{Phase, string(control.PhaseMakeTemplate), nil, "Boot a guest to make a template of it."},
+		{Phase, string(control.PhasePrewarm), nil, "Run the warming commands in it."},
+		{Phase, string(control.PhaseSave), nil, "Save it."},
+		{Phase, string(control.PhaseRestore), nil, "Restore the template."},
+		{Phase, string(control.PhaseBoot), nil, "Boot the guest."},
+		{Phase, string(control.PhasePrepare), nil, "Prepare the guest: what depends on the image."},
+		{Phase, string(control.PhaseConfigure), nil, "Configure the guest: what depends on the machine."},
+		{Phase, string(control.PhaseSystemd), nil, "Start systemd in the guest."},
+		{Phase, string(control.PhaseStop), nil, "End the machine."},
+	}
+}
