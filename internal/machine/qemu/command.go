@@ -165,8 +165,10 @@ func card(c *machine.Card, arg func(string, ...string), file func(machine.File) 
 		arg("netdev", "stream", "id=net", "server=off", "addr.type=fd",
 			fmt.Sprintf("addr.str=%d", file(machine.File{Socket: machine.NetworkCard})))
 	}
-	// No ROM: nobody boots from it.
-	arg("device", "virtio-net-pci", "netdev=net", "mac="+c.MAC, fmt.Sprintf("host_mtu=%d", c.MTU), "addr=4.3", "disable-legacy=on", "romfile=")
+	// No ROM: nobody boots from it. And no announcement after a restore: our own network
+	// knows its one guest, and a bridge has not seen it yet.
+	arg("device", "virtio-net-pci", "netdev=net", "mac="+c.MAC, fmt.Sprintf("host_mtu=%d", c.MTU), "addr=4.3", "disable-legacy=on",
+		"guest_announce=off", "romfile=")
 }
 
 func onOff(b bool) string {
@@ -220,6 +222,12 @@ func kernelParameters(m plan.Machine) string {
 		// The kernel would test its ciphers at every start.
 		"cryptomgr.notests",
 		"random.trust_cpu=on",
+	}
+	if m.Accelerator == plan.TCG {
+		// For the agent: what the kernel does not know becomes its environment. Code that
+		// an emulated CPU sees for the first time takes longer than the 10 ms after which
+		// Go's scheduler interrupts by a signal, whose way has to be translated, too.
+		params = append(params, "GODEBUG=asyncpreemptoff=1")
 	}
 	if m.Accelerator == plan.TCG && m.TSCKHz > 0 {
 		// The guest sees the host's time stamp counter, but on a loaded
