@@ -19,10 +19,10 @@ type machine struct {
 	user       wire.User
 	credential *syscall.Credential // the user's
 	env        []string
-	workspace  *workspace   // nil for none
-	ssh        *sshd.Server // nil for none
-	sshDir     string       // where a shell on a terminal begins
-	systemd    bool         // process 1 may become systemd, for which all is prepared
+	workspace  *workspace                   // nil for none
+	ssh        func() (*sshd.Server, error) // nil for none
+	sshDir     string                       // where a shell on a terminal begins
+	systemd    bool                         // process 1 may become systemd, for which all is prepared
 }
 
 // newMachine is a machine that nothing runs in yet.

@@ -45,7 +45,7 @@ func (a *agent) prepare(req *wire.Prepare) wire.Prepared {
 	a.prepared = p
 	if len(req.Warm) > 0 {
 		answer.Notes, err = a.warm(p.layers, req.Warm, time.Duration(req.WarmSeconds)*time.Second)
-		if err != nil {
+		if err := errors.Join(err, wire.Rehearse()); err != nil {
 			answer.Error = err.Error()
 		}
 		// What was garbage when the state is saved stays in every machine.

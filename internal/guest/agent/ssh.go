@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,29 +32,36 @@ func SFTP() error { return sshd.ServeSFTP(os.Stdin, os.Stdout) }
 // takes more than these in all, so that they never shut the host's out.
 const maxSSHConns = 32
 
-// setUpSSH makes m's SSH server, which c describes; nil for none.
+// setUpSSH gives m an SSH server, which c describes; nil for none. It is made for the
+// first connection: most machines never get one, and an emulated CPU has to translate all
+// that reads keys. The host has read them before, so that they are good.
 func (a *agent) setUpSSH(m *machine, c *wire.SSH) error {
 	if c == nil {
 		return nil
 	}
-	var err error
 	m.sshDir = c.Dir
-	m.ssh, err = sshd.New(sshd.Config{
-		HostKey:        c.HostKey,
-		AuthorizedKeys: c.AuthorizedKeys,
-		User:           m.user.Name,
-		Start:          func(c sshd.Command) (sshd.Process, error) { return a.startSSH(m, c) },
-		Dial:           dialFrom,
-		Listen:         listenLoopback,
+	m.ssh = sync.OnceValues(func() (*sshd.Server, error) {
+		return sshd.New(sshd.Config{
+			HostKey:        c.HostKey,
+			AuthorizedKeys: c.AuthorizedKeys,
+			User:           m.user.Name,
+			Start:          func(c sshd.Command) (sshd.Process, error) { return a.startSSH(m, c) },
+			Dial:           dialFrom,
+			Listen:         listenLoopback,
+		})
 	})
-	if err != nil || !c.Listen {
+	if !c.Listen {
+		return nil
+	}
+	server, err := m.ssh()
+	if err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", ":22")
 	if err != nil {
 		return err
 	}
-	go acceptSSH(m.ssh, l) // as long as the machine lives
+	go acceptSSH(server, l) // as long as the machine lives
 	return nil
 }
 
@@ -81,6 +89,10 @@ func (a *agent) ssh(stream net.Conn, req *wire.SSHClient) {
 	if err == nil && m.ssh == nil {
 		err = errors.New("it has none")
 	}
+	var server *sshd.Server
+	if err == nil {
+		server, err = m.ssh()
+	}
 	if err == nil && req.Terminfo != nil {
 		err = addTerminfo(req.Terminfo)
 	}
@@ -89,7 +101,7 @@ func (a *agent) ssh(stream net.Conn, req *wire.SSHClient) {
 		return
 	}
 	if wire.WriteMessage(stream, wire.Connected{}) == nil {
-		m.ssh.Serve(stream)
+		server.Serve(stream)
 	}
 }
 

@@ -135,3 +135,9 @@ func FuzzReadMessage(f *testing.F) {
 		}
 	})
 }
+
+func TestRehearse(t *testing.T) {
+	if err := Rehearse(); err != nil {
+		t.Errorf("Rehearse() = %v; want nil", err)
+	}
+}
