@@ -404,6 +404,24 @@ func TestBuildAgents(t *testing.T) {
 	}
 }
 
+// awaitWork waits until a build writes: it is in the middle of something then.
+func awaitWork(t *testing.T, opts Options) {
+	t.Helper()
+	used := func() int64 { return DiskUsage(opts.BuildDir) + DiskUsage(opts.Dir) }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for before := used(); used() == before; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Error("the build writes nothing")
+			return
+		}
+	}
+}
+
 // A build that is killed or interrupted leaves nothing that a prune does not
 // find, and nothing that looks finished.
 func TestBuildInterrupted(t *testing.T) {
@@ -428,7 +446,7 @@ func TestBuildInterrupted(t *testing.T) {
 			_, err := a.run(child{Do: "ensure", Image: trixie}, func(e Event, p *os.Process) {
 				if !signalled && e.Artifact == RoleBase && e.Text == tt.at {
 					signalled = true
-					time.Sleep(100 * time.Millisecond) // into the middle of it
+					awaitWork(t, a.options())
 					p.Signal(tt.signal)
 				}
 			})
