@@ -146,11 +146,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 // runningMachine returns the machine name, which runs. One that mayfly new made is
 // started if it does not.
 func (a *app) runningMachine(ctx context.Context, name string) (*mayfly.Machine, error) {
-	c, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	m, err := c.Running(ctx, name)
+	m, err := a.client.Running(ctx, name)
 	if errorCode(err) == "machine-not-running" {
 		return nil, commandFailed(err)
 	}

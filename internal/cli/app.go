@@ -3,6 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
@@ -15,6 +18,7 @@ type app struct {
 	version  string
 	getenv   func(string) string
 	signals  *signals
+	client   *mayfly.Client     // from open; nil in commands that need none
 	progress *terminal.Progress // nil until something takes its time
 	explain  *explanation       // nil unless the user asked for one
 
@@ -22,9 +26,23 @@ type app struct {
 	json    bool // the command was asked for JSON
 }
 
-// client returns the engine, which tells what it does by tell.
-func (a *app) client() (*mayfly.Client, error) {
-	return mayfly.New(mayfly.Options{Getenv: a.getenv, OnEvent: a.tell})
+// open makes the client, before a command runs that may need it.
+func (a *app) open(cmd *cobra.Command, _ []string) (err error) {
+	if cmd.HasSubCommands() || cmd.Name() == "help" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
+		return nil // it prints help, or a script
+	}
+	a.client, err = mayfly.New(mayfly.Options{Getenv: a.getenv, OnEvent: a.tell})
+	if strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
+		return nil // without a client it completes no names
+	}
+	return err
+}
+
+// withoutClient lets commands, and theirs, run also where there can be no client.
+func withoutClient(commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.PersistentPreRun = func(*cobra.Command, []string) {}
+	}
 }
 
 // note prints one line for the user.
@@ -57,11 +75,4 @@ func (a *app) interrupted(err error) error {
 		return runError{errInterrupted, 130}
 	}
 	return err
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

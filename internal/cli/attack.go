@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -31,11 +30,7 @@ func (a *app) attackCommand() *cobra.Command {
 
 // attack lets the machine name try to get out.
 func (a *app) attack(ctx context.Context, name string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	attempts, reached, err := c.Attack(ctx, name)
+	attempts, reached, err := a.client.Attack(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -60,9 +55,9 @@ func (a *app) attack(ctx context.Context, name string) error {
 
 func (a *app) printAttack(rows []mayfly.Attempt) error {
 	if a.json {
-		return a.printJSON(a.Out, rows)
+		return a.printJSON(rows)
 	}
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+	t := newTable(a.Out)
 	for _, r := range rows {
 		verdict := "refused"
 		switch {
@@ -73,7 +68,7 @@ func (a *app) printAttack(rows []mayfly.Attempt) error {
 		case !r.Recorded:
 			verdict = "NOT RECORDED"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", verdict, termsafe.Line(r.Name), termsafe.Line(r.How))
+		t.row(verdict, termsafe.Line(r.Name), termsafe.Line(r.How))
 	}
-	return w.Flush()
+	return t.flush()
 }

@@ -31,16 +31,12 @@ the way: it is an error if one was changed or taken out.`,
 	f := cmd.Flags()
 	f.BoolVarP(&follow, "follow", "f", false, "go on with what is added, until you interrupt it")
 	f.BoolVar(&denied, "denied", false, "only what was refused or cut")
-	f.BoolVar(&a.json, "json", false, "print the lines of the record as they are, JSON")
+	a.jsonFlag(cmd, "print the lines of the record as they are, JSON")
 	return cmd
 }
 
 func (a *app) audit(ctx context.Context, name string, follow, denied bool) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	return c.Audit(ctx, name, follow, func(e mayfly.AuditEvent) error {
+	return a.client.Audit(ctx, name, follow, func(e mayfly.AuditEvent) error {
 		if denied && e.Verdict != mayfly.AuditDeny && e.Verdict != mayfly.AuditCut {
 			return nil
 		}

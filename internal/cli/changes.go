@@ -12,11 +12,9 @@ func (a *app) diffCommand() *cobra.Command {
 		Short:             "List what a running machine changed in its workspace",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.diff(cmd.Context(), args[0])
-		},
+		RunE:              onFirst(a.diff),
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -31,7 +29,7 @@ func (a *app) diff(ctx context.Context, name string) error {
 	}
 	defer set.Close()
 	if a.json {
-		return a.printJSON(a.Out, set.Changes)
+		return a.printJSON(set.Changes)
 	}
 	if len(set.Changes) > 0 {
 		a.printChanges(a.Out, set.Changes, len(set.Changes))

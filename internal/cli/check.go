@@ -32,7 +32,7 @@ Nothing is started.`,
 		},
 	}
 	cmd.Flags().BoolVar(&noBuild, "no-build", false, "build no image")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -44,16 +44,12 @@ type checkedJSON struct {
 }
 
 func (a *app) check(ctx context.Context, what string, noBuild bool) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	checked, err := c.Check(ctx, what, !noBuild)
+	checked, err := a.client.Check(ctx, what, !noBuild)
 	if err != nil {
 		return a.interrupted(err)
 	}
 	if a.json {
-		return a.printJSON(a.Out, checkedJSON{checked, []string{"mayfly start " + checked.Name}})
+		return a.printJSON(checkedJSON{checked, []string{"mayfly start " + checked.Name}})
 	}
 	for _, note := range checked.Plan.Notes {
 		a.note("%s", note)
@@ -74,19 +70,13 @@ it takes the file's place. A machine that runs goes on as it is until it is
 restarted.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.edit(cmd.Context(), args[0])
-		},
+		RunE:              onFirst(a.edit),
 	}
 }
 
 // edit lets the user edit a copy of the file, which takes its place when it is right.
 func (a *app) edit(ctx context.Context, name string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	path, before, err := c.File(name)
+	path, before, err := a.client.File(name)
 	if err != nil {
 		return err
 	}
@@ -112,8 +102,8 @@ func (a *app) edit(ctx context.Context, name string) error {
 			a.note("%s is as it was", path)
 			return nil
 		}
-		if err = c.CheckFile(ctx, name, after); err == nil {
-			return a.replaceFile(ctx, c, name, before, temp.Name())
+		if err = a.client.CheckFile(ctx, name, after); err == nil {
+			return a.replaceFile(ctx, name, before, temp.Name())
 		}
 		a.printError(err, false)
 		if !terminal.Is(a.In) || !terminal.Is(a.Err) {
@@ -131,11 +121,11 @@ func (a *app) edit(ctx context.Context, name string) error {
 
 // replaceFile puts the edited file in the place of the machine's, unless that was
 // changed meanwhile.
-func (a *app) replaceFile(ctx context.Context, c *mayfly.Client, name string, before []byte, temp string) error {
-	if err := c.ReplaceFile(name, before, temp); err != nil {
+func (a *app) replaceFile(ctx context.Context, name string, before []byte, temp string) error {
+	if err := a.client.ReplaceFile(name, before, temp); err != nil {
 		return err
 	}
-	if m, err := c.Machine(ctx, name); err == nil && m.Alive() {
+	if m, err := a.client.Machine(ctx, name); err == nil && m.Alive() {
 		a.note("%s runs as it was started: mayfly restart %s", name, name)
 	}
 	return nil

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -36,7 +34,7 @@ can be believed only if nobody hostile works in it yet.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	f.BoolVar(&refresh, "refresh", false, "test KVM again")
 	f.BoolVar(&fix, "fix", false, "fetch a QEMU that is good enough, if needed")
 	f.StringVar(&target, "attack", "", "try to get out of the running `machine`'s network")
@@ -44,25 +42,21 @@ can be believed only if nobody hostile works in it yet.`,
 }
 
 func (a *app) doctor(ctx context.Context, refresh, fix bool) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	h, err := c.Doctor(ctx, refresh, fix)
+	h, err := a.client.Doctor(ctx, refresh, fix)
 	if err != nil {
 		return err
 	}
 	if a.json {
-		err = a.printJSON(a.Out, h)
+		err = a.printJSON(h)
 	} else {
-		w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+		t := newTable(a.Out)
 		for _, check := range h.Checks {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", check.Status, check.Name, check.Detail)
+			t.row(check.Status, check.Name, check.Detail)
 			if check.Fix != "" {
-				fmt.Fprintf(w, "\t\t→ %s\n", check.Fix)
+				t.row("", "", "→ "+check.Fix)
 			}
 		}
-		err = w.Flush()
+		err = t.flush()
 	}
 	if err == nil && !h.Healthy {
 		return exitCode(exitError)

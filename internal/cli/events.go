@@ -29,17 +29,13 @@ is an object on a line of its own.`,
 			return a.events(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
 // events prints what happens to the machines with these names, or to all that run.
 func (a *app) events(ctx context.Context, names []string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	any, err := c.Watch(ctx, names, func(e mayfly.MachineEvent) error { return a.printEvent(e, len(names) != 1) })
+	any, err := a.client.Watch(ctx, names, func(e mayfly.MachineEvent) error { return a.printEvent(e, len(names) != 1) })
 	if err == nil && !any {
 		a.note("no machine runs")
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -54,12 +56,16 @@ func watchedMachine(t *testing.T, home, name string, events ...control.Event) {
 
 // appIn is the command line of the user whose home it is.
 func appIn(home string) *app {
-	return &app{getenv: func(name string) string {
+	a := &app{getenv: func(name string) string {
 		if name == "HOME" {
 			return home
 		}
 		return ""
 	}}
+	if err := a.open(&cobra.Command{}, nil); err != nil {
+		panic(err)
+	}
+	return a
 }
 
 // printedBy returns what f prints.

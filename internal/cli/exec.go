@@ -49,11 +49,7 @@ func (a *app) shellCommand() *cobra.Command {
 
 // machine returns the machine name. One that another command starts is waited for.
 func (a *app) machine(ctx context.Context, name string) (*mayfly.Machine, error) {
-	c, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	m, err := c.Machine(ctx, name)
+	m, err := a.client.Machine(ctx, name)
 	switch errorCode(err) {
 	case "start-timeout", "start-abandoned":
 		return nil, runError{a.interrupted(err), exitMayfly}

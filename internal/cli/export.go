@@ -36,11 +36,7 @@ is: a file names only where the computer that uses it has one.`,
 }
 
 func (a *app) export(names []string, output string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	data, sum, changes, err := c.Export(names...)
+	data, sum, changes, err := a.client.Export(names...)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,15 +12,11 @@ import (
 )
 
 func (a *app) imageCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "image",
 		Short: "Build, list and remove images",
-		Args:  unknownCommand,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.imageBuildCommand(), a.imageLsCommand(), a.imageInspectCommand(),
+	}, a.imageBuildCommand(), a.imageLsCommand(), a.imageInspectCommand(),
 		a.imageCheckCommand(), a.imageRmCommand(), a.imagePruneCommand())
-	return cmd
 }
 
 func (a *app) imageBuildCommand() *cobra.Command {
@@ -39,16 +34,12 @@ print its key.`,
 			if err != nil {
 				return err
 			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			img, err := c.BuildImage(cmd.Context(), spec)
+			img, err := a.client.BuildImage(cmd.Context(), spec)
 			if err != nil {
 				return a.interrupted(err)
 			}
 			if a.json {
-				return a.printJSON(a.Out, img)
+				return a.printJSON(img)
 			}
 			fmt.Fprintln(a.Out, img.Key)
 			for _, agent := range img.Agents {
@@ -58,7 +49,7 @@ print its key.`,
 		},
 	}
 	o.settings.register(cmd.Flags())
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -68,27 +59,22 @@ func (a *app) imageLsCommand() *cobra.Command {
 		Short: "List images",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			rows, err := c.Images()
+			rows, err := a.client.Images()
 			if err != nil {
 				return err
 			}
 			if a.json {
-				return a.printJSON(a.Out, rows)
+				return a.printJSON(rows)
 			}
-			w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "KEY\tCREATED\tBASE\tAGENTS\tTEMPLATES\tPACKAGES")
+			t := newTable(a.Out, "KEY", "CREATED", "BASE", "AGENTS", "TEMPLATES", "PACKAGES")
 			for _, m := range rows {
-				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\t%s\t%s\n", m.Key, m.Created.Format(time.DateTime), m.Base,
+				t.row(fmt.Sprintf("%.12s", m.Key), m.Created.Format(time.DateTime), m.Base,
 					dash(strings.Join(m.Agents, " ")), summary(m.Templates), dash(strings.Join(m.Packages, " ")))
 			}
-			return w.Flush()
+			return t.flush()
 		},
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -110,15 +96,11 @@ func (a *app) imageInspectCommand() *cobra.Command {
 		Short: "Print all that is known of an image, as JSON",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := a.client()
+			d, err := a.client.Image(args[0])
 			if err != nil {
 				return err
 			}
-			d, err := c.Image(args[0])
-			if err != nil {
-				return err
-			}
-			return a.printJSON(a.Out, d)
+			return a.printJSON(d)
 		},
 	}
 }
@@ -133,16 +115,12 @@ something is damaged. With --repair, what is damaged is removed, and built again
 when it is next needed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			problems, err := c.CheckImages(cmd.Context(), repair)
+			problems, err := a.client.CheckImages(cmd.Context(), repair)
 			if err != nil {
 				return a.interrupted(err)
 			}
 			if a.json {
-				if err := a.printJSON(a.Out, problems); err != nil {
+				if err := a.printJSON(problems); err != nil {
 					return err
 				}
 			} else {
@@ -163,7 +141,7 @@ when it is next needed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -175,12 +153,8 @@ func (a *app) imageRmCommand() *cobra.Command {
 image and no running machine needs is given back.`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
 			for _, prefix := range args {
-				key, err := c.RemoveImage(cmd.Context(), prefix)
+				key, err := a.client.RemoveImage(cmd.Context(), prefix)
 				if err != nil {
 					return err
 				}
@@ -205,11 +179,7 @@ func (a *app) imagePruneCommand() *cobra.Command {
 
 // prune removes parts that belong to no image and no machine.
 func (a *app) prune(ctx context.Context, dry bool) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	r, err := c.Prune(ctx, dry)
+	r, err := a.client.Prune(ctx, dry)
 	a.printRemoved(r, dry)
 	return err
 }

@@ -15,14 +15,10 @@ import (
 )
 
 func (a *app) importCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "import",
 		Short: "Make machines of definitions for other programs",
-		Args:  unknownCommand,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.importNixCommand())
-	return cmd
+	}, a.importNixCommand())
 }
 
 func (a *app) importNixCommand() *cobra.Command {
@@ -56,7 +52,7 @@ Read the notes. With -v they also name what machines do not need.`,
 	}
 	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files and make nothing")
 	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`who` evaluates it: nix, or auto, which is the same")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -108,14 +104,10 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun 
 		files = append(files, f)
 		out.Files = append(out.Files, fileJSON{f.Name, string(f.Content)})
 	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	made, err := c.DefineFiles(ctx, files, dryRun)
+	made, err := a.client.DefineFiles(ctx, files, dryRun)
 	if dryRun {
 		if a.json {
-			return errors.Join(err, a.printJSON(a.Out, out))
+			return errors.Join(err, a.printJSON(out))
 		}
 		for _, f := range out.Files {
 			fmt.Fprintf(a.Out, "# %s.toml\n%s\n", f.Name, f.Content)

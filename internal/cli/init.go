@@ -50,7 +50,7 @@ Paths of another computer are refused until --map says where they are here.`,
 	f.StringArrayVar(&o.maps, "map", nil, "where a path of the set-up is here: `FROM=TO` (repeatable)")
 	f.BoolVarP(&o.yes, "yes", "y", false, "agree to the review without a question")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "review and make nothing")
-	f.BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -72,11 +72,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 	if o.from == "" {
 		return usageError{hint.Errorf("mayfly init --from setup.toml", "from where? --from is missing")}
 	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	setup, err := c.ReviewSetup(ctx, o.from, o.base, o.maps)
+	setup, err := a.client.ReviewSetup(ctx, o.from, o.base, o.maps)
 	if err != nil {
 		return err
 	}
@@ -89,7 +85,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 	}
 	if err := setup.Refused(); err != nil {
 		if a.json {
-			err = errors.Join(err, a.printJSON(a.Out, out))
+			err = errors.Join(err, a.printJSON(out))
 		}
 		return err
 	}
@@ -99,7 +95,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 	}
 	if agreed, err := a.agree(setup, o); err != nil || !agreed {
 		if err == nil && a.json {
-			return a.printJSON(a.Out, out)
+			return a.printJSON(out)
 		}
 		return err
 	}
@@ -120,7 +116,7 @@ func (a *app) printAllMade(made []mayfly.Defined, blank bool, document func([]ma
 		for i, d := range made {
 			list[i] = madeJSON{d, nil}
 		}
-		return a.printJSON(a.Out, document(list))
+		return a.printJSON(document(list))
 	}
 	for i, d := range made {
 		if blank || i > 0 {

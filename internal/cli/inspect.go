@@ -20,11 +20,9 @@ it may reach of this computer and of the network. For a machine that runs that
 is how it was started; mayfly policy shows what was changed since.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeAll,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.inspect(cmd.Context(), args[0])
-		},
+		RunE:              onFirst(a.inspect),
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -67,11 +65,7 @@ func newPersistJSON(p mayfly.Persist) persistJSON {
 }
 
 func (a *app) inspect(ctx context.Context, name string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	d, err := c.Inspect(ctx, name)
+	d, err := a.client.Inspect(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -80,7 +74,7 @@ func (a *app) inspect(ctx context.Context, name string) error {
 		out.Persists = append(out.Persists, newPersistJSON(p))
 	}
 	if a.json {
-		return a.printJSON(a.Out, out)
+		return a.printJSON(out)
 	}
 	a.printInspected(out)
 	return nil

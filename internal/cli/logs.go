@@ -21,12 +21,8 @@ comes, too, until the machine ends.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
 			o := mayfly.LogOptions{Supervisor: supervisorLog, Follow: follow}
-			return c.Logs(cmd.Context(), args[0], o, a.printLog)
+			return a.client.Logs(cmd.Context(), args[0], o, a.printLog)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is printed from now on")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +26,7 @@ would be started with is not built (mayfly check builds it).`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -75,11 +74,7 @@ func sessionWords(s mayfly.Session) string {
 
 // rows returns all machines, sorted by name.
 func (a *app) rows(ctx context.Context) ([]machineJSON, error) {
-	c, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	list, err := c.List(ctx)
+	list, err := a.client.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,14 +91,13 @@ func (a *app) ls(ctx context.Context) error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(a.Out, rows)
+		return a.printJSON(rows)
 	}
 	if len(rows) == 0 {
 		a.note("no machines; mayfly run or mayfly new makes one")
 		return nil
 	}
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tAGE\tIMAGE\tADDRESS\tMEMORY\tDISK\tAGENTS\tWORKSPACE")
+	t := newTable(a.Out, "NAME", "STATE", "AGE", "IMAGE", "ADDRESS", "MEMORY", "DISK", "AGENTS", "WORKSPACE")
 	for _, r := range rows {
 		age := "-"
 		if !r.Started.IsZero() && r.State != mayfly.StateStopped {
@@ -113,10 +107,10 @@ func (a *app) ls(ctx context.Context) error {
 		for _, s := range r.Sessions {
 			sessions = append(sessions, sessionWords(s))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, age, dash(r.Image), dash(r.Address),
+		t.row(r.Name, r.State, age, dash(r.Image), dash(r.Address),
 			size(r.MemoryUsed), size(r.DiskUsed), dash(strings.Join(sessions, ", ")), dash(quotedPath(r.Workspace)))
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	var next []string
@@ -140,17 +134,6 @@ func quotedPath(path string) string {
 		return ""
 	}
 	return termsafe.Quote(path)
-}
-
-// size prints a number of bytes for people.
-func size(n int64) string {
-	switch {
-	case n == 0:
-		return "-"
-	case n < 10<<30:
-		return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
-	}
-	return fmt.Sprintf("%d GiB", n>>30)
 }
 
 // completeMachines completes the names of machines that run, or have left something.
@@ -179,10 +162,8 @@ func (a *app) completeAll(*cobra.Command, []string, string) ([]string, cobra.She
 // names returns those of machines that run or have left something, and of those that are
 // defined: none where that cannot be found out.
 func (a *app) names() (running, defined []string) {
-	c, err := a.client()
-	if err != nil {
-		return nil, nil
+	if a.client != nil {
+		running, defined, _ = a.client.Names()
 	}
-	running, defined, _ = c.Names()
 	return running, defined
 }

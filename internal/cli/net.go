@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) netCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "net",
 		Short: "Set up this computer's bridge, for machines with addresses of their own",
 		Long: `Set up this computer's bridge, for machines with network.mode = "bridge": they
@@ -22,11 +22,7 @@ have addresses of their own, by which this computer reaches them, and reach the
 internet by NAT, but not your local network, this computer or each other.
 
 Only this needs root. Machines without a bridge need nothing of it.`,
-		Args: unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.netUpCommand(), a.netDownCommand(), a.netStatusCommand())
-	return cmd
+	}, a.netUpCommand(), a.netDownCommand(), a.netStatusCommand())
 }
 
 func (a *app) netUpCommand() *cobra.Command {
@@ -145,7 +141,7 @@ func (a *app) netStatusCommand() *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(*cobra.Command, []string) error { return a.netStatus() },
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -155,7 +151,7 @@ func (a *app) netStatus() error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(a.Out, netJSON{st, bridgeProblems(st)})
+		return a.printJSON(netJSON{st, bridgeProblems(st)})
 	}
 	if !st.Up {
 		fmt.Fprintf(a.Out, "bridge   %s: not there\n", st.Name)

@@ -13,11 +13,11 @@ import (
 
 // reportNetwork says what the machine was refused, and writes what it reached to the
 // file learn if that is not empty.
-func (a *app) reportNetwork(c *mayfly.Client, m *mayfly.Machine, learn string) error {
+func (a *app) reportNetwork(m *mayfly.Machine, learn string) error {
 	if m.Plan().Network.Mode != "user" {
 		return nil
 	}
-	if st, err := c.ChangeNetwork(m.Name(), mayfly.NetworkChange{}); err != nil {
+	if st, err := a.client.ChangeNetwork(m.Name(), mayfly.NetworkChange{}); err != nil {
 		a.debug("%v", err)
 	} else if n := deniedCount(st); n > 0 {
 		what := "connections"

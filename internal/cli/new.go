@@ -63,7 +63,7 @@ into it on this computer, without running anything of theirs.`,
 	f.StringVar(&o.shellInit, "shell-init", "", "shell `text` for all shells and commands")
 	f.BoolVar(&o.history, "history", false, "keep what is typed into the machine's shells, bash and zsh")
 	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, once mayfly systemd install was run")
-	f.BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -90,11 +90,7 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 		}
 		def.Clones = append(def.Clones, clone)
 	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	made, err := c.Define(ctx, def)
+	made, err := a.client.Define(ctx, def)
 	if err != nil {
 		if better, ok := strings.CutPrefix(hint.Of(err), "--name "); ok {
 			err = hint.Wrap(err, "mayfly new "+better)
@@ -135,7 +131,7 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 func (a *app) printMade(d mayfly.Defined) error {
 	made := madeJSON{d, []string{"mayfly check " + d.Name, "mayfly start " + d.Name, "mayfly ssh " + d.Name}}
 	if a.json {
-		return a.printJSON(a.Out, made)
+		return a.printJSON(made)
 	}
 	rows := [][2]string{{"machine", made.Name}, {"file", made.File}}
 	if made.Workspace != "" {

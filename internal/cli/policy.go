@@ -37,7 +37,7 @@ Connections that are no longer allowed are cut.`,
 		},
 	}
 	cmd.Flags().BoolVar(&private, "private", false, "with allow: also when the host has addresses that are not public")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -96,22 +96,13 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 	return c, nil
 }
 
-// changeNetwork changes the network of the machine name and returns its state.
-func (a *app) changeNetwork(name string, change mayfly.NetworkChange) (mayfly.NetworkState, error) {
-	c, err := a.client()
-	if err != nil {
-		return mayfly.NetworkState{}, err
-	}
-	return c.ChangeNetwork(name, change)
-}
-
 func (a *app) policy(name string, change mayfly.NetworkChange) error {
-	st, err := a.changeNetwork(name, change)
+	st, err := a.client.ChangeNetwork(name, change)
 	if err != nil {
 		return err
 	}
 	if a.json {
-		return a.printJSON(a.Out, st)
+		return a.printJSON(st)
 	}
 	if st.Mode != "user" {
 		fmt.Fprintf(a.Out, "network  %s\n", st.Mode)

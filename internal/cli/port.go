@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,7 @@ too.`,
 			return a.port(args[0], change)
 		},
 	}
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -58,7 +57,7 @@ func portChange(words []string) (mayfly.NetworkChange, error) {
 }
 
 func (a *app) port(name string, change mayfly.NetworkChange) error {
-	st, err := a.changeNetwork(name, change)
+	st, err := a.client.ChangeNetwork(name, change)
 	if err != nil {
 		return err
 	}
@@ -72,7 +71,7 @@ func (a *app) port(name string, change mayfly.NetworkChange) error {
 		}
 	}
 	if a.json {
-		return a.printJSON(a.Out, st.Ports)
+		return a.printJSON(st.Ports)
 	}
 	if change.Close != 0 {
 		return nil
@@ -81,12 +80,11 @@ func (a *app) port(name string, change mayfly.NetworkChange) error {
 		a.note("no port of %s is published; mayfly port %s add 8080:80 publishes one", name, name)
 		return nil
 	}
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ADDRESS\tPORT\tGUEST PORT")
+	t := newTable(a.Out, "ADDRESS", "PORT", "GUEST PORT")
 	for _, p := range st.Ports {
-		fmt.Fprintf(w, "%s\t%d\t%d\n", p.Address, p.HostPort, p.GuestPort)
+		t.row(p.Address, p.HostPort, p.GuestPort)
 	}
-	return w.Flush()
+	return t.flush()
 }
 
 // openToOthers says who else than this computer reaches a port; "" for nobody.

@@ -16,16 +16,10 @@ was not applied, volumes, the state of agents, and the file of a machine that
 mayfly new made. Your directories stay as they are.
 
 With --force the machine is not asked to power off: its supervisor is killed.`,
-		Args: usageArgs(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			return a.completeAll(cmd, args, prefix)
-		},
+		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeAll,
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			return a.each(args, func(name string) error { return c.Remove(name, force) })
+			return a.each(args, func(name string) error { return a.client.Remove(name, force) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill the machine in place of asking it to end")
@@ -43,11 +37,7 @@ of agents that are older than 30 days. Running machines and images are not
 touched; mayfly image rm removes an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			r, err := c.Collect(cmd.Context())
+			r, err := a.client.Collect(cmd.Context())
 			for _, name := range r.Machines {
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}

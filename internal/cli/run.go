@@ -78,16 +78,12 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if err != nil {
 		return err
 	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
 	if o.dryRun {
-		d, err := c.DryRun(ctx, spec)
+		d, err := a.client.DryRun(ctx, spec)
 		if err != nil {
 			return err
 		}
-		return a.printJSON(a.Out, d)
+		return a.printJSON(d)
 	}
 	if o.learn != "" {
 		if err := checkLearn(o.learn); err != nil {
@@ -97,7 +93,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if a.explain != nil {
 		defer a.explain.print(a)
 	}
-	m, err := c.Start(ctx, spec)
+	m, err := a.client.Start(ctx, spec)
 	if err != nil {
 		return a.interrupted(err)
 	}
@@ -113,7 +109,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		}
 		return commandFailed(err)
 	}
-	learnErr := a.reportNetwork(c, m, o.learn)
+	learnErr := a.reportNetwork(m, o.learn)
 	a.phase("list and apply the changes")
 	err = errors.Join(learnErr, a.finish(ctx, o, m))
 	if code == 0 {

@@ -13,17 +13,13 @@ import (
 )
 
 func (a *app) skillCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "skill",
 		Short: "Teach coding agents to make machines",
 		Long: `Teach coding agents to make machines. A skill is a text that an agent reads when
 its user asks for something that it is about: "please set up a machine for the
 project at this URL". It runs mayfly's commands, and starts nothing.`,
-		Args: unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.skillInstallCommand(), a.skillPrintCommand())
-	return cmd
+	}, a.skillInstallCommand(), a.skillPrintCommand())
 }
 
 func (a *app) skillPrintCommand() *cobra.Command {

@@ -51,11 +51,7 @@ func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	if !m.Alive() {
 		return runError{hint.Errorf("mayfly ls", "reach machine %s: it does not run", name), exitMayfly}
 	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	files, err := c.SSHFiles()
+	files, err := a.client.SSHFiles()
 	if err != nil {
 		return err
 	}

@@ -62,15 +62,11 @@ func (a *app) sshOptions(files mayfly.SSHFiles, user string) ([]sshconfig.Option
 
 // sshConfig is the configuration as a file, and where the files of SSH are.
 func (a *app) sshConfig() (string, mayfly.SSHFiles, error) {
-	c, err := a.client()
-	if err != nil {
-		return "", mayfly.SSHFiles{}, err
-	}
-	files, err := c.SSHFiles()
+	files, err := a.client.SSHFiles()
 	if err != nil {
 		return "", files, err
 	}
-	options, err := a.sshOptions(files, c.UserName())
+	options, err := a.sshOptions(files, a.client.UserName())
 	return sshconfig.Text(mayfly.SSHSuffix, options), files, err
 }
 
@@ -83,11 +79,7 @@ func (a *app) installSSHConfig() error {
 }
 
 func (a *app) uninstallSSHConfig() error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	files, err := c.SSHFiles()
+	files, err := a.client.SSHFiles()
 	if err != nil {
 		return err
 	}

@@ -48,11 +48,7 @@ or SIGINT, and fails if the machine does: this is how systemd runs it.`,
 
 // startDefined starts the machine name unless it runs.
 func (a *app) startDefined(ctx context.Context, name string, o startOptions) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	started, err := c.StartDefined(ctx, name, o.fresh)
+	started, err := a.client.StartDefined(ctx, name, o.fresh)
 	if err != nil {
 		return a.interrupted(err)
 	}
@@ -64,10 +60,6 @@ func (a *app) startDefined(ctx context.Context, name string, o startOptions) err
 
 // foreground starts a machine and stays until it ends.
 func (a *app) foreground(ctx context.Context, name string, o startOptions) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
 	manager, err := sdnotify.New(a.getenv)
 	if err != nil {
 		return err
@@ -79,7 +71,7 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 		}
 	}
 	tell(sdnotify.Status("starting"))
-	m, err := c.Serve(ctx, name, o.fresh)
+	m, err := a.client.Serve(ctx, name, o.fresh)
 	if err != nil {
 		return a.interrupted(err)
 	}
@@ -112,11 +104,7 @@ changed in its workspace and was not applied: mayfly inspect lists it.`,
 
 // stop stops the machine name if it runs.
 func (a *app) stop(name string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	ran, err := c.Stop(name)
+	ran, err := a.client.Stop(name)
 	if err == nil && !ran {
 		a.note("%s does not run", name)
 	}
@@ -134,12 +122,8 @@ now.`,
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(args, func(name string) error {
-				c, err := a.client()
-				if err != nil {
-					return err
-				}
 				// What cannot start is not stopped.
-				if err := c.CheckStart(cmd.Context(), name); err != nil {
+				if err := a.client.CheckStart(cmd.Context(), name); err != nil {
 					return err
 				}
 				if err := a.stop(name); err != nil {
@@ -164,11 +148,7 @@ directory is not touched. The next start begins clean.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			return a.each(args, c.Reset)
+			return a.each(args, a.client.Reset)
 		},
 	}
 }

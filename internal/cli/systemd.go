@@ -27,7 +27,7 @@ type systemdOptions struct {
 }
 
 func (a *app) systemdCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "systemd",
 		Short: "Let systemd start, stop and limit a machine",
 		Long: `Let systemd start, stop and limit a machine, as it does any service:
@@ -37,11 +37,7 @@ func (a *app) systemdCommand() *cobra.Command {
   journalctl --user -u mayfly@NAME
 
 Nothing of mayfly needs systemd: mayfly start NAME does without.`,
-		Args: unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.systemdInstallCommand(), a.systemdUninstallCommand(), a.systemdPrintCommand(), a.systemdTimerCommand())
-	return cmd
+	}, a.systemdInstallCommand(), a.systemdUninstallCommand(), a.systemdPrintCommand(), a.systemdTimerCommand())
 }
 
 // scopeFlags registers the flags that choose a service manager.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/terminal"
@@ -23,7 +22,7 @@ you press ^C. Without a terminal, or with --once, it is shown once.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.top(cmd.Context(), once) },
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "show it once")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON, once")
+	a.jsonFlag(cmd, "print JSON, once")
 	return cmd
 }
 
@@ -31,11 +30,7 @@ you press ^C. Without a terminal, or with --once, it is shown once.`,
 const topInterval = 2 * time.Second
 
 func (a *app) top(ctx context.Context, once bool) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	meter, err := c.NewMeter()
+	meter, err := a.client.NewMeter()
 	if err != nil {
 		return err
 	}
@@ -51,18 +46,17 @@ func (a *app) top(ctx context.Context, once bool) error {
 			return err
 		}
 		if a.json {
-			return a.printJSON(a.Out, rows)
+			return a.printJSON(rows)
 		}
 		var b strings.Builder
 		if live {
 			b.WriteString("\x1b[H\x1b[J")
 		}
-		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tCPU\tTIME\tMEMORY\tDISK")
+		t := newTable(&b, "NAME", "CPU", "TIME", "MEMORY", "DISK")
 		for _, r := range rows {
-			fmt.Fprintf(w, "%s\t%.0f%%\t%s\t%s\t%s\n", r.Name, r.CPU*100, time.Duration(r.CPUSeconds)*time.Second, size(r.Memory), size(r.Disk))
+			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, size(r.Memory), size(r.Disk))
 		}
-		w.Flush()
+		t.flush()
 		if _, err := a.Out.WriteString(b.String()); err != nil || !live {
 			return err
 		}

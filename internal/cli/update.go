@@ -32,34 +32,30 @@ With --timer systemd does that each day; mayfly systemd timer has more.`,
 		},
 	}
 	cmd.Flags().BoolVar(&timer, "timer", false, "install a timer of systemd that updates each day")
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	a.jsonFlag(cmd)
 	return cmd
 }
 
 func (a *app) update(ctx context.Context, names []string) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
 	if len(names) == 0 {
-		_, defined, err := c.Names()
+		_, defined, err := a.client.Names()
 		if err != nil {
 			return err
 		}
 		if len(defined) == 0 {
 			a.note("no machine is defined; mayfly new defines one")
 			if a.json {
-				return a.printJSON(a.Out, []mayfly.VersionChange{})
+				return a.printJSON([]mayfly.VersionChange{})
 			}
 			return nil
 		}
 	}
-	changes, err := c.Update(ctx, names...)
+	changes, err := a.client.Update(ctx, names...)
 	if err != nil {
 		return a.interrupted(err)
 	}
 	if a.json {
-		return a.printJSON(a.Out, changes)
+		return a.printJSON(changes)
 	}
 	for _, change := range changes {
 		fmt.Fprintln(a.Out, change)

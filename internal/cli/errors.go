@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// Exit codes. Beside them, run and exec exit with the code of the guest's
+// command, or 128 and the number of the signal that ended it.
+const (
+	exitOK      = 0
+	exitError   = 1   // the command did not do what was asked
+	exitUsage   = 2   // the arguments, or a configuration file, are wrong
+	exitMayfly  = 125 // mayfly failed while it ran the guest's command
+	exitCannot  = 126 // the guest's command could not be started
+	exitMissing = 127 // the guest's command was not found
+)
+
+// exitCode is an error that only sets the exit code: all has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// usageError is an error in what the user typed or wrote.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// runError is an error of mayfly's own while it ran a command of the guest's.
+type runError struct {
+	error
+	code int
+}
+
+func (e runError) Unwrap() error { return e.error }
+
+// errorJSON is an error as --json prints it. What has a code always has the same.
+type errorJSON struct {
+	Error string     `json:"error"`
+	Hint  string     `json:"hint"`
+	Code  fault.Code `json:"code,omitempty"`
+	Args  fault.Args `json:"args,omitempty"`
+}
+
+func newErrorJSON(err error) errorJSON {
+	e := errorJSON{Error: err.Error(), Hint: hint.Of(err)}
+	if f, ok := fault.Of(err); ok {
+		e.Code, e.Args = f.Code, f.Args
+	}
+	return e
+}
+
+// printError prints err, each joined one on lines of its own, with its hint.
+func (a *app) printError(err error, asJSON bool) {
+	if asJSON {
+		writeJSON(a.Err, newErrorJSON(err), "  ")
+		return
+	}
+	var hints []string
+	for _, e := range flatten(err) {
+		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(termsafe.Text(e.Error()), "\n", "\nmayfly: "))
+		if console := mayfly.Console(e); console != "" {
+			fmt.Fprintln(a.Err, "mayfly: the last words on the console of the machine:")
+			for line := range strings.SplitSeq(console, "\n") {
+				fmt.Fprintln(a.Err, "  | "+termsafe.Text(line))
+			}
+		}
+		if h := hint.Of(e); h != "" && !slices.Contains(hints, h) {
+			hints = append(hints, h)
+		}
+	}
+	if h := hint.Of(err); h != "" && len(hints) == 0 {
+		hints = append(hints, h) // of the whole
+	}
+	for _, h := range hints {
+		fmt.Fprintln(a.Err, "mayfly: hint: "+termsafe.Line(h))
+	}
+}
+
+// flatten returns the errors that err joins, also below wrappers that add
+// nothing to the text.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		var texts []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, flatten(e)...)
+			texts = append(texts, e.Error())
+		}
+		if strings.Join(texts, "\n") == err.Error() {
+			return all
+		}
+	}
+	if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
+		if all := flatten(inner); len(all) > 1 {
+			return all
+		}
+	}
+	return []error{err}
+}
