@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -174,6 +175,56 @@ func TestVMMDies(t *testing.T) {
 		}
 		if _, err := os.Stat(r.machine.Dir); (err == nil) != kept {
 			t.Errorf("kept %v: the machine's directory: %v", kept, err)
+		}
+	}
+}
+
+// What is asked of a machine that is ready reaches its guest and its network.
+func TestServeMachine(t *testing.T) {
+	r := newRig(t, nil, func(p *plan.Plan) {
+		p.Network = plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist}
+	})
+	wait := r.life(t)
+	stream, err := control.OpenGuest(r.machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if code, err := client.Exec(stream, &wire.Exec{Argv: []string{"true"}, Dir: "/"}, client.Stdio{}); err != nil || code != 0 {
+		t.Errorf("Exec() = %d, %v; want 0", code, err)
+	}
+	rule := plan.Rule{Host: "example.com", Port: 443}
+	st, err := control.ChangeNetwork(r.machine, control.NetworkChange{Allow: []plan.Rule{rule}})
+	if err != nil || st.Mode != plan.NetworkUser || len(st.Allow) != 1 || st.Allow[0].Host != rule.Host {
+		t.Errorf("ChangeNetwork() = %+v, %v; want %v allowed", st, err, rule)
+	}
+	c := r.driver.VMMs()[0].Configured()
+	if c.Network == nil || len(c.Network.Authority) == 0 || !slices.Contains(c.Env, "SSL_CERT_FILE="+wire.TrustedFile) {
+		t.Errorf("the guest was configured with the network %+v, variables %q; want one with an authority", c.Network, c.Env)
+	}
+	r.owner.requestStop()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An owner that ends says nothing, and one that leaves the machine alone says so.
+func TestOwnerPipe(t *testing.T) {
+	for said, want := range map[string]bool{"": false, "k": true, "x": false, "kx": true} {
+		o := newOwner()
+		o.watch(strings.NewReader(said))
+		if o.isKept() != want {
+			t.Errorf("after %q the machine is kept: %v; want %v", said, !want, want)
+		}
+		select {
+		case <-o.gone:
+			if want {
+				t.Errorf("after %q the owner is gone", said)
+			}
+		default:
+			if !want {
+				t.Errorf("after %q the owner is there", said)
+			}
 		}
 	}
 }
