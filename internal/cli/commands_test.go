@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,16 +50,37 @@ func TestCommandTable(t *testing.T) {
 	}
 }
 
+// readers are the commands that print what they find out.
+const readers = `audit check diff doctor events inspect ls policy port top version
+	image-build image-check image-ls import-nix init net-status new update`
+
+// others are the commands that do something else: act, show a terminal, or print a text
+// that has a format of its own.
+const others = `agent apply attach claude cp edit exec gc reset restart rm run shell ssh start stop
+	completion-bash completion-fish completion-powershell completion-zsh export help
+	image-inspect image-prune image-rm logs net-down net-up skill-install skill-print ssh-config
+	systemd-install systemd-print systemd-timer systemd-uninstall`
+
 // Everything that reads can do so for programs.
 func TestReadersHaveJSON(t *testing.T) {
-	for _, path := range []string{"ls", "diff", "doctor", "image ls", "image build", "image check"} {
-		c, _, err := newRoot().Find(strings.Fields(path))
-		if err != nil {
-			t.Fatal(err)
+	reads, acts := strings.Fields(readers), strings.Fields(others)
+	for _, c := range visibleCommands(Commands()) {
+		name := strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), "mayfly "), " ", "-")
+		if len(c.Commands()) > 0 {
+			continue
 		}
-		if c.Flags().Lookup("json") == nil {
-			t.Errorf("mayfly %s has no --json", path)
+		has := c.Flags().Lookup("json") != nil
+		switch {
+		case slices.Contains(reads, name) == slices.Contains(acts, name):
+			t.Errorf("mayfly %s is not in one of the lists of readers and others", c.CommandPath())
+		case slices.Contains(reads, name) && !has:
+			t.Errorf("%s has no --json", c.CommandPath())
 		}
+		reads = slices.DeleteFunc(reads, func(s string) bool { return s == name })
+		acts = slices.DeleteFunc(acts, func(s string) bool { return s == name })
+	}
+	if len(reads)+len(acts) > 0 {
+		t.Errorf("these are no commands: %q", append(reads, acts...))
 	}
 }
 

@@ -14,15 +14,29 @@ import (
 )
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.Out, "mayfly %s %s/%s %s\n", a.version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			v := versionJSON{a.version, runtime.GOOS, runtime.GOARCH, runtime.Version()}
+			if a.json {
+				return a.printJSON(v)
+			}
+			_, err := fmt.Fprintf(a.Out, "mayfly %s %s/%s %s\n", v.Version, v.OS, v.Arch, v.Go)
 			return err
 		},
 	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// versionJSON is what version --json prints. Fields are only added.
+type versionJSON struct {
+	Version string `json:"version"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Go      string `json:"go"`
 }
 
 // internalCommands are mayfly's own processes, started by the engine alone.

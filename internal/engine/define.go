@@ -173,7 +173,7 @@ func (d *defining) rollback(err error) error {
 func (d *defining) define(ctx context.Context, name string, cfg config.Config, typed map[string]string, write func(definition.Taken) ([]byte, error)) (Defined, error) {
 	e := d.e
 	machines := e.machines()
-	if _, err := machines.Get(name); err == nil && !e.Defined(name) {
+	if _, err := machines.Get(name); err == nil && !e.IsDefined(name) {
 		return Defined{}, fault.New(fault.NameOfRun, args{"name": name}, "a machine that is not defined is called %s", name)
 	}
 	ws := ""

@@ -36,7 +36,7 @@ func (e *Engine) Machine(ctx context.Context, name string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	if m.Status().Phase == state.Starting && e.Defined(name) {
+	if m.Status().Phase == state.Starting && e.IsDefined(name) {
 		if err := e.waitStarted(ctx, m); err != nil {
 			return Machine{}, err
 		}
@@ -49,7 +49,7 @@ func (e *Engine) Machine(ctx context.Context, name string) (Machine, error) {
 func (e *Engine) Running(ctx context.Context, who string) (Machine, error) {
 	machines := e.machines()
 	m := machines.At(who)
-	defined := e.Defined(who)
+	defined := e.IsDefined(who)
 	if naming.Check(who) == nil && m.Alive() && (!defined || m.Status().Phase == state.Running) {
 		return e.at(m)
 	}
@@ -69,7 +69,7 @@ func (e *Engine) Running(ctx context.Context, who string) (Machine, error) {
 func (e *Engine) find(name string) (state.Machine, error) {
 	machines := e.machines()
 	m, err := machines.Get(name)
-	if err != nil && e.Defined(name) {
+	if err != nil && e.IsDefined(name) {
 		return m, fault.New(fault.MachineStopped, args{"name": name}, "%s does not run", name)
 	}
 	return m, err
@@ -81,8 +81,8 @@ func (e *Engine) at(m state.Machine) (Machine, error) {
 	return Machine{e: e, m: m, p: p}, err
 }
 
-// Defined reports whether there is a machine of that name with a file of its own.
-func (e *Engine) Defined(name string) bool {
+// IsDefined reports whether there is a machine of that name with a file of its own.
+func (e *Engine) IsDefined(name string) bool {
 	_, err := e.definitions().Get(name)
 	return err == nil
 }

@@ -37,7 +37,7 @@ func (e *Engine) Start(ctx context.Context, s Spec) (*Owned, error) {
 		return nil, err
 	}
 	e.detail(DetailAccelerator, args{"accelerator": string(p.Machine.Accelerator), "reason": p.Machine.Reason})
-	if e.Defined(p.Name) {
+	if e.IsDefined(p.Name) {
 		return nil, fault.New(fault.NameDefined, args{"name": p.Name}, "%s is the name of a machine that mayfly new made", p.Name)
 	}
 	// A name that is taken is found out before a long build, too.
