@@ -43,12 +43,12 @@ func (s *supervisor) prepare(ctx context.Context, g *guest, warm []string) (note
 	return notes, nil
 }
 
-// configure makes the prepared guest this machine. copyName is that of its copy of the
-// workspace, where that is kept.
-func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.Duration, copyName string, g ground) error {
+// configure makes the prepared guest this machine. workspaceCopy is the name of its copy
+// of the workspace, where that is kept.
+func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.Duration, workspaceCopy string, g ground) error {
 	req := newConfigure(s.plan)
 	if req.Workspace != nil {
-		req.Workspace.Copy = copyName
+		req.Workspace.Copy = workspaceCopy
 	}
 	if targets := g.disks.dotfiles; len(targets) > 0 {
 		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: targets}
