@@ -30,7 +30,7 @@ func TestInternals(t *testing.T) {
 		}
 	}
 	var rows []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(\\.|(?:internal|cmd)/[a-z0-9/-]+)` \\|").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\.|(?:internal|cmd|examples)/[a-z0-9/-]+)` \\|").FindAllStringSubmatch(text, -1) {
 		rows = append(rows, m[1])
 	}
 	slices.Sort(rows)

@@ -83,6 +83,7 @@ test:
 treetest/reference: cli config engine
 treetest:
 
+examples/frontend:  mayfly                              # what anybody else may import
 cmd/mayfly:         cli
 cmd/mayfly-bench:   test/bench
 cmd/mayfly-guest:   guest/agent                         # and nothing else of ours: it runs among the enemy

@@ -85,7 +85,7 @@ func TestNoProcessWideEffects(t *testing.T) {
 	fset := token.NewFileSet()
 	unused := maps.Clone(exempt)
 	for _, f := range tree(t) {
-		if !f.isGo() || f.isTest() || strings.HasPrefix(f.path, "cmd/") || strings.Contains(f.path, "testdata/") {
+		if !f.isGo() || f.isTest() || strings.HasPrefix(f.path, "cmd/") || strings.HasPrefix(f.path, "examples/") || strings.Contains(f.path, "testdata/") {
 			continue
 		}
 		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
