@@ -18,6 +18,7 @@ var next = map[fault.Code][]string{
 	fault.MachineDefined:   {"mayfly inspect {name}, or another name"},
 	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
 	fault.MachineVersion:   {"mayfly rm {name}"},
+	fault.MachineStarting:  {"mayfly ls"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
 	fault.MachineNameInvalid:    {"--name {better}"},
