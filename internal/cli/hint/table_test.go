@@ -22,6 +22,7 @@ func TestTable(t *testing.T) {
 		{fault.MachineDefined, fault.Args{"name": "web", "file": "/f"}, "mayfly inspect web, or another name"},
 		{fault.MachineDataLeft, fault.Args{"name": "web", "dir": "/d"}, "mayfly rm web removes it"},
 		{fault.MachineVersion, fault.Args{"name": "web"}, "mayfly rm web"},
+		{fault.MachineStarting, nil, "mayfly ls"},
 		{fault.VolumeShrinks, fault.Args{"machine": "web", "volume": "v", "mib": "64"}, `size = "64MiB" in [[volume]], or mayfly reset web, which wipes it`},
 		{fault.MachineNameInvalid, fault.Args{"name": "My_Box", "better": "my-box"}, "--name my-box"},
 		{fault.QEMUMissing, nil, "mayfly doctor --fix"},
