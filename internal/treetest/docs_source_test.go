@@ -115,7 +115,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 
 var exitConstant = regexp.MustCompile(`^exit[A-Z]`)
 
-// README.md shows every key of the configuration, and no other.
+// docs/guide/configuration.md shows every key of the configuration, and no other.
 func TestConfigurationIsDocumented(t *testing.T) {
 	// There names are free, or the tables' own keys are not looked at.
 	free := func(name string) bool {
@@ -130,10 +130,10 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	_, block, _ := strings.Cut(string(readFile(t, "README.md")), "```toml\n")
+	_, block, _ := strings.Cut(string(readFile(t, "docs/guide/configuration.md")), "```toml\n")
 	block, _, ok := strings.Cut(block, "```")
 	if !ok {
-		t.Fatal("README.md has no example of a configuration")
+		t.Fatal("docs/guide/configuration.md has no example of a configuration")
 	}
 	var got []string
 	section := ""
@@ -153,20 +153,20 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	}
 	slices.Sort(got)
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("README.md: the example differs from the keys there are (-keys +example):\n%s", d)
+		t.Errorf("docs/guide/configuration.md: the example differs from the keys there are (-keys +example):\n%s", d)
 	}
 }
 
-// README.md's table has each profile, and what chooses it.
+// docs/reference/profiles.md's table has each profile, and what chooses it.
 func TestProfilesAreDocumented(t *testing.T) {
-	readme := string(readFile(t, "README.md"))
+	page := string(readFile(t, "docs/reference/profiles.md"))
 	row := func(profile string) string {
-		for line := range strings.Lines(readme) {
+		for line := range strings.Lines(page) {
 			if cells := strings.Split(line, "|"); len(cells) == 5 && strings.Contains(cells[1], "`"+profile+"`") {
 				return line
 			}
 		}
-		t.Errorf("README.md: no row for the profile %s", profile)
+		t.Errorf("docs/reference/profiles.md: no row for the profile %s", profile)
 		return ""
 	}
 	base := make(map[string][]string) // what a row says by naming another profile
@@ -178,14 +178,14 @@ func TestProfilesAreDocumented(t *testing.T) {
 	for _, p := range config.Profiles() {
 		line := row(p.Name)
 		for _, name := range p.Packages {
-			if !strings.Contains(line, " "+name+" ") && !slices.Contains(base[p.Name], name) {
-				t.Errorf("README.md: the row of %s has no package %s", p.Name, name)
+			if !strings.Contains(line, "`"+name+"`") && !slices.Contains(base[p.Name], name) {
+				t.Errorf("docs/reference/profiles.md: the row of %s has no package %s", p.Name, name)
 			}
 		}
 	}
 	for _, m := range config.Markers() {
 		if !strings.Contains(row(m.Profile), "`"+m.File+"`") {
-			t.Errorf("README.md: the row of %s does not say that %s chooses it", m.Profile, m.File)
+			t.Errorf("docs/reference/profiles.md: the row of %s does not say that %s chooses it", m.Profile, m.File)
 		}
 	}
 }

@@ -216,3 +216,16 @@ func TestNothingIsLeftForLater(t *testing.T) {
 		}
 	}
 }
+
+// README.md is for one reading, and its example compiles.
+func TestReadme(t *testing.T) {
+	readme := string(readFile(t, "README.md"))
+	if n := strings.Count(readme, "\n"); n > 150 {
+		t.Errorf("README.md has %d lines; want at most 150: move reference to docs", n)
+	}
+	_, example, _ := strings.Cut(readme, "```go\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok || !strings.Contains(string(readFile(t, "readme_test.go")), example) {
+		t.Errorf("README.md: the Go example is not in readme_test.go:\n%s", example)
+	}
+}

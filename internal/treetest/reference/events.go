@@ -5,7 +5,7 @@ import "github.com/mayfly-vm/mayfly/internal/engine"
 func events() string {
 	p := newPage("Events", "the table in `internal/engine`")
 	p.paragraph("While a command works, events tell what happens. A program that uses the Go API gets them as\n" +
-		"`mayfly.Event`, with `Options.Tell`. `mayfly run` makes its progress and its remarks of them.\n" +
+		"`mayfly.Event`, through `Options.OnEvent`. `mayfly run` makes its progress and its remarks of them.\n" +
 		"Codes and arguments keep their meaning. Codes, arguments and kinds are only added.")
 	for _, k := range []struct {
 		kind  engine.Kind
