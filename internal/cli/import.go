@@ -79,7 +79,7 @@ type fileJSON struct {
 
 func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun bool) error {
 	res, err := nix.ImportDir(ctx, dir)
-	machines, notes := res.Machines, res.Notes
+	machines, notes := res.Machines, nix.Concerning(res.Notes, names)
 	if err == nil {
 		machines, err = chooseMachines(machines, names)
 	}
@@ -87,16 +87,14 @@ func (a *app) importNix(ctx context.Context, dir string, names []string, dryRun 
 		if len(machines) > 0 {
 			a.note("evaluated by nix eval")
 		}
-		a.printNotes(notes, names)
+		a.printNotes(notes)
 	}
 	if err != nil {
 		return err
 	}
 	out := importJSON{Notes: []noteJSON{}, Files: []fileJSON{}, Made: []madeJSON{}, Evaluator: "nix"}
 	for _, n := range notes {
-		if concerns(n, names) {
-			out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, string(n.Kind), n.Text})
-		}
+		out.Notes = append(out.Notes, noteJSON{n.Machine, n.File, string(n.Kind), n.Text})
 	}
 	var files []mayfly.File
 	for _, m := range machines {
@@ -145,40 +143,15 @@ func chooseMachines(all []nix.Machine, names []string) ([]nix.Machine, error) {
 	return chosen, nil
 }
 
-func concerns(n nix.Note, names []string) bool {
-	return n.Machine == "" || len(names) == 0 || slices.Contains(names, n.Machine)
-}
-
 // printNotes prints each note once, with the machines that it is about.
-func (a *app) printNotes(notes []nix.Note, names []string) {
-	about := make(map[nix.Note][]string)
-	var order []nix.Note
+func (a *app) printNotes(notes []nix.Note) {
 	dropped := 0
-	for _, n := range notes {
-		if !concerns(n, names) {
+	for _, n := range nix.Digest(notes) {
+		if n.Kind == nix.Dropped && !a.verbose {
+			dropped++
 			continue
 		}
-		key := n
-		key.Machine = ""
-		if len(about[key]) == 0 {
-			order = append(order, key)
-		}
-		about[key] = append(about[key], n.Machine)
-	}
-	for _, kind := range []nix.Kind{nix.Warning, nix.Unknown, nix.Dropped} {
-		for _, n := range order {
-			if n.Kind != kind {
-				continue
-			}
-			if kind == nix.Dropped && !a.verbose {
-				dropped++
-				continue
-			}
-			if !slices.Contains(about[n], "") {
-				n.Machine = strings.Join(about[n], ", ")
-			}
-			a.note("%s", n)
-		}
+		a.note("%s", n)
 	}
 	if dropped > 0 {
 		a.note("%d more notes, of what machines have no need of; -v prints them", dropped)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -64,4 +65,40 @@ func (m *importer) sortedNotes() []Note {
 func quote(s string) string {
 	const limit = 100
 	return strconv.Quote(termsafe.Clip(s, limit))
+}
+
+// Concerning returns the notes that are about one of the machines with these names, or
+// about none: all without names.
+func Concerning(notes []Note, names []string) []Note {
+	return slices.DeleteFunc(slices.Clone(notes), func(n Note) bool {
+		return n.Machine != "" && len(names) > 0 && !slices.Contains(names, n.Machine)
+	})
+}
+
+// Digest returns each note once, with all machines that it is about, by kind: first what
+// must be known.
+func Digest(notes []Note) []Note {
+	about := make(map[Note][]string)
+	var order []Note
+	for _, n := range notes {
+		key := n
+		key.Machine = ""
+		if len(about[key]) == 0 {
+			order = append(order, key)
+		}
+		about[key] = append(about[key], n.Machine)
+	}
+	var digest []Note
+	for _, kind := range []Kind{Warning, Unknown, Dropped} {
+		for _, n := range order {
+			if n.Kind != kind {
+				continue
+			}
+			if machines := about[n]; !slices.Contains(machines, "") {
+				n.Machine = strings.Join(machines, ", ")
+			}
+			digest = append(digest, n)
+		}
+	}
+	return digest
 }
