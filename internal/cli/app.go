@@ -17,7 +17,7 @@ type app struct {
 	Streams
 	version  string
 	getenv   func(string) string
-	signals  *signals
+	signals  *terminal.Signals
 	client   *mayfly.Client     // from open; nil in commands that need none
 	progress *terminal.Progress // nil until something takes its time
 	explain  *explanation       // nil unless the user asked for one
@@ -71,8 +71,8 @@ func (a *app) each(names []string, f func(name string) error) error {
 
 // interrupted says in few words that the user ended it.
 func (a *app) interrupted(err error) error {
-	if err != nil && a.signals.ctx.Err() != nil {
-		return runError{errInterrupted, 130}
+	if err != nil && a.signals.Context().Err() != nil {
+		return runError{terminal.ErrInterrupted, 130}
 	}
 	return err
 }

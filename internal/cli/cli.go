@@ -21,6 +21,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 // Streams are the standard streams of the process.
@@ -42,8 +43,8 @@ func Main(version string, args []string, streams Streams) int {
 	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	debug.SetGCPercent(gcPercent)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
-	a.signals = newSignals()
-	defer a.signals.stop()
+	a.signals = terminal.NewSignals()
+	defer a.signals.Stop()
 	defer func() {
 		if a.progress != nil {
 			a.progress.Stop()
@@ -55,7 +56,7 @@ func Main(version string, args []string, streams Streams) int {
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	cmd, err := root.ExecuteContextC(a.signals.ctx)
+	cmd, err := root.ExecuteContextC(a.signals.Context())
 	if err == nil {
 		return exitOK
 	}

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"os"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -114,39 +112,10 @@ func (a *app) exec(ctx context.Context, m *mayfly.Machine, cmd mayfly.Cmd, noTTY
 	}
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	sigs := make(chan os.Signal, 8)
-	numbers := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
-	done := make(chan struct{})
-	defer close(done)
+	numbers, end := a.signals.Forward(giveUp)
+	defer end()
 	cmd.Signals = numbers
-	a.signals.forwardTo(sigs)
-	defer a.signals.forwardTo(nil)
-	go forwardSignals(sigs, numbers, done, giveUp)
 	return m.Exec(ctx, cmd)
-}
-
-// giveUpAfter is the number of signals after which a command that does not end
-// is left to itself.
-const giveUpAfter = 3
-
-// forwardSignals hands the signals that we get to the guest's command.
-func forwardSignals(sigs <-chan os.Signal, to chan<- byte, done <-chan struct{}, giveUp func()) {
-	for n := 1; ; n++ {
-		select {
-		case <-done:
-			return
-		case sig := <-sigs:
-			if n >= giveUpAfter {
-				giveUp()
-				return
-			}
-			select {
-			case to <- byte(sig.(syscall.Signal)):
-			case <-done:
-				return
-			}
-		}
-	}
 }
 
 // attachTerminal makes our terminal the command's.

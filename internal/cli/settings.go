@@ -162,8 +162,8 @@ func (a *app) askTrust(file string, content []byte) (bool, error) {
 func (a *app) ask(question string, words []string) (string, error) {
 	for {
 		fmt.Fprintf(a.Err, "%s [%s] ", question, strings.Join(words, "/"))
-		line, err := terminal.ReadLine(a.signals.ctx, a.In)
-		if a.signals.ctx.Err() != nil {
+		line, err := terminal.ReadLine(a.signals.Context(), a.In)
+		if a.signals.Context().Err() != nil {
 			fmt.Fprintln(a.Err)
 		}
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 // openTerminal returns both ends of a pseudo-terminal.
@@ -37,8 +39,8 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 func TestAskShowsTheWholeFile(t *testing.T) {
 	master, slave := openTerminal(t)
 	text := "version = 1\n" + strings.Repeat("# A long licence.\n", 500) + "secrets.x.from = \"cmd:the-command\"\n"
-	a := &app{Streams: Streams{In: slave, Out: slave, Err: slave}, getenv: func(string) string { return "" }, signals: newSignals()}
-	defer a.signals.stop()
+	a := &app{Streams: Streams{In: slave, Out: slave, Err: slave}, getenv: func(string) string { return "" }, signals: terminal.NewSignals()}
+	defer a.signals.Stop()
 	shown := make(chan []byte)
 	go func() {
 		var all bytes.Buffer

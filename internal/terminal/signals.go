@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// signals turns the process's signals into the end of a context, or hands them
+// Signals turns the process's signals into the end of a context, or hands them
 // to whoever forwards them to a guest's command. After the first that ended
 // the context, the next one kills.
-type signals struct {
+type Signals struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	ch      chan os.Signal
@@ -19,17 +19,19 @@ type signals struct {
 	done    chan struct{}
 }
 
-var errInterrupted = errors.New("interrupted")
+// ErrInterrupted is the cause of the end of the context.
+var ErrInterrupted = errors.New("interrupted")
 
-func newSignals() *signals {
-	s := &signals{ch: make(chan os.Signal, 8), forward: make(chan chan<- os.Signal), done: make(chan struct{})}
+// NewSignals takes the signals that end a program, until Stop.
+func NewSignals() *Signals {
+	s := &Signals{ch: make(chan os.Signal, 8), forward: make(chan chan<- os.Signal), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	go s.run()
 	return s
 }
 
-func (s *signals) run() {
+func (s *Signals) run() {
 	var to chan<- os.Signal
 	for {
 		select {
@@ -42,7 +44,7 @@ func (s *signals) run() {
 				}
 				continue
 			}
-			s.cancel(errInterrupted)
+			s.cancel(ErrInterrupted)
 			signal.Stop(s.ch)
 		case <-s.done:
 			return
@@ -50,10 +52,46 @@ func (s *signals) run() {
 	}
 }
 
-// forwardTo hands signals to ch until it is called with nil.
-func (s *signals) forwardTo(ch chan<- os.Signal) { s.forward <- ch }
+// Context ends with the first signal that is not forwarded.
+func (s *Signals) Context() context.Context { return s.ctx }
 
-func (s *signals) stop() {
+// giveUpAfter is the number of signals after which a command that does not end
+// is left to itself.
+const giveUpAfter = 3
+
+// Forward hands signals on by their numbers, in place of ending the context, until end is
+// called. It calls giveUp after some: who gets them does not end.
+func (s *Signals) Forward(giveUp func()) (numbers <-chan byte, end func()) {
+	to := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
+	signals := make(chan os.Signal, 8)
+	done := make(chan struct{})
+	s.forward <- signals
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case <-done:
+				return
+			case sig := <-signals:
+				if n >= giveUpAfter {
+					giveUp()
+					return
+				}
+				select {
+				case to <- byte(sig.(syscall.Signal)):
+				case <-done:
+					return
+				}
+			}
+		}
+	}()
+	return to, func() {
+		close(done)
+		s.forward <- nil
+	}
+}
+
+// Stop leaves signals to what they do by themselves.
+func (s *Signals) Stop() {
 	signal.Stop(s.ch)
 	close(s.done)
 	s.cancel(nil)
