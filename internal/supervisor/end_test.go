@@ -22,6 +22,9 @@ const powerOff = fakevmm.Step(wire.OpPowerOff)
 
 // A machine that is kept is asked to end, then its VMM is, and then that is killed.
 func TestStopLadder(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	silent, refused := fakevmm.Fault{Silent: true}, fakevmm.Fault{Err: errors.New("refused")}
 	for _, tt := range []struct {
 		name   string
@@ -292,6 +295,9 @@ func TestWatch(t *testing.T) {
 
 // A watcher that reads nothing is left, and holds up neither the machine nor others.
 func TestSlowWatcher(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		ev := newEvents(&recorder{})
 		stuck := make(chan struct{})

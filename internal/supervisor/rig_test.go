@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -157,7 +158,24 @@ func (r *rig) checkEnded(t testing.TB) {
 	}
 }
 
-// bubble runs f with a clock of its own.
+// alone runs a test of bubbles in a process of its own, and reports whether this is that
+// process. The multiplexer keeps timers in a pool of the process, and what other tests
+// have left running puts timers there that a bubble cannot use.
+func alone(t *testing.T) bool {
+	t.Helper()
+	const variable = "MAYFLY_TEST_ALONE"
+	if os.Getenv(variable) == t.Name() {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), variable+"="+t.Name())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// bubble runs f with a clock of its own, in a test that is alone.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	dropTimers()
@@ -166,7 +184,7 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // dropTimers empties the pool in which the multiplexer keeps its timers: one of a bubble
-// cannot be used outside of it. A sync.Pool holds nothing for longer than two
+// cannot be used in the next. A sync.Pool holds nothing for longer than two
 // collections.
 func dropTimers() {
 	runtime.GC()

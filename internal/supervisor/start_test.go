@@ -24,6 +24,9 @@ var (
 )
 
 func TestStartByBooting(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, nil, nil)
 		m := r.up(t)
@@ -47,6 +50,9 @@ func TestStartByBooting(t *testing.T) {
 
 // The first start of its kind makes the template, and the next begins from it.
 func TestStartFromTemplate(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		first := newRig(t, nil, withTemplate)
 		m := first.up(t)
@@ -86,6 +92,9 @@ func TestStartFromTemplate(t *testing.T) {
 // A machine boots whatever is the matter with its template, and the next does so at
 // once.
 func TestStartWithoutTemplate(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	refused := errors.New("refused")
 	for _, tt := range []struct {
 		name    string
@@ -144,6 +153,9 @@ func TestStartWithoutTemplate(t *testing.T) {
 
 // What a guest says that works is no template's fault.
 func TestConfigureRefused(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, always(fakevmm.Script{"configure": {Err: errors.New("no such user")}}), withTemplate)
 		_, err := r.start(t.Context(), nil)
@@ -156,6 +168,9 @@ func TestConfigureRefused(t *testing.T) {
 
 // A driver that cannot save has no templates.
 func TestEngineWithoutSave(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, nil, withTemplate)
 		r.driver.Lacks.Save = true
@@ -170,6 +185,9 @@ var bootSteps = []fakevmm.Step{fakevmm.Start, fakevmm.Greet, fakevmm.Step(wire.O
 
 // A VMM that dies ends the start, whenever that is, with what it and its guest said.
 func TestDiesDuringStart(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, step := range bootSteps {
 		t.Run(string(step), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -190,6 +208,9 @@ func TestDiesDuringStart(t *testing.T) {
 
 // A guest that says nothing ends the start.
 func TestSilentDuringStart(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, step := range bootSteps[1:] {
 		t.Run(string(step), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -210,6 +231,9 @@ func TestSilentDuringStart(t *testing.T) {
 
 // Nothing is left of a start whose owner is gone, whenever that is.
 func TestOwnerGoneDuringStart(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	steps := append([]fakevmm.Step{fakevmm.Save, fakevmm.Restore}, bootSteps...)
 	for _, step := range steps {
 		t.Run(string(step), func(t *testing.T) {
@@ -238,6 +262,9 @@ func TestOwnerGoneDuringStart(t *testing.T) {
 
 // A workspace that cannot be packed ends the start that goes on beside it.
 func TestWorkspaceUnpackable(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, always(fakevmm.Script{fakevmm.Greet: {Silent: true}}), func(p *plan.Plan) {
 			p.Workspace.Path = filepath.Join(p.Workspace.Path, "gone")
@@ -251,6 +278,9 @@ func TestWorkspaceUnpackable(t *testing.T) {
 
 // The agent of a guest with systemd comes back in another conversation.
 func TestStartSystemd(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, nil, func(p *plan.Plan) { p.Image.Init = plan.InitSystemd })
 		r.up(t)
