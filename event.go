@@ -34,6 +34,8 @@ type Event struct {
 	Code  string            `json:"code,omitempty"`
 	Args  map[string]string `json:"args,omitempty"`
 	Start *Start            `json:"start,omitempty"`
+	// Nanos is the time since the machine's supervisor began, for what it tells.
+	Nanos int64 `json:"nanos,omitempty"`
 }
 
 // Start is how a machine was started.
@@ -52,13 +54,13 @@ func newEvent(e engine.Event) Event {
 		switch {
 		case m.Start != nil:
 			s := Start(*m.Start)
-			return Event{Kind: EventStarted, Start: &s}
+			return Event{Kind: EventStarted, Start: &s, Nanos: m.Nanos}
 		case m.Note != "":
 			args := map[string]string{"text": m.Note}
 			maps.Copy(args, m.Args)
-			return Event{Kind: EventNote, Code: cmp.Or(string(m.Code), engine.NoteMachine), Args: args}
+			return Event{Kind: EventNote, Code: cmp.Or(string(m.Code), engine.NoteMachine), Args: args, Nanos: m.Nanos}
 		}
-		return Event{Kind: EventPhase, Code: string(m.Phase)}
+		return Event{Kind: EventPhase, Code: string(m.Phase), Nanos: m.Nanos}
 	}
 	return Event{Kind: EventKind(e.Kind), Code: e.Code, Args: maps.Clone(e.Args)}
 }
