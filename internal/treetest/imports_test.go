@@ -78,7 +78,7 @@ test/lab:           test/env
 test/systemd:       test/env
 test/vm:            test/env
 test/script:        cli control
-test/bench:         control host plan image template machine machine/* network network/* state guest/client guest/wire guest/binary workspace
+test/bench:         mayfly control plan machine network/* state guest/client guest/wire workspace   # layers below package mayfly, and what is compared with it
 test:
 treetest/reference: cli config engine
 treetest:

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 )
 
@@ -40,7 +39,7 @@ func (b *bench) measureErofs(ctx context.Context) error {
 	}
 	gib := float64(size) / (1 << 30)
 	out := filepath.Join(b.dir, "image.erofs")
-	var ours, theirs, oursAll, theirsAll []float64
+	var user, all values
 	for i := range b.runs(7) + 1 {
 		c, err := b.inChild(ctx, "erofs", tree, out)
 		if err != nil {
@@ -57,34 +56,21 @@ func (b *bench) measureErofs(ctx context.Context) error {
 			continue // it read the tree into the page cache
 		}
 		s := cmd.ProcessState
-		ours = append(ours, c.User.Seconds()/gib)
-		oursAll = append(oursAll, (c.User+c.System).Seconds()/gib)
-		theirs = append(theirs, s.UserTime().Seconds()/gib)
-		theirsAll = append(theirsAll, (s.UserTime()+s.SystemTime()).Seconds()/gib)
+		user.compare(c.User.Seconds()/gib, s.UserTime().Seconds()/gib)
+		all.compare((c.User+c.System).Seconds()/gib, (s.UserTime()+s.SystemTime()).Seconds()/gib)
 	}
 	of := fmt.Sprintf("a process that packs %s (%d files, %d MB, in the page cache); baseline: mkfs.erofs, uncompressed", what, files, size/1e6)
-	b.add(newRow("erofs user", "s/GiB", ours, theirs, "user time of "+of).ratioAtMost(0.5))
-	b.add(newRow("erofs user+system", "s/GiB", oursAll, theirsAll, "user and system time of "+of))
+	b.add(user.row("erofs user", "s/GiB", "user time of "+of).ratioAtMost(0.5))
+	b.add(all.row("erofs user+system", "s/GiB", "user and system time of "+of))
 	return nil
 }
 
 // rootTree unpacks the base layer of the default image, which only root can.
 func (b *bench) rootTree(ctx context.Context) (dir, what string, err error) {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || len(b.image.Layers) == 0 {
 		return "", "", nil
 	}
-	d, err := dryRun(ctx, b.mayfly, b.dir, "--no-workspace")
-	if err != nil {
-		return "", "", err
-	}
-	img, err := lookUp(d.Plan)
-	if errors.Is(err, image.ErrNotBuilt) {
-		return "", "", nil
-	}
-	if err != nil {
-		return "", "", err
-	}
-	layer := img.Layers[len(img.Layers)-1] // the base is at the bottom
+	layer := b.image.Layers[len(b.image.Layers)-1] // the base is at the bottom
 	f, err := os.Open(layer.Path)
 	if err != nil {
 		return "", "", err
@@ -127,7 +113,7 @@ func (b *bench) pack(ctx context.Context, name, dir string, promised bool) error
 		return err
 	}
 	out := filepath.Join(b.dir, "workspace.img")
-	var wall, peak, tar []float64
+	var wall, peak values
 	for i := range b.runs(7) + 1 {
 		os.Remove(out)
 		c, err := b.inChild(ctx, "pack", dir, out)
@@ -142,14 +128,13 @@ func (b *bench) pack(ctx context.Context, name, dir string, promised bool) error
 		if i == 0 {
 			continue // it read the tree into the page cache
 		}
-		wall = append(wall, c.Wall.Seconds())
-		peak = append(peak, c.PeakMiB)
-		tar = append(tar, took.Seconds())
+		wall.compare(c.Wall.Seconds(), took.Seconds())
+		peak.add(c.PeakMiB)
 	}
 	os.Remove(out)
 	of := fmt.Sprintf("workspace.Pack of %d files, %d MB, in the page cache", files, size/1e6)
-	time := newRow(name, "s", wall, tar, of+"; baseline: tar -cf of the same")
-	memory := newRow(name+": memory", "MiB", peak, nil, "peak resident memory of a process that does nothing else than "+of)
+	time := wall.row(name, "s", of+"; baseline: tar -cf of the same")
+	memory := peak.row(name+": memory", "MiB", "peak resident memory of a process that does nothing else than "+of)
 	if promised {
 		time, memory = time.atMost(1), memory.atMost(64)
 	}

@@ -6,54 +6,79 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly"
 )
 
 // environment is where the numbers are from. Without it they mean nothing.
 type environment struct {
-	mayfly, golang, cpu, kernel    string
+	programs                       []string // the first lines of their mayfly version
+	golang, cpu, kernel            string
 	cores                          int
 	accelerator, qemu, guestKernel string
 	loadBefore, loadAfter          float64 // average of one minute, ours among it
-	// busy is the share of all CPUs that other programs used when a part
+	// busy is the share of all CPUs that other programs used when a group
 	// began, at worst.
 	busy float64
 }
 
-func newEnvironment(ctx context.Context, mayfly string) environment {
+func (b *bench) newEnvironment(ctx context.Context) environment {
 	e := environment{
 		golang: runtime.Version(), cpu: cpuModel(), cores: runtime.NumCPU(), loadBefore: loadAverage(),
+		guestKernel: b.image.Kernel.Version,
 	}
-	if out, err := exec.CommandContext(ctx, mayfly, "version").Output(); err == nil {
+	for _, p := range b.programs {
+		out, err := output(p.command(ctx, b.dir, "version"))
+		if err != nil {
+			out = []byte(p.path)
+		}
 		first, _, _ := strings.Cut(string(out), "\n")
-		e.mayfly = first
+		e.programs = append(e.programs, first)
 	}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
 		e.kernel = unix.ByteSliceToString(uts.Release[:])
 	}
-	// What a machine would be like. A part that needs one finds out why
+	// What a machine would be like. A group that needs one finds out why
 	// there is none.
-	if d, err := dryRun(ctx, mayfly, os.TempDir(), "--no-workspace"); err == nil {
-		e.accelerator = string(d.Plan.Machine.Accelerator)
-		e.qemu = d.Plan.Machine.Engine.Version
-		if img, err := lookUp(d.Plan); err == nil {
-			e.guestKernel = img.Kernel.Version
-		}
+	if p, err := b.plan(ctx); err == nil {
+		e.accelerator, e.qemu = p.Machine.Accelerator, p.Machine.Engine.Version
 	}
 	return e
 }
 
+// machinePlan is what matters here of a machine's plan, as its JSON has it.
+type machinePlan struct {
+	Machine struct {
+		Accelerator string
+		Engine      struct{ Version string }
+	}
+}
+
+// plan returns how a machine would be made.
+func (b *bench) plan(ctx context.Context) (machinePlan, error) {
+	var p machinePlan
+	c, err := b.client(nil)
+	if err != nil {
+		return p, err
+	}
+	d, err := c.DryRun(ctx, mayfly.Spec{NoWorkspace: true, NoDetect: true})
+	if err != nil {
+		return p, err
+	}
+	return p, convert(d.Plan, &p)
+}
+
 func (e environment) print(w io.Writer) {
-	fmt.Fprintf(w, "%s, %s, %d cores, Linux %s, %s\n", e.mayfly, e.cpu, e.cores, e.kernel, e.golang)
+	fmt.Fprintf(w, "%s, %s, %d cores, Linux %s, %s\n", strings.Join(e.programs, " against "), e.cpu, e.cores, e.kernel, e.golang)
 	fmt.Fprintf(w, "guests: %s, QEMU %s, Linux %s\n", e.accelerator, e.qemu, e.guestKernel)
-	fmt.Fprintf(w, "load average %.2f before, %.2f after; others used at most %.0f %% of the CPUs when a part began\n", e.loadBefore, e.loadAfter, e.busy*100)
+	fmt.Fprintf(w, "load average %.2f before, %.2f after; others used at most %.0f %% of the CPUs when a group began\n", e.loadBefore, e.loadAfter, e.busy*100)
 	if e.loadBefore > 1 || e.busy > quiet {
 		fmt.Fprintln(w, "NOT QUIET: only the ratios, and the CPU times, mean something")
 	}

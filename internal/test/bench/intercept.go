@@ -23,21 +23,22 @@ import (
 const interceptedSize = 500e6
 
 // measureInterception measures requests through the proxy, with client and server in
-// this process, too: TLS is ended and begun twice.
-func (b *bench) measureInterception(ctx context.Context, _ string) error {
-	var down [2][]float64
+// this process, too: TLS is ended and begun twice. It is the proxy alone, without the
+// machine whose requests it looks into.
+func (b *bench) measureInterception(ctx context.Context) error {
+	var down [2]values
 	for i, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for range b.runs(5) {
 			seconds, err := interceptOnce(ctx, proto)
 			if err != nil {
 				return err
 			}
-			down[i] = append(down[i], interceptedSize/1e6/seconds)
+			down[i].add(interceptedSize / 1e6 / seconds)
 		}
 	}
 	const what = "500 MB by an intercepted request, with its client and its server, that is with four ends of TLS, on the same computer"
-	b.add(newRow("interception: h1", "MB/s", down[0], nil, what).atLeast(100))
-	b.add(newRow("interception: h2", "MB/s", down[1], nil, what+"; by HTTP/2").atLeast(100))
+	b.add(down[0].row("interception: h1", "MB/s", what).atLeast(100))
+	b.add(down[1].row("interception: h2", "MB/s", what+"; by HTTP/2").atLeast(100))
 	return nil
 }
 

@@ -14,147 +14,165 @@ import (
 	"time"
 )
 
-// owner is a user of machines with names, apart from the one who measures.
-type owner struct {
-	b   *bench
-	env []string
-	dir string
-}
-
-// newOwner returns an owner who has no machine yet. Images and templates are shared.
-func (b *bench) newOwner() (owner, error) {
-	dir, err := os.MkdirTemp(b.dir, "owner-")
-	if err != nil {
-		return owner{}, err
-	}
-	env := append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return owner{}, err
-	}
-	for name, fallback := range map[string]string{"XDG_DATA_HOME": ".local/share", "XDG_CACHE_HOME": ".cache"} {
-		if os.Getenv(name) == "" {
-			env = append(env, name+"="+filepath.Join(home, fallback))
+// measureList measures what many machines with names cost who lists them.
+func (b *bench) measureList(ctx context.Context) error {
+	const machines = 50
+	var users []user
+	for _, p := range b.programs {
+		u, err := b.newUser(p)
+		if err != nil {
+			return err
 		}
+		for i := range machines {
+			if err := run(u.mayfly(ctx, "new", fmt.Sprintf("m%d", i), "--profile", "go,claude", "--volume", "var:/var")); err != nil {
+				return err
+			}
+		}
+		users = append(users, u)
 	}
-	return owner{b, append(env, "HOME="+dir), dir}, nil
+	list := b.newSeries()
+	err := b.inTurns(b.runs(20), func(i int, _ program) error {
+		took, err := timed(users[i].mayfly(ctx, "ls"))
+		list[i].add(milliseconds(took))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.add(list.row("ls", "ms", "mayfly ls with 50 machines that are defined, the whole process").atMost(100))
+	return nil
 }
 
-// mayfly returns a call of mayfly.
-func (o owner) mayfly(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, o.b.mayfly, args...)
-	cmd.Env, cmd.Dir = o.env, o.dir
+// sshName is the name of a machine that OpenSSH goes to.
+const sshName = "ssh"
+
+// sshMachine is a running machine of a user's own.
+type sshMachine struct {
+	user
+	config string // ssh_config(5)
+}
+
+func (m sshMachine) close(ctx context.Context) error {
+	return run(m.mayfly(context.WithoutCancel(ctx), "rm", sshName))
+}
+
+// client returns a call of ssh or scp.
+func (m sshMachine) client(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, append([]string{"-F", m.config, "-o", "BatchMode=yes"}, args...)...)
+	cmd.Env, cmd.Dir = m.env, m.dir
 	return cmd
 }
 
-// measureNamed measures what many machines with names cost who lists them, and how one is
-// reached by SSH.
-func (b *bench) measureNamed(ctx context.Context) error {
-	o, err := b.newOwner()
-	if err != nil {
-		return err
-	}
-	const machines = 50
-	for i := range machines {
-		if _, err := timed(o.mayfly(ctx, "new", fmt.Sprintf("m%d", i), "--profile", "go,claude", "--volume", "var:/var")); err != nil {
-			return err
-		}
-	}
-	var list []float64
-	for range b.runs(20) {
-		took, err := timed(o.mayfly(ctx, "ls"))
-		if err != nil {
-			return err
-		}
-		list = append(list, milliseconds(took))
-	}
-	b.add(newRow("ls", "ms", list, nil, "mayfly ls with 50 machines that are defined, the whole process").atMost(100))
-	return b.measureSSH(ctx)
-}
-
-// measureSSH compares OpenSSH, through our server in the guest, with what goes without it.
-func (b *bench) measureSSH(ctx context.Context) (err error) {
-	o, err := b.newOwner()
-	if err != nil {
-		return err
-	}
-	const name = "ssh"
-	for _, args := range [][]string{{"new", name, "--network", "none"}, {"start", name}} {
-		if _, err := timed(o.mayfly(ctx, args...)); err != nil {
-			return err
-		}
-	}
+// withSSH starts a machine of each program, and ends them when use returns.
+func (b *bench) withSSH(ctx context.Context, use func([]sshMachine) error) (err error) {
+	var machines []sshMachine
 	defer func() {
-		_, rmErr := timed(o.mayfly(context.WithoutCancel(ctx), "rm", name))
-		err = errors.Join(err, rmErr)
+		for _, m := range machines {
+			err = errors.Join(err, m.close(ctx))
+		}
 	}()
-	config, err := o.mayfly(ctx, "ssh-config").Output()
-	if err != nil {
-		return fmt.Errorf("mayfly ssh-config: %w", err)
-	}
-	file := filepath.Join(o.dir, "ssh_config")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
-		return err
-	}
-	client := func(program string, args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, program, append([]string{"-F", file, "-o", "BatchMode=yes"}, args...)...)
-		cmd.Env, cmd.Dir = o.env, o.dir
-		return cmd
-	}
-	var ours, plain []float64
-	const warm = 2
-	for i := range b.runs(20) + warm {
-		execTook, err := timed(o.mayfly(ctx, "exec", name, "--", "true"))
+	for _, p := range b.programs {
+		u, err := b.newUser(p)
 		if err != nil {
 			return err
 		}
-		sshTook, err := timed(client("ssh", name+".mayfly", "true"))
+		m := sshMachine{u, filepath.Join(u.dir, "ssh_config")}
+		if err := run(m.mayfly(ctx, "new", sshName, "--network", "none")); err != nil {
+			return err
+		}
+		machines = append(machines, m)
+		if err := run(m.mayfly(ctx, "start", sshName)); err != nil {
+			return err
+		}
+		config, err := output(m.mayfly(ctx, "ssh-config"))
 		if err != nil {
 			return err
 		}
-		if i >= warm {
-			plain, ours = append(plain, milliseconds(execTook)), append(ours, milliseconds(sshTook))
+		if err := os.WriteFile(m.config, config, 0o600); err != nil {
+			return err
 		}
 	}
-	b.add(newRow("ssh", "ms", ours, plain, "ssh MACHINE.mayfly true, the whole process; baseline: mayfly exec MACHINE -- true").ratioAtMost(3))
-	return b.measureSCP(ctx, o, name, client)
+	return use(machines)
 }
 
-// sink is a program for the guest that takes all that is sent to its port.
-const sink = `use IO::Socket::INET;
+// measureSSH compares a command by OpenSSH, through our server in the guest, with what
+// goes without it.
+func (b *bench) measureSSH(ctx context.Context) error {
+	ssh := b.newSeries()
+	const warm = 2
+	round := 0
+	err := b.withSSH(ctx, func(machines []sshMachine) error {
+		return b.inTurns(b.runs(20)+warm, func(i int, _ program) error {
+			m := machines[i]
+			plain, err := timed(m.mayfly(ctx, "exec", sshName, "--", "true"))
+			if err != nil {
+				return err
+			}
+			ours, err := timed(m.client(ctx, "ssh", sshName+".mayfly", "true"))
+			if round++; round > warm*len(machines) {
+				ssh[i].compare(milliseconds(ours), milliseconds(plain))
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	b.add(ssh.row("ssh", "ms", "ssh MACHINE.mayfly true, the whole process; baseline: mayfly exec MACHINE -- true").ratioAtMost(3))
+	return nil
+}
+
+// sink is a program for the guest that takes all that is sent to its port. It goes into
+// the background when it listens.
+const sink = `use IO::Socket::INET; use POSIX;
 my $l = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 9000, Listen => 5, ReuseAddr => 1) or die;
+fork and exit; POSIX::setsid(); open $_, "+<", "/dev/null" for *STDIN, *STDOUT, *STDERR;
 while (my $c = $l->accept) { my $b; 1 while sysread($c, $b, 1 << 16); print $c "x"; close $c }`
 
+// startSink starts the sink in the machine and returns the host's address of it.
+func (m sshMachine) startSink(ctx context.Context) (string, error) {
+	if err := run(m.mayfly(ctx, "exec", sshName, "--", "perl", "-e", sink)); err != nil {
+		return "", err
+	}
+	address, err := output(m.mayfly(ctx, "port", sshName, "add", "0:9000"))
+	return strings.TrimSpace(string(address)), err
+}
+
 // measureSCP compares a copy by scp with a stream of TCP into the guest.
-func (b *bench) measureSCP(ctx context.Context, o owner, name string, client func(string, ...string) *exec.Cmd) error {
+func (b *bench) measureSCP(ctx context.Context) error {
 	const size = 64e6
-	file := filepath.Join(o.dir, "data")
+	file := filepath.Join(b.dir, "data")
 	data := make([]byte, size)
 	rand.Read(data) // nothing compresses it
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		return err
 	}
-	if _, err := timed(o.mayfly(ctx, "exec", name, "--", "sh", "-c", `setsid perl -e "$1" >/dev/null 2>&1 & sleep 1`, "sh", sink)); err != nil {
+	scp := b.newSeries()
+	err := b.withSSH(ctx, func(machines []sshMachine) error {
+		addresses := make([]string, len(machines))
+		for i, m := range machines {
+			var err error
+			if addresses[i], err = m.startSink(ctx); err != nil {
+				return err
+			}
+		}
+		return b.inTurns(b.runs(5), func(i int, _ program) error {
+			took, err := timed(machines[i].client(ctx, "scp", "-q", file, sshName+".mayfly:/tmp/data"))
+			if err != nil {
+				return err
+			}
+			begun := time.Now()
+			if err := stream(addresses[i], data); err != nil {
+				return err
+			}
+			scp[i].compare(size/1e6/took.Seconds(), size/1e6/time.Since(begun).Seconds())
+			return nil
+		})
+	})
+	if err != nil {
 		return err
 	}
-	out, err := o.mayfly(ctx, "port", name, "add", "0:9000").Output()
-	if err != nil {
-		return fmt.Errorf("mayfly port: %w", err)
-	}
-	var ours, plain []float64
-	for range b.runs(5) {
-		took, err := timed(client("scp", "-q", file, name+".mayfly:/tmp/data"))
-		if err != nil {
-			return err
-		}
-		ours = append(ours, size/1e6/took.Seconds())
-		begun := time.Now()
-		if err := stream(strings.TrimSpace(string(out)), data); err != nil {
-			return err
-		}
-		plain = append(plain, size/1e6/time.Since(begun).Seconds())
-	}
-	b.add(newRow("scp", "MB/s", ours, plain, "64 MB by scp to the machine's disk; baseline: as many by TCP to a program in it").atLeast(20))
+	b.add(scp.row("scp", "MB/s", "64 MB by scp to the machine's disk; baseline: as many by TCP to a program in it").atLeast(20))
 	return nil
 }
 

@@ -1,16 +1,16 @@
 package bench
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/plan"
-	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // Sizes of what is sent. Large enough that the beginning of a connection does not
@@ -20,88 +20,74 @@ const (
 	connections  = 300
 )
 
-// measureNetwork compares the network of a machine with QEMU's own, and a machine
-// that has one with a machine that has none.
-func (b *bench) measureNetwork(ctx context.Context) error {
-	dir, err := b.smallProject()
-	if err != nil {
-		return err
-	}
-	if _, err := timed(b.runTrue(ctx, dir)); err != nil {
-		return err
-	}
-	for _, measure := range []func(context.Context, string) error{
-		b.measureTransfer, b.measureInterception, b.measureNetworkStart, b.measureNetworkMemory,
-	} {
-		if err := measure(ctx, dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // transfer is what one guest achieved.
 type transfer struct{ up, down, conns float64 } // Mbit/s, Mbit/s, 1/s
 
+// shell runs a script in a guest and returns what it prints.
+type shell func(script string) (string, error)
+
 // measureTransfer lets guests send to and receive from this computer, in turns
 // through our network and through QEMU's.
-func (b *bench) measureTransfer(ctx context.Context, dir string) error {
-	d, err := dryRun(ctx, b.mayfly, dir, "--cold")
-	if err != nil {
-		return err
-	}
+func (b *bench) measureTransfer(ctx context.Context) error {
 	srv, err := newLoad()
 	if err != nil {
 		return err
 	}
 	defer srv.close()
-	var ours, slirp []transfer
+	var up, down, conns values
 	for range b.runs(5) {
-		for _, side := range []struct {
-			slirp bool
-			all   *[]transfer
-		}{{false, &ours}, {true, &slirp}} {
-			t, err := b.transferOnce(ctx, d.Plan, srv, side.slirp)
-			if err != nil {
-				return fmt.Errorf("slirp %v: %w", side.slirp, err)
-			}
-			*side.all = append(*side.all, t)
+		ours, err := b.transferOurs(ctx, srv)
+		if err != nil {
+			return err
 		}
-	}
-	each := func(all []transfer, f func(transfer) float64) []float64 {
-		values := make([]float64, len(all))
-		for i, t := range all {
-			values[i] = f(t)
+		slirp, err := b.transferSlirp(ctx, srv)
+		if err != nil {
+			return fmt.Errorf("QEMU's network: %w", err)
 		}
-		return values
+		up.compare(ours.up, slirp.up)
+		down.compare(ours.down, slirp.down)
+		conns.compare(ours.conns, slirp.conns)
 	}
-	for _, row := range []struct {
-		name, unit, what string
-		least            float64
-		f                func(transfer) float64
-	}{
-		{"network: down", "Mbit/s", "200 MB from this computer's loopback to a guest; baseline: the same through QEMU's own user network", 1.5, func(t transfer) float64 { return t.down }},
-		{"network: up", "Mbit/s", "200 MB from a guest; baseline as above", 1.2, func(t transfer) float64 { return t.up }},
-		{"network: connections", "1/s", "300 connections of a guest, one after the other, with one line each; baseline as above", 0, func(t transfer) float64 { return t.conns }},
-	} {
-		r := newRow(row.name, row.unit, each(ours, row.f), each(slirp, row.f), row.what)
-		if row.least > 0 {
-			r = r.ratioAtLeast(row.least)
-		}
-		b.add(r)
-	}
+	b.add(down.row("network: down", "Mbit/s", "200 MB from this computer's loopback to a guest; baseline: the same through QEMU's own user network").ratioAtLeast(1.5))
+	b.add(up.row("network: up", "Mbit/s", "200 MB from a guest; baseline as above").ratioAtLeast(1.2))
+	b.add(conns.row("network: connections", "1/s", "300 connections of a guest, one after the other, with one line each; baseline as above"))
 	return nil
 }
 
-// transferOnce boots a guest and has it send, receive and connect.
-func (b *bench) transferOnce(ctx context.Context, p plan.Plan, srv *load, slirp bool) (transfer, error) {
-	var t transfer
-	g, err := b.bootGuest(ctx, p, srv.ports(), slirp)
+// transferOurs has a machine send, receive and connect.
+func (b *bench) transferOurs(ctx context.Context, srv *load) (transfer, error) {
+	var allow []string
+	for _, port := range srv.ports() {
+		allow = append(allow, fmt.Sprintf("%s:%d", plan.HostName, port))
+	}
+	m, err := b.start(ctx, mayfly.Spec{NoWorkspace: true, NoDetect: true, Settings: []mayfly.Setting{
+		cold, set("network.egress", plan.EgressAllowlist), set("network.allow", allow),
+	}})
 	if err != nil {
-		return t, err
+		return transfer{}, err
+	}
+	defer m.Close()
+	return srv.use(plan.HostName, func(script string) (string, error) {
+		var out, messages bytes.Buffer
+		code, err := m.Exec(ctx, mayfly.Cmd{Argv: []string{"/bin/bash", "-c", script}, Stdout: &out, Stderr: &messages})
+		return out.String(), exited(code, err, &messages)
+	})
+}
+
+// transferSlirp has a guest behind QEMU's own network send, receive and connect.
+func (b *bench) transferSlirp(ctx context.Context, srv *load) (transfer, error) {
+	g, err := b.bootSlirp(ctx)
+	if err != nil {
+		return transfer{}, err
 	}
 	defer g.close()
-	address, err := g.output("getent ahostsv4 " + g.host + " | head -n1 | cut -d' ' -f1")
+	return srv.use(slirpHost, g.shell)
+}
+
+// use has a guest send, receive and connect.
+func (l *load) use(host string, run shell) (transfer, error) {
+	var t transfer
+	address, err := run("getent ahostsv4 " + host + " | head -n1 | cut -d' ' -f1")
 	if err != nil {
 		return t, err
 	}
@@ -109,25 +95,35 @@ func (b *bench) transferOnce(ctx context.Context, p plan.Plan, srv *load, slirp 
 		return fmt.Sprintf("exec 3<>/dev/tcp/%s/%d; ", strings.TrimSpace(address), l.port)
 	}
 	const mbit = transferSize * 8 / 1e6
-	if t.down, err = srv.source.during(func() error {
-		_, err := g.output(open(srv.source) + "cat <&3 >/dev/null")
-		return err
-	}); err != nil {
-		return t, err
+	for _, part := range []struct {
+		port        *loadPort
+		connections int
+		script      string
+		amount      float64
+		rate        *float64
+	}{
+		{l.source, 1, open(l.source) + "cat <&3 >/dev/null", mbit, &t.down},
+		{l.sink, 1, open(l.sink) + fmt.Sprintf("head -c %d /dev/zero >&3", int64(transferSize)), mbit, &t.up},
+		{l.greeter, connections, fmt.Sprintf("for ((i = 0; i < %d; i++)); do %s read -r -u 3 line; exec 3>&-; done", connections, open(l.greeter)), connections, &t.conns},
+	} {
+		seconds, err := part.port.during(part.connections, func() error {
+			_, err := run(part.script)
+			return err
+		})
+		if err != nil {
+			return t, err
+		}
+		*part.rate = part.amount / seconds
 	}
-	if t.up, err = srv.sink.during(func() error {
-		_, err := g.output(open(srv.sink) + fmt.Sprintf("head -c %d /dev/zero >&3", int64(transferSize)))
-		return err
-	}); err != nil {
-		return t, err
+	return t, nil
+}
+
+// exited returns the error of a script that ended with code and has printed messages.
+func exited(code int, err error, messages fmt.Stringer) error {
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(messages.String()))
 	}
-	if t.conns, err = srv.greeter.during(func() error {
-		_, err := g.output(fmt.Sprintf("for ((i = 0; i < %d; i++)); do %s read -r -u 3 line; exec 3>&-; done", connections, open(srv.greeter)))
-		return err
-	}); err != nil {
-		return t, err
-	}
-	return transfer{up: mbit / t.up, down: mbit / t.down, conns: connections / t.conns}, nil
+	return err
 }
 
 // load is what guests connect to.
@@ -135,10 +131,15 @@ type load struct{ source, sink, greeter *loadPort }
 
 // loadPort is one service. It takes times on this side, where the clock is right.
 type loadPort struct {
-	listener net.Listener
-	port     int
-	begun    chan time.Time
-	ended    chan time.Time
+	net.Listener
+	port   int
+	served chan interval
+}
+
+// interval is the time of a connection, and what went wrong.
+type interval struct {
+	begun, ended time.Time
+	err          error
 }
 
 func newLoad() (*load, error) {
@@ -172,7 +173,7 @@ func newLoad() (*load, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &loadPort{listener, listener.Addr().(*net.TCPAddr).Port, make(chan time.Time, connections), make(chan time.Time, connections)}
+		p := &loadPort{listener, listener.Addr().(*net.TCPAddr).Port, make(chan interval, connections)}
 		*s.port = p
 		go func() {
 			for {
@@ -180,10 +181,10 @@ func newLoad() (*load, error) {
 				if err != nil {
 					return
 				}
-				p.begun <- time.Now()
-				s.serve(conn)
+				begun := time.Now()
+				err = s.serve(conn)
 				conn.Close()
-				p.ended <- time.Now()
+				p.served <- interval{begun, time.Now(), err}
 			}
 		}()
 	}
@@ -194,37 +195,31 @@ func (l *load) ports() []int { return []int{l.source.port, l.sink.port, l.greete
 
 func (l *load) close() {
 	for _, p := range []*loadPort{l.source, l.sink, l.greeter} {
-		p.listener.Close()
+		p.Close()
 	}
 }
 
-// during returns the seconds from the begin of the first connection to the end of the
-// last of those that f causes.
-func (p *loadPort) during(f func() error) (float64, error) {
+// during returns the seconds from the begin of the first to the end of the last of n
+// connections, which f causes.
+func (p *loadPort) during(n int, f func() error) (float64, error) {
 	if err := f(); err != nil {
 		return 0, err
 	}
-	var first, last time.Time
-	for {
+	var first, last interval
+	for i := range n {
 		select {
-		case t := <-p.begun:
-			if first.IsZero() {
-				first = t
-			}
-			continue
-		default:
+		case last = <-p.served:
+		case <-time.After(10 * time.Second):
+			return 0, fmt.Errorf("%d connections came; want %d", i, n)
 		}
-		select {
-		case last = <-p.ended:
-			continue
-		case <-time.After(300 * time.Millisecond):
+		if last.err != nil {
+			return 0, last.err
 		}
-		break
+		if i == 0 {
+			first = last
+		}
 	}
-	if first.IsZero() || last.IsZero() {
-		return 0, errors.New("nobody connected")
-	}
-	return last.Sub(first).Seconds(), nil
+	return last.ended.Sub(first.begun).Seconds(), nil
 }
 
 // zeros is an endless stream.
@@ -232,68 +227,41 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// measureNetworkStart measures what the network adds to a start.
-func (b *bench) measureNetworkStart(ctx context.Context, dir string) error {
-	var with, without []float64
-	if _, err := timed(b.runTrue(ctx, dir, "--network", plan.NetworkNone)); err != nil {
-		return err
-	}
-	for range b.runs(15) {
-		for _, side := range []struct {
-			mode string
-			all  *[]float64
-		}{{plan.NetworkUser, &with}, {plan.NetworkNone, &without}} {
-			took, err := timed(b.runTrue(ctx, dir, "--network", side.mode))
-			if err != nil {
-				return err
-			}
-			*side.all = append(*side.all, milliseconds(took))
-		}
-	}
-	r := newRow("network: start", "ms", with, without, "mayfly run --discard -- true with a network, from a template; baseline: without one. Promised: at most 50 ms more")
-	b.add(r.differenceAtMost(50))
-	return nil
-}
-
-// measureNetworkMemory measures what the network adds to an idle supervisor.
-func (b *bench) measureNetworkMemory(ctx context.Context, dir string) error {
-	machines, err := openMachines()
+// measureNetwork measures what the network adds to a start and to an idle supervisor.
+func (b *bench) measureNetwork(ctx context.Context) error {
+	dir, err := b.smallProject()
 	if err != nil {
 		return err
 	}
-	var with, without []float64
-	for range b.runs(3) {
-		for _, side := range []struct {
-			mode string
-			all  *[]float64
-		}{{plan.NetworkUser, &with}, {plan.NetworkNone, &without}} {
-			rss, err := b.idleMemory(ctx, machines, dir, side.mode)
-			if err != nil {
-				return err
-			}
-			*side.all = append(*side.all, rss)
+	p := b.programs[0]
+	start := func(mode string) (float64, error) {
+		took, err := timed(p.runTrue(ctx, dir, "--network", mode))
+		return milliseconds(took), err
+	}
+	memory := func(mode string) (float64, error) {
+		m, err := b.start(ctx, mayfly.Spec{Dir: dir, NoDetect: true, Settings: []mayfly.Setting{cold, set("network.mode", mode)}})
+		if err != nil {
+			return 0, err
 		}
+		defer m.Close()
+		rss, _, err := b.supervisorMemory(ctx, m)
+		return rss, err
 	}
-	r := newRow("network: memory", "MiB", with, without, "resident memory of an idle supervisor with a network; baseline: without one. Promised: at most 15 MiB more")
-	b.add(r.differenceAtMost(15))
+	both := func(n int, measure func(mode string) (float64, error)) (values, error) {
+		return pairs(n, func() (float64, error) { return measure(plan.NetworkUser) }, func() (float64, error) { return measure(plan.NetworkNone) })
+	}
+	if _, err := both(1, start); err != nil { // makes the templates
+		return err
+	}
+	starts, err := both(b.runs(15), start)
+	if err != nil {
+		return err
+	}
+	memories, err := both(b.runs(3), memory)
+	if err != nil {
+		return err
+	}
+	b.add(starts.row("network: start", "ms", "mayfly run --discard -- true with a network, from a template; baseline: without one. Promised: at most 50 ms more").differenceAtMost(50))
+	b.add(memories.row("network: memory", "MiB", "resident memory of an idle supervisor with a network; baseline: without one. Promised: at most 15 MiB more").differenceAtMost(15))
 	return nil
-}
-
-// idleMemory returns the resident memory in MiB of the supervisor of an idle machine.
-func (b *bench) idleMemory(ctx context.Context, machines state.Store, dir, mode string) (float64, error) {
-	d, err := dryRun(ctx, b.mayfly, dir, "--cold", "--network", mode)
-	if err != nil {
-		return 0, err
-	}
-	owner, _, err := b.startMachine(ctx, machines, d.Plan)
-	if err != nil {
-		return 0, err
-	}
-	defer owner.Close()
-	select {
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	case <-time.After(idle):
-	}
-	return statusMiB(fmt.Sprintf("/proc/%d/status", owner.Machine.Status().Supervisor.PID), "VmRSS")
 }

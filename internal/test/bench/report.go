@@ -30,6 +30,12 @@ type Row struct {
 	// OursMin and BaselineMin are the least disturbed repetitions.
 	OursMin     float64  `json:"ours_min"`
 	BaselineMin *float64 `json:"baseline_min,omitempty"`
+	// Against, AgainstBaseline and AgainstRatio are Ours, Baseline and Ratio of the
+	// program of -against; Change is Ours by Against.
+	Against         *float64 `json:"against,omitempty"`
+	AgainstBaseline *float64 `json:"against_baseline,omitempty"`
+	AgainstRatio    *float64 `json:"against_ratio,omitempty"`
+	Change          *float64 `json:"change,omitempty"`
 	// Target is empty for a row that only informs, and Met null.
 	Target string `json:"target"`
 	Met    *bool  `json:"met"`
@@ -50,38 +56,79 @@ func newRow(name, unit string, ours, baseline []float64, of string) Row {
 	return r
 }
 
-// atMost sets the bound on the row's own value.
-func (r Row) atMost(limit float64) Row {
-	met := r.Ours <= limit
-	r.Target, r.Met = fmt.Sprintf("≤ %g %s", limit, r.Unit), &met
+// values are those of one row: a program's, and those of what it is compared with.
+type values struct{ ours, baseline []float64 }
+
+func (v *values) add(ours float64) { v.ours = append(v.ours, ours) }
+
+func (v *values) compare(ours, baseline float64) {
+	v.ours, v.baseline = append(v.ours, ours), append(v.baseline, baseline)
+}
+
+func (v values) row(name, unit, of string) Row { return newRow(name, unit, v.ours, v.baseline, of) }
+
+// series are the values of one row, of each program.
+type series []values
+
+func (b *bench) newSeries() series { return make(series, len(b.programs)) }
+
+// row makes the row of the first program, with what the other one has.
+func (s series) row(name, unit, of string) Row {
+	r := s[0].row(name, unit, of)
+	for _, v := range s[1:] {
+		other := v.row(name, unit, of)
+		change := r.Ours / other.Ours
+		r.Against, r.AgainstBaseline, r.AgainstRatio, r.Change = &other.Ours, other.Baseline, other.Ratio, &change
+	}
 	return r
 }
 
-// ratioAtMost sets the bound on the row's ratio.
-func (r Row) ratioAtMost(limit float64) Row {
-	met := *r.Ratio <= limit
-	r.Target, r.Met = fmt.Sprintf("ratio ≤ %g", limit), &met
-	return r
+// inTurns measures each program n times, one after the other.
+func (b *bench) inTurns(n int, measure func(i int, p program) error) error {
+	for range n {
+		for i, p := range b.programs {
+			if err := measure(i, p); err != nil {
+				return fmt.Errorf("%s: %w", p.path, err)
+			}
+		}
+	}
+	return nil
 }
 
-// ratioAtLeast sets the least that the row's ratio may be.
-func (r Row) ratioAtLeast(limit float64) Row {
-	met := *r.Ratio >= limit
-	r.Target, r.Met = fmt.Sprintf("ratio ≥ %g", limit), &met
-	return r
+// pairs measures both sides of a row in turns, n times.
+func pairs(n int, ours, baseline func() (float64, error)) (values, error) {
+	var v values
+	for range n {
+		o, err := ours()
+		if err != nil {
+			return v, err
+		}
+		base, err := baseline()
+		if err != nil {
+			return v, err
+		}
+		v.compare(o, base)
+	}
+	return v, nil
 }
 
-// differenceAtMost sets the bound on what ours is more than the baseline.
+// The bounds of a row: of its own value, of its ratio, and of what it is more than the
+// baseline.
+
+func (r Row) atMost(limit float64) Row { return r.aim(r.Ours <= limit, "≤ %g %s", limit, r.Unit) }
+
+func (r Row) atLeast(limit float64) Row { return r.aim(r.Ours >= limit, "≥ %g %s", limit, r.Unit) }
+
+func (r Row) ratioAtMost(limit float64) Row { return r.aim(*r.Ratio <= limit, "ratio ≤ %g", limit) }
+
+func (r Row) ratioAtLeast(limit float64) Row { return r.aim(*r.Ratio >= limit, "ratio ≥ %g", limit) }
+
 func (r Row) differenceAtMost(limit float64) Row {
-	met := r.Ours-*r.Baseline <= limit
-	r.Target, r.Met = fmt.Sprintf("≤ %g %s more", limit, r.Unit), &met
-	return r
+	return r.aim(r.Ours-*r.Baseline <= limit, "≤ %g %s more", limit, r.Unit)
 }
 
-// atLeast sets the least that ours may be.
-func (r Row) atLeast(limit float64) Row {
-	met := r.Ours >= limit
-	r.Target, r.Met = fmt.Sprintf("≥ %g %s", limit, r.Unit), &met
+func (r Row) aim(met bool, target string, args ...any) Row {
+	r.Target, r.Met = fmt.Sprintf(target, args...), &met
 	return r
 }
 
@@ -99,14 +146,23 @@ func median(v []float64) float64 {
 func (r report) print(w io.Writer) {
 	r.environment.print(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "\nname\tours\t(min)\tbaseline\t(min)\tunit\tratio\ttarget\tmet")
+	head := "\nname\tours\t(min)\tbaseline\t(min)\tunit\tratio\ttarget\tmet"
+	against := slices.ContainsFunc(r.rows, func(row Row) bool { return row.Against != nil })
+	if against {
+		head += "\tagainst\tbaseline\tratio\tours/against"
+	}
+	fmt.Fprintln(tw, head)
 	for _, row := range r.rows {
 		met := ""
 		if row.Met != nil {
 			met = map[bool]string{true: "yes", false: "NO"}[*row.Met]
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, number(&row.Ours), number(&row.OursMin),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", row.Name, number(&row.Ours), number(&row.OursMin),
 			number(row.Baseline), number(row.BaselineMin), row.Unit, number(row.Ratio), row.Target, met)
+		if against {
+			fmt.Fprintf(tw, "\t%s\t%s\t%s\t%s", number(row.Against), number(row.AgainstBaseline), number(row.AgainstRatio), number(row.Change))
+		}
+		fmt.Fprintln(tw)
 	}
 	tw.Flush()
 	fmt.Fprintln(w)
