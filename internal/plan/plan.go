@@ -2,9 +2,11 @@
 // will happen.
 //
 // It is pure: no disk, no network, no clock. A Plan is versioned JSON; it is
-// what --dry-run prints, what is saved beside the machine, and the whole input
-// of the image store, of the machine driver and of the supervisor. Nothing
-// downstream reads a configuration file or an environment variable again.
+// what --dry-run prints, what is saved beside the machine, and what the image
+// store, the driver and the supervisor work from. They read no config.toml, no
+// profile and no mayfly.toml. What they still read of the host is for their own
+// work: the lock file of coding agents, where apt and npm get packages from, the
+// name servers and the time zone.
 package plan
 
 import (
