@@ -24,22 +24,22 @@ type launching struct {
 
 func (l *launching) flags(cmd *cobra.Command) {
 	l.viewing.flags(cmd)
-	cmd.Flags().BoolVar(&l.fresh, "new", false, "start one more, though one works already")
-	cmd.Flags().BoolVarP(&l.detached, "detach", "d", false, "let it work, and do not look at it")
+	cmd.Flags().BoolVar(&l.fresh, "new", false, "start another session, even if one exists")
+	cmd.Flags().BoolVarP(&l.detached, "detach", "d", false, "start it and return at once")
 }
 
-const agentHelp = `It works in the machine's workspace without asking for permission, since the
-machine is its wall, and goes on when the terminal is closed or Ctrl-] was typed
-twice. If it works already, this shows it; with arguments it is one more.
-Without a terminal it is run as by mayfly exec, unless it is detached. Its
-settings and logins are kept in ~/` + codingagent.StateDir + `.`
+const agentHelp = `It works in the machine's workspace without asking for permission: the machine
+confines it. It keeps running when you close the terminal or type Ctrl-] twice.
+If it already runs, mayfly shows it; with arguments, mayfly starts another
+session. Without a terminal and without --detach, it runs as with mayfly exec.
+Its settings and logins are kept in ~/` + codingagent.StateDir + `.`
 
 func (a *app) agentCommand() *cobra.Command {
 	var l launching
 	cmd := &cobra.Command{
 		Use:   "agent [flags] NAME [AGENT] [-- ARGUMENT…]",
-		Short: "Let a coding agent work in a machine, or look at it",
-		Long:  "Let a coding agent work in a machine, by default the one of its image.\n" + agentHelp,
+		Short: "Let a coding agent work in a machine, or show it",
+		Long:  "Let a coding agent work in a machine: by default, the only one of its image.\n" + agentHelp,
 		Example: `  mayfly agent run-3f9a2c
   mayfly agent run-3f9a2c claude --detach -- -p 'fix the tests'`,
 		Args:              usageArgs(agentArgs),
@@ -60,7 +60,7 @@ func (a *app) agentCommands() []*cobra.Command {
 		var l launching
 		cmd := &cobra.Command{
 			Use:   agent.Name + " [flags] NAME [-- ARGUMENT…]",
-			Short: "Let " + agent.Title + " work in a machine, or look at it",
+			Short: "Let " + agent.Title + " work in a machine, or show it",
 			Long:  "Let " + agent.Title + " work in a machine.\n" + agentHelp,
 			Example: fmt.Sprintf(`  mayfly %[1]s run-3f9a2c
   mayfly %[1]s --detach run-3f9a2c`, agent.Name),

@@ -33,14 +33,14 @@ func (a *app) attachCommand() *cobra.Command {
 	var end bool
 	cmd := &cobra.Command{
 		Use:   "attach [flags] NAME [SESSION]",
-		Short: "Look at an agent that works in a machine, or end it",
-		Long: `Look at an agent, or another session, that works in a machine. It goes on when
-the terminal is closed; Ctrl-] twice leaves it, too. Several terminals may look
-at one session, which is then as large as the smallest of them. When the program
-ends, the exit code is its own.
+		Short: "Show the session of a coding agent, or end it",
+		Long: `Show the session of a coding agent, or another session, of a machine. It keeps
+running when you close the terminal or type Ctrl-] twice. Several terminals can
+show one session, which then has the size of the smallest. The exit code is that
+of the session's program.
 
-With --end the program is told that its terminal is closed, then asked to end,
-and killed when it has not within seconds. The machine runs on.`,
+With --end, mayfly closes the terminal of the program, asks the program to end,
+and kills it after some seconds. The machine keeps running.`,
 		Example: `  mayfly attach run-3f9a2c
   mayfly attach --read-only run-3f9a2c claude
   mayfly attach --end run-3f9a2c`,
@@ -61,8 +61,8 @@ and killed when it has not within seconds. The machine runs on.`,
 		},
 	}
 	v.flags(cmd)
-	cmd.Flags().BoolVar(&v.readOnly, "read-only", false, "only look on")
-	cmd.Flags().BoolVar(&end, "end", false, "end the session, and do not look at it")
+	cmd.Flags().BoolVar(&v.readOnly, "read-only", false, "show the session and send it no input")
+	cmd.Flags().BoolVar(&end, "end", false, "end the session")
 	return cmd
 }
 
@@ -108,7 +108,7 @@ func (a *app) endSession(ctx context.Context, name, wanted string) error {
 	case err != nil:
 		return err
 	case before.Exited:
-		a.note("%s had ended in %s, with the exit code %d", wanted, m.Name(), code)
+		a.note("%s had already ended in %s, with exit code %d", wanted, m.Name(), code)
 	case code == 128+int(syscall.SIGKILL):
 		a.note("%s was killed in %s: it did not end by itself", wanted, m.Name())
 	default:

@@ -42,13 +42,13 @@ func (a *app) attack(ctx context.Context, name string) error {
 	}
 	if reached > 0 {
 		bad++
-		a.note("%d connections reached this computer", reached)
+		a.note("%d connections reached the host", reached)
 	}
 	if err := a.printAttack(attempts); err != nil {
 		return err
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d attempts were not refused, or not recorded", bad, len(attempts))
+		return fmt.Errorf("%d of %d attempts were not refused, or are not in the audit log", bad, len(attempts))
 	}
 	return nil
 }

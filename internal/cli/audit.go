@@ -13,13 +13,13 @@ func (a *app) auditCommand() *cobra.Command {
 	var follow, denied bool
 	cmd := &cobra.Command{
 		Use:   "audit NAME",
-		Short: "Print what a machine did with its network",
-		Long: `Print what a machine did with its network: one line for each connection, for
-each request on an intercepted connection, and for what was refused. The record
+		Short: "Print the audit log of a machine's network",
+		Long: `Print the audit log of a machine's network: one line for each connection, for
+each request on an intercepted connection, and for each refusal. The log
 outlives the machine by 30 days.
 
-Each line of the record holds the hash of the one before, and all are checked on
-the way: it is an error if one was changed or taken out.`,
+The audit log is hash-chained: each line holds the hash of the line before.
+mayfly checks all of them and fails if a line was changed or removed.`,
 		Example: `  mayfly audit run-3f9a2c -f
   mayfly audit run-3f9a2c --denied`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
@@ -29,9 +29,9 @@ the way: it is an error if one was changed or taken out.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&follow, "follow", "f", false, "go on with what is added, until you interrupt it")
-	f.BoolVar(&denied, "denied", false, "only what was refused or cut")
-	a.jsonFlag(cmd, "print the lines of the record as they are, JSON")
+	f.BoolVarP(&follow, "follow", "f", false, "print what is added, until you interrupt it")
+	f.BoolVar(&denied, "denied", false, "print only what was refused or cut")
+	a.jsonFlag(cmd, "print the lines of the log as they are, JSON")
 	return cmd
 }
 

@@ -9,7 +9,7 @@ import (
 func (a *app) diffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "diff NAME",
-		Short:             "List what a running machine changed in its workspace",
+		Short:             "List the changes of a running machine",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE:              onFirst(a.diff),
@@ -40,10 +40,10 @@ func (a *app) diff(ctx context.Context, name string) error {
 func (a *app) applyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "apply NAME",
-		Short: "Apply what a running machine changed to your directory",
-		Long: `Apply what a running machine changed in its workspace to the directory that it
-was copied from. A file that you changed meanwhile is a conflict: it is left
-alone and reported. The machine goes on running.`,
+		Short: "Apply the changes of a running machine to your directory",
+		Long: `Apply what a running machine changed in its workspace to the directory that was
+copied. A file that you changed in the meantime is a conflict: mayfly leaves it
+alone and reports it. The machine keeps running.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {

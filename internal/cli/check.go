@@ -21,17 +21,17 @@ func (a *app) checkCommand() *cobra.Command {
 	var noBuild bool
 	cmd := &cobra.Command{
 		Use:   "check [flags] NAME|FILE",
-		Short: "Check a machine's file and build its image, and start nothing",
-		Long: `Check a machine's file, or a file that is to become one: every key, the packages
-and agents that it names, its directories and addresses. Then build its image.
-Nothing is started.`,
+		Short: "Check a machine's file and build its image",
+		Long: `Check a machine's file, or a file that is to become one: its keys, packages,
+coding agents, directories and addresses. Then build the image. mayfly starts
+nothing.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.check(cmd.Context(), args[0], noBuild)
 		},
 	}
-	cmd.Flags().BoolVar(&noBuild, "no-build", false, "build no image")
+	cmd.Flags().BoolVar(&noBuild, "no-build", false, "do not build the image")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -64,10 +64,9 @@ func (a *app) check(ctx context.Context, what string, noBuild bool) error {
 func (a *app) editCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "edit NAME",
-		Short: "Edit a machine's file, which is checked when it is saved",
-		Long: `Edit a machine's file with $VISUAL or $EDITOR. What you saved is checked before
-it takes the file's place. A machine that runs goes on as it is until it is
-restarted.`,
+		Short: "Edit a machine's file, and check it",
+		Long: `Edit a machine's file with $VISUAL or $EDITOR. mayfly checks your version before
+it replaces the file. A running machine stays as it is until you restart it.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE:              onFirst(a.edit),

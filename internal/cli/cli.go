@@ -80,9 +80,9 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mayfly",
 		Short: "Run coding agents in disposable micro-VMs",
-		Long: `mayfly runs coding agents, and anything else that you do not want to trust, in
-disposable micro-VMs. A machine works on a private copy of a directory; what it
-changed comes back only when you say so. Then it is thrown away.`,
+		Long: `mayfly runs coding agents, and any code that you do not trust, in disposable
+micro-VMs. A machine works on a private copy of a directory. You review what it
+changed and apply what you want. Then the machine is discarded.`,
 		Example: `  mayfly run -- claude --dangerously-skip-permissions
   mayfly run -- sh -c 'make && make test'
   mayfly doctor`,
@@ -97,10 +97,10 @@ changed comes back only when you say so. Then it is thrown away.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say what is done and how long it takes")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "print each step and how long it takes")
 	root.AddGroup(
 		&cobra.Group{ID: "machines", Title: "Machines:"},
-		&cobra.Group{ID: "host", Title: "This computer:"},
+		&cobra.Group{ID: "host", Title: "Host:"},
 	)
 	machines := []*cobra.Command{
 		a.runCommand(), a.newCommand(), a.checkCommand(), a.editCommand(),

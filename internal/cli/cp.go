@@ -14,13 +14,13 @@ func (a *app) cpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cp SOURCE TARGET",
 		Short: "Copy files to or from a running machine",
-		Long: `Copy a file or a directory to or from a running machine. The one of the two that
-is in the machine is written NAME:PATH; a path that is not absolute begins in
-its workspace. A target that is a directory gets the source inside of it.
+		Long: `Copy a file or a directory to or from a running machine. Write the path in the
+machine as NAME:PATH. A relative path begins in the machine's workspace. If the
+target is a directory, the source is copied into it.
 
-What comes out of a machine is not to be trusted: it is never written outside of
-the target, links that lead out of it and devices are left out, and setuid bits
-are not kept.`,
+What comes out of a machine is not trusted. mayfly writes nothing outside of the
+target, leaves out devices and links that lead out of it, and drops setuid
+bits.`,
 		Example: `  mayfly cp report.pdf dcs:
   mayfly cp dcs:/var/log/apt ./logs`,
 		Args: usageArgs(cobra.ExactArgs(2)),
@@ -39,7 +39,7 @@ func (a *app) cp(ctx context.Context, source, target string) error {
 	toName, to, isTo := inMachine(target)
 	switch {
 	case isFrom && isTo:
-		return usageError{errors.New("one of the two must be on this computer")}
+		return usageError{errors.New("source and target are both in machines; one must be on the host")}
 	case !isFrom && !isTo:
 		return usageError{hint.Errorf("mayfly cp FILE NAME:PATH", "neither %q nor %q is in a machine", source, target)}
 	case isTo:

@@ -11,20 +11,20 @@ func (a *app) doctorCommand() *cobra.Command {
 	var target string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this computer can do, and how to close each gap",
-		Long: `Say what this computer can do, and how to close each gap.
+		Short: "Check the host, and say how to close each gap",
+		Long: `Check what the host can do, and say how to close each gap. The exit code is 1
+while something that machines need is missing.
 
-That /dev/kvm is there proves nothing: mayfly boots a tiny guest to find out
-whether it works, and remembers the answer for this kernel, QEMU and CPU.
+The file /dev/kvm does not prove that KVM works. mayfly boots a tiny guest to
+find out, and remembers the answer for this kernel, QEMU and CPU.
 
-With --fix, a QEMU that is good enough is fetched where the distribution's is
-not, into your own data directory and without root. The exit code is 1 while
-something that machines need is missing.
+With --fix, mayfly fetches a newer QEMU into your data directory if that of the
+distribution is not good enough. This needs no root.
 
 With --attack, a running machine tries in some forty ways to reach what it must
-not: this computer, its network, other hosts than those that are allowed. Each
-has to be refused, and to be in the record. What the machine itself says of it
-can be believed only if nobody hostile works in it yet.`,
+not: the host, its network, hosts that are not allowed. Each attempt must be
+refused, and must be in the audit log. Only trust the result of a machine in
+which no hostile code has run.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if target != "" {
@@ -36,8 +36,8 @@ can be believed only if nobody hostile works in it yet.`,
 	f := cmd.Flags()
 	a.jsonFlag(cmd)
 	f.BoolVar(&refresh, "refresh", false, "test KVM again")
-	f.BoolVar(&fix, "fix", false, "fetch a QEMU that is good enough, if needed")
-	f.StringVar(&target, "attack", "", "try to get out of the running `machine`'s network")
+	f.BoolVar(&fix, "fix", false, "fetch a newer QEMU, if needed")
+	f.StringVar(&target, "attack", "", "try to get out of the network of a running `machine`")
 	return cmd
 }
 

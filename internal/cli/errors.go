@@ -67,7 +67,7 @@ func (a *app) printError(err error, asJSON bool) {
 	for _, e := range flatten(err) {
 		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(termsafe.Text(e.Error()), "\n", "\nmayfly: "))
 		if console := mayfly.Console(e); console != "" {
-			fmt.Fprintln(a.Err, "mayfly: the last words on the console of the machine:")
+			fmt.Fprintln(a.Err, "mayfly: the end of the console of the machine:")
 			for line := range strings.SplitSeq(console, "\n") {
 				fmt.Fprintln(a.Err, "  | "+termsafe.Text(line))
 			}

@@ -17,11 +17,11 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [NAME]",
 		Short: "Print what happens to a machine, as it happens",
-		Long: `Print what happens to a machine: the phases of its start, remarks, and its end.
+		Long: `Print what happens to a machine: the phases of its start, notes, and its end.
 The first lines say how the machine is now. The command ends with the machine.
-Without NAME it prints what happens to all machines that run.
+Without NAME, print what happens to all running machines.
 
-The time is that since the machine's supervisor began. With --json each event
+Times count from the start of the machine's supervisor. With --json, each event
 is an object on a line of its own.`,
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: a.completeMachines,

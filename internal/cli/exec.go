@@ -15,7 +15,7 @@ func (a *app) execCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [flags] NAME -- COMMAND [ARGUMENT…]",
 		Short: "Run a command in a running machine",
-		Long: `Run a command in a running machine, in its workspace. The exit code is the
+		Long: `Run a command in the workspace of a running machine. The exit code is the
 command's, as with mayfly run.`,
 		Example:           "  mayfly exec run-3f9a2c -- git status",
 		Args:              usageArgs(cobra.MinimumNArgs(2)),
@@ -29,7 +29,7 @@ command's, as with mayfly run.`,
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
-	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "give the command no terminal")
+	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "run the command without a terminal")
 	return cmd
 }
 

@@ -18,11 +18,11 @@ func (a *app) exportCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "export [-o FILE] [NAME…]",
-		Short: "Write machines' files as one file, from which others can make them",
-		Long: `Write what machines are, their files and the profiles of your own that they
-use, as one file, from which mayfly init makes them elsewhere. Without a name it
-is all machines. What is in workspaces and volumes is not in it, and no secret
-is: a file names only where the computer that uses it has one.`,
+		Short: "Write machines as one file, from which mayfly init makes them elsewhere",
+		Long: `Write the files of machines, and your own profiles that they use, as one file.
+mayfly init makes the same machines from it elsewhere. Without a name, export
+all machines. The file holds no workspace, no volume and no secret: it only says
+where the host that uses it has a secret.`,
 		Example: `  mayfly export -o setup.toml
   mayfly export web | ssh other mayfly init --from /dev/stdin --yes`,
 		Args:              usageArgs(cobra.ArbitraryArgs),
@@ -31,7 +31,7 @@ is: a file names only where the computer that uses it has one.`,
 			return a.export(args, output)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write to a new `file` in place of standard output")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to a new `file`, not to standard output")
 	return cmd
 }
 

@@ -23,9 +23,9 @@ func (a *app) imageBuildCommand() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "build",
-		Short: "Build the image that run would use here",
-		Long: `Build the image that run would use in this directory with the same flags, and
-print its key.`,
+		Short: "Build the image that mayfly run would use here",
+		Long: `Build the image that mayfly run would use in this directory with the same flags,
+and print its key.`,
 		Example: "  mayfly image build --profile go,claude",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -93,7 +93,7 @@ func summary(templates []mayfly.Template) string {
 func (a *app) imageInspectCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect KEY",
-		Short: "Print all that is known of an image, as JSON",
+		Short: "Print all facts about an image as JSON",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.client.Image(args[0])
@@ -109,10 +109,10 @@ func (a *app) imageCheckCommand() *cobra.Command {
 	var repair bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Compare everything in the store with its hashes",
-		Long: `Compare everything in the store with its hashes. The exit code is 1 when
-something is damaged. With --repair, what is damaged is removed, and built again
-when it is next needed.`,
+		Short: "Compare all images with their hashes",
+		Long: `Compare everything in the store of images with its hashes. The exit code is 1 if
+something is damaged. With --repair, mayfly removes what is damaged; it is built
+again when it is needed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, err := a.client.CheckImages(cmd.Context(), repair)
@@ -130,7 +130,7 @@ when it is next needed.`,
 			}
 			switch {
 			case len(problems) == 0:
-				a.note("the store is as it was written")
+				a.note("the store of images is undamaged")
 				return nil
 			case repair:
 				a.note("removed what was damaged; mayfly image build builds it again")
@@ -149,8 +149,8 @@ func (a *app) imageRmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm KEY…",
 		Short: "Remove images",
-		Long: `Remove images by their keys, or the beginnings of them. The space that no other
-image and no running machine needs is given back.`,
+		Long: `Remove images by their keys, or by the beginnings of keys. Parts that another
+image or a running machine needs stay.`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, prefix := range args {
@@ -169,11 +169,11 @@ func (a *app) imagePruneCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what no image needs any more",
+		Short: "Remove parts that no image needs",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context(), dry) },
 	}
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would be removed")
 	return cmd
 }
 

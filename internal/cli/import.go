@@ -17,7 +17,7 @@ import (
 func (a *app) importCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "import",
-		Short: "Make machines of definitions for other programs",
+		Short: "Make machines from definitions of other programs",
 	}, a.importNixCommand())
 }
 
@@ -26,16 +26,15 @@ func (a *app) importNixCommand() *cobra.Command {
 	var evaluator string
 	cmd := &cobra.Command{
 		Use:   "nix [flags] DIRECTORY [NAME…]",
-		Short: "Make machines of microvm.vms in a NixOS configuration",
-		Long: `Make machines of the microvm.vms that a NixOS configuration with microvm.nix
-defines: all, or those that are named. Nothing is started, and the configuration
-stays as it is.
+		Short: "Make machines from the microvm.vms of a NixOS configuration",
+		Long: `Make machines from the microvm.vms that a NixOS configuration with microvm.nix
+defines: all of them, or those that you name. mayfly starts no machine and does
+not change the configuration.
 
 DIRECTORY holds a flake with its flake.lock. Nix evaluates it, and fetches and
 builds nothing: the inputs must be in the store, where nix flake archive puts
-them. What has no counterpart is said and left out.
-
-Read the notes. With -v they also name what machines do not need.`,
+them. Notes say what has no counterpart and was left out. With -v, they also
+name what machines do not need.`,
 		Example: `  mayfly import nix ~/machines/midna --dry-run
   mayfly import nix ~/machines/midna emacsvm`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
@@ -50,8 +49,8 @@ Read the notes. With -v they also name what machines do not need.`,
 			return a.importNix(cmd.Context(), args[0], args[1:], dryRun)
 		},
 	}
-	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files and make nothing")
-	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`who` evaluates it: nix, or auto, which is the same")
+	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print the machines' files, and make nothing")
+	cmd.Flags().StringVar(&evaluator, "evaluator", "auto", "`program` that evaluates it: nix, or auto, which is the same")
 	a.jsonFlag(cmd)
 	return cmd
 }

@@ -28,15 +28,14 @@ func (a *app) initCommand() *cobra.Command {
 	var o initOptions
 	cmd := &cobra.Command{
 		Use:   "init --from SOURCE [flags]",
-		Short: "Make the machines of a set-up that mayfly export wrote, after a review",
-		Long: `Make the machines of a set-up that mayfly export wrote, here or elsewhere. First
-it says all that they could reach, what would be fetched and what would run in
-them, and asks. Nothing of a set-up ever runs on this computer, and nothing is
-started.
+		Short: "Review a set-up from mayfly export, and make its machines",
+		Long: `Make the machines of a set-up that mayfly export wrote. First mayfly lists what
+the machines could reach, what it would fetch and what would run in them, and
+asks. Nothing of a set-up runs on the host, and no machine is started.
 
-SOURCE is a file, a URL (https, by curl) or a git repository with a setup.toml;
-with #sha256=SUM behind it, it is one of which each byte is known.
-Paths of another computer are refused until --map says where they are here.`,
+SOURCE is a file, an https URL, which curl fetches, or a git repository with a
+setup.toml. #sha256=SUM behind it pins the content. mayfly refuses paths of
+another host until --map says where they are here.`,
 		Example: `  mayfly init --from setup.toml --dry-run
   mayfly init --from setup.toml --map /home/alice=~`,
 		Args: usageArgs(cobra.NoArgs),
@@ -46,10 +45,10 @@ Paths of another computer are refused until --map says where they are here.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "", "`source` of the set-up")
-	f.StringVar(&o.base, "base", "", "`directory` that relative paths are relative to")
-	f.StringArrayVar(&o.maps, "map", nil, "where a path of the set-up is here: `FROM=TO` (repeatable)")
-	f.BoolVarP(&o.yes, "yes", "y", false, "agree to the review without a question")
-	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "review and make nothing")
+	f.StringVar(&o.base, "base", "", "`directory` in which relative paths begin")
+	f.StringArrayVar(&o.maps, "map", nil, "map a path of the set-up to one of this host: `FROM=TO` (repeatable)")
+	f.BoolVarP(&o.yes, "yes", "y", false, "agree to the review without asking")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "review only, and make nothing")
 	a.jsonFlag(cmd)
 	return cmd
 }

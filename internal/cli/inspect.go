@@ -14,10 +14,10 @@ import (
 func (a *app) inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect NAME",
-		Short: "Show what a machine is, what it keeps, and what it may reach",
-		Long: `Show what a machine is, what of it outlives a stop and where that is, and what
-it may reach of this computer and of the network. For a machine that runs that
-is how it was started; mayfly policy shows what was changed since.`,
+		Short: "Show a machine: what it is, keeps and may reach",
+		Long: `Show what a machine is, what of it outlives a stop and where, and what it may
+reach of the host and of the network. A running machine is shown as it was
+started; mayfly policy shows later changes.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeAll,
 		RunE:              onFirst(a.inspect),
@@ -144,9 +144,9 @@ func (a *app) printReach(row func(name, format string, args ...any), n mayfly.Ne
 		row("network", "on the host's bridge as %s, MAC %s: the public internet", n.Address, n.MAC)
 		return
 	}
-	reach, but := "may reach nothing", " but:"
+	reach, but := "may reach nothing", " except:"
 	if n.Egress == "public" {
-		reach, but = "may reach the public internet, and nothing of this computer or its networks", ", but for:"
+		reach, but = "may reach the public internet, and neither the host nor its networks", ", except:"
 	}
 	if len(n.Allow) == 0 {
 		but = ""
@@ -160,9 +160,9 @@ func (a *app) printReach(row func(name, format string, args ...any), n mayfly.Ne
 		row("", "%s%s", r, from)
 	}
 	for _, s := range n.Secrets {
-		row("secret", "%s, lent to requests to %s", s.Name, strings.Join(s.Hosts, ", "))
+		row("secret", "%s, used in requests to %s", s.Name, strings.Join(s.Hosts, ", "))
 	}
 	for _, p := range n.Ports {
-		row("port", "%s:%d of this computer is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
+		row("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
 	}
 }

@@ -14,10 +14,10 @@ func (a *app) logsCommand() *cobra.Command {
 	var supervisorLog, follow bool
 	cmd := &cobra.Command{
 		Use:   "logs NAME",
-		Short: "Print what a machine's kernel printed",
-		Long: `Print what a machine's kernel printed on its console. It is the guest's text:
-control characters are replaced. With --follow what is printed from now on
-comes, too, until the machine ends.`,
+		Short: "Print the console of a machine",
+		Long: `Print what a machine's kernel printed on its console. The text is the guest's:
+mayfly replaces control characters. With --follow, print what is added until the
+machine ends.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -25,8 +25,8 @@ comes, too, until the machine ends.`,
 			return a.client.Logs(cmd.Context(), args[0], o, a.printLog)
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is printed from now on")
-	cmd.Flags().BoolVar(&supervisorLog, "supervisor", false, "print what mayfly's own supervisor and the VMM logged")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print what is added until the machine ends")
+	cmd.Flags().BoolVar(&supervisorLog, "supervisor", false, "print the log of the supervisor and the VMM instead")
 	return cmd
 }
 

@@ -18,11 +18,12 @@ func (a *app) lsCommand() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List machines",
-		Long: `List machines: those with names of their own, and those that mayfly run made.
+		Long: `List named machines, and those of mayfly run.
 
-The image of a machine is current; or stale, when it runs with another one than
-it would be started with now (mayfly restart); or outdated, when the one that it
-would be started with is not built (mayfly check builds it).`,
+The image of a machine is one of:
+  current   it is the one that a start would use
+  stale     the machine runs with an older one; mayfly restart changes that
+  outdated  the one that a start would use is not built; mayfly check builds it`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}

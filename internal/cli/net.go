@@ -16,12 +16,12 @@ import (
 func (a *app) netCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "net",
-		Short: "Set up this computer's bridge, for machines with addresses of their own",
-		Long: `Set up this computer's bridge, for machines with network.mode = "bridge": they
-have addresses of their own, by which this computer reaches them, and reach the
-internet by NAT, but not your local network, this computer or each other.
+		Short: "Set up the host's bridge, for machines with their own addresses",
+		Long: `Set up the host's bridge, for machines with network.mode = "bridge". Such a
+machine has its own address, at which the host reaches it. It reaches the
+internet by NAT, but not your local network, the host or other machines.
 
-Only this needs root. Machines without a bridge need nothing of it.`,
+mayfly net needs root. Machines in other modes need no bridge.`,
 	}, a.netUpCommand(), a.netDownCommand(), a.netStatusCommand())
 }
 
@@ -30,9 +30,9 @@ func (a *app) netUpCommand() *cobra.Command {
 	var allowLAN, noIsolate bool
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Make the bridge, or change it",
-		Long: `Make the bridge with its rules, or change it to what the flags say. A second
-time changes nothing. Rules and interfaces of others are never touched.`,
+		Short: "Create the bridge, or change it",
+		Long: `Create the bridge with its rules, or change it to what the flags say. Running it
+again changes nothing. mayfly never touches rules and interfaces of others.`,
 		Example: `  sudo mayfly net up
   sudo mayfly net up --user "$USER"`,
 		Args: usageArgs(cobra.NoArgs),
@@ -66,7 +66,7 @@ time changes nothing. Rules and interfaces of others are never touched.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&address, "address", "", "`address` of this computer on the bridge (default 192.168.83.1/24, or as it is)")
+	f.StringVar(&address, "address", "", "`address` of the host on the bridge (default 192.168.83.1/24, or the current one)")
 	f.StringVar(&owner, "user", "", "let this `user` start machines on the bridge without root")
 	f.BoolVar(&allowLAN, "allow-lan", false, "let machines reach your local network")
 	f.BoolVar(&noIsolate, "no-isolate", false, "let machines reach each other")
@@ -121,8 +121,8 @@ func (a *app) netDownCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "Remove the bridge, with its ports and rules",
-		Long: `Remove the bridge, with its ports and rules, and put back what was changed of
-this computer's settings. Machines on it lose their network.`,
+		Long: `Remove the bridge, with its ports and rules, and restore the settings of the
+host that mayfly changed. Machines on the bridge lose their network.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			left, err := bridge.Down(bridge.Default())
@@ -137,7 +137,7 @@ this computer's settings. Machines on it lose their network.`,
 func (a *app) netStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say what there is of the bridge, and what stands in the way",
+		Short: "Show the bridge and its problems",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(*cobra.Command, []string) error { return a.netStatus() },
 	}

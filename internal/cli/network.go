@@ -35,7 +35,7 @@ func (a *app) reportNetwork(m *mayfly.Machine, learn string) error {
 // checkLearn finds out before a long run whether its list can be written.
 func checkLearn(path string) error {
 	if _, err := os.Lstat(path); err == nil {
-		return usageError{hint.Errorf("rm "+path+", or another name", "--learn: %s is there already", path)}
+		return usageError{hint.Errorf("rm "+path+", or another name", "--learn: %s exists already", path)}
 	}
 	if fi, err := os.Stat(filepath.Dir(path)); err != nil || !fi.IsDir() {
 		return usageError{fmt.Errorf("--learn: there is no directory %s", filepath.Dir(path))}
@@ -58,7 +58,7 @@ func (a *app) learn(m *mayfly.Machine, path string) error {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What machine %s reached. Look at it before you use it:\n# mayfly run --config %s\nversion = 1\n\n[network]\negress = \"allowlist\"\nallow = [\n%s]\n",
+	fmt.Fprintf(&b, "# What machine %s reached. Review it before you use it:\n# mayfly run --config %s\nversion = 1\n\n[network]\negress = \"allowlist\"\nallow = [\n%s]\n",
 		m.Name(), path, strings.Join(reached, ""))
 	if len(refused) > 0 {
 		fmt.Fprintf(&b, "\n# It was refused:\n%s", strings.Join(refused, ""))
@@ -66,6 +66,6 @@ func (a *app) learn(m *mayfly.Machine, path string) error {
 	if err := atomicfile.WriteNew(path, []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("write what the machine reached: %w", err)
 	}
-	a.note("%d hosts and ports are in %s", len(reached), path)
+	a.note("wrote %d rules to %s", len(reached), path)
 	return nil
 }

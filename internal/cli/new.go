@@ -35,13 +35,13 @@ func (a *app) newCommand() *cobra.Command {
 	var o newOptions
 	cmd := &cobra.Command{
 		Use:   "new [flags] NAME",
-		Short: "Define a machine with a name and start nothing",
-		Long: `Define a machine with a name: a file that says what it is, a directory to work
-on, and an identity. It starts nothing; mayfly check NAME builds its image.
+		Short: "Define a named machine",
+		Long: `Define a named machine: a file that describes it, a directory to work on, and an
+identity. mayfly starts nothing; mayfly check NAME builds the image.
 
-The flags are those of mayfly run, and are written into the file. Without
---workspace the directory is ~/microvm/NAME, and is made; sources are cloned
-into it on this computer, without running anything of theirs.`,
+mayfly writes the flags, which are those of mayfly run, into the file. The
+default workspace is ~/microvm/NAME, and is created. Repositories are cloned
+into it on the host; nothing of theirs is run.`,
 		Example: `  mayfly new dcs --profile go,claude --clone https://git.example.org/dcs.git
   mayfly new scratch --network none --volume var:/var:8GiB`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -54,15 +54,15 @@ into it on this computer, without running anything of theirs.`,
 	for _, flag := range []string{"no-detect", "trust", "config"} { // of mayfly run only
 		f.MarkHidden(flag)
 	}
-	f.StringVar(&o.mode, "mode", "", "`how` the workspace is given: copy or share")
+	f.StringVar(&o.mode, "mode", "", "`mode` of the workspace: copy, or share for a live share")
 	f.StringArrayVar(&o.clone, "clone", nil, "clone a repository into the workspace: `URL[@REF]` (repeatable)")
-	f.StringArrayVar(&o.volumes, "volume", nil, "a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
-	f.StringVar(&o.init, "init", "", "`program` that is process 1: mayfly, or systemd for services and Docker")
+	f.StringArrayVar(&o.volumes, "volume", nil, "add a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
+	f.StringVar(&o.init, "init", "", "`program` that is process 1: mayfly, or systemd for services")
 	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
-	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "a `directory` or a git URL with files for the home directory (repeatable)")
-	f.StringVar(&o.shellInit, "shell-init", "", "shell `text` for all shells and commands")
-	f.BoolVar(&o.history, "history", false, "keep what is typed into the machine's shells, bash and zsh")
-	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, once mayfly systemd install was run")
+	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "copy files from a `directory` or a git URL to the home directory (repeatable)")
+	f.StringVar(&o.shellInit, "shell-init", "", "run this shell `text` before all shells and commands")
+	f.BoolVar(&o.history, "history", false, "keep the history of the machine's shells, bash and zsh")
+	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, after mayfly systemd install")
 	a.jsonFlag(cmd)
 	return cmd
 }

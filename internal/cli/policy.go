@@ -16,13 +16,13 @@ func (a *app) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy NAME [allow|deny RULE… | egress public|allowlist|none]",
 		Short: "Show or change what a running machine may reach",
-		Long: `Show or change what a running machine may reach. A rule is a host, or *. and a
-name for all hosts below it, with a port or for the web's two: example.org,
-*.example.org, git.example.org:22. host.mayfly.internal:PORT is a service on
-this computer's own loopback interface.
+		Long: `Show or change the egress policy of a running machine. A rule is a host, or *.
+and a name for all hosts below it, and a port; without one, ports 80 and 443:
+example.org, *.example.org, git.example.org:22. host.mayfly.internal:PORT is a
+service on the host's own loopback interface.
 
-What is changed is in force at once, for this machine and until its end.
-Connections that are no longer allowed are cut.`,
+A change takes effect at once, for this machine and until its end. Connections
+that are no longer allowed are cut.`,
 		Example: `  mayfly policy run-3f9a2c
   mayfly policy run-3f9a2c allow proxy.example.org:443
   mayfly policy run-3f9a2c egress allowlist`,
@@ -36,7 +36,7 @@ Connections that are no longer allowed are cut.`,
 			return a.policy(args[0], change)
 		},
 	}
-	cmd.Flags().BoolVar(&private, "private", false, "with allow: also when the host has addresses that are not public")
+	cmd.Flags().BoolVar(&private, "private", false, "with allow: also if the host has addresses that are not public")
 	a.jsonFlag(cmd)
 	return cmd
 }

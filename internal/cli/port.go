@@ -13,11 +13,11 @@ import (
 func (a *app) portCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "port NAME [ls | add [ADDRESS:]PORT:GUEST-PORT | rm PORT]",
-		Short: "Publish ports of a running machine on this computer",
-		Long: `Publish ports of a running machine on this computer. Without an address that is
-127.0.0.1, which only this computer reaches. Port 0 takes any that is free, and
-is printed. What listens on the machine's loopback interface only is reached,
-too.`,
+		Short: "Publish ports of a running machine on the host",
+		Long: `Publish ports of a running machine on the host. The default address is
+127.0.0.1, which only the host reaches. With port 0, mayfly chooses a free port
+and prints it. Services that listen only on the machine's loopback interface are
+reached, too.`,
 		Example: `  mayfly port run-3f9a2c add 8080:80
   mayfly port run-3f9a2c rm 8080`,
 		Args:              usageArgs(cobra.RangeArgs(1, 3)),
@@ -47,7 +47,7 @@ func portChange(words []string) (mayfly.NetworkChange, error) {
 	case len(words) == 2 && words[0] == "rm":
 		n, err := strconv.ParseUint(words[1], 10, 16)
 		if err != nil || n == 0 {
-			return c, fmt.Errorf("%q is no port of this computer", words[1])
+			return c, fmt.Errorf("%q is no port of the host", words[1])
 		}
 		c.Close = int(n)
 	default:
@@ -92,5 +92,5 @@ func openToOthers(p mayfly.Port) string {
 	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
 		return ""
 	}
-	return fmt.Sprintf("port %d of this computer is open to others (%s)", p.HostPort, p.Address)
+	return fmt.Sprintf("port %d of the host is open to others (%s)", p.HostPort, p.Address)
 }

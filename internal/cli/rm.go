@@ -10,19 +10,20 @@ func (a *app) rmCommand() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rm [--force] NAME…",
-		Short: "End machines and remove them, with everything in them",
-		Long: `End machines and remove them, with everything in them: what they changed and
-was not applied, volumes, the state of agents, and the file of a machine that
-mayfly new made. Your directories stay as they are.
+		Short: "End and remove machines, with everything in them",
+		Long: `End and remove machines, with everything in them: changes that were not applied,
+volumes, the state of coding agents, and the files that define them. Your
+directories stay as they are.
 
-With --force the machine is not asked to power off: its supervisor is killed.`,
+With --force, mayfly kills a machine's supervisor and does not ask the machine
+to power off.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeAll,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.each(args, func(name string) error { return a.client.Remove(name, force) })
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill the machine in place of asking it to end")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill machines that do not end")
 	return cmd
 }
 
@@ -31,10 +32,10 @@ func (a *app) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what crashed or killed processes left behind",
 		Long: `Remove what crashed or killed processes left behind: dead machines, temporary
-files of interrupted applies and builds, parts of images that no image has any
-more, and of machines that are gone the records of networks and the transcripts
-of agents that are older than 30 days. Running machines and images are not
-touched; mayfly image rm removes an image.`,
+files of interrupted applies and builds, and parts that no image needs. Also
+remove audit logs and transcripts of coding agents that are older than 30 days
+and whose machines are gone. Running machines and images are not touched; mayfly
+image rm removes an image.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.client.Collect(cmd.Context())
@@ -42,7 +43,7 @@ touched; mayfly image rm removes an image.`,
 				fmt.Fprintln(a.Out, "removed machine "+name)
 			}
 			for _, name := range r.Audits {
-				fmt.Fprintln(a.Out, "removed the record of machine "+name)
+				fmt.Fprintln(a.Out, "removed the audit log of machine "+name)
 			}
 			for _, name := range r.Transcripts {
 				fmt.Fprintln(a.Out, "removed the transcripts "+name)

@@ -29,14 +29,14 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [flags] [-- COMMAND [ARGUMENT…]]",
 		Short: "Run one command in a new machine on a copy of this directory",
-		Long: `Run one command in a new machine on a private copy of this directory, at the
-same path. Without a command it is a shell.
+		Long: `Run one command in a new machine, on a private copy of the current directory at
+the same path. Without a command, run a shell.
 
 When the command ends, mayfly lists what it changed and asks whether to apply
-that to your directory. Then the machine is thrown away, or kept if you like.
-Without a terminal nothing is applied unless --apply says so.
+the changes to your directory. Then it discards the machine, or keeps it if you
+choose so. Without a terminal, changes are applied only with --apply.
 
-The exit code is the command's, or 128 and the number of the signal that ended
+The exit code is the command's, or 128 plus the number of the signal that ended
 it; 125 if mayfly itself failed, 126 if the command could not be started, 127 if
 it was not found.`,
 		Example: `  mayfly run -- claude --dangerously-skip-permissions
@@ -51,7 +51,7 @@ it was not found.`,
 			case o.discard && o.keep:
 				return usageError{errors.New("--discard and --keep exclude each other")}
 			case o.learn != "" && o.egress != "":
-				return usageError{errors.New("--learn lets everything public pass: it and --egress exclude each other")}
+				return usageError{errors.New("--learn allows all public hosts: --learn and --egress exclude each other")}
 			}
 			return a.run(cmd.Context(), &o, args, cmd.Flags().Changed)
 		},
@@ -59,14 +59,14 @@ it was not found.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	o.settings.register(f)
-	f.StringVar(&o.name, "name", "", "`name` of the machine (default: made up)")
+	f.StringVar(&o.name, "name", "", "`name` of the machine (default: generated)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and the exact command line of the VMM as JSON, and stop")
-	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "give the command no terminal")
+	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "run the command without a terminal")
 	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
-	f.BoolVar(&o.keep, "keep", false, "keep the machine running when the command has ended")
-	f.StringVar(&o.learn, "learn", "", "let everything public pass, and write what the command reached to `file` as a list of allowed hosts")
-	f.BoolVar(&o.explain, "explain", false, "say at the end how the machine was started and why, and how long each phase took")
+	f.BoolVar(&o.keep, "keep", false, "keep the machine running after the command ends")
+	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")
+	f.BoolVar(&o.explain, "explain", false, "print at the end how the machine was started, why, and how long each phase took")
 	return cmd
 }
 
@@ -156,7 +156,7 @@ func (a *app) finish(ctx context.Context, o *runOptions, m *mayfly.Machine) erro
 	case p.Workspace == "":
 	case p.Mode == "share":
 		if o.apply {
-			a.note("there is nothing to apply: the workspace of machine %s is live, and every change is in your directory already", m.Name())
+			a.note("there is nothing to apply: the workspace of machine %s is a live share, so every change is in your directory already", m.Name())
 		}
 	default:
 		answer, err := a.review(ctx, m, reviewOptions{
@@ -167,7 +167,7 @@ func (a *app) finish(ctx context.Context, o *runOptions, m *mayfly.Machine) erro
 		}
 		keep = keep || answer == answerKeep
 		if answer == answerConflict {
-			a.note("nothing is lost: the machine is kept with what was not applied")
+			a.note("the machine is kept, with the changes that were not applied")
 			return errors.Join(a.keep(m), exitCode(exitError))
 		}
 	}

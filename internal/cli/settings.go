@@ -46,27 +46,27 @@ type settings struct {
 }
 
 func (s *settings) register(f *pflag.FlagSet) {
-	f.StringVar(&s.configFile, "config", "", "configuration `file` in place of the user's config.toml")
+	f.StringVar(&s.configFile, "config", "", "read this configuration `file` in place of your config.toml")
 	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(codingagent.Names(), ", ")+", … (repeatable)")
 	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
-	f.BoolVar(&s.noDetect, "no-detect", false, "choose no profiles by the project's files and the command")
-	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml as it is now, from now on")
+	f.BoolVar(&s.noDetect, "no-detect", false, "do not choose profiles from the project's files and the command")
+	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml in its current form, now and later")
 	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
-	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no directory at all")
-	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out what matches `pattern`, such as node_modules or *.log (repeatable)")
-	f.StringArrayVar(&s.shares, "share", nil, "make a directory live in the machine: `SOURCE[:PATH][:ro]` (repeatable)")
+	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no workspace")
+	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out paths that match `pattern`, such as node_modules or *.log (repeatable)")
+	f.StringArrayVar(&s.shares, "share", nil, "share a host directory live: `SOURCE[:PATH][:ro]` (repeatable)")
 	f.Int64Var(&s.vcpus, "vcpus", 0, "`number` of virtual CPUs")
 	f.StringVarP(&s.memory, "memory", "m", "", "memory `size`, such as 4GiB")
 	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
-	f.StringVar(&s.bootTimeout, "boot-timeout", "", "the guest must answer within this `time`, such as 90s")
-	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "start even a QEMU that is known to corrupt its guests")
-	f.BoolVar(&s.cold, "cold", false, "boot the machine, even if it could begin from a template")
+	f.StringVar(&s.bootTimeout, "boot-timeout", "", "`time` within which the guest must answer, such as 90s")
+	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
+	f.BoolVar(&s.cold, "cold", false, "force a full boot, without a template")
 	f.StringVar(&s.network, "network", "", "`mode` of the network: user, none or bridge")
 	f.StringVar(&s.egress, "egress", "", "what the machine may reach without a rule: `public`, allowlist or none")
-	f.StringArrayVar(&s.allow, "allow", nil, "let the machine reach a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
-	f.StringSliceVar(&s.presets, "preset", nil, "let the machine reach what a `preset` names: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
-	f.StringArrayVar(&s.publish, "publish", nil, "publish a port of the machine: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
-	f.StringArrayVar(&s.secrets, "secret", nil, "lend your variable to requests to these hosts: `NAME=HOST[,HOST…]` (repeatable)")
+	f.StringArrayVar(&s.allow, "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
+	f.StringSliceVar(&s.presets, "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
+	f.StringArrayVar(&s.publish, "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
+	f.StringArrayVar(&s.secrets, "secret", nil, "use your variable in requests to these hosts; the guest gets a placeholder: `NAME=HOST[,HOST…]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }
 
@@ -100,7 +100,7 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 	for _, kv := range s.secrets {
 		name, hosts, ok := strings.Cut(kv, "=")
 		if !ok {
-			return nil, usageError{hint.Errorf("--secret "+name+"=api.example.org", "--secret %s: to which hosts may it go?", name)}
+			return nil, usageError{hint.Errorf("--secret "+name+"=api.example.org", "--secret %s names no host", name)}
 		}
 		from := "--secret " + name
 		out = append(out,
@@ -148,12 +148,12 @@ func absoluteShares(texts []string) ([]string, error) {
 
 // askTrust shows a project's own configuration and asks whether it is to be used.
 func (a *app) askTrust(file string, content []byte) (bool, error) {
-	a.note("%s is new or has changed. It says:", file)
+	a.note("%s is new or has changed. Its content:", file)
 	// All of it: what is not shown is what somebody would hide.
 	for line := range strings.Lines(termsafe.Text(string(content))) {
 		fmt.Fprintf(a.Err, "  | %s\n", strings.TrimSuffix(line, "\n"))
 	}
-	answer, err := a.ask("use it, now and from now on?", []string{"yes", "no"})
+	answer, err := a.ask("trust it, now and later?", []string{"yes", "no"})
 	return answer == "yes", err
 }
 

@@ -15,10 +15,10 @@ import (
 func (a *app) skillCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "skill",
-		Short: "Teach coding agents to make machines",
-		Long: `Teach coding agents to make machines. A skill is a text that an agent reads when
-its user asks for something that it is about: "please set up a machine for the
-project at this URL". It runs mayfly's commands, and starts nothing.`,
+		Short: "Teach coding agents to define machines",
+		Long: `Teach coding agents to define machines. A skill is a text that a coding agent
+reads when its user asks for something like "please set up a machine for the
+project at this URL". The agent then runs mayfly's commands. It starts nothing.`,
 	}, a.skillInstallCommand(), a.skillPrintCommand())
 }
 
@@ -44,18 +44,18 @@ func (a *app) skillInstallCommand() *cobra.Command {
 	var f skillFlags
 	cmd := &cobra.Command{
 		Use:   "install",
-		Short: "Write the skill to where a coding agent looks for skills",
-		Long: `Write the skill to where a coding agent looks for skills, in your home directory
-or in the project of the current one. What somebody changed there is left alone.`,
+		Short: "Write the skill where coding agents look for skills",
+		Long: `Write the skill where coding agents look for skills: in your home directory, or
+in the project in the current directory. A skill that was edited stays as it is.`,
 		Example: `  mayfly skill install
   mayfly skill install --project --for claude,codex`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return a.skillInstall(f) },
 	}
-	cmd.Flags().BoolVar(&f.project, "project", false, "for the project in the current directory")
-	cmd.Flags().BoolVar(&f.user, "user", false, "for all projects of yours (the default)")
-	cmd.Flags().StringSliceVar(&f.agents, "for", []string{codingagent.Default}, "the `agent`: "+strings.Join(codingagent.Names(), ", ")+" (repeatable)")
-	cmd.Flags().BoolVar(&f.force, "force", false, "replace the skill even where somebody changed it")
+	cmd.Flags().BoolVar(&f.project, "project", false, "write it for the project in the current directory")
+	cmd.Flags().BoolVar(&f.user, "user", false, "write it for all your projects (the default)")
+	cmd.Flags().StringSliceVar(&f.agents, "for", []string{codingagent.Default}, "write it for this coding `agent`: "+strings.Join(codingagent.Names(), ", ")+" (repeatable)")
+	cmd.Flags().BoolVar(&f.force, "force", false, "replace the skill even if it was edited")
 	return cmd
 }
 

@@ -18,12 +18,12 @@ func (a *app) sshCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ssh NAME [SSH-OPTION…] [-- COMMAND [ARGUMENT…]]",
 		Short: "Log in to a running machine by SSH",
-		Long: `Log in to a running machine by the ssh program of this computer. The machine
-needs no network for it. Options of ssh's own come after the name; see ssh(1).
-As always with ssh, a shell in the machine takes the command apart once more.
+		Long: `Log in to a running machine with the host's ssh program. The machine needs no
+network for it. Put options of ssh after the name; see ssh(1). As always with
+ssh, a shell in the machine parses the command again.
 
-mayfly ssh-config makes ssh, scp, sftp, rsync, git and editors know machines,
-as NAME.mayfly.`,
+mayfly ssh-config lets ssh, scp, sftp, rsync, git and editors reach machines as
+NAME.mayfly.`,
 		Example: `  mayfly ssh run-3f9a2c
   mayfly ssh run-3f9a2c -- make test
   mayfly ssh run-3f9a2c -N -L 8080:localhost:80`,
@@ -41,7 +41,7 @@ as NAME.mayfly.`,
 func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	program, err := exec.LookPath("ssh")
 	if err != nil {
-		return runError{hint.Errorf("mayfly shell "+name+", or install openssh-client", "there is no ssh program"), exitMayfly}
+		return runError{hint.Errorf("mayfly shell "+name+", or install openssh-client", "the host has no ssh program"), exitMayfly}
 	}
 	name = strings.TrimSuffix(name, mayfly.SSHSuffix)
 	m, err := a.machine(ctx, name)

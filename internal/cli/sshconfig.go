@@ -15,13 +15,13 @@ func (a *app) sshConfigCommand() *cobra.Command {
 	var install, uninstall bool
 	cmd := &cobra.Command{
 		Use:   "ssh-config [--install | --uninstall]",
-		Short: "Make ssh, and all that uses it, know machines as NAME.mayfly",
-		Long: `Print the configuration with which ssh, and all that uses it, knows machines as
-NAME.mayfly: scp, sftp, rsync, git, editors.
+		Short: "Let ssh and its users reach machines as NAME.mayfly",
+		Long: `Print the configuration with which ssh, scp, sftp, rsync, git and editors reach
+machines as NAME.mayfly.
 
-With --install it is written to a file of mayfly's own, and one line that
-includes that file is put at the top of ~/.ssh/config. --uninstall takes that
-line away again; everything else there stays as it is.`,
+--install writes it to a file of mayfly's own and adds one line at the top of
+~/.ssh/config, which includes that file. --uninstall removes the line and leaves
+the rest as it is.`,
 		Example: `  mayfly ssh-config --install
   scp -r results run-3f9a2c.mayfly:
   code --remote ssh-remote+run-3f9a2c.mayfly /home/me/project`,
@@ -43,8 +43,8 @@ line away again; everything else there stays as it is.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&install, "install", false, "write it down, and include it from ~/.ssh/config")
-	cmd.Flags().BoolVar(&uninstall, "uninstall", false, "take back what --install did")
+	cmd.Flags().BoolVar(&install, "install", false, "write it to a file, and include that from ~/.ssh/config")
+	cmd.Flags().BoolVar(&uninstall, "uninstall", false, "undo --install")
 	return cmd
 }
 

@@ -16,25 +16,26 @@ type startOptions struct {
 }
 
 func (o *startOptions) register(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.fresh, "fresh", false, "copy the workspace anew: changes that were not applied are lost")
+	cmd.Flags().BoolVar(&o.fresh, "fresh", false, "copy the workspace again and lose the changes that were not applied")
 }
 
 func (a *app) startCommand() *cobra.Command {
 	var o startOptions
 	cmd := &cobra.Command{
 		Use:   "start [flags] NAME…",
-		Short: "Start machines that mayfly new made",
-		Long: `Start machines that mayfly new made, and return when they can be used. A machine
-that runs already is left alone, and one that is being started is waited for.
+		Short: "Start named machines",
+		Long: `Start machines that mayfly new defined, and return when they can be used. A
+machine that already runs is left alone. If another command is starting it,
+mayfly waits.
 
-With --foreground it stays until the machine ends, stops it when it gets SIGTERM
-or SIGINT, and fails if the machine does: this is how systemd runs it.`,
+With --foreground, mayfly stays until the machine ends, stops it on SIGTERM or
+SIGINT, and fails if the machine fails. systemd runs machines this way.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.foreground {
 				if len(args) != 1 {
-					return usageError{errors.New("--foreground is for one machine")}
+					return usageError{errors.New("--foreground takes one machine")}
 				}
 				return a.foreground(cmd.Context(), args[0], o)
 			}
@@ -42,7 +43,7 @@ or SIGINT, and fails if the machine does: this is how systemd runs it.`,
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay until the machine ends, as a service does")
+	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay in the foreground until the machine ends, as a service")
 	return cmd
 }
 
@@ -92,10 +93,10 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 func (a *app) stopCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop NAME…",
-		Short: "Stop machines that mayfly new made",
-		Long: `Stop machines: their programs are asked to end, then the machine is, and what
-does not end within seconds is killed. What a machine keeps stays, also what it
-changed in its workspace and was not applied: mayfly inspect lists it.`,
+		Short: "Stop named machines",
+		Long: `Stop machines. mayfly asks their programs to end, then powers the machines off,
+and kills what does not end within seconds. Volumes and changes that were not
+applied stay; mayfly inspect lists them.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE:              func(_ *cobra.Command, args []string) error { return a.each(args, a.stop) },
@@ -116,8 +117,8 @@ func (a *app) restartCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restart [flags] NAME…",
 		Short: "Stop machines and start them again",
-		Long: `Stop machines and start them again, with what their files and their images are
-now.`,
+		Long: `Stop machines and start them again with their current files and images. A
+machine that could not be started is not stopped.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -140,11 +141,11 @@ now.`,
 func (a *app) resetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reset NAME…",
-		Short: "Throw away what machines have written, and keep their definition",
-		Long: `Stop machines and throw away what they have written: volumes, changes of the
-workspace that were not applied, the state of their agents, and the history of
-their shells. Definition, address and SSH host key stay; the workspace's
-directory is not touched. The next start begins clean.`,
+		Short: "Discard what machines have written, and keep their definitions",
+		Long: `Stop machines and discard what they have written: volumes, changes that were not
+applied, the state of their coding agents, and the history of their shells.
+Definition, address and SSH host key stay. The workspace's directory is not
+touched.`,
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -30,20 +30,20 @@ func (a *app) systemdCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "systemd",
 		Short: "Let systemd start, stop and limit a machine",
-		Long: `Let systemd start, stop and limit a machine, as it does any service:
+		Long: `Let systemd start, stop and limit a machine, like any service:
 
   systemctl --user start mayfly@NAME
   systemctl --user status mayfly@NAME
   journalctl --user -u mayfly@NAME
 
-Nothing of mayfly needs systemd: mayfly start NAME does without.`,
+mayfly does not need systemd: mayfly start NAME works without it.`,
 	}, a.systemdInstallCommand(), a.systemdUninstallCommand(), a.systemdPrintCommand(), a.systemdTimerCommand())
 }
 
 // scopeFlags registers the flags that choose a service manager.
 func (o *systemdOptions) scopeFlags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.user, "user", false, "for your own service manager, systemctl --user (the default)")
-	cmd.Flags().BoolVar(&o.system, "system", false, "for the computer's, with sudo: the machine runs as you, also when you are not logged in")
+	cmd.Flags().BoolVar(&o.user, "user", false, "use your own service manager, systemctl --user (the default)")
+	cmd.Flags().BoolVar(&o.system, "system", false, "use the host's service manager, with sudo: the machine runs as you, even when you are not logged in")
 }
 
 func (a *app) systemdInstallCommand() *cobra.Command {
@@ -51,12 +51,12 @@ func (a *app) systemdInstallCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install [flags] NAME",
 		Short: "Write the units of a machine",
-		Long: `Write the unit mayfly@.service, which all machines share, and for this machine a
-drop-in with its limits: the memory of its definition and 1 GiB more, 100% of a
-CPU for each virtual one, 512 processes and threads of this computer.
+		Long: `Write the unit mayfly@.service, which all machines share, and a drop-in with the
+limits of this machine: its memory plus 1 GiB, 100% of a CPU for each virtual
+CPU, and 512 processes and threads of the host.
 
-Install again after a change of the definition. Drop-ins of your own stay as
-they are and come after mayfly's: systemctl --user edit mayfly@NAME.`,
+Install the units again after you change the machine's file. Your own drop-ins
+stay and come after those of mayfly: systemctl --user edit mayfly@NAME.`,
 		Example: `  mayfly systemd install web
   mayfly systemd install --enable web
   sudo mayfly systemd install --system --enable web`,
@@ -67,7 +67,7 @@ they are and come after mayfly's: systemctl --user edit mayfly@NAME.`,
 		},
 	}
 	o.scopeFlags(cmd)
-	cmd.Flags().BoolVar(&o.enable, "enable", false, "start the machine at each login, or with --system when the computer starts")
+	cmd.Flags().BoolVar(&o.enable, "enable", false, "start the machine at each login, or with --system when the host starts")
 	return cmd
 }
 
@@ -76,8 +76,8 @@ func (a *app) systemdUninstallCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall [flags] NAME",
 		Short: "Remove the units of a machine",
-		Long: `Remove the drop-ins of a machine, and with those of the last one the unit that
-all share. What you wrote yourself stays. A machine that runs goes on to run.`,
+		Long: `Remove the drop-ins of a machine, and with the last of them the shared unit.
+Your own files stay. A running machine keeps running.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -95,7 +95,7 @@ func (a *app) systemdPrintCommand() *cobra.Command {
 	var o systemdOptions
 	cmd := &cobra.Command{
 		Use:               "print [flags] NAME",
-		Short:             "Print the units of a machine, and write nothing",
+		Short:             "Print the units of a machine",
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -124,15 +124,15 @@ func (a *app) systemdTimerCommand() *cobra.Command {
 	var o systemdOptions
 	cmd := &cobra.Command{
 		Use:   "timer",
-		Short: "Bring images up to date daily",
-		Long: `Write and start a timer that runs mayfly update each day, or when the computer
-is next on. Machines that run are not touched: they use what is new when they
-start the next time.`,
+		Short: "Update images daily",
+		Long: `Write and start a timer that runs mayfly update each day, or when the host is
+next on. Running machines are not touched: they use the new images at their next
+start.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.systemdTimer(cmd.Context(), o) },
 	}
 	o.scopeFlags(cmd)
-	cmd.Flags().BoolVar(&o.remove, "remove", false, "stop the timer and remove it")
+	cmd.Flags().BoolVar(&o.remove, "remove", false, "stop and remove the timer")
 	return cmd
 }
 
@@ -307,7 +307,7 @@ func systemdError(scope systemd.Scope, err error) error {
 // needSystemd refuses to write units that nobody will read.
 func (a *app) needSystemd(instead string) error {
 	if _, err := exec.LookPath("systemctl"); err != nil {
-		return hint.Errorf(instead, "this computer has no systemd: %w", err)
+		return hint.Errorf(instead, "the host has no systemd: %w", err)
 	}
 	return nil
 }
@@ -315,7 +315,7 @@ func (a *app) needSystemd(instead string) error {
 // daemonReload lets a service manager that runs read its units anew.
 func (a *app) daemonReload(ctx context.Context, scope systemd.Scope) error {
 	if !scope.Runs(a.getenv) {
-		a.note("no service manager runs here now; when it does, it will read the units")
+		a.note("no service manager runs here now; it will read the units when it starts")
 		return nil
 	}
 	return systemctl(ctx, scope, "daemon-reload")

@@ -16,17 +16,17 @@ var words = map[string]string{
 	"profiles-detected":   "profiles: {profiles}; --no-detect for none",
 	"config-untrusted":    "{file} is not used, since you did not trust it yet; --trust if you do",
 	"plan":                "{text}",
-	"agent-settings":      "the agents may ask for settings: {reason}",
+	"agent-settings":      "the coding agents may ask for settings: {reason}",
 	"settings-aside":      "settings that could not be read are in {file} now, in the machine",
 	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
-	"image-not-built":     "the image is not built yet: the paths of its files are made up",
+	"image-not-built":     "the image is not built yet, so the paths of its files are examples",
 	"machine-runs":        "{name} runs already",
 	"machine-here":        "machine {name} is here already",
 	"machine":             "{text}",
-	"transcripts-kept":    "the transcripts of its agents are in {path}",
+	"transcripts-kept":    "the transcripts of its coding agents are in {path}",
 	"clone-note":          "{text}",
 	"name-not-released":   "{reason}",
-	"qemu-by-package":     "this distribution's own packages are the way to a newer QEMU",
+	"qemu-by-package":     "use this distribution's own packages to get a newer QEMU",
 	"install":             "{text}",
 	"attack-through":      "some attempts go through {host}, which is allowed",
 	"guest-says":          "the machine: {text}",
@@ -41,7 +41,7 @@ var words = map[string]string{
 
 	"build-image": "{artifact}: {phase}: {text}",
 	"clone":       "clone {url}",
-	"fetch":       "get {url}",
+	"fetch":       "fetch {url}",
 	"await-start": "waiting for {name}, which another command starts",
 	"await-end":   "waiting for the end of {name}",
 }
@@ -71,7 +71,7 @@ func (a *app) tell(e mayfly.Event) {
 		a.steps().Step(eventLine(e), true)
 	case mayfly.EventPhase:
 		if e.Code == "make-template" {
-			a.note("making a template: the first start of its kind takes longer")
+			a.note("making a template: the first start of this kind takes longer")
 		}
 		switch e.Code {
 		case "plan", "find-image", "start-supervisor": // only worth an explanation

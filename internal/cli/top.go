@@ -15,9 +15,9 @@ func (a *app) topCommand() *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Show what running machines take of this computer",
-		Long: `Show what running machines take of this computer, again every two seconds until
-you press ^C. Without a terminal, or with --once, it is shown once.`,
+		Short: "Show what running machines use of the host",
+		Long: `Show what running machines use of the host, every two seconds until you press
+Ctrl-C. Without a terminal, or with --once, show it once.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.top(cmd.Context(), once) },
 	}

@@ -13,15 +13,16 @@ func (a *app) updateCommand() *cobra.Command {
 	var timer bool
 	cmd := &cobra.Command{
 		Use:   "update [flags] [NAME…]",
-		Short: "Build the images of machines anew, with the newest packages and agents",
-		Long: `Build the images of machines, of all without a name, anew with the newest
-packages of Debian and the newest agents, and list what has changed. Machines
-that run keep their image until they are restarted; mayfly ls calls it stale.
+		Short: "Rebuild images with the newest packages and coding agents",
+		Long: `Rebuild the images of machines with the newest packages of Debian and the newest
+coding agents, and list what has changed. Without a name, update all machines.
+Running machines keep their image until you restart them; mayfly ls calls it
+stale.
 
-The versions of agents are pinned, with their hashes, in agents.lock.json beside
-the configuration. If anything fails, everything stays as it was.
+The versions of coding agents and their hashes are in agents.lock.json, beside
+the configuration. If a step fails, everything stays as it was.
 
-With --timer systemd does that each day; mayfly systemd timer has more.`,
+With --timer, systemd updates each day; see mayfly systemd timer.`,
 		Args:              usageArgs(cobra.ArbitraryArgs),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,7 +32,7 @@ With --timer systemd does that each day; mayfly systemd timer has more.`,
 			return a.update(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().BoolVar(&timer, "timer", false, "install a timer of systemd that updates each day")
+	cmd.Flags().BoolVar(&timer, "timer", false, "install a systemd timer that updates each day")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -61,7 +62,7 @@ func (a *app) update(ctx context.Context, names []string) error {
 		fmt.Fprintln(a.Out, change)
 	}
 	if len(changes) == 0 {
-		a.note("everything is of the newest version")
+		a.note("everything is up to date")
 	}
 	return a.nameStale(ctx)
 }
