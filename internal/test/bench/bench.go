@@ -15,7 +15,6 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -178,15 +177,20 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) error {
 		fmt.Fprintf(b.log, "build the image: %v\n", err)
 	}
 	env := b.newEnvironment(ctx)
+	// What was measured is worth telling, also when something else does not work.
+	var failed error
 	for _, g := range b.groups {
 		if err := b.measure(ctx, g, &env); err != nil {
-			return fmt.Errorf("measure %s: %w", g.what, err)
+			failed = errors.Join(failed, fmt.Errorf("measure %s: %w", g.what, err))
+		}
+		if ctx.Err() != nil {
+			return failed
 		}
 	}
 	env.loadAfter = loadAverage()
 	r := report{env, b.rows}
 	r.print(stdout)
-	return r.write(b.output)
+	return errors.Join(failed, r.write(b.output))
 }
 
 // addPrograms makes the programs of their files, each with a state of its own: two
@@ -245,9 +249,8 @@ func (b *bench) measure(ctx context.Context, g group, env *environment) error {
 	env.busy = max(env.busy, busy)
 	fmt.Fprintf(b.log, "measuring %s", g.what)
 	begun := time.Now()
-	err = g.run(b, ctx)
-	fmt.Fprintf(b.log, ": %.0f s\n", time.Since(begun).Seconds())
-	return cmp.Or(err, ctx.Err())
+	defer func() { fmt.Fprintf(b.log, ": %.0f s\n", time.Since(begun).Seconds()) }()
+	return g.run(b, ctx)
 }
 
 // runs returns the number of repetitions: n, or fewer when it is to be quick.

@@ -164,10 +164,10 @@ func measureIdle(ctx context.Context, p program, dir string, both, vmm *values) 
 	if err := run(p.runTrue(ctx, dir)); err != nil {
 		return err
 	}
-	stop := []string{"stop"}
+	remove := []string{"rm"}
 	defer func() {
-		if len(stop) > 1 {
-			err = errors.Join(err, run(p.command(context.WithoutCancel(ctx), dir, stop...)))
+		if len(remove) > 1 {
+			err = errors.Join(err, run(p.command(context.WithoutCancel(ctx), dir, remove...)))
 		}
 	}()
 	for i := range idleMachines {
@@ -175,7 +175,7 @@ func measureIdle(ctx context.Context, p program, dir string, both, vmm *values) 
 		if err := run(p.command(ctx, dir, "run", "--keep", "--name", name, "--no-detect", "--", "true")); err != nil {
 			return err
 		}
-		stop = append(stop, name)
+		remove = append(remove, name)
 	}
 	if err := sleep(ctx, idle); err != nil {
 		return err
