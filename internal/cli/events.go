@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -52,34 +53,14 @@ func (a *app) printEvent(e mayfly.MachineEvent, named bool) error {
 	if a.json {
 		return writeJSON(a.Out, eventJSON{e, hint.For(fault.Code(e.Code), e.Args)}, "")
 	}
-	for _, words := range describeEvent(e) {
+	for _, text := range words.MachineEvent(e) {
 		line := fmt.Sprintf("%9.3f s  ", time.Duration(e.Nanos).Seconds())
 		if named {
 			line += e.Machine + ": "
 		}
-		if _, err := fmt.Fprintln(a.Out, line+termsafe.Line(words)); err != nil {
+		if _, err := fmt.Fprintln(a.Out, line+termsafe.Line(text)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// describeEvent says in lines what an event tells.
-func describeEvent(e mayfly.MachineEvent) (lines []string) {
-	if e.Phase != "" {
-		lines = append(lines, phaseWords(e.Phase))
-	}
-	if e.Note != "" {
-		lines = append(lines, "note: "+e.Note)
-	}
-	if e.Ready {
-		lines = append(lines, "ready: "+describeStart(e.Start))
-	}
-	if e.Error != "" {
-		lines = append(lines, "error: "+e.Error)
-	}
-	if e.Ended {
-		lines = append(lines, "ended")
-	}
-	return lines
 }

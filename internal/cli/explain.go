@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 // explanation is what --explain prints: how a machine was started and why, and
@@ -31,7 +31,7 @@ func (x *explanation) phase(name string) {
 func (x *explanation) take(e mayfly.Event) {
 	switch e.Kind {
 	case mayfly.EventPhase:
-		x.phase(phaseWords(e.Code))
+		x.phase(words.Phase(e.Code))
 	case mayfly.EventStarted:
 		x.start = e.Start
 	}
@@ -39,7 +39,7 @@ func (x *explanation) take(e mayfly.Event) {
 
 func (x *explanation) print(a *app) {
 	end := time.Now()
-	a.note("%s", describeStart(x.start))
+	a.note("%s", words.Start(x.start))
 	for i, p := range x.phases {
 		until := end
 		if i+1 < len(x.phases) {
@@ -48,17 +48,4 @@ func (x *explanation) print(a *app) {
 		a.note("%8.3f s  %s", until.Sub(p.began).Seconds(), p.name)
 	}
 	a.note("%8.3f s  in all", end.Sub(x.began).Seconds())
-}
-
-// describeStart says in one line how a machine was started.
-func describeStart(s *mayfly.Start) string {
-	switch {
-	case s == nil:
-		return "the machine was not started"
-	case s.Template == "":
-		return "the machine booted: " + s.Reason
-	case s.Made:
-		return fmt.Sprintf("the machine began from template %.12s, which was made for it: %s", s.Template, s.Reason)
-	}
-	return fmt.Sprintf("the machine began from template %.12s", s.Template)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -69,25 +70,13 @@ func (a *app) imageLsCommand() *cobra.Command {
 			t := newTable(a.Out, "KEY", "CREATED", "BASE", "AGENTS", "TEMPLATES", "PACKAGES")
 			for _, m := range rows {
 				t.row(fmt.Sprintf("%.12s", m.Key), m.Created.Format(time.DateTime), m.Base,
-					dash(strings.Join(m.Agents, " ")), summary(m.Templates), dash(strings.Join(m.Packages, " ")))
+					words.Dash(strings.Join(m.Agents, " ")), words.Templates(m.Templates), words.Dash(strings.Join(m.Packages, " ")))
 			}
 			return t.flush()
 		},
 	}
 	a.jsonFlag(cmd)
 	return cmd
-}
-
-// summary says how many templates there are and how large.
-func summary(templates []mayfly.Template) string {
-	var bytes int64
-	for _, t := range templates {
-		bytes += t.Bytes
-	}
-	if len(templates) == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%d (%d MiB)", len(templates), bytes>>20)
 }
 
 func (a *app) imageInspectCommand() *cobra.Command {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -10,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -39,38 +38,8 @@ type machineJSON struct {
 }
 
 func newMachineJSON(i mayfly.Info) machineJSON {
-	m := machineJSON{Info: i}
-	switch {
-	case i.State == "dead" && i.Defined:
-		m.Next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", i.Name, i.Name)
-	case i.State == "dead":
-		m.Next = "mayfly gc removes dead machines"
-	case i.Changed:
-		m.Next = "mayfly restart " + i.Name + " uses its file as it is now"
-	}
-	switch {
-	case i.FileError != nil:
-		m.Error, m.Next = i.FileError.Error(), "mayfly edit "+i.Name
-	case i.PlanError != nil:
-		m.Error = i.PlanError.Error()
-	case m.Next != "":
-	case i.Image == mayfly.ImageStale:
-		m.Next = "mayfly restart " + i.Name
-	case i.Image == mayfly.ImageOutdated:
-		m.Next = "mayfly check " + i.Name
-	}
-	return m
-}
-
-// sessionWords is a session in the list of machines.
-func sessionWords(s mayfly.Session) string {
-	switch {
-	case s.Exited:
-		return fmt.Sprintf("%s (ended, %d)", s.Name, s.Code)
-	case s.Waiting:
-		return s.Name + " (waits)"
-	}
-	return s.Name
+	next, problem := words.Next(i)
+	return machineJSON{i, next, problem}
 }
 
 // rows returns all machines, sorted by name.
@@ -106,10 +75,10 @@ func (a *app) ls(ctx context.Context) error {
 		}
 		var sessions []string
 		for _, s := range r.Sessions {
-			sessions = append(sessions, sessionWords(s))
+			sessions = append(sessions, words.Session(s))
 		}
-		t.row(r.Name, r.State, age, dash(r.Image), dash(r.Address),
-			size(r.MemoryUsed), size(r.DiskUsed), dash(strings.Join(sessions, ", ")), dash(quotedPath(r.Workspace)))
+		t.row(r.Name, r.State, age, words.Dash(r.Image), words.Dash(r.Address),
+			words.Size(r.MemoryUsed), words.Size(r.DiskUsed), words.Dash(strings.Join(sessions, ", ")), words.Path(r.Workspace))
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -127,14 +96,6 @@ func (a *app) ls(ctx context.Context) error {
 		a.note("hint: %s", command)
 	}
 	return nil
-}
-
-// quotedPath is a path as it can be printed, "" for none.
-func quotedPath(path string) string {
-	if path == "" {
-		return ""
-	}
-	return termsafe.Quote(path)
 }
 
 // completeMachines completes the names of machines that run, or have left something.

@@ -9,6 +9,7 @@ import (
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 // reportNetwork says what the machine was refused, and writes what it reached to the
@@ -19,12 +20,12 @@ func (a *app) reportNetwork(m *mayfly.Machine, learn string) error {
 	}
 	if st, err := a.client.ChangeNetwork(m.Name(), mayfly.NetworkChange{}); err != nil {
 		a.debug("%v", err)
-	} else if n := deniedCount(st); n > 0 {
+	} else if n := words.DeniedCount(st); n > 0 {
 		what := "connections"
 		if n == 1 {
 			what = "connection"
 		}
-		a.note("%d %s denied: %s; mayfly audit %s", n, what, deniedSummary(st), m.Name())
+		a.note("%d %s denied: %s; mayfly audit %s", n, what, words.Denied(st), m.Name())
 	}
 	if learn == "" {
 		return nil

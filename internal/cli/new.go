@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -11,7 +10,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 // workspacesDir is where mayfly new makes workspaces, below the home directory.
@@ -133,26 +132,5 @@ func (a *app) printMade(d mayfly.Defined) error {
 	if a.json {
 		return a.printJSON(made)
 	}
-	rows := [][2]string{{"machine", made.Name}, {"file", made.File}}
-	if made.Workspace != "" {
-		rows = append(rows, [2]string{"workspace", fmt.Sprintf("%s (%s)", termsafe.Quote(made.Workspace), made.Mode)})
-	}
-	for _, c := range made.Clones {
-		rows = append(rows, [2]string{"cloned", fmt.Sprintf("%s at %.12s to %s", termsafe.Line(c.URL), c.Commit, termsafe.Quote(c.Path))})
-	}
-	if len(made.Profiles) > 0 {
-		rows = append(rows, [2]string{"profiles", strings.Join(made.Profiles, ", ")})
-	}
-	if len(made.Packages) > 0 {
-		rows = append(rows, [2]string{"packages", strings.Join(made.Packages, " ")})
-	}
-	network := made.Network
-	if made.Address != "" {
-		network += ", " + made.Address + ", MAC " + made.MAC
-	}
-	rows = append(rows, [2]string{"network", network}, [2]string{"host key", made.HostKey}, [2]string{"next", strings.Join(made.Next, ", ")})
-	for _, r := range rows {
-		fmt.Fprintf(a.Out, "%-10s %s\n", r[0]+":", r[1])
-	}
-	return nil
+	return a.printRows("%-10s %s\n", words.Defined(d, made.Next))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -58,21 +59,12 @@ func (t table) row(cells ...any) {
 // flush writes the rows.
 func (t table) flush() error { return t.w.Flush() }
 
-// dash stands for an empty cell.
-func dash(s string) string {
-	if s == "" {
-		return "-"
+// printRows prints rows, each in a format for its name and its text.
+func (a *app) printRows(format string, rows []words.Row) error {
+	for _, r := range rows {
+		if _, err := fmt.Fprintf(a.Out, format, r.Name, r.Text); err != nil {
+			return err
+		}
 	}
-	return s
-}
-
-// size prints a number of bytes for people.
-func size(n int64) string {
-	switch {
-	case n == 0:
-		return "-"
-	case n < 10<<30:
-		return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
-	}
-	return fmt.Sprintf("%d GiB", n>>30)
+	return nil
 }

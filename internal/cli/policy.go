@@ -3,12 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -104,72 +103,5 @@ func (a *app) policy(name string, change mayfly.NetworkChange) error {
 	if a.json {
 		return a.printJSON(st)
 	}
-	if st.Mode != "user" {
-		fmt.Fprintf(a.Out, "network  %s\n", st.Mode)
-		return nil
-	}
-	fmt.Fprintf(a.Out, "egress   %s\n", st.Egress)
-	for _, r := range st.Deny {
-		fmt.Fprintf(a.Out, "deny     %s\n", termsafe.Text(r.String()))
-	}
-	for _, r := range st.Allow {
-		var remarks []string
-		if r.Private {
-			remarks = append(remarks, "private")
-		}
-		if r.Passthrough {
-			remarks = append(remarks, "not intercepted")
-		}
-		if r.From != "" {
-			remarks = append(remarks, r.From)
-		}
-		line := "allow    " + r.String()
-		if len(remarks) > 0 {
-			line += "  (" + strings.Join(remarks, ", ") + ")"
-		}
-		fmt.Fprintln(a.Out, termsafe.Text(line))
-	}
-	for _, s := range st.Secrets {
-		fmt.Fprintf(a.Out, "secret   %s to %s\n", s.Name, strings.Join(s.Hosts, ", "))
-	}
-	if text := deniedSummary(st); text != "" {
-		fmt.Fprintln(a.Out, "denied   "+text)
-	}
-	return nil
-}
-
-// shownDenied is the number of hosts that a summary names.
-const shownDenied = 5
-
-// deniedSummary says in one line what a machine was refused, "" for nothing.
-func deniedSummary(st mayfly.NetworkState) string {
-	var parts []string
-	more := st.MoreDenied
-	for i, d := range st.Denied {
-		if i >= shownDenied {
-			more += d.Count
-			continue
-		}
-		text := termsafe.Line(d.Host)
-		if d.Port != 0 {
-			text = fmt.Sprintf("%s:%d", text, d.Port)
-		}
-		if d.Count > 1 {
-			text += fmt.Sprintf(" (%d)", d.Count)
-		}
-		parts = append(parts, text)
-	}
-	if more > 0 {
-		parts = append(parts, fmt.Sprintf("%d more", more))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// deniedCount is how often a machine was refused something.
-func deniedCount(st mayfly.NetworkState) int {
-	n := st.MoreDenied
-	for _, d := range st.Denied {
-		n += d.Count
-	}
-	return n
+	return a.printRows("%-9s%s\n", words.Policy(st))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
 func (a *app) portCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func (a *app) port(name string, change mayfly.NetworkChange) error {
 		return err
 	}
 	if change.Open != nil {
-		if note := openToOthers(*st.Opened); note != "" {
+		if note := words.OpenToOthers(*st.Opened); note != "" {
 			a.note("%s", note)
 		}
 		if !a.json {
@@ -85,12 +86,4 @@ func (a *app) port(name string, change mayfly.NetworkChange) error {
 		t.row(p.Address, p.HostPort, p.GuestPort)
 	}
 	return t.flush()
-}
-
-// openToOthers says who else than this computer reaches a port; "" for nobody.
-func openToOthers(p mayfly.Port) string {
-	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
-		return ""
-	}
-	return fmt.Sprintf("port %d of the host is open to others (%s)", p.HostPort, p.Address)
 }

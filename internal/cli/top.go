@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,7 @@ func (a *app) top(ctx context.Context, once bool) error {
 		}
 		t := newTable(&b, "NAME", "CPU", "TIME", "MEMORY", "DISK")
 		for _, r := range rows {
-			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, size(r.Memory), size(r.Disk))
+			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, words.Size(r.Memory), words.Size(r.Disk))
 		}
 		t.flush()
 		if _, err := a.Out.WriteString(b.String()); err != nil || !live {

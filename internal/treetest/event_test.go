@@ -85,11 +85,11 @@ func TestEventsHaveWords(t *testing.T) {
 	slices.Sort(want)
 	words := make(map[string]bool)
 	for _, f := range tree(t) {
-		if f.path != "internal/cli/tell.go" {
+		if f.path != "internal/cli/words/events.go" {
 			continue
 		}
 		ast.Inspect(f.parse(t, fset), func(n ast.Node) bool {
-			if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == "words" {
+			if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == "events" {
 				for _, key := range keys(t, spec.Values[0]) {
 					words[key] = true
 				}
@@ -101,7 +101,7 @@ func TestEventsHaveWords(t *testing.T) {
 		delete(words, code)
 	}
 	if d := cmp.Diff(want, slices.Sorted(maps.Keys(words))); d != "" {
-		t.Errorf("internal/cli/tell.go: the words differ from the table of events (-table +words):\n%s", d)
+		t.Errorf("internal/cli/words/events.go: the words differ from the table of events (-table +words):\n%s", d)
 	}
 }
 

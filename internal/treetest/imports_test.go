@@ -69,7 +69,8 @@ supervisor:         control hardware plan image definition template network netw
 transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
-cli:                cli/hint mayfly network/bridge importer/nix
+cli/words:          mayfly                              # what it says of machines
+cli:                cli/hint cli/words mayfly network/bridge importer/nix
 
 test/env:
 test/conformance:   machine plan guest/wire guest/client
@@ -103,7 +104,7 @@ treetest:           cli config engine treetest/reference # documents are compare
 // apart says what no package may import, whatever the table of imports says of it.
 // Names may be patterns, of what there is.
 const apart = `
-cli cmd/*:          engine control supervisor definition state image template workspace machine   # a front end drives package mayfly, and knows no machinery
+cli cli/* cmd/*:    engine control supervisor definition state image template workspace machine   # a front end drives package mayfly, and knows no machinery
 engine:             mayfly cli cli/hint supervisor      # it never prints and never asks
 supervisor:         mayfly cli engine cli/hint          # it is one machine's process, which front ends talk to
 control:            mayfly cli engine cli/hint supervisor # it knows a socket and no more

@@ -1,4 +1,4 @@
-package cli
+package words
 
 import (
 	"testing"
@@ -24,8 +24,8 @@ func TestMachineNotes(t *testing.T) {
 		{"share-owner", map[string]string{"text": "/srv belongs to user 0", "source": "/srv", "uid": "1000", "gid": "100", "owner": "0"},
 			"/srv belongs to user 0 (chown -R 1000:100 /srv)"},
 	} {
-		if got := eventLine(mayfly.Event{Kind: mayfly.EventNote, Code: tt.code, Args: tt.args}); got != tt.want {
-			t.Errorf("eventLine(%s, %q) = %q; want %q", tt.code, tt.args, got, tt.want)
+		if got := Event(mayfly.Event{Kind: mayfly.EventNote, Code: tt.code, Args: tt.args}); got != tt.want {
+			t.Errorf("Event(%s, %q) = %q; want %q", tt.code, tt.args, got, tt.want)
 		}
 	}
 }

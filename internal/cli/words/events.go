@@ -1,0 +1,117 @@
+// Package words says in English what happens to machines, what they are and what they
+// may reach. Values of package mayfly flow in, lines and rows flow out: nothing here
+// prints, asks or depends on a terminal. Text of a guest is fit to be printed.
+package words
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// events are the lines for notes, details and steps, by their codes. {name} stands for the
+// argument of that name.
+var events = map[string]string{
+	"kvm-untested":        "KVM was not tested: {reason}",
+	"kvm-unusable":        "KVM does not work here, so machines run emulated, several times slower ({reason})",
+	"profiles-detected":   "profiles: {profiles}; --no-detect for none",
+	"config-untrusted":    "{file} is not used, since you did not trust it yet; --trust if you do",
+	"plan":                "{text}",
+	"agent-settings":      "the coding agents may ask for settings: {reason}",
+	"settings-aside":      "settings that could not be read are in {file} now, in the machine",
+	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
+	"image-not-built":     "the image is not built yet, so the paths of its files are examples",
+	"machine-runs":        "{name} runs already",
+	"machine-here":        "machine {name} is here already",
+	"machine":             "{text}",
+	"transcripts-kept":    "the transcripts of its coding agents are in {path}",
+	"clone-note":          "{text}",
+	"name-not-released":   "{reason}",
+	"qemu-by-package":     "use this distribution's own packages to get a newer QEMU",
+	"install":             "{text}",
+	"attack-through":      "some attempts go through {host}, which is allowed",
+	"guest-says":          "the machine: {text}",
+	"systemd-slow":        "{text}; look with: mayfly exec {name} -- systemctl list-jobs",
+	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
+	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",
+	"share-owner":         "{text} (chown -R {uid}:{gid} {source})",
+
+	"accelerator":    "accelerator {accelerator}: {reason}",
+	"clone-progress": "{line}",
+	"attack-attempt": "{name}: {outcome}",
+
+	"build-image": "{artifact}: {phase}: {text}",
+	"clone":       "clone {url}",
+	"fetch":       "fetch {url}",
+	"await-start": "waiting for {name}, which another command starts",
+	"await-end":   "waiting for the end of {name}",
+}
+
+// phases are the words for the parts of a start whose codes are none.
+var phases = map[string]string{
+	"find-image":       "find the image",
+	"start-supervisor": "start the supervisor",
+	"find-template":    "find the template",
+	"await-template":   "wait for a template that is being made",
+	"make-template":    "boot a template",
+	"start-systemd":    "start systemd",
+	"stop":             "end the machine",
+}
+
+// Event returns the words for an event on one line. Arguments can be a guest's.
+func Event(e mayfly.Event) string {
+	text, ok := events[e.Code]
+	if !ok && e.Args["text"] != "" {
+		text = "{text}" // a remark of a machine's, which speaks for itself
+	} else if !ok {
+		return e.Code
+	}
+	var pairs []string
+	for name, value := range e.Args {
+		pairs = append(pairs, "{"+name+"}", termsafe.Line(value))
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// Phase says in a few words what a phase does.
+func Phase(code string) string {
+	if text, ok := phases[code]; ok {
+		return text
+	}
+	return code
+}
+
+// Start says in one line how a machine was started.
+func Start(s *mayfly.Start) string {
+	switch {
+	case s == nil:
+		return "the machine was not started"
+	case s.Template == "":
+		return "the machine booted: " + s.Reason
+	case s.Made:
+		return fmt.Sprintf("the machine began from template %.12s, which was made for it: %s", s.Template, s.Reason)
+	}
+	return fmt.Sprintf("the machine began from template %.12s", s.Template)
+}
+
+// MachineEvent says in lines what an event tells.
+func MachineEvent(e mayfly.MachineEvent) (lines []string) {
+	if e.Phase != "" {
+		lines = append(lines, Phase(e.Phase))
+	}
+	if e.Note != "" {
+		lines = append(lines, "note: "+e.Note)
+	}
+	if e.Ready {
+		lines = append(lines, "ready: "+Start(e.Start))
+	}
+	if e.Error != "" {
+		lines = append(lines, "error: "+e.Error)
+	}
+	if e.Ended {
+		lines = append(lines, "ended")
+	}
+	return lines
+}

@@ -1,0 +1,171 @@
+package words
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// Next returns the command that puts right what is not as it should be with a machine,
+// and what is wrong with its file; "" for nothing.
+func Next(i mayfly.Info) (next, problem string) {
+	switch {
+	case i.State == "dead" && i.Defined:
+		next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", i.Name, i.Name)
+	case i.State == "dead":
+		next = "mayfly gc removes dead machines"
+	case i.Changed:
+		next = "mayfly restart " + i.Name + " uses its file as it is now"
+	}
+	switch {
+	case i.FileError != nil:
+		problem, next = i.FileError.Error(), "mayfly edit "+i.Name
+	case i.PlanError != nil:
+		problem = i.PlanError.Error()
+	case next != "":
+	case i.Image == mayfly.ImageStale:
+		next = "mayfly restart " + i.Name
+	case i.Image == mayfly.ImageOutdated:
+		next = "mayfly check " + i.Name
+	}
+	return next, problem
+}
+
+// Session is a session in the list of machines.
+func Session(s mayfly.Session) string {
+	switch {
+	case s.Exited:
+		return fmt.Sprintf("%s (ended, %d)", s.Name, s.Code)
+	case s.Waiting:
+		return s.Name + " (waits)"
+	}
+	return s.Name
+}
+
+// Persist is one thing that outlives a stop.
+type Persist struct {
+	What  string `json:"what"`
+	In    string `json:"in,omitempty"` // the place in the machine
+	Path  string `json:"path"`         // on the host
+	Bytes int64  `json:"bytes"`        // that it takes there
+	Until string `json:"until"`        // the commands that wipe it
+}
+
+// NewPersist puts p into words.
+func NewPersist(p mayfly.Persist) Persist {
+	out := Persist{In: p.In, Path: p.Path, Bytes: p.Bytes, Until: "mayfly reset, rm"}
+	agents := "the state of agents"
+	if p.History {
+		agents += ", and the history of shells"
+	}
+	switch p.What {
+	case mayfly.PersistCopy:
+		out.What = "the private copy of the workspace"
+	case mayfly.PersistChanges:
+		out.What = "its changes that were not applied, and " + agents
+	case mayfly.PersistAgents:
+		out.What = agents
+	case mayfly.PersistVolume:
+		out.What = fmt.Sprintf("the volume %s, %d MiB", p.Volume, p.SizeMiB)
+	case mayfly.PersistHostKey:
+		out.What, out.Until = "the machine's SSH host key", "mayfly rm"
+	}
+	return out
+}
+
+// Row is a line of what is known of something: its name, and what it is.
+type Row struct{ Name, Text string }
+
+// rows collects rows.
+type rows []Row
+
+func (r *rows) add(name, format string, args ...any) {
+	*r = append(*r, Row{name, termsafe.Text(fmt.Sprintf(format, args...))})
+}
+
+// Details says what a machine is, what it keeps and what it may reach.
+func Details(d mayfly.Details) []Row {
+	var r rows
+	i := d.Info
+	p := d.Plan
+	state := i.State
+	if next, _ := Next(i); next != "" {
+		state += parenthesis(next)
+	}
+	r.add("name", "%s", i.Name)
+	r.add("state", "%s", state)
+	if i.File != "" {
+		r.add("file", "%s", i.File)
+	}
+	r.add("hardware", "%d CPUs, %d MiB, %s (%s)", p.VCPUs, p.MemoryMiB, p.Accelerator, p.Reason)
+	image := []string{p.Base}
+	if p.Init != "" {
+		image = append(image, "init "+p.Init)
+	}
+	image = append(image, p.Packages...)
+	image = append(image, p.Agents...)
+	r.add("image", "%s%s", strings.Join(image, " "), parenthesis(i.Image))
+	r.add("user", "%s, %d:%d, %s", p.User.Name, p.User.UID, p.User.GID, p.User.Shell)
+	if p.Workspace != "" {
+		r.add("workspace", "%s (%s)", termsafe.Quote(p.Workspace), p.Mode)
+	}
+	for _, s := range p.Shares {
+		access := "read and write"
+		if s.ReadOnly {
+			access = "read only"
+		}
+		r.add("share", "%s on %s (%s)", termsafe.Quote(s.Source), termsafe.Quote(s.Path), access)
+	}
+	if len(d.Persists) == 0 {
+		r.add("persists", "nothing")
+	}
+	for _, persist := range d.Persists {
+		k := NewPersist(persist)
+		where := ""
+		if k.In != "" {
+			where = " on " + termsafe.Quote(k.In)
+		}
+		r.add("persists", "%s%s, in %s (%s), until %s", k.What, where, termsafe.Quote(k.Path), Size(k.Bytes), k.Until)
+	}
+	r.reach(p.Network)
+	return r
+}
+
+// parenthesis returns text in parentheses, if there is any.
+func parenthesis(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
+// reach adds what a machine may reach.
+func (r *rows) reach(n mayfly.Network) {
+	switch n.Mode {
+	case "none":
+		r.add("network", "none")
+		return
+	case "bridge":
+		r.add("network", "on the host's bridge as %s, MAC %s: the public internet", n.Address, n.MAC)
+		return
+	}
+	reach, but := "may reach nothing", " except:"
+	if n.Egress == "public" {
+		reach, but = "may reach the public internet, and neither the host nor its networks", ", except:"
+	}
+	if len(n.Allow) == 0 {
+		but = ""
+	}
+	r.add("network", "%s%s", reach, but)
+	for _, rule := range n.Allow {
+		r.add("", "%s%s", rule, parenthesis(rule.From))
+	}
+	for _, s := range n.Secrets {
+		r.add("secret", "%s, used in requests to %s", s.Name, strings.Join(s.Hosts, ", "))
+	}
+	for _, p := range n.Ports {
+		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
+	}
+}

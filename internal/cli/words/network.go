@@ -1,0 +1,91 @@
+package words
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// Policy says what a running machine may reach, and what it was refused.
+func Policy(st mayfly.NetworkState) []Row {
+	var r rows
+	if st.Mode != "user" {
+		r.add("network", "%s", st.Mode)
+		return r
+	}
+	r.add("egress", "%s", st.Egress)
+	for _, rule := range st.Deny {
+		r.add("deny", "%s", rule)
+	}
+	for _, rule := range st.Allow {
+		var remarks []string
+		if rule.Private {
+			remarks = append(remarks, "private")
+		}
+		if rule.Passthrough {
+			remarks = append(remarks, "not intercepted")
+		}
+		if rule.From != "" {
+			remarks = append(remarks, rule.From)
+		}
+		line := rule.String()
+		if len(remarks) > 0 {
+			line += "  (" + strings.Join(remarks, ", ") + ")"
+		}
+		r.add("allow", "%s", line)
+	}
+	for _, s := range st.Secrets {
+		r.add("secret", "%s to %s", s.Name, strings.Join(s.Hosts, ", "))
+	}
+	if text := Denied(st); text != "" {
+		r.add("denied", "%s", text)
+	}
+	return r
+}
+
+// shownDenied is the number of hosts that a summary names.
+const shownDenied = 5
+
+// Denied says in one line what a machine was refused, "" for nothing.
+func Denied(st mayfly.NetworkState) string {
+	var parts []string
+	more := st.MoreDenied
+	for i, d := range st.Denied {
+		if i >= shownDenied {
+			more += d.Count
+			continue
+		}
+		text := termsafe.Line(d.Host)
+		if d.Port != 0 {
+			text = fmt.Sprintf("%s:%d", text, d.Port)
+		}
+		if d.Count > 1 {
+			text += fmt.Sprintf(" (%d)", d.Count)
+		}
+		parts = append(parts, text)
+	}
+	if more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// DeniedCount is how often a machine was refused something.
+func DeniedCount(st mayfly.NetworkState) int {
+	n := st.MoreDenied
+	for _, d := range st.Denied {
+		n += d.Count
+	}
+	return n
+}
+
+// OpenToOthers says who else than this computer reaches a port; "" for nobody.
+func OpenToOthers(p mayfly.Port) string {
+	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
+		return ""
+	}
+	return fmt.Sprintf("port %d of the host is open to others (%s)", p.HostPort, p.Address)
+}

@@ -1,0 +1,53 @@
+package words
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly"
+)
+
+func TestNext(t *testing.T) {
+	for _, tt := range []struct {
+		info          mayfly.Info
+		next, problem string
+	}{
+		{mayfly.Info{Name: "a", State: "running", Image: mayfly.ImageCurrent}, "", ""},
+		{mayfly.Info{Name: "a", State: "dead"}, "mayfly gc removes dead machines", ""},
+		{mayfly.Info{Name: "a", State: "dead", Defined: true}, "mayfly logs a, or mayfly start a", ""},
+		{mayfly.Info{Name: "a", State: "running", Changed: true, Image: mayfly.ImageStale}, "mayfly restart a uses its file as it is now", ""},
+		{mayfly.Info{Name: "a", Image: mayfly.ImageStale}, "mayfly restart a", ""},
+		{mayfly.Info{Name: "a", Image: mayfly.ImageOutdated}, "mayfly check a", ""},
+		{mayfly.Info{Name: "a", State: "dead", FileError: errors.New("bad")}, "mayfly edit a", "bad"},
+	} {
+		if next, problem := Next(tt.info); next != tt.next || problem != tt.problem {
+			t.Errorf("Next(%+v) = %q, %q; want %q, %q", tt.info, next, problem, tt.next, tt.problem)
+		}
+	}
+}
+
+// What a guest asked for is shown and controls no terminal.
+func TestPolicy(t *testing.T) {
+	got := Policy(mayfly.NetworkState{
+		Mode: "user", Egress: "allowlist", MoreDenied: 2,
+		Deny:    []mayfly.Rule{{Host: "bad.example"}},
+		Allow:   []mayfly.Rule{{Host: "git.example", Port: 22, Private: true, From: "mayfly policy"}},
+		Secrets: []mayfly.Secret{{Name: "TOKEN", Hosts: []string{"a.example", "b.example"}}},
+		Denied:  []mayfly.Denied{{Host: "evil\x1b[2J", Port: 443, Count: 3}, {Host: "x.example", Count: 1}},
+	})
+	want := []Row{
+		{"egress", "allowlist"},
+		{"deny", "bad.example"},
+		{"allow", "git.example:22  (private, mayfly policy)"},
+		{"secret", "TOKEN to a.example, b.example"},
+		{"denied", "evil?[2J:443 (3), x.example, 2 more"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("Policy() differs (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]Row{{"network", "bridge"}}, Policy(mayfly.NetworkState{Mode: "bridge"})); d != "" {
+		t.Errorf("Policy() differs on a bridge (-want +got):\n%s", d)
+	}
+}
