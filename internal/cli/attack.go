@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -59,16 +60,7 @@ func (a *app) printAttack(rows []mayfly.Attempt) error {
 	}
 	t := newTable(a.Out)
 	for _, r := range rows {
-		verdict := "refused"
-		switch {
-		case r.Skipped:
-			verdict = "skipped"
-		case !r.Refused:
-			verdict = "REACHED"
-		case !r.Recorded:
-			verdict = "NOT RECORDED"
-		}
-		t.row(verdict, termsafe.Line(r.Name), termsafe.Line(r.How))
+		t.row(words.Attempt(r), termsafe.Line(r.Name), termsafe.Line(r.How))
 	}
 	return t.flush()
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,7 +63,7 @@ func (a *app) printError(err error, asJSON bool) {
 		return
 	}
 	var hints []string
-	for _, e := range flatten(err) {
+	for _, e := range hint.Split(err) {
 		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(termsafe.Text(e.Error()), "\n", "\nmayfly: "))
 		if console := mayfly.Console(e); console != "" {
 			fmt.Fprintln(a.Err, "mayfly: the end of the console of the machine:")
@@ -82,26 +81,4 @@ func (a *app) printError(err error, asJSON bool) {
 	for _, h := range hints {
 		fmt.Fprintln(a.Err, "mayfly: hint: "+termsafe.Line(h))
 	}
-}
-
-// flatten returns the errors that err joins, also below wrappers that add
-// nothing to the text.
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		var texts []string
-		for _, e := range joined.Unwrap() {
-			all = append(all, flatten(e)...)
-			texts = append(texts, e.Error())
-		}
-		if strings.Join(texts, "\n") == err.Error() {
-			return all
-		}
-	}
-	if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
-		if all := flatten(inner); len(all) > 1 {
-			return all
-		}
-	}
-	return []error{err}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
@@ -50,23 +49,9 @@ func (a *app) learn(m *mayfly.Machine, path string) error {
 	if err != nil {
 		return err
 	}
-	var reached, refused []string
-	for _, r := range all {
-		if r.Refused == "" {
-			reached = append(reached, fmt.Sprintf("\t%q,\n", r.Rule))
-		} else {
-			refused = append(refused, fmt.Sprintf("#   %q: %q\n", r.Rule, r.Refused))
-		}
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "# What machine %s reached. Review it before you use it:\n# mayfly run --config %s\nversion = 1\n\n[network]\negress = \"allowlist\"\nallow = [\n%s]\n",
-		m.Name(), path, strings.Join(reached, ""))
-	if len(refused) > 0 {
-		fmt.Fprintf(&b, "\n# It was refused:\n%s", strings.Join(refused, ""))
-	}
-	if err := atomicfile.WriteNew(path, []byte(b.String()), 0o644); err != nil {
+	if err := atomicfile.WriteNew(path, []byte(words.Learned(m.Name(), path, all)), 0o644); err != nil {
 		return fmt.Errorf("write what the machine reached: %w", err)
 	}
-	a.note("wrote %d rules to %s", len(reached), path)
+	a.note("what the machine reached is in %s", path)
 	return nil
 }

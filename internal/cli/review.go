@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -74,9 +74,7 @@ func (a *app) review(ctx context.Context, m *mayfly.Machine, o reviewOptions) (a
 }
 
 func (a *app) printChanges(w io.Writer, changes []mayfly.Change, most int) {
-	counts := make(map[string]int)
 	for i, c := range changes {
-		counts[c.Op]++
 		if i < most {
 			fmt.Fprintln(w, c)
 		}
@@ -84,13 +82,7 @@ func (a *app) printChanges(w io.Writer, changes []mayfly.Change, most int) {
 	if len(changes) > most {
 		fmt.Fprintf(w, "… and %d more\n", len(changes)-most)
 	}
-	var parts []string
-	for _, op := range []struct{ op, verb string }{{"A", "added"}, {"M", "modified"}, {"D", "deleted"}} {
-		if n := counts[op.op]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, op.verb))
-		}
-	}
-	a.note("%s", strings.Join(parts, ", "))
+	a.note("%s", words.Changes(changes))
 }
 
 // applyChanges carries all changes out on the host's directory.

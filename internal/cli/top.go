@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) topCommand() *cobra.Command {

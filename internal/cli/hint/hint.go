@@ -6,7 +6,9 @@
 package hint
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 )
@@ -53,4 +55,26 @@ func Of(err error) string {
 		}
 	}
 	return ""
+}
+
+// Split returns the errors that err joins, also below wrappers that add nothing to
+// the text: each can have a hint of its own.
+func Split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		var texts []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, Split(e)...)
+			texts = append(texts, e.Error())
+		}
+		if strings.Join(texts, "\n") == err.Error() {
+			return all
+		}
+	}
+	if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
+		if all := Split(inner); len(all) > 1 {
+			return all
+		}
+	}
+	return []error{err}
 }

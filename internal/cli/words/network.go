@@ -89,3 +89,23 @@ func OpenToOthers(p mayfly.Port) string {
 	}
 	return fmt.Sprintf("port %d of the host is open to others (%s)", p.HostPort, p.Address)
 }
+
+// Learned returns a configuration that allows the hosts that a machine reached, for its
+// user to review in the file path.
+func Learned(machine, path string, hosts []mayfly.Reached) string {
+	var reached, refused []string
+	for _, r := range hosts {
+		if r.Refused == "" {
+			reached = append(reached, fmt.Sprintf("\t%q,\n", r.Rule))
+		} else {
+			refused = append(refused, fmt.Sprintf("#   %q: %q\n", r.Rule, r.Refused))
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What machine %s reached. Review it before you use it:\n# mayfly run --config %s\nversion = 1\n\n[network]\negress = \"allowlist\"\nallow = [\n%s]\n",
+		machine, path, strings.Join(reached, ""))
+	if len(refused) > 0 {
+		fmt.Fprintf(&b, "\n# It was refused:\n%s", strings.Join(refused, ""))
+	}
+	return b.String()
+}
