@@ -7,12 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/terminal"
-
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 // launching is how an agent is started.

@@ -9,12 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/mayfly-vm/mayfly/internal/terminal"
-
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 func (a *app) checkCommand() *cobra.Command {

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mayfly-vm/mayfly/internal/terminal"
-
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 
-	"github.com/mayfly-vm/mayfly/internal/terminal"
-
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 // runOptions are the flags of mayfly run.
