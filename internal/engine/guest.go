@@ -40,7 +40,7 @@ func commandError(err error) error {
 func (m Machine) open(ctx context.Context) (stream net.Conn, closeStream func(), err error) {
 	stream, err = control.OpenGuest(m.m)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, m.e.aboutVersion(err, m.Name())
 	}
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	return stream, func() {
@@ -105,7 +105,7 @@ func (m Machine) sessions(ctx context.Context, timeout time.Duration) ([]wire.Se
 	go func() {
 		stream, err := control.OpenGuest(m.m)
 		if err != nil {
-			answers <- answer{nil, err}
+			answers <- answer{nil, m.e.aboutVersion(err, m.Name())}
 			return
 		}
 		defer stream.Close()

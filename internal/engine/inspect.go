@@ -56,7 +56,7 @@ func (e *Engine) Inspect(ctx context.Context, name string) (Details, error) {
 		return out, err
 	}
 	if m, err := e.find(name); err == nil && m.Alive() {
-		if out.Plan, err = m.Plan(); err != nil {
+		if out.Plan, err = e.planOf(m); err != nil {
 			return out, err
 		}
 	} else if out.Defined {

@@ -77,8 +77,28 @@ func (e *Engine) find(name string) (state.Machine, error) {
 
 // at reads what a machine is.
 func (e *Engine) at(m state.Machine) (Machine, error) {
-	p, err := m.Plan()
+	p, err := e.planOf(m)
 	return Machine{e: e, m: m, p: p}, err
+}
+
+// planOf reads how a machine was started.
+func (e *Engine) planOf(m state.Machine) (plan.Plan, error) {
+	p, err := m.Plan()
+	return p, e.aboutVersion(err, m.Name)
+}
+
+// aboutVersion says of which machine err is, if that is of another version of mayfly. One
+// that is defined needs only to be started anew, and keeps what it has.
+func (e *Engine) aboutVersion(err error, name string) error {
+	switch fault.CodeOf(err) {
+	case fault.MachineVersion, fault.PlanVersion:
+		about := args{"name": name}
+		if e.IsDefined(name) {
+			about["defined"] = name
+		}
+		return fault.Wrap(err, fault.MachineVersion, about)
+	}
+	return err
 }
 
 // IsDefined reports whether there is a machine of that name with a file of its own.
@@ -202,7 +222,7 @@ func (e *Engine) launch(ctx context.Context, d definition.Definition, opt StartO
 // is starting. If that comes to nothing it is an error, and the machine is not started
 // from here: it may have been stopped on purpose.
 func (e *Engine) waitStarted(ctx context.Context, m state.Machine) error {
-	p, err := m.Plan()
+	p, err := e.planOf(m)
 	if err != nil && m.Alive() {
 		return err
 	}

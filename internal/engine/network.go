@@ -23,7 +23,8 @@ func (e *Engine) ChangeNetwork(name string, change control.NetworkChange) (contr
 	if err != nil {
 		return control.NetworkState{}, err
 	}
-	return control.ChangeNetwork(m, change)
+	st, err := control.ChangeNetwork(m, change)
+	return st, e.aboutVersion(err, name)
 }
 
 // Audit calls yield for each line of the audit log of the machine name, which may be

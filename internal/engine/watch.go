@@ -22,11 +22,12 @@ func (e *Engine) Watch(ctx context.Context, names []string, yield func(machine s
 	errs := make([]error, len(machines))
 	for i, m := range machines {
 		watching.Go(func() {
-			errs[i] = control.Watch(ctx, m, func(ev control.Event) error {
+			err := control.Watch(ctx, m, func(ev control.Event) error {
 				telling.Lock()
 				defer telling.Unlock()
 				return yield(m.Name, ev)
 			})
+			errs[i] = e.aboutVersion(err, m.Name)
 		})
 	}
 	watching.Wait()

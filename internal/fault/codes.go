@@ -233,7 +233,7 @@ func Kinds() []Kind {
 		{MachineDataLeft, []string{"name", "dir"}, "An earlier machine with this name has left data in this directory."},
 		{VolumeShrinks, []string{"machine", "volume", "mib"}, "A volume cannot become smaller than it is."},
 		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
-		{MachineVersion, []string{"name"}, "The machine was started by another version of mayfly."},
+		{MachineVersion, []string{"name", "defined"}, "The machine was started by another version of mayfly. The second argument is its name, too, if it is defined."},
 
 		{MachineNameInvalid, []string{"name", "better"}, "This cannot be the name of a machine; a name like it can."},
 		{QEMUMissing, nil, "There is no QEMU that can be used."},

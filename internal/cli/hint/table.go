@@ -17,7 +17,7 @@ var next = map[fault.Code][]string{
 	fault.MachineUndefined: {"mayfly ls, or mayfly new NAME"},
 	fault.MachineDefined:   {"mayfly inspect {name}, or another name"},
 	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
-	fault.MachineVersion:   {"mayfly rm {name}"},
+	fault.MachineVersion:   {"mayfly restart {defined}", "mayfly rm {name}, or use the mayfly that started it"},
 	fault.MachineStarting:  {"mayfly ls"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
@@ -36,7 +36,7 @@ var next = map[fault.Code][]string{
 	fault.ShareRefused:          {"share a directory that is for machines only"},
 	fault.SharePathInvalid:      {"another path in the machine, such as {better}"},
 	fault.WorkspaceRefused:      {"cd to the project's own directory, or --workspace DIR"},
-	fault.PlanVersion:           {"mayfly rm the machine and make it again"},
+	fault.PlanVersion:           {"mayfly restart the machine, or use the mayfly that started it"},
 
 	fault.ConfigInvalid: {"$EDITOR +{line} {file|sh}"},
 
