@@ -50,9 +50,9 @@ func (a *app) machine(ctx context.Context, name string) (*mayfly.Machine, error)
 	m, err := a.client.Machine(ctx, name)
 	switch errorCode(err) {
 	case "start-timeout", "start-abandoned":
-		return nil, runError{a.interrupted(err), exitMayfly}
+		err = runError{err, exitMayfly}
 	}
-	return m, err
+	return m, a.interrupted(err)
 }
 
 func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY bool) error {
@@ -62,7 +62,7 @@ func (a *app) execNamed(ctx context.Context, name string, argv []string, noTTY b
 	}
 	code, err := a.execIn(ctx, m, argv, noTTY)
 	if err != nil {
-		return commandFailed(err)
+		return a.interrupted(commandFailed(err))
 	}
 	return exitCode(code)
 }

@@ -106,7 +106,7 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 		if errorCode(err) == "machine-lost" {
 			err = runError{m.Lost(), exitMayfly}
 		}
-		return commandFailed(err)
+		return a.interrupted(commandFailed(err))
 	}
 	learnErr := a.reportNetwork(m, o.learn)
 	a.phase("list and apply the changes")
