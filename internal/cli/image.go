@@ -105,7 +105,7 @@ again when it is needed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, err := a.client.CheckImages(cmd.Context(), repair)
-			if err != nil {
+			if err != nil && len(problems) == 0 {
 				return a.interrupted(err)
 			}
 			if a.json {
@@ -118,6 +118,8 @@ again when it is needed.`,
 				}
 			}
 			switch {
+			case err != nil: // they are not repaired
+				return a.interrupted(err)
 			case len(problems) == 0:
 				a.note("the store of images is undamaged")
 				return nil
