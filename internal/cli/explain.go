@@ -37,7 +37,11 @@ func (x *explanation) take(e mayfly.Event) {
 	}
 }
 
+// print says nothing of a machine that was only planned: the error says why.
 func (x *explanation) print(a *app) {
+	if len(x.phases) < 2 {
+		return
+	}
 	end := time.Now()
 	a.note("%s", words.Start(x.start))
 	for i, p := range x.phases {
