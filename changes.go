@@ -92,13 +92,9 @@ func (s *ChangeSet) Apply(ctx context.Context, paths ...string) (Applied, error)
 			return Applied{}, public(fault.New(fault.ChangeMissing, fault.Args{"path": p}, "%s: nothing there was changed", termsafe.Quote(p)))
 		}
 	}
-	out := Applied{Of: count(edits)}
 	res, err := s.c.Apply(ctx, edits)
-	out.Applied = res.Applied
-	for _, c := range res.Conflicts {
-		out.Conflicts = append(out.Conflicts, Conflict(c))
-	}
-	return out, public(err)
+	conflicts := convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) })
+	return Applied{res.Applied, count(edits), conflicts}, public(err)
 }
 
 // count returns how many edits can be applied at all.

@@ -60,11 +60,8 @@ type Cloned struct {
 // Define defines a machine and starts nothing. What it has made it removes again if it
 // fails.
 func (c *Client) Define(ctx context.Context, d Definition) (Defined, error) {
-	in := engine.Definition{Name: d.Name, Settings: settings(d.Settings), Comment: d.Comment}
-	for _, cl := range d.Clones {
-		in.Clones = append(in.Clones, engine.Clone(cl))
-	}
-	made, err := c.e.Define(ctx, in)
+	clones := convert(d.Clones, func(c Clone) engine.Clone { return engine.Clone(c) })
+	made, err := c.e.Define(ctx, engine.Definition{Name: d.Name, Settings: settings(d.Settings), Comment: d.Comment, Clones: clones})
 	if err != nil {
 		return Defined{}, public(err)
 	}
@@ -72,22 +69,11 @@ func (c *Client) Define(ctx context.Context, d Definition) (Defined, error) {
 }
 
 func newDefined(d engine.Defined) Defined {
-	out := Defined{
+	return Defined{
 		d.Name, d.File, d.Workspace, d.Data, d.Mode, d.Network, d.Address, d.MAC,
-		append([]string{}, d.Profiles...), append([]string{}, d.Packages...), []Cloned{}, d.HostKey,
+		append([]string{}, d.Profiles...), append([]string{}, d.Packages...),
+		convert(d.Clones, func(c engine.Cloned) Cloned { return Cloned(c) }), d.HostKey,
 	}
-	for _, c := range d.Clones {
-		out.Clones = append(out.Clones, Cloned(c))
-	}
-	return out
-}
-
-func newDefinedList(list []engine.Defined) []Defined {
-	out := make([]Defined, len(list))
-	for i, d := range list {
-		out[i] = newDefined(d)
-	}
-	return out
 }
 
 // File is a machine's file.
@@ -99,12 +85,9 @@ type File struct {
 // DefineFiles defines machines by their files, all or none. One that is here already is
 // left alone, and is an error if it is another. A dry run only finds out what is wrong.
 func (c *Client) DefineFiles(ctx context.Context, files []File, dry bool) ([]Defined, error) {
-	in := make([]bundle.File, len(files))
-	for i, f := range files {
-		in[i] = bundle.File{Name: f.Name, Data: f.Content}
-	}
+	in := convert(files, func(f File) bundle.File { return bundle.File{Name: f.Name, Data: f.Content} })
 	made, err := c.e.DefineFiles(ctx, in, dry)
-	return newDefinedList(made), public(err)
+	return convert(made, newDefined), public(err)
 }
 
 // Checked is what came of checking a machine's file.

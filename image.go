@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/engine"
 	"github.com/mayfly-vm/mayfly/internal/image"
 )
 
@@ -47,8 +48,7 @@ func (c *Client) Images() ([]Image, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	list := make([]Image, 0, len(rows))
-	for _, r := range rows {
+	return convert(rows, func(r engine.ListedImage) Image {
 		i := Image{
 			Key: r.Key, Created: r.Created, Base: r.Image.Base, Packages: r.Image.Packages, Agents: r.Image.Agents,
 			document: newDocument(r),
@@ -56,9 +56,8 @@ func (c *Client) Images() ([]Image, error) {
 		for _, t := range r.Templates {
 			i.Templates = append(i.Templates, Template{t.Bytes, t.Used})
 		}
-		list = append(list, i)
-	}
-	return list, nil
+		return i
+	}), nil
 }
 
 // Image returns all that is known of the image whose key begins with prefix.
@@ -87,11 +86,7 @@ func (p ImageProblem) String() string { return image.Problem(p).String() }
 // damaged is removed, and built again when it is next needed.
 func (c *Client) CheckImages(ctx context.Context, repair bool) ([]ImageProblem, error) {
 	problems, err := c.e.CheckImages(ctx, repair)
-	list := make([]ImageProblem, len(problems))
-	for i, p := range problems {
-		list[i] = ImageProblem(p)
-	}
-	return list, public(err)
+	return convert(problems, func(p image.Problem) ImageProblem { return ImageProblem(p) }), public(err)
 }
 
 // RemoveImage removes the image whose key begins with prefix, and returns its key. Prune
@@ -147,9 +142,5 @@ func (v VersionChange) String() string { return image.Change(v).String() }
 // everything stays as it was.
 func (c *Client) Update(ctx context.Context, names ...string) ([]VersionChange, error) {
 	changes, err := c.e.Update(ctx, names)
-	list := make([]VersionChange, len(changes))
-	for i, change := range changes {
-		list[i] = VersionChange(change)
-	}
-	return list, public(err)
+	return convert(changes, func(c image.Change) VersionChange { return VersionChange(c) }), public(err)
 }

@@ -50,11 +50,7 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	list := make([]Info, len(rows))
-	for i, r := range rows {
-		list[i] = newInfo(r)
-	}
-	return list, nil
+	return convert(rows, newInfo), nil
 }
 
 func newInfo(r engine.Listed) Info {
@@ -100,11 +96,8 @@ func (c *Client) Inspect(ctx context.Context, name string) (Details, error) {
 	if err != nil {
 		return Details{}, public(err)
 	}
-	out := Details{Info: newInfo(d.Listed), Plan: newPlan(d.Plan)}
-	for _, p := range d.Persists {
-		out.Persists = append(out.Persists, Persist(p))
-	}
-	return out, nil
+	persists := convert(d.Persists, func(p engine.Persist) Persist { return Persist(p) })
+	return Details{newInfo(d.Listed), newPlan(d.Plan), persists}, nil
 }
 
 // Names returns the names of machines that run or have left something, and of those that
@@ -141,11 +134,7 @@ func (m *Meter) Read() ([]Usage, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	list := make([]Usage, len(rows))
-	for i, r := range rows {
-		list[i] = Usage(r)
-	}
-	return list, nil
+	return convert(rows, func(u engine.Usage) Usage { return Usage(u) }), nil
 }
 
 // LogOptions choose what Logs reads.

@@ -313,9 +313,5 @@ type Reached struct {
 // refused.
 func (m *Machine) Reached() ([]Reached, error) {
 	all, err := m.m.Reached()
-	var out []Reached
-	for _, r := range all {
-		out = append(out, Reached{Rule(r.Rule), r.Refused})
-	}
-	return out, public(err)
+	return convert(all, func(r engine.Reached) Reached { return Reached{Rule(r.Rule), r.Refused} }), public(err)
 }

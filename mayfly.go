@@ -80,6 +80,16 @@ func New(opt Options) (*Client, error) {
 	return &Client{e}, nil
 }
 
+// convert returns what f makes of each element of list. It is never nil, which JSON would
+// show.
+func convert[S, T any](list []S, f func(S) T) []T {
+	out := make([]T, len(list))
+	for i, v := range list {
+		out[i] = f(v)
+	}
+	return out
+}
+
 // InternalCommands are the words with which Internal's args begin.
 func InternalCommands() []string { return []string{control.Command, share.Command} }
 

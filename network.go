@@ -92,13 +92,8 @@ type Denied struct {
 // ChangeNetwork changes what the running machine name may reach, at once and until its
 // end, and returns the state of its network. The zero change only asks for the state.
 func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState, error) {
-	in := control.NetworkChange{Egress: change.Egress, Close: change.Close}
-	for _, r := range change.Deny {
-		in.Deny = append(in.Deny, plan.Rule(r))
-	}
-	for _, r := range change.Allow {
-		in.Allow = append(in.Allow, plan.Rule(r))
-	}
+	toPlan := func(r Rule) plan.Rule { return plan.Rule(r) }
+	in := control.NetworkChange{Egress: change.Egress, Close: change.Close, Deny: convert(change.Deny, toPlan), Allow: convert(change.Allow, toPlan)}
 	if change.Open != nil {
 		p := plan.Port(*change.Open)
 		in.Open = &p
@@ -112,10 +107,7 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied,
 	}
 	if st.Denied != nil {
-		out.Denied = make([]Denied, len(st.Denied))
-		for i, d := range st.Denied {
-			out.Denied[i] = Denied(d)
-		}
+		out.Denied = convert(st.Denied, func(d audit.Denied) Denied { return Denied(d) })
 	}
 	if st.Opened != nil {
 		p := Port(*st.Opened)
@@ -129,33 +121,21 @@ func rules(list []plan.Rule) []Rule {
 	if list == nil {
 		return nil
 	}
-	out := make([]Rule, len(list))
-	for i, r := range list {
-		out[i] = Rule(r)
-	}
-	return out
+	return convert(list, func(v plan.Rule) Rule { return Rule(v) })
 }
 
 func ports(list []plan.Port) []Port {
 	if list == nil {
 		return nil
 	}
-	out := make([]Port, len(list))
-	for i, p := range list {
-		out[i] = Port(p)
-	}
-	return out
+	return convert(list, func(v plan.Port) Port { return Port(v) })
 }
 
 func secrets(list []plan.Secret) []Secret {
 	if list == nil {
 		return nil
 	}
-	out := make([]Secret, len(list))
-	for i, s := range list {
-		out[i] = Secret(s)
-	}
-	return out
+	return convert(list, func(v plan.Secret) Secret { return Secret(v) })
 }
 
 // AuditEvent is a line of a machine's audit log.

@@ -22,12 +22,8 @@ type SetupChange struct {
 // SetupRefused is the kind of what nobody should agree to.
 const SetupRefused = string(bundle.Refuse)
 
-func newSetupChanges(list []bundle.Change) []SetupChange {
-	out := make([]SetupChange, len(list))
-	for i, c := range list {
-		out[i] = SetupChange{string(c.Kind), c.In, c.Key, c.Text, string(c.Code), c.Args}
-	}
-	return out
+func newSetupChange(c bundle.Change) SetupChange {
+	return SetupChange{string(c.Kind), c.In, c.Key, c.Text, string(c.Code), c.Args}
 }
 
 // Setup is a set-up of machines that was reviewed and not made yet.
@@ -48,7 +44,7 @@ func (c *Client) Export(names ...string) (data []byte, sha256 string, changes []
 	if err != nil {
 		return nil, "", nil, public(err)
 	}
-	return data, bundle.Sum(data), newSetupChanges(review), nil
+	return data, bundle.Sum(data), convert(review, newSetupChange), nil
 }
 
 // ReviewSetup fetches a set-up that Export wrote, from a file, a URL or a git repository,
@@ -67,7 +63,7 @@ func (c *Client) ReviewSetup(ctx context.Context, from, base string, maps []stri
 	if err != nil {
 		return nil, public(err)
 	}
-	return &Setup{s.From, s.SHA256, newSetupChanges(s.Changes), s}, nil
+	return &Setup{s.From, s.SHA256, convert(s.Changes, newSetupChange), s}, nil
 }
 
 // Empty reports whether there is nothing to make.
@@ -82,7 +78,7 @@ func (s *Setup) Try() error { return public(s.s.Try()) }
 // Make makes all that the review has, or nothing.
 func (s *Setup) Make(ctx context.Context) ([]Defined, error) {
 	made, err := s.s.Make(ctx)
-	return newDefinedList(made), public(err)
+	return convert(made, newDefined), public(err)
 }
 
 func placement(base string, maps []string) (bundle.Placement, error) {

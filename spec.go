@@ -66,9 +66,5 @@ func (s Spec) internal() (engine.Spec, error) {
 }
 
 func settings(list []Setting) []config.Setting {
-	out := make([]config.Setting, len(list))
-	for i, s := range list {
-		out[i] = config.Setting(s)
-	}
-	return out
+	return convert(list, func(s Setting) config.Setting { return config.Setting(s) })
 }
