@@ -17,7 +17,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
-// viewing is how a session is looked at.
+// viewing is how a session is shown.
 type viewing struct {
 	readOnly bool
 	detach   terminal.DetachKeys

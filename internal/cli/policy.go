@@ -63,7 +63,7 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 	}
 	verb, words := words[0], words[1:]
 	if len(words) == 0 {
-		return c, fmt.Errorf("%s what?", verb)
+		return c, fmt.Errorf("%s needs an argument", verb)
 	}
 	switch verb {
 	case "allow", "deny":

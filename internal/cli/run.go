@@ -33,7 +33,7 @@ the same path. Without a command, run a shell.
 
 When the command ends, mayfly lists what it changed and asks whether to apply
 the changes to your directory. Then it discards the machine, or keeps it if you
-choose so. Without a terminal, changes are applied only with --apply.
+ask for that. Without a terminal, changes are applied only with --apply.
 
 The exit code is the command's, or 128 plus the number of the signal that ended
 it; 125 if mayfly itself failed, 126 if the command could not be started, 127 if

@@ -62,7 +62,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
 	f.BoolVar(&s.cold, "cold", false, "force a full boot, without a template")
 	f.StringVar(&s.network, "network", "", "`mode` of the network: user, none or bridge")
-	f.StringVar(&s.egress, "egress", "", "what the machine may reach without a rule: `public`, allowlist or none")
+	f.StringVar(&s.egress, "egress", "", "egress `policy` for hosts without a rule: public, allowlist or none")
 	f.StringArrayVar(&s.allow, "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
 	f.StringSliceVar(&s.presets, "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
 	f.StringArrayVar(&s.publish, "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")

@@ -15,7 +15,7 @@ func (a *app) sshConfigCommand() *cobra.Command {
 	var install, uninstall bool
 	cmd := &cobra.Command{
 		Use:   "ssh-config [--install | --uninstall]",
-		Short: "Let ssh and its users reach machines as NAME.mayfly",
+		Short: "Let ssh, scp, git and editors reach machines as NAME.mayfly",
 		Long: `Print the configuration with which ssh, scp, sftp, rsync, git and editors reach
 machines as NAME.mayfly.
 

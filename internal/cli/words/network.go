@@ -82,7 +82,7 @@ func DeniedCount(st mayfly.NetworkState) int {
 	return n
 }
 
-// OpenToOthers says who else than this computer reaches a port; "" for nobody.
+// OpenToOthers says that others than the host reach a port; "" if they do not.
 func OpenToOthers(p mayfly.Port) string {
 	if addr, err := netip.ParseAddr(p.Address); err == nil && addr.IsLoopback() {
 		return ""
