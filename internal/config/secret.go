@@ -9,7 +9,7 @@ import (
 )
 
 // Secret is a section [secrets.NAME]: a value that requests to some hosts carry
-// and that the machine never has. NAME is the variable which holds a stand-in
+// and that the machine never has. NAME is the variable which holds a placeholder
 // for it there.
 type Secret struct {
 	// From is where the host has the value: "env:ANTHROPIC_API_KEY",

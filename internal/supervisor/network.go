@@ -29,7 +29,7 @@ import (
 const maxSecrets = 1 << 20
 
 // readSecrets reads the values from the pipe of the machine's owner, and makes the
-// stand-ins that the guest gets in their place.
+// placeholders that the guest gets in their place.
 func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) {
 	defer pipe.Close()
 	var values map[string]string
@@ -174,7 +174,7 @@ func userNetwork() *wire.Network {
 }
 
 // networkEnv returns the variables of a machine that its network brings: the
-// stand-ins of secrets, and where the programs that do not look where all others do
+// placeholders of secrets, and where the programs that do not look where all others do
 // find what they are to trust.
 func networkEnv(n *wire.Network, secrets []secret.Secret) []string {
 	var env []string

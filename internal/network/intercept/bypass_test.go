@@ -64,7 +64,7 @@ func (l *lab) exchangeRaw(header string) string {
 	return string(all)
 }
 
-// Wherever in a response a server repeats the secret, the guest gets the stand-in.
+// Wherever in a response a server repeats the secret, the guest gets the placeholder.
 func TestScrubEverywhere(t *testing.T) {
 	for name, answer := range map[string]func(w http.ResponseWriter, v string){
 		"a header": func(w http.ResponseWriter, v string) { w.Header().Set("X-Echo", v) },
@@ -85,7 +85,7 @@ func TestScrubEverywhere(t *testing.T) {
 	} {
 		l := newLab(t, func(w http.ResponseWriter, r *http.Request) { answer(w, r.Header.Get("X-Api-Key")) }, []plan.Rule{{Host: host}}, lend(host))
 		if got := l.exchangeRaw("Connection: close"); strings.Contains(got, value) || !strings.Contains(got, placeholder) {
-			t.Errorf("%s: %q; want the stand-in and not the secret", name, got)
+			t.Errorf("%s: %q; want the placeholder and not the secret", name, got)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func TestScrubLaterAnswers(t *testing.T) {
 				}
 			})
 			if body != placeholder {
-				t.Errorf("%s, %q: the guest gets %q; want the stand-in", proto, part, body)
+				t.Errorf("%s, %q: the guest gets %q; want the placeholder", proto, part, body)
 			}
 		}
 	}

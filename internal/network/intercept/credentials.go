@@ -20,7 +20,7 @@ var (
 	credentialParameters = []string{"key", "api_key", "apikey", "access_token", "private_token", "token"}
 )
 
-// addSecrets returns r with the values of secrets in the place of their stand-ins, and
+// addSecrets returns r with the values of secrets in the place of their placeholders, and
 // without the credentials of others where they are not wanted. The reason is why not, ""
 // for none. r itself stays as it is.
 func (p *Proxy) addSecrets(e *exchange, r *http.Request) (_ *http.Request, reason string) {
@@ -54,7 +54,7 @@ type filling struct {
 	reason   string // why the request is refused
 }
 
-// fill returns text with values in the place of stand-ins, and whether there were any.
+// fill returns text with values in the place of placeholders, and whether there were any.
 func (f *filling) fill(text string) (string, bool) {
 	found := f.table.Find(text)
 	c := f.exchange.conn
@@ -101,7 +101,7 @@ func (f *filling) headers(in http.Header) http.Header {
 	return out
 }
 
-// cookies returns those cookies of a header that hold a stand-in; all of them if none
+// cookies returns those cookies of a header that hold a placeholder; all of them if none
 // does.
 func (f *filling) cookies(v string) string {
 	var ours []string

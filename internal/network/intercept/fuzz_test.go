@@ -86,7 +86,7 @@ func FuzzPeekServerName(f *testing.F) {
 }
 
 // Whatever a request looks like, a value goes to its hosts only, and where there is a
-// stand-in for another host the request is refused.
+// placeholder for another host the request is refused.
 func FuzzAddSecrets(f *testing.F) {
 	f.Add("Authorization", "Bearer "+placeholder, "key="+placeholder, "/")
 	f.Add("Authorization", "Basic bWU6"+placeholder, "a=%73k-live-Pl4ceH0lderText9876543210&%", "/a")
@@ -106,10 +106,10 @@ func FuzzAddSecrets(f *testing.F) {
 				t.Errorf("the value goes to %s: %s", name, all)
 			}
 			if !ours && reason == "" && strings.Contains(all, placeholder) {
-				t.Errorf("the stand-in goes to %s: %s", name, all)
+				t.Errorf("the placeholder goes to %s: %s", name, all)
 			}
 			if reason == "" && ours && strings.Contains(all, placeholder) {
-				t.Errorf("the stand-in is left: %s", all)
+				t.Errorf("the placeholder is left: %s", all)
 			}
 			if (len(e.used) > 0) != strings.Contains(all, value) && reason == "" && !strings.Contains(all, "Basic ") && !strings.Contains(text+query, "%") && !strings.Contains(text+query, value) {
 				t.Errorf("used %d secrets in %s", len(e.used), all)

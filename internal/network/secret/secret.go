@@ -1,8 +1,8 @@
 // Package secret holds values that must not show up, and what stands for them.
 //
 // In flow where a value comes from (Resolve, for the command line) or the value itself;
-// out flow stand-ins of the same shape (Placeholder) for whoever must not have it, and
-// a Table that finds stand-ins in requests. Nothing here prints, logs or saves: a Value
+// out flow placeholders of the same shape (Placeholder) for whoever must not have it, and
+// a Table that finds placeholders in requests. Nothing here prints, logs or saves: a Value
 // is REDACTED to every encoder.
 package secret
 
@@ -45,9 +45,9 @@ func (Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Value) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 func (Value) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
-// Secret is a value with its stand-in, and where it may go.
+// Secret is a value with its placeholder, and where it may go.
 type Secret struct {
-	Name        string // of the variable that holds the stand-in in the guest
+	Name        string // of the variable that holds the placeholder in the guest
 	Value       Value
 	Placeholder string
 	Hosts       []string // in the form of plan.Rule.Host
@@ -55,7 +55,7 @@ type Secret struct {
 	AllowForeign bool
 }
 
-// minRandom is the least number of characters that are random in a stand-in: nobody
+// minRandom is the least number of characters that are random in a placeholder: nobody
 // guesses one, and no text has one by chance.
 const minRandom = 16
 
@@ -66,7 +66,7 @@ const maxPrefix = 16
 // such as a UUID or base64, has capitals or other digits, and is no prefix.
 var vendorPrefix = regexp.MustCompile(`^(?:[a-z]{1,10}[0-9]{0,2}[-_])+`)
 
-// Placeholder returns a random stand-in for v. It has the length of v and its prefix, such
+// Placeholder returns a random placeholder for v. It has the length of v and its prefix, such
 // as "ghp_" or "sk-ant-api03-", and after that other letters and digits of the same
 // alphabet: programs look at the shape of a token before they use it. For a value too
 // short to be replaced so it is "mayfly-" and 32 hexadecimal digits.
@@ -139,13 +139,13 @@ func isPrintable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
-// Table finds secrets by their hosts and by their stand-ins.
+// Table finds secrets by their hosts and by their placeholders.
 type Table struct{ all []Secret }
 
 // NewTable returns the table of a machine's secrets.
 func NewTable(all []Secret) *Table { return &Table{all} }
 
-// Find returns the secrets whose stand-in is in text.
+// Find returns the secrets whose placeholder is in text.
 func (t *Table) Find(text string) []*Secret {
 	if t == nil {
 		return nil
