@@ -13,7 +13,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -25,9 +28,15 @@ import (
 // guest is a virtual machine without a supervisor: what machines of mayfly are compared
 // with. So this file talks to the VMM and to the guest's agent itself.
 type guest struct {
-	process *machine.Process
+	vmm     vmm
 	session session
 	end     func() bool
+}
+
+// vmm is a VMM that runs.
+type vmm struct {
+	sockets map[machine.Socket]net.Conn
+	kill    func() // and waits for the end
 }
 
 // session is a conversation with a guest's agent.
@@ -36,18 +45,15 @@ type session interface {
 	Close() error
 }
 
-// boot executes c and returns when the guest's agent has answered. The guest ends with
-// ctx, too.
-func boot(ctx context.Context, c machine.Command) (*guest, error) {
-	p, err := machine.Start(c, os.Stderr, nil)
-	if err != nil {
-		return nil, err
-	}
-	g := &guest{process: p, end: context.AfterFunc(ctx, p.Kill)}
-	go io.Copy(io.Discard, p.Sockets[machine.Console])
+// boot returns when the agent of the guest in v has answered. The guest ends with ctx,
+// too.
+func boot(ctx context.Context, v vmm) (*guest, error) {
+	g := &guest{vmm: v, end: context.AfterFunc(ctx, v.kill)}
+	go io.Copy(io.Discard, v.sockets[machine.Console])
 	dialing, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	if g.session, err = wire.Dial(dialing, p.Sockets[machine.Control]); err == nil {
+	var err error
+	if g.session, err = wire.Dial(dialing, v.sockets[machine.Control]); err == nil {
 		err = g.ask(func(s io.ReadWriteCloser) error { _, err := client.Hello(s); return err })
 	}
 	if err != nil {
@@ -63,7 +69,69 @@ func (g *guest) close() {
 	if g.session != nil {
 		g.session.Close()
 	}
-	g.process.Kill()
+	g.vmm.kill()
+}
+
+// confined starts c as a supervisor does.
+func confined(c machine.Command) (vmm, error) {
+	p, err := machine.Start(c, os.Stderr, nil)
+	if err != nil {
+		return vmm{}, err
+	}
+	return vmm{p.Sockets, p.Kill}, nil
+}
+
+// unconfined starts c as it is: QEMU's own network connects, which a confined QEMU may
+// not.
+func unconfined(c machine.Command) (v vmm, err error) {
+	cmd := exec.Command(c.Path, c.Args...)
+	cmd.Env, cmd.Stderr = append([]string{"PATH=/usr/bin:/bin"}, c.Env...), os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	v.sockets = make(map[machine.Socket]net.Conn)
+	v.kill = func() {
+		if cmd.Process != nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		for _, conn := range v.sockets {
+			conn.Close()
+		}
+	}
+	defer func() {
+		for _, f := range cmd.ExtraFiles {
+			f.Close()
+		}
+		if err != nil {
+			v.kill()
+		}
+	}()
+	for _, f := range c.Files {
+		if f.Socket == "" {
+			flag := os.O_RDONLY
+			if f.Writable {
+				flag = os.O_RDWR
+			}
+			file, err := os.OpenFile(f.Path, flag, 0)
+			if err != nil {
+				return v, err
+			}
+			cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+			continue
+		}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return v, err
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(fds[1]), string(f.Socket)))
+		ours := os.NewFile(uintptr(fds[0]), string(f.Socket))
+		conn, err := net.FileConn(ours)
+		ours.Close()
+		if err != nil {
+			return v, err
+		}
+		v.sockets[f.Socket] = conn
+	}
+	return v, cmd.Start()
 }
 
 // ask has a conversation with the agent.
@@ -130,7 +198,11 @@ func bare(c machine.Command) (machine.Command, error) {
 // answer.
 func bareBoot(ctx context.Context, c machine.Command) (time.Duration, error) {
 	start := time.Now()
-	g, err := boot(ctx, c)
+	v, err := confined(c)
+	if err != nil {
+		return 0, err
+	}
+	g, err := boot(ctx, v)
 	if err != nil {
 		return 0, err
 	}
@@ -161,8 +233,6 @@ func (b *bench) bootSlirp(ctx context.Context) (*guest, error) {
 			command.Args[i] = "user,id=net,ipv6=off"
 		}
 	}
-	// QEMU's network reads resolv.conf and connects, which a machine of ours may not.
-	command.Isolate, command.Readable = false, append(command.Readable, "/etc", "/run")
 	for i, f := range command.Files {
 		if !f.Writable {
 			continue // a layer
@@ -173,7 +243,11 @@ func (b *bench) bootSlirp(ctx context.Context) (*guest, error) {
 		}
 		command.Files[i].Path = scratch
 	}
-	g, err := boot(ctx, command)
+	v, err := unconfined(command)
+	if err != nil {
+		return nil, err
+	}
+	g, err := boot(ctx, v)
 	if err != nil {
 		return nil, err
 	}

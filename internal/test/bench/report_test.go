@@ -18,6 +18,27 @@ func TestRow(t *testing.T) {
 	}
 }
 
+func TestSeries(t *testing.T) {
+	s := series{values{[]float64{1}, []float64{4}}, values{[]float64{2}, []float64{5}}}
+	r := s.row("x", "s", "")
+	if r.Ours != 1 || *r.Ratio != 0.25 || *r.Against != 2 || *r.AgainstBaseline != 5 || *r.AgainstRatio != 0.4 || *r.Change != 0.5 {
+		t.Errorf("row = %+v; want 1 by 4, against 2 by 5", r)
+	}
+	if r := s[:1].row("x", "s", ""); r.Against != nil || r.Change != nil {
+		t.Errorf("row = %+v; want nothing of another program", r)
+	}
+}
+
+func TestChooseGroups(t *testing.T) {
+	groups, err := chooseGroups("scp,start")
+	if err != nil || len(groups) != 2 || groups[0].name != "scp" || groups[1].name != "start" {
+		t.Errorf("chooseGroups = %v, %v; want scp and start", groups, err)
+	}
+	if _, err := chooseGroups("start,x"); err == nil {
+		t.Error("chooseGroups with one that is not there: no error")
+	}
+}
+
 func TestBare(t *testing.T) {
 	c := machine.Command{Path: "qemu", Args: []string{
 		"-L", "dir", "-nodefaults", "-sandbox", "on", "-m", "1M", "-kernel", "k", "-append", "a=-1 b", "-device", "disk",
