@@ -1,5 +1,6 @@
-// Package cli is the command line: it turns arguments into calls of the other
-// packages and is the only one that prints.
+// Package cli is the command line, a front end of package mayfly: it turns
+// arguments into calls, asks, and is the only package that prints. Package words has
+// what it says, package hint what to type next.
 //
 // What was asked for goes to standard output, the rest to standard error.
 // Errors end with a hint, the next command to type. There is one file for each

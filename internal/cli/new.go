@@ -19,15 +19,7 @@ const workspacesDir = "microvm"
 // newOptions are the flags of mayfly new.
 type newOptions struct {
 	settings
-	mode      string
-	clone     []string
-	volumes   []string
-	init      string
-	shell     string
-	dotfiles  []string
-	shellInit string
-	history   bool
-	autostart bool
+	clone []string
 }
 
 func (a *app) newCommand() *cobra.Command {
@@ -53,15 +45,15 @@ into it on the host; nothing of theirs is run.`,
 	for _, flag := range []string{"no-detect", "trust", "config"} { // of mayfly run only
 		f.MarkHidden(flag)
 	}
-	f.StringVar(&o.mode, "mode", "", "`mode` of the workspace: copy, or share for a live share")
+	f.StringVar(key[string](&o.settings, "mode", "workspace.mode"), "mode", "", "`mode` of the workspace: copy, or share for a live share")
 	f.StringArrayVar(&o.clone, "clone", nil, "clone a repository into the workspace: `URL[@REF]` (repeatable)")
-	f.StringArrayVar(&o.volumes, "volume", nil, "add a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
-	f.StringVar(&o.init, "init", "", "`program` that is process 1: mayfly, or systemd for services")
-	f.StringVar(&o.shell, "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
-	f.StringArrayVar(&o.dotfiles, "dotfiles", nil, "copy files from a `directory` or a git URL to the home directory (repeatable)")
-	f.StringVar(&o.shellInit, "shell-init", "", "run this shell `text` before all shells and commands")
-	f.BoolVar(&o.history, "history", false, "keep the history of the machine's shells, bash and zsh")
-	f.BoolVar(&o.autostart, "autostart", false, "let systemd start the machine, after mayfly systemd install")
+	f.StringArrayVar(key[[]string](&o.settings, "volume", "volume"), "volume", nil, "add a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
+	f.StringVar(key[string](&o.settings, "init", "image.init"), "init", "", "`program` that is process 1: mayfly, or systemd for services")
+	f.StringVar(key[string](&o.settings, "shell", "home.shell"), "shell", "", "login `shell`: bash, dash, fish, sh or zsh")
+	f.StringArrayVar(key[[]string](&o.settings, "dotfiles", "home.dotfiles"), "dotfiles", nil, "copy files from a `directory` or a git URL to the home directory (repeatable)")
+	f.StringVar(key[string](&o.settings, "shell-init", "home.shell_init"), "shell-init", "", "run this shell `text` before all shells and commands")
+	f.BoolVar(key[bool](&o.settings, "history", "home.history"), "history", false, "keep the history of the machine's shells, bash and zsh")
+	f.BoolVar(key[bool](&o.settings, "autostart", "machine.autostart"), "autostart", false, "let systemd start the machine, after mayfly systemd install")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -111,19 +103,6 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 	if !changed("workspace") && !o.noWorkspace {
 		list = append(list, mayfly.Setting{From: "the default", Key: "workspace.path", Value: "~/" + filepath.Join(workspacesDir, name)})
 	}
-	add := func(flag, key string, value any) {
-		if changed(flag) {
-			list = append(list, mayfly.Setting{From: "--" + flag, Key: key, Value: value})
-		}
-	}
-	add("mode", "workspace.mode", o.mode)
-	add("volume", "volume", o.volumes)
-	add("init", "image.init", o.init)
-	add("shell", "home.shell", o.shell)
-	add("dotfiles", "home.dotfiles", o.dotfiles)
-	add("shell-init", "home.shell_init", o.shellInit)
-	add("history", "home.history", o.history)
-	add("autostart", "machine.autostart", o.autostart)
 	return list, nil
 }
 

@@ -49,7 +49,7 @@ it was not found.`,
 				return usageError{errors.New("--apply and --discard exclude each other")}
 			case o.discard && o.keep:
 				return usageError{errors.New("--discard and --keep exclude each other")}
-			case o.learn != "" && o.egress != "":
+			case o.learn != "" && cmd.Flags().Changed("egress"):
 				return usageError{errors.New("--learn allows all public hosts: --learn and --egress exclude each other")}
 			}
 			return a.run(cmd.Context(), &o, args, cmd.Flags().Changed)

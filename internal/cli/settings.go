@@ -17,55 +17,52 @@ import (
 
 // settings are the flags that say what a machine is like.
 type settings struct {
-	configFile string
-	profiles   []string
-	packages   []string
-	noDetect   bool
-	trust      bool
-
+	configFile  string
+	noDetect    bool
+	trust       bool
 	workspace   string
 	noWorkspace bool
-	exclude     []string
 	shares      []string
+	secrets     []string
+	env         []string
 
-	vcpus        int64
-	memory       string
-	accel        string
-	bootTimeout  string
-	allowOldQEMU bool
-	cold         bool
+	keys []keyFlag
+}
 
-	network string
-	egress  string
-	allow   []string
-	presets []string
-	publish []string
-	secrets []string
+// keyFlag is a flag whose value is that of a key of a machine's file.
+type keyFlag struct {
+	flag, key string
+	value     func() any
+}
 
-	env []string
+// key returns the variable for the value of such a flag.
+func key[T any](s *settings, flag, key string) *T {
+	v := new(T)
+	s.keys = append(s.keys, keyFlag{flag, key, func() any { return *v }})
+	return v
 }
 
 func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "read this configuration `file` in place of your config.toml")
-	f.StringSliceVarP(&s.profiles, "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(codingagent.Names(), ", ")+", … (repeatable)")
-	f.StringSliceVar(&s.packages, "package", nil, "add a Debian `package` to the image (repeatable)")
+	f.StringSliceVarP(key[[]string](s, "profile", "profiles"), "profile", "p", nil, "add a `profile`: go, node, python, c, docker, "+strings.Join(codingagent.Names(), ", ")+", … (repeatable)")
+	f.StringSliceVar(key[[]string](s, "package", "image.packages"), "package", nil, "add a Debian `package` to the image (repeatable)")
 	f.BoolVar(&s.noDetect, "no-detect", false, "do not choose profiles from the project's files and the command")
 	f.BoolVar(&s.trust, "trust", false, "trust the project's mayfly.toml in its current form, now and later")
 	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
 	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no workspace")
-	f.StringArrayVar(&s.exclude, "exclude", nil, "leave out paths that match `pattern`, such as node_modules or *.log (repeatable)")
+	f.StringArrayVar(key[[]string](s, "exclude", "workspace.exclude"), "exclude", nil, "leave out paths that match `pattern`, such as node_modules or *.log (repeatable)")
 	f.StringArrayVar(&s.shares, "share", nil, "share a host directory live: `SOURCE[:PATH][:ro]` (repeatable)")
-	f.Int64Var(&s.vcpus, "vcpus", 0, "`number` of virtual CPUs")
-	f.StringVarP(&s.memory, "memory", "m", "", "memory `size`, such as 4GiB")
-	f.StringVar(&s.accel, "accel", "", "`accelerator`: auto, kvm or tcg")
-	f.StringVar(&s.bootTimeout, "boot-timeout", "", "`time` within which the guest must answer, such as 90s")
-	f.BoolVar(&s.allowOldQEMU, "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
-	f.BoolVar(&s.cold, "cold", false, "force a full boot, without a template")
-	f.StringVar(&s.network, "network", "", "`mode` of the network: user, none or bridge")
-	f.StringVar(&s.egress, "egress", "", "egress `policy` for hosts without a rule: public, allowlist or none")
-	f.StringArrayVar(&s.allow, "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
-	f.StringSliceVar(&s.presets, "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
-	f.StringArrayVar(&s.publish, "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
+	f.Int64Var(key[int64](s, "vcpus", "machine.vcpus"), "vcpus", 0, "`number` of virtual CPUs")
+	f.StringVarP(key[string](s, "memory", "machine.memory"), "memory", "m", "", "memory `size`, such as 4GiB")
+	f.StringVar(key[string](s, "accel", "machine.accel"), "accel", "", "`accelerator`: auto, kvm or tcg")
+	f.StringVar(key[string](s, "boot-timeout", "machine.boot_timeout"), "boot-timeout", "", "`time` within which the guest must answer, such as 90s")
+	f.BoolVar(key[bool](s, "allow-old-qemu", "machine.allow_old_qemu"), "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
+	f.BoolVar(key[bool](s, "cold", "machine.cold"), "cold", false, "force a full boot, without a template")
+	f.StringVar(key[string](s, "network", "network.mode"), "network", "", "`mode` of the network: user, none or bridge")
+	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `policy` for hosts without a rule: public, allowlist or none")
+	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
+	f.StringSliceVar(key[[]string](s, "preset", "network.presets"), "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
+	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
 	f.StringArrayVar(&s.secrets, "secret", nil, "use your variable in requests to these hosts; the guest gets a placeholder: `NAME=HOST[,HOST…]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }
@@ -78,25 +75,14 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 			out = append(out, mayfly.Setting{From: "--" + flag, Key: key, Value: value})
 		}
 	}
-	add("profile", "profiles", s.profiles)
-	add("package", "image.packages", s.packages)
-	add("exclude", "workspace.exclude", s.exclude)
+	for _, k := range s.keys {
+		add(k.flag, k.key, k.value())
+	}
 	shares, err := absoluteShares(s.shares)
 	if err != nil {
 		return nil, err
 	}
 	add("share", "share", shares)
-	add("vcpus", "machine.vcpus", s.vcpus)
-	add("memory", "machine.memory", s.memory)
-	add("accel", "machine.accel", s.accel)
-	add("boot-timeout", "machine.boot_timeout", s.bootTimeout)
-	add("allow-old-qemu", "machine.allow_old_qemu", s.allowOldQEMU)
-	add("cold", "machine.cold", s.cold)
-	add("network", "network.mode", s.network)
-	add("egress", "network.egress", s.egress)
-	add("allow", "network.allow", s.allow)
-	add("preset", "network.presets", s.presets)
-	add("publish", "network.ports", s.publish)
 	for _, kv := range s.secrets {
 		name, hosts, ok := strings.Cut(kv, "=")
 		if !ok {
