@@ -50,7 +50,13 @@ func (a *app) note(format string, args ...any) {
 	if a.progress != nil {
 		a.progress.Step("", false)
 	}
-	fmt.Fprintln(a.Err, "mayfly: "+termsafe.Text(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(a.Err, "mayfly: "+indented(fmt.Sprintf(format, args...)))
+}
+
+// indented returns a text for people. In it can be a path or a server's words with line
+// breaks: what follows one must not look like a hint of ours.
+func indented(text string) string {
+	return strings.ReplaceAll(termsafe.Text(text), "\n", "\nmayfly:   ")
 }
 
 // debug prints one line for the user who asked for more.

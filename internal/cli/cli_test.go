@@ -37,10 +37,11 @@ func TestErrorsAndNotesControlNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &app{Streams: Streams{Err: w}}
-	a.note("%s", odd)
-	a.printError(errors.New(odd+"\n\tb"), false)
+	a.note("%s", odd+"\nmayfly: hint: evil")
+	a.printError(errors.New(odd+"\n\tb\nhint: evil"), false)
 	w.Close()
-	const want = "mayfly: a?[2J??2J?b?ä\nmayfly: error: a?[2J??2J?b?ä\nmayfly:     b\n"
+	const want = "mayfly: a?[2J??2J?b?ä\nmayfly:   mayfly: hint: evil\n" +
+		"mayfly: error: a?[2J??2J?b?ä\nmayfly:       b\nmayfly:   hint: evil\n"
 	if got, err := io.ReadAll(r); err != nil || string(got) != want {
 		t.Errorf("printed %q, %v; want %q", got, err, want)
 	}

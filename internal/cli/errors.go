@@ -64,7 +64,7 @@ func (a *app) printError(err error, asJSON bool) {
 	}
 	var hints []string
 	for _, e := range hint.Split(err) {
-		fmt.Fprintf(a.Err, "mayfly: error: %s\n", strings.ReplaceAll(termsafe.Text(e.Error()), "\n", "\nmayfly: "))
+		fmt.Fprintln(a.Err, "mayfly: error: "+indented(e.Error()))
 		if console := mayfly.Console(e); console != "" {
 			fmt.Fprintln(a.Err, "mayfly: the end of the console of the machine:")
 			for line := range strings.SplitSeq(console, "\n") {

@@ -32,6 +32,7 @@ func TestCheckNamesWhatIsNotRepaired(t *testing.T) {
 	defer building.Close()
 	cmd := a.imageCheckCommand()
 	cmd.SetArgs([]string{"--repair"})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	out, err := printedBy(t, a, func() error { return cmd.ExecuteContext(t.Context()) })
 	if errorCode(err) != "image-busy" || !strings.Contains(out, image) {
 		t.Errorf("image check --repair while an image is built = %v, printed %q; want %s to be named, and image-busy", err, out, image)
