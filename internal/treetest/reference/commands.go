@@ -13,7 +13,7 @@ import (
 func commands() string {
 	root := cli.Commands()
 	p := newPage("Commands", "the commands of mayfly")
-	p.paragraph("`mayfly COMMAND --help` prints what stands here of a command. `mayfly man DIRECTORY`\n" +
+	p.paragraph("`mayfly COMMAND --help` prints the text below for one command. `mayfly man DIRECTORY`\n" +
 		"writes it as man pages. All commands have `--help` and `--verbose`, or `-v`, which\n" +
 		"prints each step and its time.")
 	for _, group := range root.Groups() {

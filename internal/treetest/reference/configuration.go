@@ -83,11 +83,11 @@ func profiles() string {
 		rows = append(rows, []string{code(profile.Name), strings.Join(adds(profile), "; "), chosenBy(profile.Name)})
 	}
 	p.table([]string{"profile", "adds", "chosen by"}, rows)
-	p.paragraph("A preset is a list of hosts under one name: `--preset NAME` or `network.presets`. Where this\n" +
-		"host gets packages from is read from the configuration of its own package managers.")
+	p.paragraph("A preset is a list of hosts under one name: `--preset NAME` or `network.presets`. mayfly\n" +
+		"reads from the configuration of the host's package managers where the host gets packages from.")
 	rows = nil
 	for _, preset := range config.Presets() {
-		hosts := "where this host gets them from"
+		hosts := "where the host gets them from"
 		if !preset.Packages() {
 			var rules []string
 			for _, r := range preset.Rules {

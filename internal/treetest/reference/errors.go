@@ -5,9 +5,9 @@ import "github.com/mayfly-vm/mayfly/internal/fault"
 func errors() string {
 	p := newPage("Errors", "the table in `internal/fault`")
 	p.paragraph("With `--json` a command that fails prints an object on standard error. Its `error` and `hint`\n" +
-		"are for people. A failure that a program can tell from others has a `code` and `args`, an\n" +
-		"object of strings, as well. Codes and arguments keep their meaning. An argument whose value\n" +
-		"is not known is left out.")
+		"are text for users. A failure that a program can tell from others also has a `code` and `args`,\n" +
+		"an object of strings. Codes and arguments keep their meaning. An argument without a known\n" +
+		"value is left out.")
 	var rows [][]string
 	for _, kind := range fault.Kinds() {
 		rows = append(rows, []string{code(string(kind.Code)), codes(kind.Args), plain(kind.Meaning)})

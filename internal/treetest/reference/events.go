@@ -4,8 +4,8 @@ import "github.com/mayfly-vm/mayfly/internal/engine"
 
 func events() string {
 	p := newPage("Events", "the table in `internal/engine`")
-	p.paragraph("While a command works, events tell what happens. A program that uses the Go API gets them as\n" +
-		"`mayfly.Event`, through `Options.OnEvent`. `mayfly run` makes its progress and its remarks of them.\n" +
+	p.paragraph("Events tell what happens while a command works. A program that uses the Go API gets them as\n" +
+		"`mayfly.Event`, through `Options.OnEvent`. The command line prints progress and remarks from them.\n" +
 		"Codes and arguments keep their meaning. Codes, arguments and kinds are only added.")
 	for _, k := range []struct {
 		kind  engine.Kind
@@ -14,8 +14,8 @@ func events() string {
 	}{
 		{engine.Note, "Notes", "A remark for the user."},
 		{engine.Detail, "Details", "A remark for a user who asked to be told more, as `-v` does."},
-		{engine.Step, "Steps", "A step begins what may take its time, and ends the step before. An event of the kind `done`\nends the last one."},
-		{engine.Phase, "Phases", "A phase begins a part of a machine's life. These are all, in the order of a start. Most starts\nhave some of them only."},
+		{engine.Step, "Steps", "A step begins something that may take long, and ends the step before. An event of the kind `done`\nends the last step."},
+		{engine.Phase, "Phases", "A phase begins a part of a machine's life. These are all phases, in the order of a start. Most\nstarts have only some of them."},
 	} {
 		p.printf("\n## %s\n", k.title)
 		p.paragraph("%s", k.text)
