@@ -6,7 +6,8 @@
 // private copy of a directory; [Machine.Exec] runs commands in it; [Machine.Changes] lists
 // what they changed, and [ChangeSet.Apply] brings back what you choose. [Machine.Close]
 // throws the machine away. Machines that are defined by a file of their own
-// ([Client.Define]) outlive the program that started them.
+// ([Client.Define]) outlive the program that started them. The directory
+// examples/frontend has a complete front end.
 //
 // # Trust
 //
