@@ -30,7 +30,7 @@ func (e *Engine) Check(ctx context.Context, what string, build bool) (Checked, e
 	if err != nil {
 		return Checked{}, err
 	}
-	p, err := e.planNamed(ctx, d, true)
+	p, err := e.planNamed(ctx, d, !build) // a check without a build makes nothing
 	if err != nil {
 		return Checked{}, err
 	}

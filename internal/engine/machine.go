@@ -318,7 +318,7 @@ func (e *Engine) CheckStart(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.planNamed(ctx, d, true)
+	_, err = e.planNamed(ctx, d, false) // with its dotfiles, which must be there by then
 	return err
 }
 
