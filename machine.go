@@ -269,6 +269,15 @@ func (m *Machine) CodingAgent(name string, args ...string) (CodingAgent, error) 
 	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec}, nil
 }
 
+// ExpectAgent finds out before [Client.Running] builds and starts much what cannot be
+// right: the name of an agent that there is not, or without a name a machine whose image
+// has none, or several. It reports false for one that the image of a machine that does not
+// run lacks: it is not found, unless it comes into the machine in another way.
+func (c *Client) ExpectAgent(machine, agent string) (inImage bool, err error) {
+	inImage, err = c.e.ExpectAgent(machine, agent)
+	return inImage, public(err)
+}
+
 // Prepare writes the settings that the coding agent is to find when it starts.
 func (m *Machine) Prepare(ctx context.Context, a CodingAgent) error {
 	return public(m.m.Seed(ctx, a.spec))

@@ -101,6 +101,13 @@ func splitAtDash(cmd *cobra.Command, args []string) (before, behind []string) {
 }
 
 func (a *app) agent(ctx context.Context, name, agent string, args []string, l launching) error {
+	inImage, err := a.client.ExpectAgent(name, agent)
+	if err != nil {
+		return err
+	}
+	if !inImage {
+		a.note("the image of %s has no %s: add it to profiles with mayfly edit %s", name, agent, name)
+	}
 	m, err := a.runningMachine(ctx, name)
 	if err != nil {
 		return err

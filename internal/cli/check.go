@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,10 @@ func (a *app) edit(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if a.editor() == "" && !(terminal.Is(a.In) && terminal.Is(a.Out)) {
+		return hint.Errorf("EDITOR=COMMAND mayfly edit "+name+", or change "+path+" and: mayfly check "+name,
+			"there is no terminal for an editor, and neither VISUAL nor EDITOR is set")
+	}
 	// Beside it, so that it can take its place; its name is no machine's.
 	temp, err := os.CreateTemp(filepath.Dir(path), ".edit-*.toml")
 	if err != nil {
@@ -129,15 +134,12 @@ func (a *app) replaceFile(ctx context.Context, name string, before []byte, temp 
 	return nil
 }
 
+// editor is the editor that the user has chosen, a shell command, or "".
+func (a *app) editor() string { return cmp.Or(a.getenv("VISUAL"), a.getenv("EDITOR")) }
+
 // runEditor runs the user's editor, a shell command, on a file.
 func (a *app) runEditor(ctx context.Context, path string) error {
-	editor := a.getenv("VISUAL")
-	if editor == "" {
-		editor = a.getenv("EDITOR")
-	}
-	if editor == "" {
-		editor = "vi"
-	}
+	editor := cmp.Or(a.editor(), "vi")
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "mayfly-edit", path)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.In, a.Out, a.Err
 	if err := cmd.Run(); err != nil {

@@ -25,6 +25,9 @@ command's, as with mayfly run.`,
 			if argv[0] == "--" {
 				argv = argv[1:]
 			}
+			if err := checkCommand(argv); err != nil {
+				return err
+			}
 			return a.execNamed(cmd.Context(), args[0], argv, noTTY)
 		},
 	}

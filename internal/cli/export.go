@@ -36,6 +36,12 @@ where the host that uses it has a secret.`,
 }
 
 func (a *app) export(names []string, output string) error {
+	toFile := output != "" && output != "-"
+	if toFile {
+		if err := checkOutput("--output", output); err != nil {
+			return err
+		}
+	}
 	data, sum, changes, err := a.client.Export(names...)
 	if err != nil {
 		return err
@@ -48,7 +54,7 @@ func (a *app) export(names []string, output string) error {
 			a.note("%s: %s is a value in the file, for all to read; is it secret?", change.In, change.Key)
 		}
 	}
-	if output == "" || output == "-" {
+	if !toFile {
 		_, err := a.Out.Write(data)
 		return err
 	}

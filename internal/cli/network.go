@@ -37,8 +37,14 @@ func checkLearn(path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return usageError{hint.Errorf("rm "+path+", or another name", "--learn: %s exists already", path)}
 	}
+	return checkOutput("--learn", path)
+}
+
+// checkOutput finds out whether there is a directory for a file that the user wants
+// written: mayfly makes none that was mistyped.
+func checkOutput(flag, path string) error {
 	if fi, err := os.Stat(filepath.Dir(path)); err != nil || !fi.IsDir() {
-		return usageError{fmt.Errorf("--learn: there is no directory %s", filepath.Dir(path))}
+		return usageError{fmt.Errorf("%s: there is no directory %s", flag, filepath.Dir(path))}
 	}
 	return nil
 }

@@ -44,7 +44,12 @@ it was not found.`,
   mayfly run --dry-run`,
 		Args: usageArgs(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkCommand(args); err != nil {
+				return err
+			}
 			switch {
+			case o.noWorkspace && o.workspace != "":
+				return usageError{errors.New("--no-workspace and --workspace exclude each other")}
 			case o.discard && o.apply:
 				return usageError{errors.New("--apply and --discard exclude each other")}
 			case o.discard && o.keep:
@@ -67,6 +72,14 @@ it was not found.`,
 	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")
 	f.BoolVar(&o.explain, "explain", false, "print at the end how the machine was started, why, and how long each phase took")
 	return cmd
+}
+
+// checkCommand refuses what is no command before a machine is started for it.
+func checkCommand(argv []string) error {
+	if len(argv) > 0 && argv[0] == "" {
+		return usageError{errors.New("the command is an empty word")}
+	}
+	return nil
 }
 
 func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed func(string) bool) error {

@@ -39,14 +39,23 @@ type Tail struct {
 	Length   int
 }
 
+// Get is [Find] with an error for a name that no agent has.
+func Get(name string) (Agent, error) {
+	a, ok := Find(name)
+	if !ok {
+		known := strings.Join(Names(), ", ")
+		args := fault.Args{"agent": name, "known": known, "first": Names()[0]}
+		return Agent{}, fault.New(fault.AgentUnknown, args, "no agent %q; there is %s", name, known)
+	}
+	return a, nil
+}
+
 // Launch says how agent is started in the directory dir with args, for a user
 // whose home is home.
 func Launch(agent, dir, home string, args []string) (Spec, error) {
-	a, ok := Find(agent)
-	if !ok {
-		known := strings.Join(Names(), ", ")
-		args := fault.Args{"agent": agent, "known": known, "first": Names()[0]}
-		return Spec{}, fault.New(fault.AgentUnknown, args, "no agent %q; there is %s", agent, known)
+	a, err := Get(agent)
+	if err != nil {
+		return Spec{}, err
 	}
 	if !path.IsAbs(dir) || !path.IsAbs(home) {
 		return Spec{}, fmt.Errorf("start %s: %q or %q is not an absolute path", agent, dir, home)

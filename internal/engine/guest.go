@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -146,20 +147,52 @@ func (m Machine) PickSession(sessions []wire.SessionInfo) (string, error) {
 // CodingAgent returns how a coding agent is started in the machine with extra arguments.
 // Without a name it is the only one of the machine's image.
 func (m Machine) CodingAgent(agent string, extra []string) (codingagent.Spec, error) {
-	if agent == "" {
-		agents := m.p.Image.Agents
-		switch len(agents) {
-		case 0:
-			return codingagent.Spec{}, fault.New(fault.AgentNone, args{"agent": codingagent.Default}, "the image of %s has no coding agent", m.Name())
-		case 1:
-			agent = agents[0]
-		default:
-			return codingagent.Spec{}, fault.New(fault.AgentAmbiguous, args{"name": m.Name(), "agent": agents[0]},
-				"the image of %s has several coding agents: %s", m.Name(), strings.Join(agents, ", "))
-		}
+	agent, err := pickAgent(m.Name(), m.p.Image.Agents, agent)
+	if err != nil {
+		return codingagent.Spec{}, err
 	}
 	spec, err := codingagent.Launch(agent, m.p.Dir(), m.p.Guest.User.Home, extra)
 	return spec, inputError(err)
+}
+
+// pickAgent returns agent, or without one the only one of the agents of an image.
+func pickAgent(machine string, agents []string, agent string) (string, error) {
+	switch {
+	case agent != "":
+		return agent, nil
+	case len(agents) == 0:
+		return "", fault.New(fault.AgentNone, args{"agent": codingagent.Default}, "the image of %s has no coding agent", machine)
+	case len(agents) == 1:
+		return agents[0], nil
+	}
+	return "", fault.New(fault.AgentAmbiguous, args{"name": machine, "agent": agents[0]},
+		"the image of %s has several coding agents: %s", machine, strings.Join(agents, ", "))
+}
+
+// ExpectAgent finds out before a long start what cannot be right: an agent that nobody
+// knows, or a machine whose image has none. It reports false for an agent that the image
+// lacks; its user may have put it into the machine in another way.
+func (e *Engine) ExpectAgent(name, agent string) (inImage bool, err error) {
+	if agent != "" {
+		if _, err := codingagent.Get(agent); err != nil {
+			return false, InputError{err}
+		}
+	}
+	d, err := e.definitions().Get(name)
+	if err != nil || e.machines().At(name).Alive() {
+		return true, nil // nothing will be started
+	}
+	file, err := config.ReadFile(d.Path)
+	if err != nil {
+		return false, err
+	}
+	cfg, err := e.loadFile(file)
+	if err != nil {
+		return false, err
+	}
+	agents := slices.Compact(slices.Sorted(slices.Values(cfg.Image.Agents)))
+	agent, err = pickAgent(name, agents, agent)
+	return slices.Contains(agents, agent), err
 }
 
 // MissingAgent explains an error of a command that was to start a coding agent.

@@ -58,7 +58,7 @@ func (e *Engine) planFile(ctx context.Context, d definition.Definition, file con
 		in.Workspace = plan.WorkspacePath(cfg, e.home(), "")
 	}
 	p, err := e.planConfig(ctx, cfg, in, dryRun)
-	if errors.Is(err, fs.ErrNotExist) && in.Workspace != "" {
+	if fault.CodeOf(err) == fault.WorkspaceUnusable && errors.Is(err, fs.ErrNotExist) {
 		return p, fault.New(fault.WorkspaceMissing, args{"dir": in.Workspace}, "the workspace of %s, %s, is not there", d.Name, in.Workspace)
 	}
 	if err != nil {
@@ -117,6 +117,9 @@ func checkWorkspace(p plan.Plan) error {
 // realPath returns the path of the workspace without links.
 func realPath(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("%s: %w", path, failed.Err) // without the name of the system call
+	}
 	if err != nil {
 		return "", fmt.Errorf("find the workspace: %w", err)
 	}
