@@ -87,7 +87,7 @@ func (e *Engine) CheckFile(ctx context.Context, name string, content []byte) err
 		return err
 	}
 	// Errors name the file that it is to be.
-	_, err = e.planFile(ctx, d, config.File{Path: d.Path, Data: content}, true)
+	_, err = e.planFile(ctx, d, config.File{Path: d.Path, Data: content}, false)
 	return err
 }
 
