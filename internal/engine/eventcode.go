@@ -9,6 +9,7 @@ const (
 	NoteProfiles          = "profiles-detected"
 	NoteUntrusted         = "config-untrusted"
 	NotePlan              = "plan"
+	NoteCodingAgent       = "coding-agent"
 	NoteAgentSettings     = "agent-settings"
 	NoteSettingsAside     = "settings-aside"
 	NoteDotfilesNotCloned = "dotfiles-not-cloned"
@@ -55,6 +56,7 @@ func EventCodes() []EventCode {
 		{Note, NoteProfiles, []string{"profiles"}, "Files of the project or the command chose these profiles."},
 		{Note, NoteUntrusted, []string{"file"}, "The project's configuration is not used, because the user does not trust it yet."},
 		{Note, NotePlan, []string{"text"}, "A remark about the plan of the machine, in English."},
+		{Note, NoteCodingAgent, []string{"agent"}, "The image has this coding agent, of this version."},
 		{Note, NoteAgentSettings, []string{"reason"}, "The settings of coding agents were not written. The agents may ask for them."},
 		{Note, NoteSettingsAside, []string{"file"}, "Settings in the machine could not be read. They are in this file now."},
 		{Note, NoteDotfilesNotCloned, []string{"url"}, "The next start clones these dotfiles."},

@@ -64,6 +64,11 @@ func (e *Engine) bringUp(ctx context.Context, p plan.Plan, prepare func() error)
 	if err != nil {
 		return nil, err
 	}
+	if p.Keep == nil { // a machine that is defined has had its image for long
+		for _, agent := range img.Agents {
+			e.note(NoteCodingAgent, args{"agent": agent})
+		}
+	}
 	e.phase(PhaseSupervisor)
 	owner, err := e.spawn(p, img, secrets, prepare)
 	if err != nil {

@@ -19,6 +19,7 @@ var events = map[string]string{
 	"profiles-detected":   "profiles: {profiles}; --no-detect for none",
 	"config-untrusted":    "{file} is not used, since you did not trust it yet; --trust if you do",
 	"plan":                "{text}",
+	"coding-agent":        "agent {agent}",
 	"agent-settings":      "the coding agents may ask for settings: {reason}",
 	"settings-aside":      "settings that could not be read are in {file} now, in the machine",
 	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
