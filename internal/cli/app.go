@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -32,6 +34,9 @@ func (a *app) open(cmd *cobra.Command, _ []string) (err error) {
 		return nil // it prints help, or a script
 	}
 	a.client, err = mayfly.New(mayfly.Options{Getenv: a.getenv, OnEvent: a.tell})
+	if err != nil && !filepath.IsAbs(a.getenv("HOME")) {
+		err = hint.Wrap(err, "export HOME=DIRECTORY, with your home directory")
+	}
 	if strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
 		return nil // without a client it completes no names
 	}

@@ -44,7 +44,7 @@ and kills it after some seconds. The machine keeps running.`,
 		Example: `  mayfly attach run-3f9a2c
   mayfly attach --read-only run-3f9a2c claude
   mayfly attach --end run-3f9a2c`,
-		Args:              usageArgs(cobra.RangeArgs(1, 2)),
+		Args:              takes(1, 2),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wanted := strings.Join(args[1:], "")

@@ -18,7 +18,7 @@ func (a *app) attackCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    mayfly.AttackCommand + " TARGET",
 		Hidden: true,
-		Args:   usageArgs(cobra.ExactArgs(1)),
+		Args:   takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.getenv("MAYFLY") == "" {
 				return usageError{hint.Errorf("mayfly doctor --attack NAME", "%s is for the inside of a machine", mayfly.AttackCommand)}

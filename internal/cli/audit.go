@@ -22,7 +22,7 @@ The audit log is hash-chained: each line holds the hash of the line before.
 mayfly checks all of them and fails if a line was changed or removed.`,
 		Example: `  mayfly audit run-3f9a2c -f
   mayfly audit run-3f9a2c --denied`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.audit(cmd.Context(), args[0], follow, denied)

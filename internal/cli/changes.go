@@ -10,7 +10,7 @@ func (a *app) diffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "diff NAME",
 		Short:             "List the changes of a running machine",
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE:              onFirst(a.diff),
 	}
@@ -44,7 +44,7 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `Apply what a running machine changed in its workspace to the directory that was
 copied. A file that you changed in the meantime is a conflict: mayfly leaves it
 alone and reports it. The machine keeps running.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := a.machine(cmd.Context(), args[0])

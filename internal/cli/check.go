@@ -25,7 +25,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Check a machine's file, or a file that is to become one: its keys, packages,
 coding agents, directories and addresses. Then build the image. mayfly starts
 nothing.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.check(cmd.Context(), args[0], noBuild)
@@ -67,7 +67,7 @@ func (a *app) editCommand() *cobra.Command {
 		Short: "Edit a machine's file, and check it",
 		Long: `Edit a machine's file with $VISUAL or $EDITOR. mayfly checks your version before
 it replaces the file. A running machine stays as it is until you restart it.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeNamed,
 		RunE:              onFirst(a.edit),
 	}

@@ -15,7 +15,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -53,6 +52,7 @@ func Main(version string, args []string, streams Streams) int {
 	}()
 
 	root := a.rootCommand()
+	checkDefaults(root)
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
@@ -87,6 +87,7 @@ changed and apply what you want. Then the machine is discarded.`,
 		Example: `  mayfly run -- claude --dangerously-skip-permissions
   mayfly run -- sh -c 'make && make test'
   mayfly doctor`,
+		Version:                    a.version,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
@@ -97,7 +98,8 @@ changed and apply what you want. Then the machine is discarded.`,
 		PersistentPreRunE: a.open,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate(a.versionLine() + "\n")
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "print each step and how long it takes")
 	root.AddGroup(
 		&cobra.Group{ID: "machines", Title: "Machines:"},
@@ -132,6 +134,20 @@ changed and apply what you want. Then the machine is discarded.`,
 	return root
 }
 
+// checkDefaults has the commands that cobra adds refuse what they do not know, as ours do.
+func checkDefaults(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = knownCommand
+		case "completion":
+			group(c)
+		}
+	}
+}
+
 // group makes cmd one that has only commands of its own, and prints its help.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.Args = unknownCommand
@@ -143,25 +159,4 @@ func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 // onFirst is the RunE of a command that does f with its first argument.
 func onFirst(f func(ctx context.Context, name string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error { return f(cmd.Context(), args[0]) }
-}
-
-// unknownCommand is the Args of a command that has only commands of its own.
-func unknownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return usageError{fmt.Errorf("unknown command %q (did you mean %s?)", args[0], strings.Join(near, " or "))}
-	}
-	return usageError{fmt.Errorf("unknown command %q", args[0])}
-}
-
-// usageArgs makes the errors of check usage errors.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
-		}
-		return nil
-	}
 }

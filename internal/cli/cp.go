@@ -23,7 +23,7 @@ target, leaves out devices and links that lead out of it, and drops setuid
 bits.`,
 		Example: `  mayfly cp report.pdf dcs:
   mayfly cp dcs:/var/log/apt ./logs`,
-		Args: usageArgs(cobra.ExactArgs(2)),
+		Args: takes(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.cp(cmd.Context(), args[0], args[1]) },
 	}
 }

@@ -25,7 +25,7 @@ With --attack, a running machine tries in some forty ways to reach what it must
 not: the host, its network, hosts that are not allowed. Each attempt must be
 refused, and must be in the audit log. Only trust the result of a machine in
 which no hostile code has run.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if target != "" {
 				return a.attack(cmd.Context(), target)

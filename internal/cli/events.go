@@ -24,7 +24,7 @@ Without NAME, print what happens to all running machines.
 
 Times count from the start of the machine's supervisor. With --json, each event
 is an object on a line of its own.`,
-		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.events(cmd.Context(), args)

@@ -18,7 +18,7 @@ func (a *app) execCommand() *cobra.Command {
 		Long: `Run a command in the workspace of a running machine. The exit code is the
 command's, as with mayfly run.`,
 		Example:           "  mayfly exec run-3f9a2c -- git status",
-		Args:              usageArgs(cobra.MinimumNArgs(2)),
+		Args:              takes(2, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			argv := args[1:]
@@ -40,7 +40,7 @@ func (a *app) shellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "shell NAME",
 		Short:             "Open a shell in a running machine",
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.execNamed(cmd.Context(), args[0], nil, false)

@@ -25,7 +25,7 @@ all machines. The file holds no workspace, no volume and no secret: it only says
 where the host that uses it has a secret.`,
 		Example: `  mayfly export -o setup.toml
   mayfly export web | ssh other mayfly init --from /dev/stdin --yes`,
-		Args:              usageArgs(cobra.ArbitraryArgs),
+		Args:              takes(0, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.export(args, output)

@@ -28,7 +28,7 @@ func (a *app) imageBuildCommand() *cobra.Command {
 		Long: `Build the image that mayfly run would use in this directory with the same flags,
 and print its key.`,
 		Example: "  mayfly image build --profile go,claude",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.noWorkspace = o.workspace == ""
 			spec, err := a.spec(&o, nil, cmd.Flags().Changed)
@@ -58,7 +58,7 @@ func (a *app) imageLsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List images",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			rows, err := a.client.Images()
 			if err != nil {
@@ -83,7 +83,7 @@ func (a *app) imageInspectCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect KEY",
 		Short: "Print all facts about an image as JSON",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Args:  takes(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.client.Image(args[0])
 			if err != nil {
@@ -102,7 +102,7 @@ func (a *app) imageCheckCommand() *cobra.Command {
 		Long: `Compare everything in the store of images with its hashes. The exit code is 1 if
 something is damaged. With --repair, mayfly removes what is damaged; it is built
 again when it is needed.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, err := a.client.CheckImages(cmd.Context(), repair)
 			if err != nil && len(problems) == 0 {
@@ -142,7 +142,7 @@ func (a *app) imageRmCommand() *cobra.Command {
 		Short: "Remove images",
 		Long: `Remove images by their keys, or by the beginnings of keys. Parts that another
 image or a running machine needs stay.`,
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+		Args: takes(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, prefix := range args {
 				key, err := a.client.RemoveImage(cmd.Context(), prefix)
@@ -161,7 +161,7 @@ func (a *app) imagePruneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove parts that no image needs",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  takes(0, 0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.prune(cmd.Context(), dry) },
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would be removed")

@@ -37,7 +37,7 @@ them. Notes say what has no counterpart and was left out. With -v, they also
 name what machines do not need.`,
 		Example: `  mayfly import nix ~/machines/midna --dry-run
   mayfly import nix ~/machines/midna emacsvm`,
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+		Args: takes(1, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch evaluator {
 			case "auto", "nix":

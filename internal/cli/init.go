@@ -37,7 +37,7 @@ setup.toml. #sha256=SUM behind it pins the content. mayfly refuses paths of
 another host until --map says where they are here.`,
 		Example: `  mayfly init --from setup.toml --dry-run
   mayfly init --from setup.toml --map /home/alice=~`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.initFrom(cmd.Context(), o)
 		},

@@ -16,7 +16,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		Long: `Show what a machine is, what of it outlives a stop and where, and what it may
 reach of the host and of the network. A running machine is shown as it was
 started; mayfly policy shows later changes.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeAll,
 		RunE:              onFirst(a.inspect),
 	}

@@ -18,7 +18,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: `Print what a machine's kernel printed on its console. The text is the guest's:
 mayfly replaces control characters. With --follow, print what is added until the
 machine ends.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := mayfly.LogOptions{Supervisor: supervisorLog, Follow: follow}

@@ -23,7 +23,7 @@ The image of a machine is one of:
   current   it is the one that a start would use
   stale     the machine runs with an older one; mayfly restart changes that
   outdated  the one that a start would use is not built; mayfly check builds it`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
 	a.jsonFlag(cmd)

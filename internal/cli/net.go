@@ -35,7 +35,7 @@ func (a *app) netUpCommand() *cobra.Command {
 again changes nothing. mayfly never touches rules and interfaces of others.`,
 		Example: `  sudo mayfly net up
   sudo mayfly net up --user "$USER"`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg := bridge.Default()
 			cfg.AllowLAN, cfg.Isolate = allowLAN, !noIsolate
@@ -123,7 +123,7 @@ func (a *app) netDownCommand() *cobra.Command {
 		Short: "Remove the bridge, with its ports and rules",
 		Long: `Remove the bridge, with its ports and rules, and restore the settings of the
 host that mayfly changed. Machines on the bridge lose their network.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			left, err := bridge.Down(bridge.Default())
 			if left != "" {
@@ -138,7 +138,7 @@ func (a *app) netStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the bridge and its problems",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  takes(0, 0),
 		RunE:  func(*cobra.Command, []string) error { return a.netStatus() },
 	}
 	a.jsonFlag(cmd)

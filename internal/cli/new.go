@@ -35,7 +35,7 @@ default workspace is ~/microvm/NAME, and is created. Repositories are cloned
 into it on the host; nothing of theirs is run.`,
 		Example: `  mayfly new dcs --profile go,claude --clone https://git.example.org/dcs.git
   mayfly new scratch --network none --volume var:/var:8GiB`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.newMachine(cmd.Context(), args[0], &o, cmd.Flags().Changed)
 		},

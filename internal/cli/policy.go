@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
@@ -25,7 +26,7 @@ that are no longer allowed are cut.`,
 		Example: `  mayfly policy run-3f9a2c
   mayfly policy run-3f9a2c allow proxy.example.org:443
   mayfly policy run-3f9a2c egress allowlist`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completePolicy,
 		RunE: func(_ *cobra.Command, args []string) error {
 			change, err := policyChange(args[1:], private)
@@ -63,7 +64,12 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 	}
 	verb, words := words[0], words[1:]
 	if len(words) == 0 {
-		return c, fmt.Errorf("%s needs an argument", verb)
+		switch verb {
+		case "allow", "deny":
+			return c, hint.Errorf("mayfly policy NAME "+verb+" example.org", "%s needs a rule, such as a host", verb)
+		case "egress":
+			return c, hint.Errorf("mayfly policy NAME egress allowlist", "egress needs a word: public, allowlist or none")
+		}
 	}
 	switch verb {
 	case "allow", "deny":

@@ -21,7 +21,7 @@ and prints it. Services that listen only on the machine's loopback interface are
 reached, too.`,
 		Example: `  mayfly port run-3f9a2c add 8080:80
   mayfly port run-3f9a2c rm 8080`,
-		Args:              usageArgs(cobra.RangeArgs(1, 3)),
+		Args:              takes(1, 3),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(_ *cobra.Command, args []string) error {
 			change, err := portChange(args[1:])
@@ -42,7 +42,7 @@ func portChange(words []string) (mayfly.NetworkChange, error) {
 	case len(words) == 2 && words[0] == "add":
 		port, err := mayfly.ParsePort(words[1])
 		if err != nil {
-			return c, err
+			return c, fmt.Errorf("the port %w", err)
 		}
 		c.Open = &port
 	case len(words) == 2 && words[0] == "rm":

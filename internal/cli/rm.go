@@ -17,7 +17,7 @@ directories stay as they are.
 
 With --force, mayfly kills a machine's supervisor and does not ask the machine
 to power off.`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeAll,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.each(args, func(name string) error { return a.client.Remove(name, force) })
@@ -36,7 +36,7 @@ files of interrupted applies and builds, and parts that no image needs. Also
 remove audit logs and transcripts of coding agents that are older than 30 days
 and whose machines are gone. Running machines and images are not touched; mayfly
 image rm removes an image.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.client.Collect(cmd.Context())
 			for _, name := range r.Machines {

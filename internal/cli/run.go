@@ -42,7 +42,7 @@ it was not found.`,
   mayfly run --apply -- make generate
   mayfly run --profile python --package jq -- ./script.py
   mayfly run --dry-run`,
-		Args: usageArgs(cobra.ArbitraryArgs),
+		Args: takes(0, anyNumber),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkCommand(args); err != nil {
 				return err
@@ -147,8 +147,12 @@ func (a *app) spec(o *runOptions, argv []string, changed func(string) bool) (may
 	if err != nil {
 		return mayfly.Spec{}, err
 	}
+	dir, err := absolute(".")
+	if err != nil {
+		return mayfly.Spec{}, err
+	}
 	spec := mayfly.Spec{
-		Name: o.name, NoWorkspace: o.noWorkspace, ConfigFile: o.configFile, Settings: list,
+		Dir: dir, Name: o.name, NoWorkspace: o.noWorkspace, ConfigFile: o.configFile, Settings: list,
 		NoDetect: o.noDetect, Command: argv, Learn: o.learn != "",
 	}
 	if o.trust {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -94,7 +95,7 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 			mayfly.Setting{From: from, Key: "secrets." + name + ".hosts", Value: strings.Split(hosts, ",")})
 	}
 	if s.workspace != "" {
-		path, err := filepath.Abs(s.workspace)
+		path, err := absolute(s.workspace)
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +103,12 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 	}
 	for _, kv := range s.env {
 		key, value, ok := strings.Cut(kv, "=")
-		if !ok {
+		switch {
+		case key == "":
+			return nil, usageError{fmt.Errorf("--env %q: no variable is named before the =", kv)}
+		case key[0] >= '0' && key[0] <= '9':
+			return nil, usageError{fmt.Errorf("--env %s: the name of a variable does not begin with a digit", key)}
+		case !ok:
 			value = getenv(key)
 		}
 		// What was typed is meant as it is.
@@ -110,6 +116,15 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 		out = append(out, mayfly.Setting{From: "--env " + key, Key: "env." + key, Value: value})
 	}
 	return out, nil
+}
+
+// absolute makes a path that was typed independent of the current directory.
+func absolute(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", usageError{hint.Wrap(errors.New("the current directory was removed"), "cd to a directory that is there")}
+	}
+	return path, nil
 }
 
 // absoluteShares makes what was typed after --share independent of the current
@@ -120,7 +135,7 @@ func absoluteShares(texts []string) ([]string, error) {
 		source, rest, found := strings.Cut(text, ":")
 		if source != "" && source != "~" && !strings.HasPrefix(source, "~/") {
 			var err error
-			if source, err = filepath.Abs(source); err != nil {
+			if source, err = absolute(source); err != nil {
 				return nil, err
 			}
 		}

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,7 +25,7 @@ func (a *app) skillPrintCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "print",
 		Short: "Print the skill",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprint(a.Out, skill.Text())
 			return err
@@ -49,7 +48,7 @@ func (a *app) skillInstallCommand() *cobra.Command {
 in the project in the current directory. A skill that was edited stays as it is.`,
 		Example: `  mayfly skill install
   mayfly skill install --project --for claude,codex`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(*cobra.Command, []string) error { return a.skillInstall(f) },
 	}
 	cmd.Flags().BoolVar(&f.project, "project", false, "write it for the project in the current directory")
@@ -65,7 +64,7 @@ func (a *app) skillInstall(f skillFlags) error {
 	}
 	project := ""
 	if f.project {
-		dir, err := os.Getwd()
+		dir, err := absolute(".")
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ NAME.mayfly.`,
 		Example: `  mayfly ssh run-3f9a2c
   mayfly ssh run-3f9a2c -- make test
   mayfly ssh run-3f9a2c -N -L 8080:localhost:80`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.ssh(cmd.Context(), args[0], args[1:])
@@ -75,7 +75,7 @@ func (a *app) sshProxyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "ssh-proxy NAME",
 		Hidden: true,
-		Args:   usageArgs(cobra.ExactArgs(1)),
+		Args:   takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.sshProxy(cmd.Context(), strings.TrimSuffix(args[0], mayfly.SSHSuffix))
 		},

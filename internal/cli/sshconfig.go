@@ -25,7 +25,7 @@ the rest as it is.`,
 		Example: `  mayfly ssh-config --install
   scp -r results run-3f9a2c.mayfly:
   code --remote ssh-remote+run-3f9a2c.mayfly /home/me/project`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			switch {
 			case install && uninstall:

@@ -30,7 +30,7 @@ mayfly waits.
 
 With --foreground, mayfly stays until the machine ends, stops it on SIGTERM or
 SIGINT, and fails if the machine fails. systemd runs machines this way.`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.foreground {
@@ -97,7 +97,7 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: `Stop machines. mayfly asks their programs to end, then powers the machines off,
 and kills what does not end within seconds. Volumes and changes that were not
 applied stay; mayfly inspect lists them.`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE:              func(_ *cobra.Command, args []string) error { return a.each(args, a.stop) },
 	}
@@ -119,7 +119,7 @@ func (a *app) restartCommand() *cobra.Command {
 		Short: "Stop machines and start them again",
 		Long: `Stop machines and start them again with their current files and images. A
 machine that could not be started is not stopped.`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(args, func(name string) error {
@@ -146,7 +146,7 @@ func (a *app) resetCommand() *cobra.Command {
 applied, the state of their coding agents, and the history of their shells.
 Definition, address and SSH host key stay. The workspace's directory is not
 touched.`,
-		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.each(args, a.client.Reset)

@@ -60,7 +60,7 @@ stay and come after those of mayfly: systemctl --user edit mayfly@NAME.`,
 		Example: `  mayfly systemd install web
   mayfly systemd install --enable web
   sudo mayfly systemd install --system --enable web`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.systemdInstall(cmd.Context(), o, args[0])
@@ -78,7 +78,7 @@ func (a *app) systemdUninstallCommand() *cobra.Command {
 		Short: "Remove the units of a machine",
 		Long: `Remove the drop-ins of a machine, and with the last of them the shared unit.
 Your own files stay. A running machine keeps running.`,
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := naming.Check(args[0]); err != nil {
@@ -96,7 +96,7 @@ func (a *app) systemdPrintCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "print [flags] NAME",
 		Short:             "Print the units of a machine",
-		Args:              usageArgs(cobra.ExactArgs(1)),
+		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, account, err := a.systemdDir(o)
@@ -128,7 +128,7 @@ func (a *app) systemdTimerCommand() *cobra.Command {
 		Long: `Write and start a timer that runs mayfly update each day, or when the host is
 next on. Running machines are not touched: they use the new images at their next
 start.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.systemdTimer(cmd.Context(), o) },
 	}
 	o.scopeFlags(cmd)

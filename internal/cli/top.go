@@ -19,7 +19,7 @@ func (a *app) topCommand() *cobra.Command {
 		Short: "Show what running machines use of the host",
 		Long: `Show what running machines use of the host, every two seconds until you press
 Ctrl-C. Without a terminal, or with --once, show it once.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.top(cmd.Context(), once) },
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "show it once")

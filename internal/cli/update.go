@@ -23,7 +23,7 @@ The versions of coding agents and their hashes are in agents.lock.json, beside
 the configuration. If a step fails, everything stays as it was.
 
 With --timer, systemd updates each day; see mayfly systemd timer.`,
-		Args:              usageArgs(cobra.ArbitraryArgs),
+		Args:              takes(0, anyNumber),
 		ValidArgsFunction: a.completeNamed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timer {

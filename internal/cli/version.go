@@ -17,18 +17,22 @@ func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			v := versionJSON{a.version, runtime.GOOS, runtime.GOARCH, runtime.Version()}
 			if a.json {
-				return a.printJSON(v)
+				return a.printJSON(versionJSON{a.version, runtime.GOOS, runtime.GOARCH, runtime.Version()})
 			}
-			_, err := fmt.Fprintf(a.Out, "mayfly %s %s/%s %s\n", v.Version, v.OS, v.Arch, v.Go)
+			_, err := fmt.Fprintln(a.Out, a.versionLine())
 			return err
 		},
 	}
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// versionLine is what version prints.
+func (a *app) versionLine() string {
+	return fmt.Sprintf("mayfly %s %s/%s %s", a.version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // versionJSON is what version --json prints. Fields are only added.
@@ -46,7 +50,7 @@ func (a *app) internalCommands() []*cobra.Command {
 		commands = append(commands, &cobra.Command{
 			Use:    word + " ARGUMENT",
 			Hidden: true,
-			Args:   usageArgs(cobra.ExactArgs(1)),
+			Args:   takes(1, 1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				_, err := mayfly.Internal(cmd.Context(), []string{word, args[0]}, a.Err)
 				if errors.Is(err, mayfly.ErrInput) {
@@ -68,7 +72,7 @@ func (a *app) manCommand() *cobra.Command {
 		Use:    "man DIRECTORY",
 		Short:  "Write the man pages into a directory",
 		Hidden: true,
-		Args:   usageArgs(cobra.ExactArgs(1)),
+		Args:   takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err

@@ -115,7 +115,7 @@ func (e *Engine) ReviewSetup(ctx context.Context, src bundle.Source, where bundl
 	}
 	b, err := bundle.Read(data)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.SetupInvalid, args{"location": src.Location}, "%s: %w", src.Location, err)
 	}
 	have, err := e.have()
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Setup) Refused() error { return s.plan.Err() }
 func (s *Setup) Try() (err error) {
 	dir, err := os.MkdirTemp("", "mayfly-init-")
 	if err != nil {
-		return fmt.Errorf("review the bundle: %w", err)
+		return fmt.Errorf("review the set-up: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	profiles := slices.Clone(s.plan.Profiles)
@@ -144,7 +144,7 @@ func (s *Setup) Try() (err error) {
 	}
 	for _, f := range profiles {
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f.Name)+".toml"), f.Data, 0o600); err != nil {
-			return fmt.Errorf("review the bundle: %w", err)
+			return fmt.Errorf("review the set-up: %w", err)
 		}
 	}
 	src := config.Sources{ProfileDir: dir}
@@ -290,8 +290,11 @@ func readSetup(name string) ([]byte, error) {
 		flags |= syscall.O_NONBLOCK
 	}
 	f, err := os.OpenFile(name, flags, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.SetupMissing, args{"file": name}, "read the set-up: there is no file %s", name)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the bundle: %w", err)
+		return nil, fmt.Errorf("read the set-up: %w", err)
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err != nil || fi.IsDir() {
@@ -299,7 +302,7 @@ func readSetup(name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, bundle.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the bundle: %w", err)
+		return nil, fmt.Errorf("read the set-up: %w", err)
 	}
 	return data, nil
 }

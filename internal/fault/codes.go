@@ -185,6 +185,8 @@ const (
 	FileChanged       Code = "file-changed"
 	ExportNothing     Code = "export-nothing"
 	SetupDirectory    Code = "setup-directory"
+	SetupMissing      Code = "setup-missing"
+	SetupInvalid      Code = "setup-invalid"
 	CurlMissing       Code = "curl-missing"
 	CopyUnnamed       Code = "copy-unnamed"
 )
@@ -372,6 +374,8 @@ func Kinds() []Kind {
 		{FileMissing, []string{"file"}, "This is neither a machine's name nor a file."},
 		{FileChanged, []string{"file", "kept"}, "The file changed meanwhile. Its replacement is kept."},
 		{ExportNothing, nil, "No machine is defined that could be exported."},
+		{SetupMissing, []string{"file"}, "There is no such file with a set-up."},
+		{SetupInvalid, []string{"location"}, "What is at this place is no set-up, or a damaged one."},
 		{SetupDirectory, []string{"file"}, "The set-up is a directory. The argument is the file in it."},
 		{CurlMissing, nil, "The host has no curl, which fetches set-ups."},
 		{CopyUnnamed, []string{"name", "target"}, "What is to be copied out of the machine has no name."},

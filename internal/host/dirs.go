@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 )
@@ -35,6 +36,9 @@ func XDGDirs(getenv func(string) string) (Dirs, error) {
 		Cache:  dir("XDG_CACHE_HOME", ".cache"),
 	}
 	if d.Config == "" || d.Data == "" || d.State == "" || d.Cache == "" {
+		if home == "" {
+			return Dirs{}, errors.New("find the user's directories: HOME is not set")
+		}
 		return Dirs{}, fmt.Errorf("find the user's directories: HOME is %q, not an absolute path", home)
 	}
 	return d, nil

@@ -239,7 +239,11 @@ func (s *Store) Find(prefix string) (Manifest, error) {
 		}
 	}
 	if len(found) != 1 {
-		return Manifest{}, fault.New(fault.ImageKeyUnclear, fault.Args{"key": prefix, "found": strconv.Itoa(len(found))}, "%d images have a key that starts with %q", len(found), prefix)
+		what := fmt.Sprintf("%d images have keys that begin", len(found))
+		if len(found) == 0 {
+			what = "no image has a key that begins"
+		}
+		return Manifest{}, fault.New(fault.ImageKeyUnclear, fault.Args{"key": prefix, "found": strconv.Itoa(len(found))}, "%s with %q", what, prefix)
 	}
 	return found[0], nil
 }

@@ -96,18 +96,18 @@ func writeEntry(out *bytes.Buffer, kind string, f File) {
 // Review's.
 func Read(data []byte) (Bundle, error) {
 	if len(data) > MaxSize {
-		return Bundle{}, fmt.Errorf("read the bundle: larger than %d MiB", MaxSize>>20)
+		return Bundle{}, fmt.Errorf("read the set-up: larger than %d MiB", MaxSize>>20)
 	}
 	var doc document
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&doc); err != nil {
-		return Bundle{}, fmt.Errorf("read the bundle: %s", decodeError(data, err))
+		return Bundle{}, fmt.Errorf("read the set-up: %s", decodeError(data, err))
 	}
 	switch doc.Version {
 	case Version:
 	case 0:
-		return Bundle{}, errors.New("read the bundle: " + noVersion)
+		return Bundle{}, errors.New("read the set-up: " + noVersion)
 	default:
-		return Bundle{}, fmt.Errorf("read the bundle: its version is %d; this mayfly reads version %d", doc.Version, Version)
+		return Bundle{}, fmt.Errorf("read the set-up: its version is %d; this mayfly reads version %d", doc.Version, Version)
 	}
 	machines, err1 := files("machine", doc.Machine, naming.Valid)
 	profiles, err2 := files("profile", doc.Profile, naming.ValidProfile)
@@ -115,12 +115,12 @@ func Read(data []byte) (Bundle, error) {
 		return Bundle{}, err
 	}
 	if len(machines) == 0 {
-		return Bundle{}, errors.New("read the bundle: it holds no machine")
+		return Bundle{}, errors.New("read the set-up: it holds no machine")
 	}
 	return Bundle{machines, profiles}, nil
 }
 
-const noVersion = "it has no `version = 1`; is it a bundle?"
+const noVersion = "it has no `version = 1`; is it a set-up?"
 
 // decodeError returns go-toml's error with a line, safe to print. A bundle without a
 // version may be of another kind, which is what is to be said then.
@@ -146,12 +146,12 @@ func decodeError(data []byte, err error) string {
 // files checks the entries of one kind.
 func files(kind string, entries []entry, valid func(string) bool) ([]File, error) {
 	if len(entries) > MaxFiles {
-		return nil, fmt.Errorf("read the bundle: more than %d of [[%s]]", MaxFiles, kind)
+		return nil, fmt.Errorf("read the set-up: more than %d of [[%s]]", MaxFiles, kind)
 	}
 	var out []File
 	var errs []error
 	fail := func(e entry, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("read the bundle: %s %s: "+format, append([]any{kind, short(e.Name)}, args...)...))
+		errs = append(errs, fmt.Errorf("read the set-up: %s %s: "+format, append([]any{kind, short(e.Name)}, args...)...))
 	}
 	for _, e := range entries {
 		switch {

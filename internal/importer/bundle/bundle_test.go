@@ -62,8 +62,8 @@ func TestReadErrors(t *testing.T) {
 	}
 	tests := []struct{ name, text, want string }{
 		{"nothing", "", "it has no `version = 1`"},
-		{"a machine's file", "[workspace]\npath = \"x\"\n", "is it a bundle?"},
-		{"a page", "<!DOCTYPE html>\n<html>", "read the bundle: line 1: "},
+		{"a machine's file", "[workspace]\npath = \"x\"\n", "is it a set-up?"},
+		{"a page", "<!DOCTYPE html>\n<html>", "read the set-up: line 1: "},
 		{"another version", change("version = 1", "version = 2"), "its version is 2"},
 		{"a changed content", change("~/src/api", "~/src/evil"), `machine "api": its content is not what its sha256 says`},
 		{"a changed hash", change(`sha256 = "`, `sha256 = "0`), "its content is not what its sha256 says"},

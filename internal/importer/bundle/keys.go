@@ -173,13 +173,13 @@ func (r *reviewer) usesProfile(key string, v any) {
 	case strings.HasPrefix(r.in, "profile "):
 		r.refuse(key, "a profile cannot name other profiles")
 	case slices.ContainsFunc(r.bundle.Profiles, func(f File) bool { return f.Name == name }):
-		r.add(Set, key, "the bundle's %s", short(name))
+		r.add(Set, key, "the set-up's %s", short(name))
 	case own:
 		r.add(Widen, key, "your own profile %s, with all that it gives", short(name))
 	case isBuiltin(name):
 		r.add(Widen, key, "mayfly's profile %s", short(name))
 	default:
-		r.refuse(key, "there is no profile %s, neither in the bundle nor here", render(v))
+		r.refuse(key, "there is no profile %s, neither in the set-up nor here", render(v))
 	}
 }
 
@@ -269,7 +269,7 @@ func (r *reviewer) address(key string, v any) {
 	}
 	for _, f := range r.bundle.Machines {
 		if taken(f.Name, f.Data) {
-			r.refuse(key, "%s is the address of the bundle's machine %s, too", render(v), f.Name)
+			r.refuse(key, "%s is the address of the set-up's machine %s, too", render(v), f.Name)
 			return
 		}
 	}

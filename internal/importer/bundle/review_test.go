@@ -94,7 +94,7 @@ widen machine web network.mode: "bridge": is on a bridge, where nobody looks int
 widen machine web network.ports: publishes a port for programs of this computer: "8080:80"
 widen machine web network.ports: publishes a port for other computers: "0.0.0.0:81:81"
 widen machine web network.presets: reaches what this preset names: "npm"
-set machine web profiles: the bundle's "go-work"
+set machine web profiles: the set-up's "go-work"
 widen machine web profiles: mayfly's profile "claude"
 widen machine web profiles: your own profile "mine", with all that it gives
 widen machine web secrets.KEY: lends what is in your file "~/keys/k" to requests to ["b.example.org"]
