@@ -46,7 +46,8 @@ type Defined struct {
 	Profiles  []string `json:"profiles"`
 	Packages  []string `json:"packages"`
 	Clones    []Cloned `json:"clones"`
-	HostKey   string   `json:"host_key"` // the fingerprint of its SSH host key
+	Agents    []string `json:"agents,omitempty"` // coding agents of its image
+	HostKey   string   `json:"host_key"`         // the fingerprint of its SSH host key
 }
 
 // Cloned is a repository in a workspace.
@@ -72,7 +73,7 @@ func newDefined(d engine.Defined) Defined {
 	return Defined{
 		d.Name, d.File, d.Workspace, d.Data, d.Mode, d.Network, d.Address, d.MAC,
 		append([]string{}, d.Profiles...), append([]string{}, d.Packages...),
-		convert(d.Clones, func(c engine.Cloned) Cloned { return Cloned(c) }), d.HostKey,
+		convert(d.Clones, func(c engine.Cloned) Cloned { return Cloned(c) }), d.Agents, d.HostKey,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/suggest"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -54,6 +55,30 @@ func newErrorJSON(err error) errorJSON {
 		e.Code, e.Args = f.Code, f.Args
 	}
 	return e
+}
+
+// nearName gives an error about a name that no machine has the one that is probably meant
+// as its hint.
+func (a *app) nearName(err error) error {
+	f, ok := fault.Of(err)
+	if !ok {
+		return err
+	}
+	switch f.Code {
+	case fault.MachineNotFound, fault.MachineUndefined, fault.AuditMissing:
+	default:
+		return err
+	}
+	name := f.Args["name"]
+	running, defined := a.names()
+	names := slices.Concat(running, defined)
+	if slices.Contains(names, name) {
+		return err // a machine of another kind
+	}
+	if near := suggest.Nearest(name, names); near != "" {
+		return hint.Wrap(err, "did you mean "+near+"? mayfly ls lists all machines")
+	}
+	return err
 }
 
 // printError prints err, each joined one on lines of its own, with its hint.

@@ -62,7 +62,7 @@ again changes nothing. mayfly never touches rules and interfaces of others.`,
 			if err := bridge.Up(cfg); err != nil {
 				return err
 			}
-			return a.netProblems(cfg)
+			return a.netIsUp(cfg)
 		},
 	}
 	f := cmd.Flags()
@@ -89,9 +89,12 @@ func findUser(name string) (uint32, error) {
 	return uint32(id), nil
 }
 
-// netProblems says what stands in the way of machines on the bridge.
-func (a *app) netProblems(cfg bridge.Config) error {
+// netIsUp says what the bridge is now, and what stands in the way of machines on it.
+func (a *app) netIsUp(cfg bridge.Config) error {
 	st, err := bridge.Inspect(cfg)
+	if err == nil {
+		fmt.Fprintln(a.Out, bridgeLine(st))
+	}
 	for _, p := range bridgeProblems(st) {
 		a.note("%s", p)
 	}
@@ -153,10 +156,8 @@ func (a *app) netStatus() error {
 	if a.json {
 		return a.printJSON(netJSON{st, bridgeProblems(st)})
 	}
-	if !st.Up {
-		fmt.Fprintf(a.Out, "bridge   %s: not there\n", st.Name)
-	} else {
-		fmt.Fprintf(a.Out, "bridge   %s, %v\n", st.Name, st.Address)
+	fmt.Fprintln(a.Out, bridgeLine(st))
+	if st.Up {
 		fmt.Fprintf(a.Out, "machines %s\n", strings.Join(bridgeLimits(st), ", "))
 		fmt.Fprintf(a.Out, "rules    %s\n", st.Rules)
 		fmt.Fprintf(a.Out, "uplinks  %s\n", strings.Join(st.Uplinks, ", "))
@@ -178,6 +179,14 @@ func (a *app) netStatus() error {
 		return exitCode(exitError)
 	}
 	return nil
+}
+
+// bridgeLine says in a line what the bridge is.
+func bridgeLine(st bridge.Status) string {
+	if !st.Up {
+		return fmt.Sprintf("bridge   %s: not there", st.Name)
+	}
+	return fmt.Sprintf("bridge   %s, %v", st.Name, st.Address)
 }
 
 // bridgeLimits says what machines reach.

@@ -45,6 +45,7 @@ into it on the host; nothing of theirs is run.`,
 	for _, flag := range []string{"no-detect", "trust", "config"} { // of mayfly run only
 		f.MarkHidden(flag)
 	}
+	f.Lookup("workspace").Usage = "`directory` to work on (default: ~/" + workspacesDir + "/NAME)"
 	f.StringVar(key[string](&o.settings, "mode", "workspace.mode"), "mode", "", "`mode` of the workspace: copy, or share for a live share")
 	f.StringArrayVar(&o.clone, "clone", nil, "clone a repository into the workspace: `URL[@REF]` (repeatable)")
 	f.StringArrayVar(key[[]string](&o.settings, "volume", "volume"), "volume", nil, "add a disk that outlives stops: `NAME:MOUNT[:SIZE]` (repeatable)")
@@ -107,7 +108,11 @@ func (a *app) newSettings(name string, o *newOptions, changed func(string) bool)
 }
 
 func (a *app) printMade(d mayfly.Defined) error {
-	made := madeJSON{d, []string{"mayfly check " + d.Name, "mayfly start " + d.Name, "mayfly ssh " + d.Name}}
+	made := madeJSON{d, []string{"mayfly check " + d.Name, "mayfly start " + d.Name}}
+	if len(d.Agents) > 0 {
+		made.Next = append(made.Next, "mayfly "+d.Agents[0]+" "+d.Name)
+	}
+	made.Next = append(made.Next, "mayfly ssh "+d.Name)
 	if a.json {
 		return a.printJSON(made)
 	}

@@ -60,7 +60,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.BoolVar(key[bool](s, "allow-old-qemu", "machine.allow_old_qemu"), "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
 	f.BoolVar(key[bool](s, "cold", "machine.cold"), "cold", false, "force a full boot, without a template")
 	f.StringVar(key[string](s, "network", "network.mode"), "network", "", "`mode` of the network: user, none or bridge")
-	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `policy` for hosts without a rule: public, allowlist or none")
+	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist or none")
 	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
 	f.StringSliceVar(key[[]string](s, "preset", "network.presets"), "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
 	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")

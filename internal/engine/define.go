@@ -34,7 +34,8 @@ type Defined struct {
 	Profiles  []string
 	Packages  []string
 	Clones    []Cloned
-	HostKey   string // the fingerprint of its SSH host key
+	Agents    []string // coding agents of its image, sorted
+	HostKey   string   // the fingerprint of its SSH host key
 }
 
 // Cloned is a repository in a workspace.
@@ -208,7 +209,7 @@ func (d *defining) define(ctx context.Context, name string, cfg config.Config, t
 	}
 	made.Workspace, made.Mode = ws, cfg.Workspace.Mode
 	made.Network, made.Address, made.MAC = cfg.Network.Mode, cfg.Network.Address, cfg.Network.MAC
-	made.Profiles, made.Packages = cfg.Profiles, cfg.Image.Packages
+	made.Profiles, made.Packages, made.Agents = cfg.Profiles, cfg.Image.Packages, imageAgents(cfg)
 	made.Clones, err = e.cloneAll(ctx, cfg.Workspace.Clone, typed, ws, func(path string) {
 		d.undo = append(d.undo, func() error { return os.RemoveAll(path) })
 	})

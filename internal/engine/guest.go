@@ -169,6 +169,11 @@ func pickAgent(machine string, agents []string, agent string) (string, error) {
 		"the image of %s has several coding agents: %s", machine, strings.Join(agents, ", "))
 }
 
+// imageAgents returns the names of the coding agents of an image, sorted.
+func imageAgents(cfg config.Config) []string {
+	return slices.Compact(slices.Sorted(slices.Values(cfg.Image.Agents)))
+}
+
 // ExpectAgent finds out before a long start what cannot be right: an agent that nobody
 // knows, or a machine whose image has none. It reports false for an agent that the image
 // lacks; its user may have put it into the machine in another way.
@@ -190,7 +195,7 @@ func (e *Engine) ExpectAgent(name, agent string) (inImage bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	agents := slices.Compact(slices.Sorted(slices.Values(cfg.Image.Agents)))
+	agents := imageAgents(cfg)
 	agent, err = pickAgent(name, agents, agent)
 	return slices.Contains(agents, agent), err
 }

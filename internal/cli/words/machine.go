@@ -127,7 +127,11 @@ func Details(d mayfly.Details) []Row {
 		if k.In != "" {
 			where = " on " + termsafe.Quote(k.In)
 		}
-		r.add("persists", "%s%s, in %s (%s), until %s", k.What, where, termsafe.Quote(k.Path), Size(k.Bytes), k.Until)
+		size := "nothing yet"
+		if k.Bytes > 0 {
+			size = Size(k.Bytes)
+		}
+		r.add("persists", "%s%s; kept in %s (%s) until %s", k.What, where, termsafe.Quote(k.Path), size, strings.ReplaceAll(k.Until, ", ", " or mayfly "))
 	}
 	r.reach(p.Network)
 	return r
