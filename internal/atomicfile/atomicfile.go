@@ -120,6 +120,9 @@ func create(dirs directories, name string, perm fs.FileMode) (*File, error) {
 	var err error
 	// O_EXCL follows no link that somebody put there.
 	f.file, err = dirs.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, private)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = failed.Err // the name of the temporary file says nothing
+	}
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}

@@ -287,3 +287,14 @@ func TestPublish(t *testing.T) {
 	}
 	content(t, file, "x")
 }
+
+// An error names the file that was to be written, and not the temporary one.
+func TestErrorName(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "missing", "f")
+	for way, write := range writers {
+		err := write(name, nil, 0o600)
+		if want := "write " + name + ": no such file or directory"; err == nil || err.Error() != want || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s() = %v; want %s", way, err, want)
+		}
+	}
+}

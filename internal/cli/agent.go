@@ -84,7 +84,7 @@ func (a *app) agentCommands() []*cobra.Command {
 func agentArgs(cmd *cobra.Command, args []string) error {
 	words, _ := splitAtDash(cmd, args)
 	if len(words) == 0 {
-		return errors.New("which machine?")
+		return fmt.Errorf("which machine? %s NAME", cmd.CommandPath())
 	}
 	if len(words) > 2 {
 		return fmt.Errorf("%q: arguments of the agent stand behind --", words[2])

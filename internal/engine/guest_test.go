@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -118,4 +119,35 @@ func TestSeedOfASilentGuest(t *testing.T) {
 		return
 	}
 	<-served
+}
+
+// What cannot be right of a coding agent is found before anything is built.
+func TestExpectAgent(t *testing.T) {
+	e := testEngine(t, nil)
+	for name, agents := range map[string][]string{"none": nil, "one": {"claude", "claude"}, "two": {"claude", "codex"}} {
+		if _, err := e.Define(t.Context(), Definition{Name: name, Settings: []config.Setting{{From: "test", Key: "image.agents", Value: agents}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		machine, agent string
+		inImage        bool
+		code           fault.Code
+	}{
+		{"one", "", true, ""},
+		{"one", "claude", true, ""},
+		{"one", "codex", false, ""}, // it may come in another way
+		{"one", "cluade", false, fault.AgentUnknown},
+		{"none", "", false, fault.AgentNone},
+		{"none", "claude", false, ""},
+		{"two", "", false, fault.AgentAmbiguous},
+		{"two", "codex", true, ""},
+		{"nobody", "codex", true, ""}, // what it has is not for this to say
+		{"nobody", "cluade", false, fault.AgentUnknown},
+	} {
+		inImage, err := e.ExpectAgent(tt.machine, tt.agent)
+		if inImage != tt.inImage || fault.CodeOf(err) != tt.code {
+			t.Errorf("ExpectAgent(%q, %q) = %t, %v; want %t and the code %q", tt.machine, tt.agent, inImage, err, tt.inImage, tt.code)
+		}
+	}
 }
