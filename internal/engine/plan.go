@@ -211,7 +211,11 @@ func (e *Engine) dotfilesDir(ctx context.Context, source string, dryRun bool) (s
 		source = filepath.Join(e.home(), rest)
 	}
 	if filepath.IsAbs(source) {
-		return filepath.EvalSymlinks(source)
+		real, err := filepath.EvalSymlinks(source)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("%s: %w", source, fs.ErrNotExist)
+		}
+		return real, err
 	}
 	spec, err := clone.ParseSpec(source)
 	if err != nil {
