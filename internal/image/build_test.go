@@ -60,6 +60,7 @@ func runChild(text string) int {
 	os.Unsetenv(childVariable)
 	out := json.NewEncoder(os.Stdout)
 	err := func() error {
+		c.Options.Agent = guestProgram(testProgram) // a reader has no JSON
 		s, err := Open(c.Options)
 		if err != nil {
 			return err
@@ -184,7 +185,7 @@ func (a account) options() Options {
 		Dir:      filepath.Join(a.dir, "store"),
 		BuildDir: filepath.Join(a.dir, "build"),
 		CacheDir: filepath.Join(a.dir, "cache"),
-		Agent:    guestProgram("guest program"),
+		Agent:    guestProgram(testProgram),
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 // manifest looks like garbage.
 const storeLock = "store"
 
-// acquire takes the named lock. It calls waiting once if it has to wait. Whatever writes
-// to the store holds one, so this is where its directories come from.
+// acquire takes the named lock. It calls waiting once if it has to wait. What writes to
+// the store takes a lock or a temporary directory first: they make its directories.
 func (s *Store) acquire(ctx context.Context, name string, exclusive bool, waiting func()) (release func(), err error) {
 	if err := s.makeDirs(); err != nil {
 		return nil, err

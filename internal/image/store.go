@@ -119,6 +119,9 @@ func (s *Store) temp() (dir string, release func(), err error) {
 }
 
 func (s *Store) lockedTemp() (dir string, lock *os.File, err error) {
+	if err := s.makeDirs(); err != nil {
+		return "", nil, err
+	}
 	for range 10 {
 		dir, err = os.MkdirTemp(s.path(dirTemp), "")
 		if err != nil {

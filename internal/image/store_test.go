@@ -26,6 +26,9 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
+// testProgram is the content of the guest program of stores that a child opens.
+const testProgram = "guest program"
+
 func guestProgram(content string) *io.SectionReader {
 	return io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))
 }
