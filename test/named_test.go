@@ -196,7 +196,7 @@ func TestNamed(t *testing.T) {
 		h := h.For(t)
 		h.Run(0, "stop", "m")
 		r := h.Run(0, "reset", "m")
-		_, archive, _ := strings.Cut(r.Stderr, "the transcripts of its agents are in ")
+		_, archive, _ := strings.Cut(r.Stderr, "the transcripts of its coding agents are in ")
 		out, err := exec.Command("tar", "-xOf", strings.TrimSpace(archive), "claude/projects/p/t.jsonl").CombinedOutput()
 		if err != nil || string(out) != "said\n" {
 			t.Errorf("transcripts: %v: %q; reset said %q", err, out, r.Stderr)
