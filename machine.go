@@ -2,6 +2,7 @@ package mayfly
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 
@@ -98,9 +99,17 @@ func (m *Machine) Close() {
 	}
 }
 
+// errNotOwned is the error of what only who has started a machine can ask.
+var errNotOwned = errors.New("the machine was not started by this process")
+
 // Wait waits for the end of a machine that this process has started and kept, and returns
 // why it ended: nil if somebody asked for it.
-func (m *Machine) Wait(ctx context.Context) error { return public(m.owned.Wait(ctx)) }
+func (m *Machine) Wait(ctx context.Context) error {
+	if m.owned == nil {
+		return errNotOwned
+	}
+	return public(m.owned.Wait(ctx))
+}
 
 // Stop ends a machine: its programs are asked to end, then the machine is, and what does
 // not within seconds is killed.
@@ -108,7 +117,12 @@ func (m *Machine) Stop() error { return public(m.m.Stop()) }
 
 // Lost returns why a machine that this process has started ended under a command. It
 // waits some seconds for the reason.
-func (m *Machine) Lost() error { return public(m.owned.Lost()) }
+func (m *Machine) Lost() error {
+	if m.owned == nil {
+		return errNotOwned
+	}
+	return public(m.owned.Lost())
+}
 
 // Cmd is a command in a machine.
 type Cmd struct {
