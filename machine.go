@@ -184,7 +184,10 @@ func (c Cmd) internal() (*wire.Exec, client.Stdio, func()) {
 	go func() {
 		for {
 			select {
-			case s := <-t.Resize:
+			case s, ok := <-t.Resize:
+				if !ok {
+					return // it keeps its size
+				}
 				select {
 				case sizes <- wire.Winsize(s):
 				case <-done:

@@ -1,6 +1,9 @@
 package mayfly
 
-import "testing"
+import (
+	"testing"
+	"testing/synctest"
+)
 
 // A machine that somebody else has started has no owner here: what only an owner knows is
 // an error, and what only an owner may do does nothing.
@@ -16,4 +19,20 @@ func TestMachineOfAnother(t *testing.T) {
 		t.Errorf("Keep() = %v; want nil", err)
 	}
 	m.Close()
+}
+
+// A caller that closes the sizes of its terminal has said the last of them.
+func TestClosedSizes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sizes := make(chan Size)
+		_, stdio, end := Cmd{Terminal: &Terminal{Resize: sizes}}.internal()
+		defer end()
+		close(sizes)
+		synctest.Wait()
+		select {
+		case size := <-stdio.Resize:
+			t.Errorf("the terminal becomes %+v; want that it keeps its size", size)
+		default:
+		}
+	})
 }
