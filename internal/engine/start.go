@@ -98,6 +98,10 @@ func (e *Engine) ensureImage(ctx context.Context, p plan.Image) (image.Image, er
 
 // spawn makes the machine and its supervisor.
 func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
+	// Else a program that forgot Internal would start itself for ever.
+	if len(os.Args) > 1 && os.Args[1] == control.Command && control.Spawned() {
+		return nil, errors.New("this process was started as a supervisor: its program must call Internal first")
+	}
 	machines := e.machines()
 	m, lock, err := machines.Create(p)
 	if err != nil {
