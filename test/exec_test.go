@@ -332,7 +332,10 @@ func testTerminal(t *testing.T, h *vm.Host) {
 		c.Type("kill %1; wait; echo job''s gone\n")
 		c.Expect("jobs gone")
 		c.Type("cat\n")
-		c.Expect("cat\r\n")
+		// Before it runs, the shell has the terminal, and echoes by itself.
+		c.Until("the command", func() bool {
+			return h.For(t).Mayfly("exec", "m", "--", "pgrep", "-x", "cat").Run().Code == 0
+		})
 		c.Type("line\n")
 		c.Expect("line\r\nline\r\n")
 		c.Type("\x04") // Ctrl-D
