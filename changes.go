@@ -59,7 +59,12 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 }
 
 // Close gives up what is needed to apply the set.
-func (s *ChangeSet) Close() error { return s.c.Close() }
+func (s *ChangeSet) Close() error {
+	if s.c == nil {
+		return nil
+	}
+	return s.c.Close()
+}
 
 // Applied is what became of changes.
 type Applied struct {

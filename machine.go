@@ -99,6 +99,15 @@ func (m *Machine) Close() {
 	}
 }
 
+// Discard ends a machine that this process has started, with everything in it, also one
+// that was kept meanwhile, and returns when nothing is left.
+func (m *Machine) Discard() error {
+	if m.owned == nil {
+		return errNotOwned
+	}
+	return public(m.owned.Discard())
+}
+
 // errNotOwned is the error of what only who has started a machine can ask.
 var errNotOwned = errors.New("the machine was not started by this process")
 

@@ -25,7 +25,7 @@ func sessions(t testing.TB, h *vm.Host, name string) map[string]wire.SessionInfo
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := control.OpenGuest(m)
+	stream, err := control.OpenGuest(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,6 +246,20 @@ func TestReview(t *testing.T) {
 		t.Errorf("after apply the file holds %q", got)
 	}
 	h.Run(0, "rm", name)
+
+	// Who only leaves has decided nothing.
+	c = h.Terminal("run", "--no-detect", "--", "sh", "-c", "echo third > file")
+	c.Expect("apply these changes?")
+	c.Type("\x04") // Ctrl-D
+	c.Expect("is kept")
+	if r := c.Wait(); r.Code != 1 {
+		t.Errorf("exit code %d; want 1\n%s", r.Code, c.Screen())
+	}
+	h.Run(0, "apply", h.Machine())
+	if got := readFile(t, filepath.Join(h.Dir, "file")); got != "third\n" {
+		t.Errorf("after apply the file holds %q", got)
+	}
+	h.Run(0, "rm", h.Machine())
 }
 
 // Two machines work on one directory at once, and know nothing of each other,

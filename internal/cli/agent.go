@@ -118,11 +118,11 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	}
 	if !l.detached && !(terminal.Is(a.In) && terminal.Is(a.Out)) {
 		if err := m.Prepare(ctx, coding); err != nil {
-			return a.interrupted(commandFailed(err))
+			return commandFailed(err)
 		}
 		code, err := a.exec(ctx, m, coding.Cmd, false)
 		if err != nil {
-			return a.interrupted(commandFailed(m.Explain(err, coding)))
+			return commandFailed(m.Explain(err, coding))
 		}
 		return exitCode(code)
 	}
@@ -131,14 +131,14 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 		// The settings are for its start: one that runs writes them itself.
 		sessions, err := m.Sessions(ctx)
 		if err != nil {
-			return a.interrupted(commandFailed(err))
+			return commandFailed(err)
 		}
 		if slices.ContainsFunc(sessions, func(s mayfly.Session) bool { return s.Name == coding.Name && !s.Exited }) {
 			return a.view(ctx, m, what, l.viewing)
 		}
 	}
 	if err := m.Prepare(ctx, coding); err != nil {
-		return a.interrupted(commandFailed(err))
+		return commandFailed(err)
 	}
 	// Until a terminal looks on; its own kind takes the place of this one.
 	what.Cmd.Env = append(slices.Clip(what.Cmd.Env), "TERM=xterm-256color", "COLORTERM=truecolor")
@@ -156,5 +156,5 @@ func (a *app) runningMachine(ctx context.Context, name string) (*mayfly.Machine,
 	if errorCode(err) == "machine-not-running" {
 		return nil, commandFailed(err)
 	}
-	return m, a.interrupted(err)
+	return m, err
 }

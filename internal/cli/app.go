@@ -80,10 +80,17 @@ func (a *app) each(names []string, f func(name string) error) error {
 	return errors.Join(errs...)
 }
 
-// interrupted says in few words that the user ended it.
+// interrupted says in few words that the user ended it. Main does so with the error of
+// every command: what a call says that was broken off is not why it failed.
 func (a *app) interrupted(err error) error {
-	if err != nil && a.signals.Context().Err() != nil {
-		return runError{terminal.ErrInterrupted, 130}
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[exitCode](err); ok {
+		return err // the guest's command has ended, and how
+	}
+	if a.signals.Context().Err() != nil || errors.Is(err, terminal.ErrInterrupted) {
+		return runError{terminal.ErrInterrupted, exitInterrupted}
 	}
 	return err
 }

@@ -104,7 +104,7 @@ func (a *app) endSession(ctx context.Context, name, wanted string) error {
 	case errorCode(err) == "command-refused":
 		return hint.Errorf("mayfly ls", "machine %s: %w", m.Name(), err)
 	case ctx.Err() != nil:
-		return a.interrupted(context.Cause(ctx))
+		return context.Cause(ctx)
 	case err != nil:
 		return err
 	case before.Exited:

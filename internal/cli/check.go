@@ -46,7 +46,7 @@ type checkedJSON struct {
 func (a *app) check(ctx context.Context, what string, noBuild bool) error {
 	checked, err := a.client.Check(ctx, what, !noBuild)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
 	if a.json {
 		return a.printJSON(checkedJSON{checked, []string{"mayfly start " + checked.Name}})

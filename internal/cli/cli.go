@@ -64,7 +64,7 @@ func Main(version string, args []string, streams Streams) int {
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code) // all has been said
 	}
-	err = a.nearName(err)
+	err = a.nearName(a.interrupted(err))
 	a.printError(err, a.json)
 	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, mayfly.ErrInput) {
 		if hint.Of(err) == "" && cmd != nil {

@@ -21,6 +21,8 @@ const (
 	exitMayfly  = 125 // mayfly failed while it ran the guest's command
 	exitCannot  = 126 // the guest's command could not be started
 	exitMissing = 127 // the guest's command was not found
+
+	exitInterrupted = 128 + 2 // ended by Ctrl-C or another signal, as shells have it
 )
 
 // exitCode is an error that only sets the exit code: all has been said.

@@ -94,12 +94,17 @@ func commandFailed(err error) error {
 
 // execIn runs argv, or a shell, in the machine m on our own standard streams,
 // and returns its exit code.
-func (a *app) execIn(ctx context.Context, m *mayfly.Machine, argv []string, noTTY bool) (int, error) {
+func (a *app) execIn(ctx context.Context, m commander, argv []string, noTTY bool) (int, error) {
 	return a.exec(ctx, m, mayfly.Cmd{Argv: argv}, noTTY)
 }
 
+// commander is a machine that runs commands.
+type commander interface {
+	Exec(context.Context, mayfly.Cmd) (int, error)
+}
+
 // exec runs cmd on our own standard streams. Signals are the command's.
-func (a *app) exec(ctx context.Context, m *mayfly.Machine, cmd mayfly.Cmd, noTTY bool) (int, error) {
+func (a *app) exec(ctx context.Context, m commander, cmd mayfly.Cmd, noTTY bool) (int, error) {
 	in, err := terminal.NewInput(a.In)
 	if err != nil {
 		return 0, err
@@ -113,8 +118,8 @@ func (a *app) exec(ctx context.Context, m *mayfly.Machine, cmd mayfly.Cmd, noTTY
 		}
 		defer restore()
 	}
-	ctx, giveUp := context.WithCancel(ctx)
-	defer giveUp()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	numbers, end := a.signals.Forward(giveUp)
 	defer end()
 	cmd.Signals = numbers

@@ -37,7 +37,7 @@ and print its key.`,
 			}
 			img, err := a.client.BuildImage(cmd.Context(), spec)
 			if err != nil {
-				return a.interrupted(err)
+				return err
 			}
 			if a.json {
 				return a.printJSON(img)
@@ -106,7 +106,7 @@ again when it is needed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, err := a.client.CheckImages(cmd.Context(), repair)
 			if err != nil && len(problems) == 0 {
-				return a.interrupted(err)
+				return err
 			}
 			if a.json {
 				if err := a.printJSON(problems); err != nil {
@@ -119,7 +119,7 @@ again when it is needed.`,
 			}
 			switch {
 			case err != nil: // they are not repaired
-				return a.interrupted(err)
+				return err
 			case len(problems) == 0:
 				a.note("the store of images is undamaged")
 				return nil

@@ -99,7 +99,7 @@ func (a *app) initFrom(ctx context.Context, o initOptions) error {
 	}
 	made, err := setup.Make(ctx)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
 	return a.printAllMade(made, true, func(list []madeJSON) any {
 		out.Made = list

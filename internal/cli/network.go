@@ -13,7 +13,7 @@ import (
 
 // reportNetwork says what the machine was refused, and writes what it reached to the
 // file learn if that is not empty.
-func (a *app) reportNetwork(m *mayfly.Machine, learn string) error {
+func (a *app) reportNetwork(m started, learn string) error {
 	if m.Plan().Network.Mode != "user" {
 		return nil
 	}
@@ -50,7 +50,7 @@ func checkOutput(flag, path string) error {
 }
 
 // learn writes the hosts that the machine m reached as a configuration.
-func (a *app) learn(m *mayfly.Machine, path string) error {
+func (a *app) learn(m started, path string) error {
 	all, err := m.Reached()
 	if err != nil {
 		return err

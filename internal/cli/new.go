@@ -87,7 +87,7 @@ func (a *app) newMachine(ctx context.Context, name string, o *newOptions, change
 		if better, ok := strings.CutPrefix(hint.Of(err), "--name "); ok {
 			err = hint.Wrap(err, "mayfly new "+better)
 		}
-		return a.interrupted(err)
+		return err
 	}
 	return a.printMade(made)
 }

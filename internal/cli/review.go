@@ -2,10 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-
-	"github.com/mayfly-vm/mayfly/internal/terminal"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
@@ -29,10 +28,21 @@ type reviewOptions struct {
 	discard bool
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
+	// attended says that there was somebody to ask when the command began.
+	attended bool
 }
 
+// changed is a machine whose changes can be listed.
+type changed interface {
+	Name() string
+	Changes(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error)
+}
+
+// errUnanswered is the error of a question that nobody answers any more.
+var errUnanswered = errors.New("nothing was applied: the question was not answered")
+
 // review lists the changes of m and applies them if that is wanted.
-func (a *app) review(ctx context.Context, m *mayfly.Machine, o reviewOptions) (answer, error) {
+func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, error) {
 	set, err := m.Changes(ctx, o.quiesce)
 	if err != nil {
 		return "", err
@@ -44,12 +54,13 @@ func (a *app) review(ctx context.Context, m *mayfly.Machine, o reviewOptions) (a
 	}
 	const most = 40
 	a.printChanges(a.Err, set.Changes, most)
-	interactive := terminal.Is(a.In) && terminal.Is(a.Err)
 	for !o.apply {
 		switch {
 		case o.discard || o.keep: // kept, the machine lives on with them
 			return answerDiscard, nil
-		case !interactive:
+		case a.hungUp(), o.attended && !a.attended():
+			return "", errUnanswered
+		case !o.attended:
 			a.note("nothing was applied; --apply does that, --keep keeps the machine")
 			return answerDiscard, nil
 		}
@@ -58,6 +69,9 @@ func (a *app) review(ctx context.Context, m *mayfly.Machine, o reviewOptions) (a
 			words = append(words, string(answerList))
 		}
 		word, err := a.ask("apply these changes?", words)
+		if errors.Is(err, io.EOF) || a.hungUp() {
+			err = errUnanswered
+		}
 		if err != nil {
 			return "", err
 		}

@@ -105,33 +105,12 @@ func (a *app) run(ctx context.Context, o *runOptions, argv []string, changed fun
 	if a.explain != nil {
 		defer a.explain.print(a)
 	}
+	attended := a.attended()
 	m, err := a.client.Start(ctx, spec)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
-	defer func() {
-		a.phase("end the machine")
-		m.Close()
-	}()
-	a.phase("run the command")
-	code, err := a.execIn(ctx, m, argv, o.noTTY)
-	if err != nil {
-		if errorCode(err) == "machine-lost" {
-			err = runError{m.Lost(), exitMayfly}
-		}
-		return a.interrupted(commandFailed(err))
-	}
-	learnErr := a.reportNetwork(m, o.learn)
-	a.phase("list and apply the changes")
-	err = errors.Join(learnErr, a.finish(ctx, o, m))
-	if code == 0 {
-		return a.interrupted(err)
-	}
-	// The command's own failure is what scripts want to know.
-	if _, silent := errors.AsType[exitCode](err); err != nil && !silent {
-		a.printError(err, false)
-	}
-	return exitCode(code)
+	return a.runIn(ctx, m, o, argv, attended)
 }
 
 // phase begins a part of what --explain prints.
@@ -161,43 +140,4 @@ func (a *app) spec(o *runOptions, argv []string, changed func(string) bool) (may
 		spec.Trust = a.askTrust
 	}
 	return spec, nil
-}
-
-// finish lists the changes and does with them, and with the machine, what the
-// user wants.
-func (a *app) finish(ctx context.Context, o *runOptions, m *mayfly.Machine) error {
-	keep := o.keep
-	p := m.Plan()
-	switch {
-	case p.Workspace == "":
-	case p.Mode == "share":
-		if o.apply {
-			a.note("there is nothing to apply: the workspace of machine %s is a live share, so every change is in your directory already", m.Name())
-		}
-	default:
-		answer, err := a.review(ctx, m, reviewOptions{
-			apply: o.apply, discard: o.discard, keep: o.keep, quiesce: !o.keep,
-		})
-		if err != nil {
-			return err
-		}
-		keep = keep || answer == answerKeep
-		if answer == answerConflict {
-			a.note("the machine is kept, with the changes that were not applied")
-			return errors.Join(a.keep(m), exitCode(exitError))
-		}
-	}
-	if keep {
-		return a.keep(m)
-	}
-	return nil
-}
-
-func (a *app) keep(m *mayfly.Machine) error {
-	if err := m.Keep(); err != nil {
-		return err
-	}
-	name := m.Name()
-	a.note("machine %s is kept: mayfly shell %s, mayfly apply %s, mayfly rm %s", name, name, name, name)
-	return nil
 }

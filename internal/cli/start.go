@@ -51,7 +51,7 @@ SIGINT, and fails if the machine fails. systemd runs machines this way.`,
 func (a *app) startDefined(ctx context.Context, name string, o startOptions) error {
 	started, err := a.client.StartDefined(ctx, name, o.fresh)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
 	if started {
 		a.note("%s runs: mayfly shell %s, mayfly stop %s", name, name, name)
@@ -74,7 +74,7 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 	tell(sdnotify.Status("starting"))
 	m, err := a.client.Serve(ctx, name, o.fresh)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
 	a.note("%s runs", name)
 	tell(sdnotify.Ready, sdnotify.Status("running"))
@@ -87,7 +87,11 @@ func (a *app) foreground(ctx context.Context, name string, o startOptions) error
 		return err
 	}
 	a.note("%s is being stopped", name)
-	return m.Stop()
+	if err := m.Stop(); err != nil {
+		a.printError(err, false) // the signal is not why it failed
+		return exitCode(exitError)
+	}
+	return nil
 }
 
 func (a *app) stopCommand() *cobra.Command {

@@ -53,7 +53,7 @@ func (a *app) update(ctx context.Context, names []string) error {
 	}
 	changes, err := a.client.Update(ctx, names...)
 	if err != nil {
-		return a.interrupted(err)
+		return err
 	}
 	if a.json {
 		return a.printJSON(changes)

@@ -108,13 +108,22 @@ func socketPath(dir *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), state.SocketFile)
 }
 
-func dial(m state.Machine, req Request) (net.Conn, Response, error) {
+// dial connects to the supervisor of m and returns its answer. The end of ctx ends the
+// wait for it.
+func dial(ctx context.Context, m state.Machine, req Request) (net.Conn, Response, error) {
 	dir, err := os.Open(m.Dir)
 	if err != nil {
 		return nil, Response{}, fmt.Errorf("reach machine %s: %w", m.Name, err)
 	}
 	defer dir.Close()
-	conn, err := net.Dial("unix", socketPath(dir))
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socketPath(dir))
+	if ctx.Err() != nil {
+		if err == nil {
+			conn.Close()
+		}
+		return nil, Response{}, context.Cause(ctx)
+	}
 	if err != nil {
 		why := "it does not run"
 		if m.Status().Phase == state.Stopping {
@@ -122,7 +131,11 @@ func dial(m state.Machine, req Request) (net.Conn, Response, error) {
 		}
 		return nil, Response{}, fault.New(fault.MachineNotRunning, fault.Args{"name": m.Name}, "reach machine %s: %s", m.Name, why)
 	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	answer, err := ask(conn, req)
+	if !stop() {
+		return nil, answer, context.Cause(ctx)
+	}
 	if fault.CodeOf(err) == fault.MachineVersion {
 		err = fault.Wrap(err, fault.MachineVersion, fault.Args{"name": m.Name})
 	}
@@ -151,9 +164,10 @@ func ask(conn net.Conn, req Request) (answer Response, err error) {
 	return answer, nil
 }
 
-// OpenGuest returns a stream to the agent in the running machine m.
-func OpenGuest(m state.Machine) (net.Conn, error) {
-	conn, _, err := dial(m, Request{Op: OpGuest})
+// OpenGuest returns a stream to the agent in the running machine m. The end of ctx ends
+// the wait for it, and not the stream.
+func OpenGuest(ctx context.Context, m state.Machine) (net.Conn, error) {
+	conn, _, err := dial(ctx, m, Request{Op: OpGuest})
 	return conn, err
 }
 
@@ -163,7 +177,7 @@ var ErrLost = errors.New("too slow: events were lost")
 // Watch calls seen with the present state of the machine m and then with what happens
 // to it, until its end. An error of seen ends it, and so does ctx.
 func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
-	conn, _, err := dial(m, Request{Op: OpWatch})
+	conn, _, err := dial(ctx, m, Request{Op: OpWatch})
 	if err != nil {
 		return err
 	}
@@ -191,7 +205,7 @@ func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
 // waited for.
 func Stop(m state.Machine) error {
 	ending := m.Status()
-	conn, _, err := dial(m, Request{Op: OpStop})
+	conn, _, err := dial(context.Background(), m, Request{Op: OpStop})
 	if err == nil {
 		// Its end is the end of the supervisor.
 		io.Copy(io.Discard, conn)

@@ -30,7 +30,7 @@ func newMachine(t testing.TB, dir, name string) (state.Store, state.Machine, *st
 
 func TestDialNobody(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
-	if _, err := OpenGuest(m); fault.CodeOf(err) != fault.MachineNotRunning {
+	if _, err := OpenGuest(t.Context(), m); fault.CodeOf(err) != fault.MachineNotRunning {
 		t.Errorf("OpenGuest() without a supervisor = %v; want %s", err, fault.MachineNotRunning)
 	}
 	l, err := Listen(m)
@@ -38,13 +38,13 @@ func TestDialNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close() // the name stays, as after a kill -9
-	if _, err := OpenGuest(m); err == nil {
+	if _, err := OpenGuest(t.Context(), m); err == nil {
 		t.Error("OpenGuest() of a dead supervisor = nil; want an error")
 	}
 	if err := m.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenGuest(m); err == nil {
+	if _, err := OpenGuest(t.Context(), m); err == nil {
 		t.Error("OpenGuest() of no machine = nil; want an error")
 	}
 }

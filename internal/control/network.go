@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
@@ -37,7 +38,7 @@ type NetworkState struct {
 
 // ChangeNetwork changes the network of the running machine m and returns its state.
 func ChangeNetwork(m state.Machine, change NetworkChange) (NetworkState, error) {
-	conn, answer, err := dial(m, Request{Op: OpNetwork, Change: &change})
+	conn, answer, err := dial(context.Background(), m, Request{Op: OpNetwork, Change: &change})
 	if err != nil {
 		return NetworkState{}, err
 	}

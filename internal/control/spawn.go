@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,6 +66,7 @@ type Owner struct {
 	cmd   *exec.Cmd
 	owner *os.File
 	once  sync.Once
+	kept  atomic.Bool
 	last  Event // the last one with an error; to be read once Events is closed
 }
 
@@ -198,8 +200,12 @@ func (o *Owner) Keep() error {
 	if _, err := o.owner.Write([]byte{KeepByte}); err != nil {
 		return fmt.Errorf("keep machine %s: %w", o.Machine.Name, err)
 	}
+	o.kept.Store(true)
 	return o.owner.Close()
 }
+
+// Kept reports whether the machine outlives its owner.
+func (o *Owner) Kept() bool { return o.kept.Load() }
 
 // Close ends the machine and waits until nothing of it is left. It may be
 // called more than once, and does nothing to a machine that was kept.

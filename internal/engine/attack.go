@@ -144,11 +144,6 @@ func (m Machine) attack(ctx context.Context, t attack.Target, secret string) ([]
 	if err != nil {
 		return nil, err
 	}
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer closeStream()
 	req := &wire.Exec{
 		Argv: []string{"/bin/sh", "-c", attackScript(secret), strconv.FormatInt(fi.Size(), 10), string(text)},
 		Dir:  "/tmp",
@@ -167,7 +162,7 @@ func (m Machine) attack(ctx context.Context, t attack.Target, secret string) ([]
 		m.e.note(NoteGuestSays, args{"text": string(line)})
 		return nil
 	}}
-	code, err := client.Exec(stream, req, client.Stdio{Stdin: program, Stdout: out, Stderr: messages})
+	code, err := m.Exec(ctx, req, client.Stdio{Stdin: program, Stdout: out, Stderr: messages})
 	if err = errors.Join(err, out.err); err != nil {
 		return nil, err
 	}

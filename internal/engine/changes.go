@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 
-	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -24,7 +23,7 @@ type Changes struct {
 	// Edits are all differences, in an order in which they can be applied.
 	Edits []workspace.Edit
 
-	machine  state.Machine
+	machine  Machine
 	manifest *workspace.Manifest
 	image    *os.File
 	base     *erofs.Image
@@ -60,7 +59,7 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		return nil, fmt.Errorf("read what was packed: %w", err)
 	}
 	defer f.Close()
-	c := &Changes{machine: m.m}
+	c := &Changes{machine: m}
 	if c.manifest, err = workspace.ReadManifest(f); err != nil {
 		return nil, err
 	}
@@ -75,12 +74,10 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if c.base, err = c.manifest.OpenImage(c.image); err != nil {
 		return nil, err
 	}
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer closeStream()
-	c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, guestChanges(stream, quiesce))
+	err = m.converse(ctx, func(stream net.Conn) (err error) {
+		c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, guestChanges(stream, quiesce))
+		return err
+	})
 	return c, err
 }
 
@@ -89,16 +86,17 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 // tells what was done also when there is an error.
 func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.Result, error) {
 	fetch := func(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
-		return client.Fetch(func() (io.ReadWriteCloser, error) { return control.OpenGuest(c.machine) }, paths, put)
+		open := func() (io.ReadWriteCloser, error) { return c.machine.open(ctx) }
+		return c.machine.spoken(ctx, client.Fetch(open, paths, put))
 	}
-	staging, err := workspace.Stage(ctx, c.machine.File(state.StagingDir), edits, fetch, workspace.StageOptions{})
+	staging, err := workspace.Stage(ctx, c.machine.m.File(state.StagingDir), edits, fetch, workspace.StageOptions{})
 	if err != nil {
 		return workspace.Result{}, err
 	}
 	defer staging.Remove()
 	return workspace.Apply(ctx, workspace.Application{
 		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
-		Edits: edits, Staging: staging, Journal: c.machine.File(state.JournalFile),
+		Edits: edits, Staging: staging, Journal: c.machine.m.File(state.JournalFile),
 	})
 }
 

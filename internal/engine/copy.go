@@ -89,14 +89,9 @@ func (m Machine) CopyOut(ctx context.Context, source, target string) (skipped []
 
 // tar runs tar in the machine, with a script that gets args.
 func (m Machine) tar(ctx context.Context, script string, args []string, stdin io.Reader, stdout io.Writer) error {
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
 	var stderr bytes.Buffer
 	req := &wire.Exec{Argv: append([]string{"sh", "-c", script, "mayfly-cp"}, args...), Dir: m.p.Dir()}
-	code, err := client.Exec(stream, req, client.Stdio{Stdin: stdin, Stdout: stdout, Stderr: &limited{&stderr, 4 << 10}})
+	code, err := m.Exec(ctx, req, client.Stdio{Stdin: stdin, Stdout: stdout, Stderr: &limited{&stderr, 4 << 10}})
 	if err != nil {
 		return err
 	}

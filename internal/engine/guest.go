@@ -25,60 +25,90 @@ var errLost = errors.New("the machine was lost")
 
 // commandError gives the error of a command in a machine its code.
 func commandError(err error) error {
-	var refused *client.GuestError
-	switch {
-	case fault.CodeOf(err) == fault.CommandNotFound:
-		return err
-	case errors.As(err, &refused):
+	if refused := (*client.GuestError)(nil); errors.As(err, &refused) && fault.CodeOf(err) == "" {
 		return fault.Wrap(err, fault.CommandRefused, nil)
-	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed):
+	}
+	return lostError(err)
+}
+
+// lostError gives the error of a conversation that the machine's end, or its guest, broke
+// off its code.
+func lostError(err error) error {
+	if err == nil || fault.CodeOf(err) != "" {
+		return err
+	}
+	_, ofStream := errors.AsType[*net.OpError](err) // else it may be about our own standard output
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrClosed) ||
+		ofStream && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
 		return fault.Wrap(fmt.Errorf("%w: %w", errLost, err), fault.MachineLost, nil)
 	}
 	return err
 }
 
-// open opens a stream to the guest that ends with ctx.
-func (m Machine) open(ctx context.Context) (stream net.Conn, closeStream func(), err error) {
-	stream, err = control.OpenGuest(m.m)
+// open opens a stream to the guest. The end of ctx closes it.
+func (m Machine) open(ctx context.Context) (net.Conn, error) {
+	conn, err := control.OpenGuest(ctx, m.m)
 	if err != nil {
-		return nil, nil, m.e.aboutVersion(err, m.Name())
+		return nil, m.e.aboutVersion(err, m.Name())
 	}
-	stop := context.AfterFunc(ctx, func() { stream.Close() })
-	return stream, func() {
-		stop()
-		stream.Close()
-	}, nil
+	return &stream{conn, context.AfterFunc(ctx, func() { conn.Close() })}, nil
+}
+
+// stream is a connection that the end of a context closes.
+type stream struct {
+	net.Conn
+	stop func() bool
+}
+
+func (s *stream) Close() error {
+	s.stop()
+	return s.Conn.Close()
+}
+
+// spoken explains the error of a conversation with the guest. After the end of ctx that is
+// the error: what a call says whose stream was closed means nothing to anybody.
+func (m Machine) spoken(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return lostError(err)
+}
+
+// converse opens a stream to the guest for talk.
+func (m Machine) converse(ctx context.Context, talk func(stream net.Conn) error) error {
+	stream, err := m.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return m.spoken(ctx, talk(stream))
 }
 
 // Exec runs a command in the machine and returns its exit code. Without a command it is
 // the user's shell, without a directory in the workspace. The end of ctx breaks the
 // conversation off.
-func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (int, error) {
+func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (code int, err error) {
 	if len(req.Argv) == 0 {
 		req.Argv = []string{m.p.Guest.User.Shell}
 	}
 	if req.Dir == "" {
 		req.Dir = m.p.Dir()
 	}
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer closeStream()
-	code, err := client.Exec(stream, req, stdio)
-	return code, commandError(err)
+	err = m.converse(ctx, func(stream net.Conn) error {
+		code, err = client.Exec(stream, req, stdio)
+		return commandError(err)
+	})
+	return code, err
 }
 
 // Session begins, shows or ends a program that goes on without a terminal, and returns
 // its exit code. begun is called when it is there.
-func (m Machine) Session(ctx context.Context, req *wire.Session, stdio client.Stdio, begun func(wire.SessionInfo)) (int, error) {
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer closeStream()
-	code, err := client.Session(stream, req, stdio, begun)
-	return code, commandError(err)
+func (m Machine) Session(ctx context.Context, req *wire.Session, stdio client.Stdio, begun func(wire.SessionInfo)) (code int, err error) {
+	err = m.converse(ctx, func(stream net.Conn) error {
+		code, err = client.Session(stream, req, stdio, begun)
+		return commandError(err)
+	})
+	return code, err
 }
 
 // How long a guest may take to tell of its sessions.
@@ -94,7 +124,7 @@ func (m Machine) Sessions(ctx context.Context) ([]wire.SessionInfo, error) {
 }
 
 func (m Machine) sessions(ctx context.Context, timeout time.Duration) ([]wire.SessionInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("list the sessions of %s: no answer", m.Name()))
 	defer cancel()
 	type answer struct {
 		sessions []wire.SessionInfo
@@ -104,7 +134,7 @@ func (m Machine) sessions(ctx context.Context, timeout time.Duration) ([]wire.Se
 	// the goroutine then, which ends with the process.
 	answers := make(chan answer, 1)
 	go func() {
-		stream, err := control.OpenGuest(m.m)
+		stream, err := control.OpenGuest(ctx, m.m)
 		if err != nil {
 			answers <- answer{nil, m.e.aboutVersion(err, m.Name())}
 			return
@@ -118,7 +148,7 @@ func (m Machine) sessions(ctx context.Context, timeout time.Duration) ([]wire.Se
 	case got := <-answers:
 		return got.sessions, got.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("list the sessions of %s: no answer", m.Name())
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -225,21 +255,17 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 			s.Files = append(s.Files, file)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, seedTimeout, fmt.Errorf("write settings in %s: no answer", m.Name()))
 	defer cancel()
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
-	aside, err := client.Seed(stream, s)
-	if ctx.Err() != nil {
-		err = fmt.Errorf("write settings in %s: no answer: %w", m.Name(), context.Cause(ctx))
-	}
+	var aside []string
+	err := m.converse(ctx, func(stream net.Conn) (err error) {
+		aside, err = client.Seed(stream, s)
+		return commandError(err)
+	})
 	for _, name := range aside {
 		m.e.note(NoteSettingsAside, args{"file": name})
 	}
-	return commandError(err)
+	return err
 }
 
 // seedAgents does that for all coding agents of the machine's image, for users who start
@@ -261,27 +287,24 @@ func (m Machine) seedAgents(ctx context.Context) error {
 
 // SSH joins in and out with the machine's SSH server.
 func (m Machine) SSH(ctx context.Context, terminfo *wire.Terminfo, in io.Reader, out io.Writer) error {
-	stream, closeStream, err := m.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeStream()
-	// ssh looks at the file when it has heard of the server, which it does through
-	// us.
-	if err := m.e.writeKnownHosts(ctx); err != nil {
-		return err
-	}
-	if err := client.SSH(stream, terminfo); err != nil {
-		return err
-	}
-	go func() {
-		// It may outlive us, blocked in a read.
-		io.Copy(stream, in)
-		stream.Close()
-	}()
-	_, err = io.Copy(out, stream)
-	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EPIPE) { // ssh is gone
-		return fmt.Errorf("copy from the machine: %w", err)
-	}
-	return nil
+	return m.converse(ctx, func(stream net.Conn) error {
+		// ssh looks at the file when it has heard of the server, which it does through
+		// us.
+		if err := m.e.writeKnownHosts(ctx); err != nil {
+			return err
+		}
+		if err := client.SSH(stream, terminfo); err != nil {
+			return err
+		}
+		go func() {
+			// It may outlive us, blocked in a read.
+			io.Copy(stream, in)
+			stream.Close()
+		}()
+		_, err := io.Copy(out, stream)
+		if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EPIPE) { // ssh is gone
+			return fmt.Errorf("copy from the machine: %w", err)
+		}
+		return nil
+	})
 }

@@ -49,7 +49,7 @@ func (e *Engine) Logs(ctx context.Context, name string, o LogOptions, write func
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return context.Cause(ctx)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}

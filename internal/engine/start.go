@@ -155,6 +155,19 @@ func (o *Owned) Keep() error { return o.owner.Keep() }
 // than once, and does nothing to a machine that was kept.
 func (o *Owned) Close() { o.owner.Close() }
 
+// Discard ends the machine and waits until nothing of it is left, also if it was kept.
+func (o *Owned) Discard() error {
+	o.Close()
+	if !o.owner.Kept() {
+		return nil
+	}
+	err := o.e.removeRun(o.Name(), true)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // Wait waits for the end of a machine that is kept, and returns why it ended: nil if
 // somebody asked for it.
 func (o *Owned) Wait(ctx context.Context) error { return o.owner.Wait(ctx) }

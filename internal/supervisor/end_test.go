@@ -188,7 +188,7 @@ func TestServeMachine(t *testing.T) {
 		p.Network = plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist}
 	})
 	wait := r.life(t)
-	stream, err := control.OpenGuest(r.machine)
+	stream, err := control.OpenGuest(t.Context(), r.machine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestServeDuringStart(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
 	asked := make(chan struct{})
 	serve(t, m, newServer(newEvents(&recorder{}), func() { close(asked) }))
-	if _, err := control.OpenGuest(m); err == nil || !strings.Contains(err.Error(), "being started") {
+	if _, err := control.OpenGuest(t.Context(), m); err == nil || !strings.Contains(err.Error(), "being started") {
 		t.Errorf("OpenGuest() = %v; want that the machine is being started", err)
 	}
 	if _, err := control.ChangeNetwork(m, control.NetworkChange{}); err == nil || !strings.Contains(err.Error(), "being started") {

@@ -76,7 +76,7 @@ func echoGuest() (net.Conn, error) {
 
 func checkGuest(t testing.TB, m state.Machine) {
 	t.Helper()
-	conn, err := control.OpenGuest(m)
+	conn, err := control.OpenGuest(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestLongPath(t *testing.T) {
 func TestGuestRefuses(t *testing.T) {
 	_, m, _ := newMachine(t, t.TempDir(), "m")
 	serve(t, m, guestServer(func() (net.Conn, error) { return nil, errors.New("session shutdown") }))
-	if _, err := control.OpenGuest(m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
+	if _, err := control.OpenGuest(t.Context(), m); err == nil || !strings.Contains(err.Error(), "session shutdown") {
 		t.Errorf("OpenGuest() = %v; want the supervisor's error", err)
 	}
 	if answer, err := ask(t, m, control.Request{Op: "no-such-op"}); err != nil || !strings.Contains(answer.Error, "unknown request") {
@@ -132,7 +132,7 @@ func TestJoin(t *testing.T) {
 	}))
 	before := runtime.NumGoroutine()
 
-	conn, err := control.OpenGuest(m)
+	conn, err := control.OpenGuest(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestJoin(t *testing.T) {
 	}
 	conn.Close()
 
-	if conn, err = control.OpenGuest(m); err != nil {
+	if conn, err = control.OpenGuest(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	guest = <-guests

@@ -16,6 +16,7 @@ type Signals struct {
 	cancel  context.CancelCauseFunc
 	ch      chan os.Signal
 	forward chan chan<- os.Signal
+	hungUp  chan struct{}
 	done    chan struct{}
 }
 
@@ -24,7 +25,7 @@ var ErrInterrupted = errors.New("interrupted")
 
 // NewSignals takes the signals that end a program, until Stop.
 func NewSignals() *Signals {
-	s := &Signals{ch: make(chan os.Signal, 8), forward: make(chan chan<- os.Signal), done: make(chan struct{})}
+	s := &Signals{ch: make(chan os.Signal, 8), forward: make(chan chan<- os.Signal), hungUp: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	go s.run()
@@ -33,10 +34,15 @@ func NewSignals() *Signals {
 
 func (s *Signals) run() {
 	var to chan<- os.Signal
+	hungUp := false
 	for {
 		select {
 		case to = <-s.forward:
 		case sig := <-s.ch:
+			if sig == syscall.SIGHUP && !hungUp {
+				hungUp = true
+				close(s.hungUp)
+			}
 			if to != nil {
 				select {
 				case to <- sig:
@@ -55,13 +61,17 @@ func (s *Signals) run() {
 // Context ends with the first signal that is not forwarded.
 func (s *Signals) Context() context.Context { return s.ctx }
 
+// HungUp is closed by the first SIGHUP, also one that is forwarded: the terminal was
+// closed, or the connection that it came through.
+func (s *Signals) HungUp() <-chan struct{} { return s.hungUp }
+
 // giveUpAfter is the number of signals after which a command that does not end
 // is left to itself.
 const giveUpAfter = 3
 
 // Forward hands signals on by their numbers, in place of ending the context, until end is
-// called. It calls giveUp after some: who gets them does not end.
-func (s *Signals) Forward(giveUp func()) (numbers <-chan byte, end func()) {
+// called. It calls giveUp with ErrInterrupted after some: who gets them does not end.
+func (s *Signals) Forward(giveUp context.CancelCauseFunc) (numbers <-chan byte, end func()) {
 	to := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
 	signals := make(chan os.Signal, 8)
 	done := make(chan struct{})
@@ -73,7 +83,7 @@ func (s *Signals) Forward(giveUp func()) (numbers <-chan byte, end func()) {
 				return
 			case sig := <-signals:
 				if n >= giveUpAfter {
-					giveUp()
+					giveUp(ErrInterrupted)
 					return
 				}
 				select {

@@ -22,7 +22,7 @@ var sockets = []string{
 var mayOpen = map[string][]string{
 	"internal/network/dial": {"net.Dial*", "net.Listen*", "net.Resolver"},
 
-	"internal/control":     {"net.ListenUnix", "net.Dial"},                   // the machine's own socket, a file
+	"internal/control":     {"net.ListenUnix", "net.Dialer"},                 // the machine's own socket, a file
 	"internal/share":       {"net.ListenUnix", "net.DialUnix"},               // both ends of a pair, of which one must have listened
 	"internal/sdnotify":    {"net.DialUnix"},                                 // the service manager's socket, a file
 	"internal/host":        {"net.DefaultResolver"},                          // whether a mirror is public, for the plan
