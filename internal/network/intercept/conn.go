@@ -3,10 +3,12 @@ package intercept
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,10 @@ type clientConn struct {
 
 	once sync.Once
 	done chan struct{} // closed with the connection
+
+	held held  // until its end
+	head held  // for headers, until the end of their request
+	read int64 // bytes since the last request that was known; only its reader counts
 
 	// What the server says: active is set from the first byte of a request, and
 	// handled when its headers are there.
@@ -47,13 +53,50 @@ func (c *clientConn) Read(b []byte) (int, error) {
 		c.first = c.first[n:]
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if !c.handled.Load() && !c.keep(int64(n)) {
+		return 0, errOverBudget
+	}
+	return n, err
+}
+
+// errOverBudget ends a connection whose beginning, or next request, is too long for what
+// the machine has left.
+var errOverBudget = errors.New(overBudget)
+
+// keep counts n bytes of which it is not known yet what they are: the beginning of TLS, or
+// headers.
+func (c *clientConn) keep(n int64) bool {
+	c.read += n
+	more := min(n, c.read-freeHead)
+	return more <= 0 || c.head.take(headFactor*more, 0)
+}
+
+// known is called when all that was read belongs to a request that is known.
+func (c *clientConn) known() {
+	c.handled.Store(true)
+	c.read = 0
 }
 
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { close(c.done) })
+	c.once.Do(func() {
+		close(c.done)
+		c.proxy.left(c)
+		c.held.give(true)
+		c.head.give(true)
+	})
 	return err
+}
+
+// protocols is tls.Config.GetConfigForClient. Connections of HTTP/2 are dear: where there are
+// many, others speak HTTP/1.1.
+func (c *clientConn) protocols(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	next := []string{"http/1.1"}
+	if slices.Contains(hello.SupportedProtos, "h2") && c.held.take(http2Cost, spareHTTP2) {
+		next = []string{"h2", "http/1.1"}
+	}
+	return &tls.Config{NextProtos: next, GetCertificate: c.certificate}, nil
 }
 
 // CloseWrite ends one direction, for protocols that a request was upgraded to.

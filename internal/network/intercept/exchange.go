@@ -31,6 +31,9 @@ type exchange struct {
 	used         []*secret.Secret // that were put into the request
 	notes        []string         // for the record
 
+	held  held
+	large bool // the host may send largeWindow ahead
+
 	up   atomic.Int64 // bytes of the request's body
 	addr atomic.Pointer[string]
 
@@ -42,7 +45,15 @@ type exchange struct {
 // cut ends the exchange, which the policy no longer lets pass.
 func (e *exchange) cut(reason string) {
 	e.end(audit.Cut, reason)
+	e.abort()
+}
+
+// abort ends the exchange also where it waits for the guest to read.
+func (e *exchange) abort() {
 	e.cancel()
+	if e.response != nil {
+		e.response.abort()
+	}
 }
 
 // end keeps the first reason.
@@ -61,21 +72,24 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 // serveHTTP is the server's handler.
 func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(connKey{}).(*clientConn)
-	c.handled.Store(true)
+	c.known()
+	defer c.head.give(false)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	e := &exchange{
 		conn: c, method: r.Method, path: r.URL.EscapedPath(), cancel: cancel, begun: time.Now(), verdict: audit.Allow,
 	}
 	w := &response{ResponseWriter: rw}
+	w.stall = stall{after: p.cfg.StallTimeout, fired: func() {
+		e.end(audit.Allow, "the machine did not read the answer")
+		e.abort()
+	}}
 	e.response = w
 	if reason := p.begin(e); reason != "" {
-		e.end(audit.Deny, reason)
-		refuse(w, http.StatusServiceUnavailable, reason)
-		p.record(e, r, "")
-		return
+		p.close(e, r, reason)
 	}
 	defer p.finish(e)
+	defer w.over()
 	// Known first, and then the policy is asked: no change of it can fall in between.
 	v := p.cfg.Policy().Request(c.name, c.port, e.method, e.path)
 	defer func() { p.record(e, r, v.Rule) }()
@@ -92,8 +106,16 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		e.used = nil // they did not go out
 		e.end(audit.Deny, reason)
 		refuse(w, status, reason)
+		w.flush(r)
 		return
 	}
+	if !e.held.take(forwardCost, 0) {
+		e.used = nil
+		e.end(audit.Deny, overBudget)
+		c.Close()
+		panic(http.ErrAbortHandler)
+	}
+	e.large = e.held.take(largeWindow, spareWindow)
 	// Not only of a request that carries one: a server may tell later what it was sent
 	// before.
 	if own := p.cfg.Secrets.For(c.name); len(own) > 0 {
@@ -103,6 +125,19 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		r.Body = &countedBody{r.Body, &e.up}
 	}
 	p.proxy.ServeHTTP(w, r)
+	w.flush(r)
+}
+
+// overBudget is why a guest is refused that makes us hold too much.
+const overBudget = "the machine's connections and requests take too much memory"
+
+// close ends the connection of a request that is one too many. An answer would have to be
+// kept until the guest reads it.
+func (p *Proxy) close(e *exchange, r *http.Request, reason string) {
+	e.end(audit.Deny, reason)
+	p.record(e, r, "")
+	e.conn.Close()
+	panic(http.ErrAbortHandler)
 }
 
 // refuse answers in one line that people and agents understand.
@@ -254,35 +289,3 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.n.Add(int64(n))
 	return n, err
 }
-
-// response counts what is written of a response.
-type response struct {
-	http.ResponseWriter
-	status   int
-	down     atomic.Int64
-	scrubber *scrubber // nil if the host gets no secret
-}
-
-func (w *response) WriteHeader(status int) {
-	if w.scrubber != nil && status < 200 {
-		// Headers that come before the response are not shown to
-		// modifyResponse.
-		w.scrubber.header(w.Header())
-	}
-	if w.status == 0 || w.status < 200 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *response) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriter.Write(b)
-	w.down.Add(int64(n))
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

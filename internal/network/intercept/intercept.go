@@ -24,8 +24,10 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/policy"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
@@ -50,6 +52,11 @@ type Config struct {
 	// HeaderTimeout bounds a handshake of TLS, and the headers of a request; 0 for
 	// the usual 20 seconds.
 	HeaderTimeout time.Duration
+	// StallTimeout bounds the time in which nothing of an answer is read; 0 for the
+	// usual two minutes.
+	StallTimeout time.Duration
+	// Budget is what the machine may make us hold; nil for one of the proxy's own.
+	Budget *budget.Budget
 }
 
 // Bounds of what a guest can make us hold.
@@ -57,11 +64,12 @@ const (
 	headerTimeout  = 20 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 256 << 10
-	maxStreams     = 256  // requests at once on a connection of HTTP/2
+	maxStreams     = 100  // requests at once on a connection of HTTP/2
 	maxRequests    = 1024 // at once on all connections
-	maxIdle        = 256  // connections to hosts that wait for a request
-	maxRespHeaders = 1 << 20
-	copyBuffer     = 64 << 10
+	maxIdle        = 32   // connections to hosts that wait for a request
+	maxRespHeaders = 64 << 10
+	copyBuffer     = 32 << 10
+	hostBuffer     = 16 << 10 // each of two, of a connection to a host
 )
 
 // Proxy intercepts the connections of one machine. Its methods may be called from several
@@ -70,7 +78,7 @@ type Proxy struct {
 	cfg       Config
 	authority *authority
 	server    *http.Server
-	transport *http.Transport
+	transport atomic.Pointer[transport] // another one after each change of the policy
 	proxy     *httputil.ReverseProxy
 	conns     chan net.Conn // for server
 	closed    chan struct{}
@@ -88,6 +96,12 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.HeaderTimeout == 0 {
 		cfg.HeaderTimeout = headerTimeout
 	}
+	if cfg.StallTimeout == 0 {
+		cfg.StallTimeout = stallTimeout
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = budget.New(budget.Default)
+	}
 	a, err := newAuthority()
 	if err != nil {
 		return nil, err
@@ -98,24 +112,10 @@ func New(cfg Config) (*Proxy, error) {
 		requests: make(map[*exchange]struct{}),
 	}
 	silent := log.New(io.Discard, "", 0) // all there is to say is in the record
-	p.transport = &http.Transport{
-		DialContext:           p.dial,
-		TLSClientConfig:       &tls.Config{RootCAs: cfg.Roots},
-		TLSHandshakeTimeout:   headerTimeout,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // what is compressed is between the two ends
-		MaxIdleConns:          maxIdle,
-		MaxIdleConnsPerHost:   8,
-		IdleConnTimeout:       30 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       copyBuffer,
-		ReadBufferSize:        copyBuffer,
-
-		MaxResponseHeaderBytes: maxRespHeaders,
-	}
+	p.transport.Store(p.newTransport())
 	p.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      p.transport,
+		Transport:      roundTripper{p},
 		ModifyResponse: modifyResponse,
 		ErrorHandler:   p.failed,
 		ErrorLog:       silent,
@@ -127,7 +127,7 @@ func New(cfg Config) (*Proxy, error) {
 	p.server = &http.Server{
 		Handler:           http.HandlerFunc(p.serveHTTP),
 		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:             serverHTTP2(),
 		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -147,8 +147,15 @@ func (p *Proxy) Authority() []byte { return p.authority.text() }
 // Serve takes over conn, which the guest made to port of the host name, and returns at
 // its end or that of ctx.
 func (p *Proxy) Serve(ctx context.Context, conn net.Conn, name string, port uint16) {
-	c := &clientConn{Conn: conn, proxy: p, name: name, port: port, done: make(chan struct{})}
+	c := &clientConn{
+		Conn: conn, proxy: p, name: name, port: port, done: make(chan struct{}),
+		held: held{budget: p.cfg.Budget}, head: held{budget: p.cfg.Budget},
+	}
 	defer c.Close()
+	if !c.held.take(connCost, 0) {
+		c.deny(overBudget)
+		return
+	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	conn.SetReadDeadline(time.Now().Add(p.cfg.HeaderTimeout))
@@ -159,8 +166,9 @@ func (p *Proxy) Serve(ctx context.Context, conn net.Conn, name string, port uint
 	var toServer net.Conn = c
 	if c.isTLS {
 		toServer = tls.Server(c, &tls.Config{
-			NextProtos:     []string{"h2", "http/1.1"},
-			GetCertificate: c.certificate,
+			NextProtos:         []string{"h2", "http/1.1"},
+			GetCertificate:     c.certificate,
+			GetConfigForClient: c.protocols,
 		})
 	}
 	select {
@@ -182,14 +190,14 @@ func (p *Proxy) Close() {
 	p.ended = true
 	for e := range p.requests {
 		e.end(audit.Allow, "the machine ended")
-		e.cancel()
+		e.abort()
 	}
 	p.mu.Unlock()
 	p.once.Do(func() { close(p.closed) })
 	p.server.Close()
 	p.serving.Wait()
 	p.handling.Wait()
-	p.transport.CloseIdleConnections()
+	p.transport.Load().closeIdle()
 }
 
 // Recheck ends the requests under way that the policy no longer lets pass.
@@ -202,8 +210,9 @@ func (p *Proxy) Recheck() {
 			e.cut(v.Reason)
 		}
 	}
-	// The addresses of others were checked by the policy of before.
-	p.transport.CloseIdleConnections()
+	// The addresses of others were checked by the policy of before: no request that
+	// comes now goes over a connection that was made then, though one is in use.
+	p.transport.Swap(p.newTransport()).closeIdle()
 }
 
 // begin takes e into the table of requests. The reason is why not, "" for none.
@@ -216,6 +225,10 @@ func (p *Proxy) begin(e *exchange) (reason string) {
 	case len(p.requests) >= maxRequests:
 		return fmt.Sprintf("more than %d requests at once", maxRequests)
 	}
+	e.held.budget = p.cfg.Budget
+	if !e.held.take(requestCost, 0) {
+		return overBudget
+	}
 	p.handling.Add(1)
 	p.requests[e] = struct{}{}
 	return ""
@@ -226,7 +239,20 @@ func (p *Proxy) finish(e *exchange) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.requests, e)
+	e.held.give(true)
 	p.handling.Done()
+}
+
+// left ends the requests of a connection that is gone: one that waits for its host to
+// read does not see it.
+func (p *Proxy) left(c *clientConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := range p.requests {
+		if e.conn == c {
+			e.cancel()
+		}
+	}
 }
 
 func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {
