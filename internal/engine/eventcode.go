@@ -24,6 +24,11 @@ const (
 	NoteInstall           = "install"
 	NoteAttackThrough     = "attack-through"
 	NoteGuestSays         = "guest-says"
+	NoteGitWorktree       = "git-worktree"
+	NoteGitSubmodule      = "git-submodule"
+	NoteGitSubdirectory   = "git-subdirectory"
+	NoteGitElsewhere      = "git-elsewhere"
+	NoteGitAlternates     = "git-alternates"
 
 	DetailAccelerator = "accelerator"
 	DetailClone       = "clone-progress"
@@ -71,6 +76,11 @@ func EventCodes() []EventCode {
 		{Note, NoteInstall, []string{"text"}, "A step of installing a private QEMU, in English."},
 		{Note, NoteAttackThrough, []string{"host"}, "Some attempts of the attack go through this host, which is allowed."},
 		{Note, NoteGuestSays, []string{"text"}, "A line that the attack printed in the machine."},
+		{Note, NoteGitWorktree, []string{"dir", "path"}, "The workspace is a linked worktree of the repository in path. git does not find that in the machine."},
+		{Note, NoteGitSubmodule, []string{"dir", "path"}, "The workspace is a submodule of path, which has its repository. git does not find that in the machine."},
+		{Note, NoteGitSubdirectory, []string{"dir", "path"}, "The workspace is a part of the repository in path. git does not find that in the machine."},
+		{Note, NoteGitElsewhere, []string{"dir", "path"}, "The repository of the workspace is in path. git does not find that in the machine."},
+		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the workspace borrows objects from path. git does not find them in the machine."},
 
 		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},
 		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},

@@ -34,7 +34,7 @@ func (e *Engine) Check(ctx context.Context, what string, build bool) (Checked, e
 	if err != nil {
 		return Checked{}, err
 	}
-	if err := checkWorkspace(p); err != nil {
+	if err := e.checkWorkspace(p); err != nil {
 		return Checked{}, err
 	}
 	out := Checked{Name: d.Name, File: d.Path, Plan: p}

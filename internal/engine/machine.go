@@ -208,7 +208,7 @@ func (e *Engine) launch(ctx context.Context, d definition.Definition, opt StartO
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWorkspace(p); err != nil {
+	if err := e.checkWorkspace(p); err != nil {
 		return nil, err
 	}
 	var prepare func() error

@@ -20,6 +20,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/share"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly/internal/workspace/repository"
 )
 
 // planSpec makes the plan of a machine without a file of its own.
@@ -106,12 +107,40 @@ func outline(cfg config.Config, facts host.Facts, d definition.Definition) (plan
 	return plan.New(cfg, facts, plan.Input{Name: d.Name, Keep: d.Dir})
 }
 
-// checkWorkspace finds out before anything is made whether the workspace can be packed.
-func checkWorkspace(p plan.Plan) error {
-	if p.Workspace.Path == "" {
+// checkWorkspace finds out before anything is made whether the workspace can be packed,
+// and tells why git would not work in it.
+func (e *Engine) checkWorkspace(p plan.Plan) error {
+	dir := p.Workspace.Path
+	if dir == "" {
 		return nil
 	}
-	return inputError(workspace.Check(p.Workspace.Path))
+	if err := workspace.Check(dir); err != nil {
+		return inputError(err)
+	}
+	o, ok := repository.Find(dir)
+	// A repository of the whole home directory has settings, and is no workspace.
+	home, _ := realPath(e.home())
+	if ok && o.Path != home && !workspace.Excluded(p.Workspace.Exclude, ".git") {
+		e.noteGit(dir, o)
+	}
+	return nil
+}
+
+// noteGit tells what git misses in the workspace dir.
+func (e *Engine) noteGit(dir string, o repository.Outside) {
+	a := args{"dir": dir, "path": o.Path}
+	switch o.Kind {
+	case repository.Worktree:
+		e.note(NoteGitWorktree, a)
+	case repository.Submodule:
+		e.note(NoteGitSubmodule, a)
+	case repository.Subdirectory:
+		e.note(NoteGitSubdirectory, a)
+	case repository.Elsewhere:
+		e.note(NoteGitElsewhere, a)
+	case repository.Alternates:
+		e.note(NoteGitAlternates, a)
+	}
 }
 
 // realPath returns the path of the workspace without links.

@@ -33,7 +33,7 @@ func (e *Engine) Start(ctx context.Context, s Spec) (*Owned, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWorkspace(p); err != nil {
+	if err := e.checkWorkspace(p); err != nil {
 		return nil, err
 	}
 	e.detail(DetailAccelerator, args{"accelerator": string(p.Machine.Accelerator), "reason": p.Machine.Reason})
@@ -192,7 +192,7 @@ func (e *Engine) DryRun(ctx context.Context, s Spec) (DryRun, error) {
 	if err != nil {
 		return DryRun{}, err
 	}
-	if err := checkWorkspace(p); err != nil {
+	if err := e.checkWorkspace(p); err != nil {
 		return DryRun{}, err
 	}
 	store, err := e.images()

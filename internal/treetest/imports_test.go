@@ -45,6 +45,7 @@ network/bridge:
 network:            plan network/*
 attack:                                                 # runs in the guest
 workspace:          plan
+workspace/repository:                                    # what a repository says of itself
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition
@@ -67,7 +68,7 @@ hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
 transfer:          
-engine:             config host plan image image/* definition importer/bundle network/* workspace share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
+engine:             config host plan image image/* definition importer/bundle network/* workspace workspace/* share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
 cli/words:          mayfly                              # what it says of machines
 cli:                cli/hint cli/words mayfly network/bridge importer/nix

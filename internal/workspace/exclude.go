@@ -79,6 +79,13 @@ func parseExcludes(patterns []string) (excludes, error) {
 	return es, errors.Join(errs...)
 }
 
+// Excluded reports whether patterns that CheckExclude takes leave the directory dir, at
+// the top of a workspace, out of the copy.
+func Excluded(patterns []string, dir string) bool {
+	es, err := parseExcludes(patterns)
+	return err == nil && es.match(dir, true)
+}
+
 // match reports whether the path p, none of whose parents matched, is
 // excluded.
 func (es excludes) match(p string, dir bool) bool {

@@ -1,0 +1,105 @@
+package repository
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFind asks of what git itself makes.
+func TestFind(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", top)
+	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	git := func(args ...string) {
+		t.Helper()
+		c := exec.Command("git", append([]string{"-c", "user.name=n", "-c", "user.email=e", "-c", "protocol.file.allow=always"}, args...)...)
+		c.Dir = top
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	at := func(path string) string { return filepath.Join(top, path) }
+
+	git("init", "-q", "main")
+	git("-C", "main", "commit", "-q", "--allow-empty", "-m", "first")
+	git("-C", "main", "worktree", "add", "-q", "../linked")
+	git("clone", "-q", "--shared", "main", "shared")
+	git("clone", "-q", "main", "whole")
+	git("clone", "-q", "--bare", "main", "bare")
+	git("-C", "bare", "worktree", "add", "-q", "../of-bare")
+	git("init", "-q", "--separate-git-dir", "separate.git", "separate")
+	git("init", "-q", "super")
+	git("-C", "super", "submodule", "--quiet", "add", "../main", "lib/sub")
+	for _, dir := range []string{"main/a/b", "linked/c", "none"} {
+		if err := os.MkdirAll(at(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git("init", "-q", "link")
+	if err := os.Rename(at("link/.git"), at("link.git")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../link.git", at("link/.git")); err != nil {
+		t.Fatal(err)
+	}
+	git("-C", "whole", "worktree", "add", "-q", "inside")
+
+	for dir, want := range map[string]Outside{
+		"main":          {},
+		"whole":         {},
+		"bare":          {},
+		"super":         {},
+		"none":          {},
+		"linked":        {Worktree, at("main")},
+		"whole/inside":  {Worktree, at("whole")},
+		"of-bare":       {Worktree, at("bare")},
+		"super/lib/sub": {Submodule, at("super")},
+		"main/a/b":      {Subdirectory, at("main")},
+		"linked/c":      {Subdirectory, at("linked")},
+		"separate":      {Elsewhere, at("separate.git")},
+		"link":          {Elsewhere, at("link.git")},
+		"shared":        {Alternates, at("main/.git/objects")},
+	} {
+		got, ok := Find(at(dir))
+		if got != want || ok != (want != Outside{}) {
+			t.Errorf("Find(%s) = %v, %t; want %v", dir, got, ok, want)
+		}
+	}
+}
+
+// TestFindHostile asks of repositories that nobody made in good faith.
+func TestFindHostile(t *testing.T) {
+	for name, make := range map[string]func(dir string) error{
+		"a FIFO": func(dir string) error { return unix.Mkfifo(filepath.Join(dir, ".git"), 0o600) },
+		"a pointer to a FIFO": func(dir string) error {
+			if err := unix.Mkfifo(filepath.Join(dir, "commondir"), 0o600); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(dir, ".git"), []byte("gitdir: .\n"), 0o600)
+		},
+		"an endless file": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, ".git"), []byte("gitdir: "+strings.Repeat("a", 1<<20)), 0o600)
+		},
+		"a link to itself": func(dir string) error { return os.Symlink(".git", filepath.Join(dir, ".git")) },
+		"zero bytes": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, ".git"), []byte("gitdir: /a\x00b\n"), 0o600)
+		},
+		"no repository": func(dir string) error { return os.Mkdir(filepath.Join(dir, ".git"), 0o700) },
+	} {
+		dir := t.TempDir()
+		if err := make(dir); err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := Find(dir); ok {
+			t.Errorf("%s: %v", name, o)
+		}
+	}
+}
