@@ -205,7 +205,7 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	t := &traffic{addr: remoteAddr(host)}
 	var from io.Reader = guest
 	if v.Bound && f.name != "" {
-		from = &nameCheck{conn: guest, name: f.name}
+		from = &nameCheck{conn: guest, check: func(h intercept.Hello) error { return checkName(h, f.name) }}
 	}
 	f.done(t, t.splice(guest, from, host))
 }
@@ -226,46 +226,6 @@ func remoteAddr(conn net.Conn) string {
 		return a.Addr().String()
 	}
 	return ""
-}
-
-// nameError is the error for a connection that says in TLS that it is for another
-// host than it was made to.
-type nameError struct{ said string }
-
-func (e *nameError) Error() string {
-	if e.said == "" {
-		return "TLS without a host's name"
-	}
-	return "the name in TLS is " + e.said
-}
-
-// nameCheck reads from a connection that, if it is TLS, must be for name. Other
-// protocols say for themselves whom they are for, or have nobody else to be for.
-type nameCheck struct {
-	conn    net.Conn
-	name    string
-	checked bool
-	peeked  []byte
-}
-
-func (c *nameCheck) Read(b []byte) (int, error) {
-	if !c.checked {
-		c.checked = true
-		said, isTLS, peeked, err := intercept.PeekServerName(c.conn)
-		c.peeked = peeked
-		if err != nil && len(peeked) == 0 {
-			return 0, err
-		}
-		if isTLS && said != c.name {
-			return 0, &nameError{said}
-		}
-	}
-	if len(c.peeked) > 0 {
-		n := copy(b, c.peeked)
-		c.peeked = c.peeked[n:]
-		return n, nil
-	}
-	return c.conn.Read(b)
 }
 
 // answerQuestions serves questions for names that come by TCP.

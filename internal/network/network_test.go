@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -167,39 +166,5 @@ func TestKnows(t *testing.T) {
 		return nil
 	}); err != nil || strings.Join(names, " ") != "b.example "+plan.HostName {
 		t.Errorf("recorded: %q, %v; want each name once", names, err)
-	}
-}
-
-// A connection that is not intercepted is still for one host, if it is TLS.
-func TestNameCheck(t *testing.T) {
-	for what, test := range map[string]struct {
-		send func(net.Conn)
-		want string // of the error, "" for none
-	}{
-		"its name": {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "a.example"}).Handshake() }, ""},
-		"another":  {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "b.example"}).Handshake() }, "the name in TLS is b.example"},
-		"none":     {func(c net.Conn) { tls.Client(c, &tls.Config{ServerName: "192.0.2.1"}).Handshake() }, "TLS without a host's name"},
-		"no TLS":   {func(c net.Conn) { io.WriteString(c, "SSH-2.0-client\r\n") }, ""},
-	} {
-		ours, theirs := net.Pipe()
-		deadline := time.Now().Add(10 * time.Second)
-		ours.SetDeadline(deadline)
-		theirs.SetDeadline(deadline)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			test.send(theirs)
-		}()
-		buf := make([]byte, 64<<10)
-		got, err := (&nameCheck{conn: ours, name: "a.example"}).Read(buf)
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if text != test.want || err == nil && got == 0 {
-			t.Errorf("%s: %d bytes, %q; want %q", what, got, text, test.want)
-		}
-		ours.Close()
-		<-done
 	}
 }

@@ -37,6 +37,10 @@ type clientConn struct {
 	active, handled atomic.Bool
 }
 
+// errNoHello is the error for TLS whose beginning servers may understand in more than
+// one way.
+var errNoHello = errors.New("TLS that does not begin with its first message")
+
 // peek finds out whether the connection is TLS.
 func (c *clientConn) peek() error {
 	c.first = make([]byte, 1)
@@ -44,6 +48,10 @@ func (c *clientConn) peek() error {
 		return err
 	}
 	c.isTLS = c.first[0] == recordHandshake
+	if isTLS(c.first[0]) && !c.isTLS {
+		c.deny(errNoHello.Error())
+		return errNoHello
+	}
 	return nil
 }
 
