@@ -18,6 +18,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -117,10 +118,9 @@ func (a Agent) check(name string) error {
 	if _, err := a.sum(); err != nil {
 		return err
 	}
-	// npm also takes URLs, directories and git repositories, none of which the
-	// word package covers.
-	at := strings.LastIndexByte(a.NPM, '@')
-	if at < 1 || at == len(a.NPM)-1 || strings.ContainsAny(a.NPM, ": \t\n\\") || a.NPM[0] == '-' || a.NPM[0] == '.' || a.NPM[0] == '/' {
+	// npm also takes URLs, directories, git repositories and tags in the place of a
+	// version, none of which the word package covers.
+	if !npmPattern.MatchString(a.NPM) {
 		return fmt.Errorf("npm = %q; want NAME@VERSION", a.NPM)
 	}
 	if !a.wants(a.Bin) {
@@ -131,11 +131,22 @@ func (a Agent) check(name string) error {
 			return fmt.Errorf("file %q is not a relative path", f)
 		}
 	}
-	if a.Version == "" {
-		return errors.New("no version")
+	if !versionPattern.MatchString(a.Version) {
+		return fmt.Errorf("version = %q; want one such as 2.1.330", a.Version)
 	}
 	return nil
 }
+
+// What npm is asked for: the name of a package and a version, semver.org.
+const (
+	versionText = `(0|[1-9][0-9]{0,15})(\.(0|[1-9][0-9]{0,15})){2}(-[0-9A-Za-z-]{1,64}(\.[0-9A-Za-z-]{1,64}){0,9})?(\+[0-9A-Za-z-]{1,64}(\.[0-9A-Za-z-]{1,64}){0,9})?`
+	packageText = `(@[a-z0-9][a-z0-9._-]{0,99}/)?[a-z0-9][a-z0-9._-]{0,99}`
+)
+
+var (
+	versionPattern = regexp.MustCompile(`^` + versionText + `$`)
+	npmPattern     = regexp.MustCompile(`^` + packageText + `@` + versionText + `$`)
+)
 
 // sum returns the SHA-512 that the archive must have.
 func (a Agent) sum() ([]byte, error) {

@@ -80,21 +80,21 @@ func integrity(data []byte) string {
 
 func TestLoadOverride(t *testing.T) {
 	good := integrity(nil)
-	lock, err := agents.Load(lockFile(t, entry("9.9", "@x/tool@9.9", good)))
+	lock, err := agents.Load(lockFile(t, entry("9.9.0", "@x/tool@9.9.0", good)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := lock.Agents["claude"].Version; got != "9.9" {
+	if got := lock.Agents["claude"].Version; got != "9.9.0" {
 		t.Errorf("version of claude = %q; want the override's", got)
 	}
 	if _, ok := lock.Agents["codex"]; !ok {
 		t.Error("an override of one agent removes the others")
 	}
-	short, err := agents.Load(lockFile(t, fmt.Sprintf(`{"version": 1, "agents": {"claude": {"version": "9.9", "integrity": %q}}}`, good)))
+	short, err := agents.Load(lockFile(t, fmt.Sprintf(`{"version": 1, "agents": {"claude": {"version": "9.9.0", "integrity": %q}}}`, good)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := short.Agents["claude"]; a.NPM != "@anthropic-ai/claude-code-linux-x64@9.9" || a.Title != "Claude Code" || a.Bin != "claude" {
+	if a := short.Agents["claude"]; a.NPM != "@anthropic-ai/claude-code-linux-x64@9.9.0" || a.Title != "Claude Code" || a.Bin != "claude" {
 		t.Errorf("an entry without its package is %+v; want the rest as the table has it", a)
 	}
 	if _, err := agents.Load(filepath.Join(t.TempDir(), "missing")); err != nil {
@@ -104,16 +104,25 @@ func TestLoadOverride(t *testing.T) {
 		"",
 		`{"version": 2, "agents": {}}`,
 		`{"version": 1, "agents": {}, "more": 1}`,
-		entry("", "tool@1", good),
-		entry("1", "tool", good),
-		entry("1", "--registry=x@1", good),
-		entry("1", "git+ssh://x@1", good),
-		entry("1", "../dir@1", good),
-		entry("1", "tool@1", "sha1-abc"),
-		entry("1", "tool@1", "sha512-abc"),
-		strings.Replace(entry("1", "tool@1", good), `"bin/tool"`, `"other"`, 1),
-		strings.Replace(entry("1", "tool@1", good), `"LICENSE"`, `"../../etc"`, 1),
-		strings.Replace(entry("1", "tool@1", good), `"claude"`, `"../claude"`, 1),
+		entry("", "tool@1.0.0", good),
+		entry("evil/repo", "tool@1.0.0", good),
+		entry("latest", "tool@1.0.0", good),
+		entry("1.0", "tool@1.0.0", good),
+		entry("1.0.0\n", "tool@1.0.0", good),
+		entry("1.0.0", "tool@evil/repo", good),
+		entry("1.0.0", "tool@latest", good),
+		entry("1.0.0", "evil/repo@1.0.0", good),
+		entry("1.0.0", "tool@npm:evil@1.0.0", good),
+		fmt.Sprintf(`{"version": 1, "agents": {"claude": {"version": "evil/repo", "integrity": %q}}}`, good),
+		entry("1.0.0", "tool", good),
+		entry("1.0.0", "--registry=x@1.0.0", good),
+		entry("1.0.0", "git+ssh://x@1.0.0", good),
+		entry("1.0.0", "../dir@1.0.0", good),
+		entry("1.0.0", "tool@1.0.0", "sha1-abc"),
+		entry("1.0.0", "tool@1.0.0", "sha512-abc"),
+		strings.Replace(entry("1.0.0", "tool@1.0.0", good), `"bin/tool"`, `"other"`, 1),
+		strings.Replace(entry("1.0.0", "tool@1.0.0", good), `"LICENSE"`, `"../../etc"`, 1),
+		strings.Replace(entry("1.0.0", "tool@1.0.0", good), `"claude"`, `"../claude"`, 1),
 	} {
 		if _, err := agents.Load(lockFile(t, bad)); err == nil {
 			t.Errorf("Load(%s) succeeded", bad)
@@ -160,8 +169,8 @@ func fakeNPM(t *testing.T, archive []byte) {
 		t.Fatal(err)
 	}
 	script := "#!/bin/sh\n" +
-		`[ "$*" = "pack --json --ignore-scripts --pack-destination $PWD @x/tool@9.9" ] || { echo "called with $*" >&2; exit 1; }` + "\n" +
-		"cp " + bin + `/archive x-tool-9.9.tgz; echo '[{"id": "@x/tool@9.9", "filename": "@x/tool-9.9.tgz"}]'` + "\n"
+		`[ "$*" = "pack --json --ignore-scripts --pack-destination $PWD @x/tool@9.9.0" ] || { echo "called with $*" >&2; exit 1; }` + "\n" +
+		"cp " + bin + `/archive x-tool-9.9.tgz; echo '[{"id": "@x/tool@9.9.0", "filename": "@x/tool-9.9.tgz"}]'` + "\n"
 	if err := os.WriteFile(filepath.Join(bin, "npm"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +224,7 @@ func TestLayer(t *testing.T) {
 
 func selectClaude(t *testing.T, integrity string) []agents.Named {
 	t.Helper()
-	lock, err := agents.Load(lockFile(t, entry("9.9", "@x/tool@9.9", integrity)))
+	lock, err := agents.Load(lockFile(t, entry("9.9.0", "@x/tool@9.9.0", integrity)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,14 +284,14 @@ func fakeView(t *testing.T, version, dist string) {
 
 func TestLatest(t *testing.T) {
 	old := agents.Named{Name: "tool", Agent: agents.Agent{
-		Title: "Tool", Version: "1.0", NPM: "@x/tool@1.0-linux-x64", Integrity: integrity([]byte("old")), Size: 1, Files: []string{"tool"}, Bin: "tool",
+		Title: "Tool", Version: "1.0.0", NPM: "@x/tool@1.0.0-linux-x64", Integrity: integrity([]byte("old")), Size: 1, Files: []string{"tool"}, Bin: "tool",
 	}}
-	fakeView(t, "1.1", `{"integrity": "`+integrity([]byte("new"))+`", "unpackedSize": 7}`)
+	fakeView(t, "1.1.0", `{"integrity": "`+integrity([]byte("new"))+`", "unpackedSize": 7}`)
 	got, err := agents.Latest(t.Context(), old)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Version != "1.1" || got.NPM != "@x/tool@1.1-linux-x64" || got.Integrity != integrity([]byte("new")) || got.Size != 7 {
+	if got.Version != "1.1.0" || got.NPM != "@x/tool@1.1.0-linux-x64" || got.Integrity != integrity([]byte("new")) || got.Size != 7 {
 		t.Errorf("Latest = %+v", got)
 	}
 	// What is pinned is what is loaded.
@@ -291,15 +300,22 @@ func TestLatest(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock, err := agents.Load(path)
-	if err != nil || lock.Agents["tool"].Version != "1.1" || lock.Agents["claude"].Version == "" {
+	if err != nil || lock.Agents["tool"].Version != "1.1.0" || lock.Agents["claude"].Version == "" {
 		t.Errorf("Load of what was pinned: %+v, %v", lock.Agents["tool"], err)
 	}
-	fakeView(t, "1.0", "")
-	if got, err := agents.Latest(t.Context(), old); err != nil || got.Version != "1.0" || got.Integrity != old.Integrity {
+	fakeView(t, "1.0.0", "")
+	if got, err := agents.Latest(t.Context(), old); err != nil || got.Version != "1.0.0" || got.Integrity != old.Integrity {
 		t.Errorf("Latest of the newest = %+v, %v", got, err)
 	}
+	// What npm would take for a git repository, a directory or a tag is no version.
+	for _, version := range []string{"evil/repo", "../evil", "latest", "1.1", "v1.1.0", "git+ssh://evil/repo", "1.1.0 || 2", "^1.1.0", "npm:evil@1.1.0", ""} {
+		fakeView(t, version, `{"integrity": "`+integrity([]byte("new"))+`", "unpackedSize": 7}`)
+		if got, err := agents.Latest(t.Context(), old); err == nil {
+			t.Errorf("Latest takes the version %q: %+v", version, got)
+		}
+	}
 	// A registry that gives no hash is not believed.
-	fakeView(t, "1.1", `{"integrity": "sha1-x", "unpackedSize": 7}`)
+	fakeView(t, "1.1.0", `{"integrity": "sha1-x", "unpackedSize": 7}`)
 	if _, err := agents.Latest(t.Context(), old); err == nil {
 		t.Error("Latest without a SHA-512 works")
 	}
