@@ -48,15 +48,17 @@ type Dialer struct {
 	names    cache
 
 	interfaces func() ([]net.Addr, error) // net.InterfaceAddrs
+	routes     func() ([]route, error)    // hostRoutes
 
-	mu      sync.Mutex
-	own     []netip.Prefix // this host's addresses, each with the network that it is in
-	ownTime time.Time
+	mu        sync.Mutex
+	own       map[netip.Addr]struct{} // this host's addresses
+	attached  []netip.Prefix          // the networks that it is in
+	localTime time.Time               // of both
 }
 
 // New returns a dialer that uses the host's resolver.
 func New() *Dialer {
-	d := &Dialer{resolver: net.Resolver{PreferGo: true}, interfaces: net.InterfaceAddrs}
+	d := &Dialer{resolver: net.Resolver{PreferGo: true}, interfaces: net.InterfaceAddrs, routes: hostRoutes}
 	d.names.max = 512
 	return d
 }
@@ -111,8 +113,10 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 	case own || addr.IsLoopback() || addr.IsUnspecified():
 		return bad("this computer's own")
 	case addr.IsLinkLocalUnicast():
-		// Also with a rule: nobody means the metadata of a cloud.
 		return bad("link-local")
+	case ipaddr.Metadata(addr):
+		// Also with a rule: nobody means to give it away.
+		return bad("a cloud's metadata service")
 	case addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return bad("no single host's")
 	case !private && !ipaddr.Public(addr):
@@ -123,39 +127,6 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 		return bad("in a network that this computer is in")
 	}
 	return nil
-}
-
-// ownAge is how long the list of the host's addresses is believed.
-const ownAge = time.Second
-
-// local reports whether addr is one of this host's interfaces, and whether it is in a
-// network that one of them is in.
-func (d *Dialer) local(addr netip.Addr) (own, attached bool, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if time.Since(d.ownTime) > ownAge {
-		list, err := d.interfaces()
-		if err != nil {
-			return false, false, fmt.Errorf("list this computer's addresses: %w", err)
-		}
-		d.own = nil
-		for _, a := range list {
-			ip, ok := a.(*net.IPNet)
-			if !ok {
-				continue
-			}
-			own, ok := netip.AddrFromSlice(ip.IP)
-			if bits, _ := ip.Mask.Size(); ok {
-				d.own = append(d.own, netip.PrefixFrom(own.Unmap(), bits))
-			}
-		}
-		d.ownTime = time.Now()
-	}
-	for _, p := range d.own {
-		own = own || p.Addr() == addr
-		attached = attached || p.Contains(addr)
-	}
-	return own, attached, nil
 }
 
 // Dial connects to a port of the host with this name.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 )
 
@@ -38,6 +39,11 @@ func TestCheck(t *testing.T) {
 		{"0.0.0.0", false, false},
 		{"169.254.169.254", false, false},
 		{"::ffff:169.254.169.254", false, false},
+		{"168.63.129.16", false, false},
+		{"100.100.100.200", false, false},
+		{"192.0.0.192", false, false},
+		{"fd00:ec2::254", false, false},
+		{"161.26.0.10", false, true},
 		{"fe80::1", false, false},
 		{"224.0.0.1", false, false},
 		{"255.255.255.255", false, false},
@@ -70,6 +76,18 @@ func TestCheckAttachedNetworks(t *testing.T) {
 		}
 		return list, nil
 	}
+	d.routes = func() ([]route, error) {
+		to := func(prefix, through string, onLink bool) route {
+			return route{netip.MustParsePrefix(prefix), through, onLink}
+		}
+		return []route{
+			to("0.0.0.0/0", "eth0", false), to("::/0", "eth0", false),
+			to("0.0.0.0/1", "tun0", false), to("128.0.0.0/1", "tun0", false), to("51.2.3.0/24", "tun0", false),
+			to("8000::/1", "tun0", false), to("::/1", "tun0", false), to("2a03::/16", "tun0", true),
+			to("45.10.20.0/24", "wg0", false), to("10.0.0.0/8", "wg0", false),
+			to("2a01:4f8:1:1::/64", "eth1", false), to("2a02:1:2:3::/64", "eth2", true),
+		}, nil
+	}
 	for _, test := range []struct {
 		addr            string
 		public, private bool
@@ -80,7 +98,17 @@ func TestCheckAttachedNetworks(t *testing.T) {
 		{"::ffff:93.184.216.77", false, true},
 		{"2606:4700:1:2::99", false, true},
 		{"93.184.217.77", true, true},
-		{"2606:4700:1:3::99", true, true},
+		{"2606:4700:1:3::99", false, true}, // another network of the site
+		{"2606:4700:1:ffff::99", false, true},
+		{"2606:4700:2::99", true, true},
+		{"45.10.20.30", false, true}, // behind a VPN
+		{"45.10.21.30", true, true},
+		{"2a01:4f8:1:1::1", false, true}, // behind a static route
+		{"2a01:4f8:1:2::1", true, true},
+		{"2a02:1:2:3::1", false, true}, // on a link without an address of ours
+		{"2a02:1:2:4::1", false, true},
+		{"51.2.3.4", true, true}, // behind a VPN for the whole internet
+		{"2a03::1", true, true},
 		{"198.35.26.97", true, true},
 	} {
 		for private, want := range map[bool]bool{false: test.public, true: test.private} {
@@ -127,4 +155,34 @@ func TestConnectChecksTheSocket(t *testing.T) {
 	if _, err := d.DialAddr(ctx, netip.MustParseAddrPort("93.184.216.34:80"), false); !errors.Is(err, context.Canceled) {
 		t.Errorf("DialAddr with a context that ended = %v; want that", err)
 	}
+}
+
+// What the kernel says of this host can be read, and leaves the internet public.
+func TestHostRoutes(t *testing.T) {
+	routes, err := hostRoutes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range routes {
+		if !r.to.IsValid() || r.to.Addr().IsLoopback() {
+			t.Errorf("route %+v; want one to a network", r)
+		}
+	}
+}
+
+func FuzzParseRoutes(f *testing.F) {
+	if data, err := syscall.NetlinkRIB(syscall.RTM_GETROUTE, syscall.AF_UNSPEC); err == nil {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		routes, err := parseRoutes(data)
+		if err != nil {
+			return
+		}
+		for _, p := range behind(routes) {
+			if !p.IsValid() {
+				t.Errorf("%v of %+v", p, routes)
+			}
+		}
+	})
 }
