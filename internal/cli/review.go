@@ -38,8 +38,11 @@ type changed interface {
 	Changes(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error)
 }
 
+// mostChanges are shown before a question, without being asked for.
+const mostChanges = 40
+
 // errUnanswered is the error of a question that nobody answers any more.
-var errUnanswered = errors.New("nothing was applied: the question was not answered")
+var errUnanswered = errors.New("the question was not answered")
 
 // review lists the changes of m and applies them if that is wanted.
 func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, error) {
@@ -52,8 +55,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		a.debug("nothing changed in the workspace")
 		return answerNone, nil
 	}
-	const most = 40
-	a.printChanges(a.Err, set.Changes, most)
+	a.printChanges(a.Err, set.Changes, mostChanges)
 	for !o.apply {
 		switch {
 		case o.discard || o.keep: // kept, the machine lives on with them
@@ -65,11 +67,11 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 			return answerDiscard, nil
 		}
 		words := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
-		if len(set.Changes) > most {
+		if len(set.Changes) > mostChanges {
 			words = append(words, string(answerList))
 		}
 		word, err := a.ask("apply these changes?", words)
-		if errors.Is(err, io.EOF) || a.hungUp() {
+		if a.hungUp() {
 			err = errUnanswered
 		}
 		if err != nil {

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -15,16 +19,97 @@ func (a *app) rmCommand() *cobra.Command {
 volumes, the state of coding agents, and the files that define them. Your
 directories stay as they are.
 
-With --force, mayfly kills a machine's supervisor and does not ask the machine
-to power off.`,
+On a terminal, mayfly asks first if changes were not applied, and lists those of
+a machine that runs.
+
+With --force, mayfly does not ask you, and kills a machine's supervisor in place
+of asking the machine to power off.`,
 		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeAll,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.each(args, func(name string) error { return a.client.Remove(name, force) })
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.each(args, func(name string) error {
+				if !force && a.attended() {
+					if err := a.confirmRemoval(cmd.Context(), name); err != nil {
+						return err
+					}
+				}
+				return a.client.Remove(name, force)
+			})
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill machines that do not end")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask, and kill machines that do not end")
 	return cmd
+}
+
+// countTimeout is the time that a machine which is to be removed has to list its changes.
+const countTimeout = 30 * time.Second
+
+// confirmRemoval asks whether the machine name is to be removed, if changes that were not
+// applied go with it. The error says that it is not.
+func (a *app) confirmRemoval(ctx context.Context, name string) error {
+	d, err := a.client.Inspect(ctx, name)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil && errorCode(err) == "machine-not-found":
+		return nil // Remove says so
+	case err != nil:
+		a.note("what %s keeps is not known: %v", name, err)
+	case d.State == "running":
+		if d.Plan.Workspace == "" || d.Plan.Mode == "share" {
+			return nil
+		}
+		n, err := a.countChanges(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			a.note("the changes of %s cannot be listed: %v", name, err)
+		case n == 0:
+			return nil
+		default:
+			a.note("the changes of %s were not applied", name)
+		}
+	case !keepsChanges(d):
+		return nil
+	default:
+		a.note("%s may hold changes that were not applied: mayfly start %s, then mayfly diff %s lists them", name, name, name)
+	}
+	word, err := a.ask("remove "+name+", with everything in it?", []string{string(answerApply), string(answerDiscard)})
+	if err == nil && word != string(answerApply) {
+		err = fmt.Errorf("%s was not removed", name)
+	}
+	return err
+}
+
+// countChanges lists the changes of a running machine, and returns how many there are.
+func (a *app) countChanges(ctx context.Context, name string) (int, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, countTimeout, fmt.Errorf("no list within %v", countTimeout))
+	defer cancel()
+	m, err := a.client.Machine(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	set, err := m.Changes(ctx, false)
+	if err != nil {
+		return 0, err
+	}
+	defer set.Close()
+	if len(set.Changes) > 0 {
+		a.printChanges(a.Err, set.Changes, mostChanges)
+	}
+	return len(set.Changes), nil
+}
+
+// keepsChanges reports whether a machine that does not run can hold changes of its
+// workspace.
+func keepsChanges(d mayfly.Details) bool {
+	for _, p := range d.Persists {
+		if p.What == mayfly.PersistChanges && p.Bytes > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *app) gcCommand() *cobra.Command {

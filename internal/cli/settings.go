@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,6 +167,10 @@ func (a *app) ask(question string, words []string) (string, error) {
 		line, err := terminal.ReadLine(a.signals.Context(), a.In)
 		if a.signals.Context().Err() != nil {
 			fmt.Fprintln(a.Err)
+		}
+		if errors.Is(err, io.EOF) {
+			fmt.Fprintln(a.Err)
+			return "", errUnanswered
 		}
 		if err != nil {
 			return "", err

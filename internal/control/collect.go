@@ -1,16 +1,42 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
+// How long who removes a machine waits for the end of an apply, which needs its files.
+const (
+	endingWait = 10 * time.Minute // in the supervisor: the machine is being stopped so long
+	removeWait = 5 * time.Second
+)
+
 // Clean removes everything that machine m left, wherever a kill -9 hit its
-// processes. The caller holds m's lock.
-func Clean(m state.Machine) error {
+// processes. The caller holds m's lock. What its changes are being applied from stays until
+// that is done.
+func Clean(m state.Machine) error { return clean(m, endingWait) }
+
+func clean(m state.Machine, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	pid := 0
+	release, err := m.LockApply(ctx, func(by int) { pid = by })
+	if err != nil && ctx.Err() != nil {
+		return fault.New(fault.MachineApplying, fault.Args{"name": m.Name, "pid": strconv.Itoa(pid)},
+			"machine %s is not removed: its changes are being applied by process %d", m.Name, pid)
+	}
+	if err == nil {
+		defer release()
+	} else if !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
 	// The VMM dies with the supervisor; this is for the kernel's exceptions
 	// to that.
 	var st state.Status
@@ -33,7 +59,7 @@ func Remove(m state.Machine) error {
 		return err
 	}
 	defer lock.Release()
-	return Clean(m)
+	return clean(m, removeWait)
 }
 
 // Kill ends the machine m without asking it: its supervisor is killed, and the

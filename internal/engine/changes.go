@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -89,6 +90,17 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		open := func() (io.ReadWriteCloser, error) { return c.machine.open(ctx) }
 		return c.machine.spoken(ctx, client.Fetch(open, paths, put))
 	}
+	release, err := c.machine.m.LockApply(ctx, func(pid int) {
+		c.machine.e.step(StepAwaitApply, args{"name": c.machine.Name(), "pid": strconv.Itoa(pid)})
+	})
+	c.machine.e.done()
+	if errors.Is(err, state.ErrNotFound) {
+		err = errStopped(c.machine.Name())
+	}
+	if err != nil {
+		return workspace.Result{}, c.machine.spoken(ctx, err)
+	}
+	defer release()
 	staging, err := workspace.Stage(ctx, c.machine.m.File(state.StagingDir), edits, fetch, workspace.StageOptions{})
 	if err != nil {
 		return workspace.Result{}, err

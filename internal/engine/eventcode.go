@@ -39,6 +39,7 @@ const (
 	StepFetch      = "fetch"
 	StepAwaitStart = "await-start"
 	StepAwaitEnd   = "await-end"
+	StepAwaitApply = "await-apply"
 
 	PhasePlan       = "plan"
 	PhaseImage      = "find-image"
@@ -102,6 +103,7 @@ func EventCodes() []EventCode {
 		{Step, StepFetch, []string{"url"}, "A set-up is being fetched."},
 		{Step, StepAwaitStart, []string{"name"}, "Another command starts the machine. This one waits for it."},
 		{Step, StepAwaitEnd, []string{"name"}, "The machine is ending. This command waits for it."},
+		{Step, StepAwaitApply, []string{"name", "pid"}, "This process applies changes of the machine. This command waits for it."},
 
 		{Phase, PhasePlan, nil, "Read the configuration and make the plan."},
 		{Phase, PhaseImage, nil, "Find the image, or build it."},

@@ -18,6 +18,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
 // errLost is wrapped by the error for a machine that ended under a command.
@@ -71,7 +72,16 @@ func (m Machine) spoken(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return lostError(err)
+	err = lostError(err)
+	if st := m.m.Status(); fault.CodeOf(err) == fault.MachineLost && (st.Phase == state.Stopping || !exists(m.m.Dir)) {
+		return errStopped(m.Name())
+	}
+	return err
+}
+
+// errStopped is the error of what a stop of the machine broke off.
+func errStopped(name string) error {
+	return fault.New(fault.MachineLost, nil, "%s was stopped meanwhile", name)
 }
 
 // converse opens a stream to the guest for talk.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
@@ -302,6 +303,10 @@ func (e *Engine) Stop(who string) (ran bool, err error) {
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
+	}
+	if pid := m.Applying(); pid != 0 {
+		e.step(StepAwaitApply, args{"name": who, "pid": strconv.Itoa(pid)})
+		defer e.done()
 	}
 	if err := control.Stop(m); err != nil && m.Alive() {
 		return true, fault.Wrap(err, fault.MachineStuck, args{"name": who})

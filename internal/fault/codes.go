@@ -10,6 +10,7 @@ const (
 	VolumeShrinks    Code = "volume-shrinks"
 	MachineStarting  Code = "machine-starting"
 	MachineVersion   Code = "machine-version"
+	MachineApplying  Code = "machine-applying"
 )
 
 // Codes of what a machine is to be.
@@ -235,6 +236,7 @@ func Kinds() []Kind {
 		{MachineDataLeft, []string{"name", "dir"}, "An earlier machine with this name has left data in this directory."},
 		{VolumeShrinks, []string{"machine", "volume", "mib"}, "A volume cannot become smaller than it is."},
 		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
+		{MachineApplying, []string{"name", "pid"}, "A process applies changes of the machine, which cannot be removed meanwhile."},
 		{MachineVersion, []string{"name", "defined"}, "The machine was started by another version of mayfly. The second argument is its name, too, if it is defined."},
 
 		{MachineNameInvalid, []string{"name", "better"}, "This cannot be the name of a machine; a name like it can."},

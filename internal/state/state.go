@@ -27,7 +27,8 @@ import (
 
 // The files of a machine's directory.
 const (
-	lockFile = "lock" // locked by the supervisor while it lives
+	lockFile      = "lock"       // locked by the supervisor while it lives
+	applyLockFile = "apply.lock" // locked by who applies changes, or removes all
 
 	PlanFile      = "plan.json"          // plan.Plan
 	ImageFile     = "image.json"         // image.Image, as resolved at the start

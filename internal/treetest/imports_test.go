@@ -93,7 +93,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 
 // inTests says what more the tests of a package may import.
 const inTests = `
-cli:                control plan state guest/wire       # what a crash has left, and what a supervisor tells
+cli:                control plan state workspace guest/wire # what a crash has left, and what a supervisor and a guest tell
 guest/agent:        guest/client                        # the two ends of one conversation are tested together
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,7 +41,7 @@ const DefaultStageLimit = 16 << 30
 // now; put reads it to its end. It returns put's error as it is.
 type Fetch func(ctx context.Context, paths []string, put func(path string, content io.Reader) error) error
 
-// Stage fetches the contents that the edits need into dir, which it makes.
+// Stage fetches the contents that the edits need into dir, which it makes in a directory that is there.
 // Each content must have the size and the hash that the guest reported with
 // the change: what was shown is what is applied. Contents that are there
 // already, from a run that was interrupted, are not fetched again.
@@ -48,7 +49,8 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 	if opts.Limit == 0 {
 		opts.Limit = DefaultStageLimit
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Not what it is in: a machine that was removed must not come back as an empty directory.
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("stage changes: %w", err)
 	}
 	s := &Staging{dir: dir}

@@ -17,6 +17,7 @@ var next = map[fault.Code][]string{
 	fault.MachineUndefined: {"mayfly ls, or mayfly new NAME"},
 	fault.MachineDefined:   {"mayfly inspect {name}, or another name"},
 	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
+	fault.MachineApplying:  {"wait for process {pid} to end, then mayfly rm {name}"},
 	fault.MachineVersion:   {"mayfly restart {defined}", "mayfly rm {name}, or use the mayfly that started it"},
 	fault.MachineStarting:  {"mayfly ls"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},

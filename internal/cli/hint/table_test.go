@@ -23,6 +23,7 @@ func TestTable(t *testing.T) {
 		{fault.MachineDataLeft, fault.Args{"name": "web", "dir": "/d"}, "mayfly rm web removes it"},
 		{fault.MachineVersion, fault.Args{"name": "web"}, "mayfly rm web, or use the mayfly that started it"},
 		{fault.MachineVersion, fault.Args{"name": "web", "defined": "web"}, "mayfly restart web"},
+		{fault.MachineApplying, fault.Args{"name": "web", "pid": "7"}, "wait for process 7 to end, then mayfly rm web"},
 		{fault.MachineStarting, nil, "mayfly ls"},
 		{fault.VolumeShrinks, fault.Args{"machine": "web", "volume": "v", "mib": "64"}, `size = "64MiB" in [[volume]], or mayfly reset web, which wipes it`},
 		{fault.MachineNameInvalid, fault.Args{"name": "My_Box", "better": "my-box"}, "--name my-box"},

@@ -53,6 +53,7 @@ var events = map[string]string{
 	"fetch":       "fetch {url}",
 	"await-start": "waiting for {name}, which another command starts",
 	"await-end":   "waiting for the end of {name}",
+	"await-apply": "waiting: the changes of {name} are being applied by process {pid}",
 }
 
 // phases are the words for the parts of a start whose codes are none.
