@@ -108,6 +108,9 @@ func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (
 		code, err = client.Exec(stream, req, stdio)
 		return commandError(err)
 	})
+	if agent, ok := codingagent.Find(req.Argv[0]); ok {
+		err = m.MissingAgent(err, agent.Name)
+	}
 	return code, err
 }
 

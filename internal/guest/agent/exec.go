@@ -160,15 +160,6 @@ func (a *agent) startProcess(m *machine, prog program) (_ *process, err error) {
 	return p, nil
 }
 
-// explainStart tells a missing directory from a missing program: the kernel
-// gives one error for both.
-func explainStart(prog program, err error) error {
-	if _, statErr := os.Stat(prog.dir); statErr != nil {
-		return fmt.Errorf("start in %s: %w", prog.dir, statErr)
-	}
-	return fmt.Errorf("start %s: %w", prog.path, err)
-}
-
 func (p *process) close() {
 	if p.stdin != nil {
 		p.stdin.Close()

@@ -96,7 +96,7 @@ func TestExecNotStarted(t *testing.T) {
 		{"nothing", &wire.Exec{Dir: "/"}, "no command"},
 		{"empty name", &wire.Exec{Argv: []string{""}, Dir: "/"}, "command not found"},
 		{"not in PATH", &wire.Exec{Argv: []string{"no-such-program"}, Dir: "/"}, "no-such-program: command not found"},
-		{"not at path", &wire.Exec{Argv: []string{"/no/such"}, Dir: "/"}, "no such file"},
+		{"not at path", &wire.Exec{Argv: []string{"/no/such"}, Dir: "/"}, "/no/such: command not found"},
 		{"no directory", &wire.Exec{Argv: []string{"true"}, Dir: "/no/such"}, "start in /no/such"},
 		{"a file as directory", &wire.Exec{Argv: []string{"true"}, Dir: "/etc/passwd"}, "not a directory"},
 		{"not executable", &wire.Exec{Argv: []string{filepath.Join(dir, "plain")}, Dir: "/"}, "permission denied"},
@@ -115,6 +115,59 @@ func TestExecNotStarted(t *testing.T) {
 	}
 	if n := openFiles(t, g.pid); n > 12 {
 		t.Errorf("the agent has %d files open; want no more than at its start", n)
+	}
+}
+
+// What a program needs may be only where it came from: on the host, outside of the
+// workspace.
+func TestExecMissingPart(t *testing.T) {
+	g := startGuest(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.MkdirAll(at(".venv/bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{
+		".venv/bin/python": "python3", ".venv/bin/python3": "/home/host/.local/share/uv/python",
+		"loop": "loop", "gone": "../gone/tool", "data": "plain", "tool": "script",
+	} {
+		if err := os.Symlink(target, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range map[string]string{
+		"plain": "text", "script": "#!/nix/store/bash/bin/bash -e\n", "spaced": "#! \t/no/such\targument\n", "crlf": "#!/bin/sh\r\n",
+		"env": "#!/usr/bin/env no-such-interpreter\n", "elf": "\x7fELF",
+	} {
+		mode := os.FileMode(0o755)
+		if name == "plain" {
+			mode = 0o644
+		}
+		if err := os.WriteFile(at(name), []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		path, want string
+		missing    bool
+	}{
+		{".venv/bin/python", "a link to /home/host/.local/share/uv/python, which is not in the machine", true},
+		{"gone", "a link to " + dir + "/../gone/tool, which is not in the machine", true},
+		{"script", "its interpreter /nix/store/bash/bin/bash is not in the machine", true},
+		{"tool", "its interpreter /nix/store/bash/bin/bash is not in the machine", true},
+		{"spaced", "its interpreter /no/such is not in the machine", true},
+		{"crlf", `its interpreter "/bin/sh\r" is not in the machine`, true},
+		{"loop", "too many levels of symbolic links", false},
+		{"plain", "permission denied", false},
+		{"data", "permission denied", false},
+		{".venv", "is a directory", false},
+		{"elf", "exec format error", false},
+	} {
+		_, err := client.Exec(g.open(t), &wire.Exec{Argv: []string{"./" + tt.path}, Dir: dir}, client.Stdio{})
+		var refused *client.GuestError
+		if !errors.As(err, &refused) || !strings.Contains(refused.Text, tt.want) || (fault.CodeOf(err) == fault.CommandNotFound) != tt.missing {
+			t.Errorf("%s: %v with the code %q; want %q", tt.path, err, fault.CodeOf(err), tt.want)
+		}
 	}
 }
 
