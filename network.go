@@ -2,6 +2,7 @@ package mayfly
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
@@ -56,6 +57,7 @@ type Secret struct {
 	Name         string   `json:"name"` // the variable that holds the placeholder in the guest
 	From         string   `json:"from"` // "env:NAME", "file:PATH" or "cmd:COMMAND"
 	Hosts        []string `json:"hosts"`
+	Places       []string `json:"places"` // where requests carry it: "bearer", "header=x-api-key", …
 	AllowForeign bool     `json:"allow_foreign,omitempty"`
 }
 
@@ -135,7 +137,15 @@ func secrets(list []plan.Secret) []Secret {
 	if list == nil {
 		return nil
 	}
-	return convert(list, func(v plan.Secret) Secret { return Secret(v) })
+	return convert(list, func(v plan.Secret) Secret {
+		s := Secret{Name: v.Name, From: v.From, Hosts: v.Hosts, AllowForeign: v.AllowForeign}
+		for _, p := range v.Places {
+			if text := p.String(); !slices.Contains(s.Places, text) {
+				s.Places = append(s.Places, text)
+			}
+		}
+		return s
+	})
 }
 
 // AuditEvent is a line of a machine's audit log.

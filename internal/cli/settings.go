@@ -65,7 +65,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
 	f.StringSliceVar(key[[]string](s, "preset", "network.presets"), "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
 	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
-	f.StringArrayVar(&s.secrets, "secret", nil, "use your variable in requests to these hosts; the guest gets a placeholder: `NAME=HOST[,HOST…]` (repeatable)")
+	f.StringArrayVar(&s.secrets, "secret", nil, "use your variable in requests to these hosts; the guest gets a placeholder: `NAME=HOST[,HOST…][:PLACE]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }
 
@@ -85,15 +85,12 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 		return nil, err
 	}
 	add("share", "share", shares)
-	for _, kv := range s.secrets {
-		name, hosts, ok := strings.Cut(kv, "=")
-		if !ok {
-			return nil, usageError{hint.Errorf("--secret "+name+"=api.example.org", "--secret %s names no host", name)}
+	for _, text := range s.secrets {
+		lent, err := secretFlag(text)
+		if err != nil {
+			return nil, err
 		}
-		from := "--secret " + name
-		out = append(out,
-			mayfly.Setting{From: from, Key: "secrets." + name + ".from", Value: "env:" + name},
-			mayfly.Setting{From: from, Key: "secrets." + name + ".hosts", Value: strings.Split(hosts, ",")})
+		out = append(out, lent...)
 	}
 	if s.workspace != "" {
 		path, err := absolute(s.workspace)
@@ -115,6 +112,46 @@ func (s *settings) list(getenv func(string) string, changed func(string) bool) (
 		// What was typed is meant as it is.
 		value = strings.ReplaceAll(value, "$", "$$")
 		out = append(out, mayfly.Setting{From: "--env " + key, Key: "env." + key, Value: value})
+	}
+	return out, nil
+}
+
+// secretFlag returns the settings of --secret NAME=HOST[,HOST…][:PLACE[,PLACE…]].
+func secretFlag(text string) ([]mayfly.Setting, error) {
+	name, rest, ok := strings.Cut(text, "=")
+	if !ok {
+		return nil, usageError{hint.Errorf("--secret "+name+"=api.example.org", "--secret %s names no host", name)}
+	}
+	hosts, places, hasPlaces := strings.Cut(rest, ":")
+	if hasPlaces && strings.Trim(places, "0123456789") == "" {
+		hosts, hasPlaces = rest, false // a port, of which the check of hosts says more
+	}
+	var out []mayfly.Setting
+	add := func(key string, value any) {
+		out = append(out, mayfly.Setting{From: "--secret " + name, Key: "secrets." + name + "." + key, Value: value})
+	}
+	add("from", "env:"+name)
+	add("hosts", strings.Split(hosts, ","))
+	if !hasPlaces {
+		return out, nil
+	}
+	// All four keys, so that nothing of a file's stays.
+	bearer, named := false, map[string][]string{"basic": {}, "header": {}, "query": {}}
+	for place := range strings.SplitSeq(places, ",") {
+		kind, value, hasValue := strings.Cut(place, "=")
+		switch _, isNamed := named[kind]; {
+		case place == "bearer":
+			bearer = true
+		case isNamed && hasValue:
+			named[kind] = append(named[kind], value)
+		default:
+			return nil, usageError{hint.Errorf("--secret "+name+"="+hosts+":bearer, or :header=NAME, :basic=USER or :query=NAME",
+				"--secret %s: %q is no place in a request", name, place)}
+		}
+	}
+	add("bearer", bearer)
+	for _, kind := range []string{"basic", "header", "query"} {
+		add(kind, named[kind])
 	}
 	return out, nil
 }

@@ -15,6 +15,8 @@ package codingagent
 import (
 	"slices"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // StateDir is where the agents keep their files, below the home of the guest's
@@ -61,6 +63,11 @@ type Agent struct {
 type Host struct {
 	Name  string   // "*.example.com" for all below
 	Paths []string // what its paths begin with; empty for all
+	// Keys are where its requests carry a key or a token; none if nothing is
+	// known of that.
+	Keys []credential.Place
+	// Errors is the form in which its API says what is wrong.
+	Errors ErrorForm
 }
 
 // Skills says where an agent looks for skills.
@@ -104,6 +111,11 @@ func Names() []string {
 // NPM returns what npm fetches for a version: NAME@VERSION.
 func (a Agent) NPM(version string) string {
 	return strings.Replace(a.Package, "VERSION", version, 1)
+}
+
+// api returns the host of a provider's API.
+func api(name string, errors ErrorForm, keys ...credential.Place) Host {
+	return Host{Name: name, Errors: errors, Keys: keys}
 }
 
 // hosts returns hosts of which all paths are reached.

@@ -56,3 +56,35 @@ func TestNPM(t *testing.T) {
 		t.Errorf("NPM(1.2) = %q; want %q", got, want)
 	}
 }
+
+// A refusal is in the form of the host's API, and is valid JSON whatever it says.
+func TestRefusal(t *testing.T) {
+	for host, want := range map[string]string{
+		"api.anthropic.com":                 `{"error":{"message":"mayfly: \"no\"","type":"permission_error"},"type":"error"}` + "\n",
+		"api.openai.com":                    `{"error":{"code":"refused_by_mayfly","message":"mayfly: \"no\"","param":null,"type":"permission_error"}}` + "\n",
+		"chatgpt.com":                       `{"error":{"code":"refused_by_mayfly","message":"mayfly: \"no\"","param":null,"type":"permission_error"}}` + "\n",
+		"generativelanguage.googleapis.com": `{"error":{"code":403,"message":"mayfly: \"no\"","status":"PERMISSION_DENIED"}}` + "\n",
+		"api.github.com":                    `{"message":"mayfly: \"no\"","status":"Forbidden"}` + "\n",
+		"api.business.githubcopilot.com":    `{"error":{"code":"refused_by_mayfly","message":"mayfly: \"no\"","param":null,"type":"permission_error"}}` + "\n",
+		"github.com":                        "",
+		"example.org":                       "",
+	} {
+		if got := Refusal(host, 403, `mayfly: "no"`); string(got) != want {
+			t.Errorf("Refusal(%s) = %s; want %s", host, got, want)
+		}
+	}
+	if got := Refusal("api.anthropic.com", 502, "x"); !strings.Contains(string(got), "api_error") {
+		t.Errorf("a refusal that may be tried again: %s", got)
+	}
+}
+
+// Where an API has a form for errors, it is known where it takes a key.
+func TestKeys(t *testing.T) {
+	for _, a := range Agents() {
+		for _, h := range a.Hosts {
+			if (h.Errors != "") != (len(h.Keys) > 0) && h.Errors != GitHubErrors {
+				t.Errorf("%s at %s: errors %q, keys %v", a.Name, h.Name, h.Errors, h.Keys)
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package codingagent
 import (
 	"path"
 
+	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/tomlquote"
 )
 
@@ -20,8 +21,13 @@ func Agents() []Agent {
 			Program: "claude",
 			Prewarm: "claude --version",
 			// The API, and the two ways to log in.
-			Hosts: hosts("api.anthropic.com", "claude.ai", "claude.com", "platform.claude.com"),
-			Nix:   []string{"claude-code"},
+			// A key is in a header of its own, the token of a subscription in the
+			// usual one.
+			Hosts: append(
+				[]Host{api("api.anthropic.com", AnthropicErrors, credential.InHeader("X-Api-Key"), credential.Bearer)},
+				hosts("claude.ai", "claude.com", "platform.claude.com")...,
+			),
+			Nix: []string{"claude-code"},
 			// code.claude.com/docs/en/skills
 			Skills:      Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
 			Transcripts: []string{"projects"},
@@ -70,8 +76,12 @@ func Agents() []Agent {
 			Program: "vendor/x86_64-unknown-linux-musl/bin/codex",
 			Prewarm: "codex --version",
 			// The API with a key, the log-in, the API with a log-in.
-			Hosts: hosts("api.openai.com", "auth.openai.com", "chatgpt.com"),
-			Nix:   []string{"codex"},
+			Hosts: []Host{
+				api("api.openai.com", OpenAIErrors, credential.Bearer),
+				{Name: "auth.openai.com"},
+				api("chatgpt.com", OpenAIErrors, credential.Bearer),
+			},
+			Nix: []string{"codex"},
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
 			Skills:      Skills{Project: ".agents/skills", User: ".agents/skills"},
 			Transcripts: []string{"sessions"},
@@ -107,11 +117,11 @@ func Agents() []Agent {
 			Program: "copilot",
 			// docs.github.com/copilot/reference/copilot-allowlist-reference, without
 			// what is telemetry. It names these paths of GitHub, and no more.
-			Hosts: append(
-				hosts("*.githubcopilot.com"),
-				Host{Name: "github.com", Paths: []string{"/login/"}},
-				Host{Name: "api.github.com", Paths: []string{"/user", "/copilot_internal/"}},
-			),
+			Hosts: []Host{
+				api("*.githubcopilot.com", OpenAIErrors, credential.Bearer),
+				{Name: "github.com", Paths: []string{"/login/"}},
+				{Name: "api.github.com", Paths: []string{"/user", "/copilot_internal/"}, Errors: GitHubErrors},
+			},
 			Nix: []string{"github-copilot-cli"},
 			// copilot skill --help
 			Skills:      Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
@@ -147,10 +157,14 @@ func Agents() []Agent {
 			Prewarm: "node --version",
 			// From the bundle: the API with a key, the API with a log-in, the log-in
 			// and who logged in.
-			Hosts: append(
-				hosts("generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "accounts.google.com"),
-				Host{Name: "www.googleapis.com", Paths: []string{"/oauth2/"}},
-			),
+			Hosts: []Host{
+				api("generativelanguage.googleapis.com", GoogleErrors,
+					credential.InHeader("X-Goog-Api-Key"), credential.InQuery("key"), credential.Bearer),
+				api("cloudcode-pa.googleapis.com", GoogleErrors, credential.Bearer),
+				{Name: "oauth2.googleapis.com"},
+				{Name: "accounts.google.com"},
+				{Name: "www.googleapis.com", Paths: []string{"/oauth2/"}},
+			},
 			Nix: []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
@@ -183,8 +197,11 @@ func Agents() []Agent {
 			Prewarm: "opencode --version",
 			// Its own models, and the catalogue of all others'. The provider that it
 			// is to use has a preset or a rule of its own.
-			Hosts: hosts("opencode.ai", "models.dev"),
-			Nix:   []string{"opencode"},
+			Hosts: []Host{
+				api("opencode.ai", OpenAIErrors, credential.Bearer, credential.InHeader("X-Api-Key"), credential.InHeader("X-Goog-Api-Key")),
+				{Name: "models.dev"},
+			},
+			Nix: []string{"opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
 			Skills:      Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
 			Transcripts: []string{"data/opencode/storage"},

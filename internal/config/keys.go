@@ -157,6 +157,11 @@ var parts = []Key{
 	{"share.readonly", "boolean", "false", "true", "the host refuses writes"},
 	{"secrets.NAME.from", "string", Required, `"env:ANTHROPIC_API_KEY"`, "where the host has the value: `env:NAME`, `file:PATH` or `cmd:COMMAND`"},
 	{"secrets.NAME.hosts", "list of strings", Required, `["api.anthropic.com"]`, "hosts whose requests get the value in place of the variable's placeholder"},
+	{"secrets.NAME.header", "string, or list of strings", "follows from the hosts", `"x-api-key"`, "header that is the value; `\"authorization: token\"` for one with a word before it"},
+	{"secrets.NAME.bearer", "boolean", "follows from the hosts", "true", "send the value as `Authorization: Bearer VALUE`"},
+	{"secrets.NAME.basic", "string, or list of strings", "follows from the hosts", `"git"`, "user of basic authentication whose password is the value"},
+	{"secrets.NAME.query", "string, or list of strings", "follows from the hosts", `"key"`, "parameter of the query that is the value"},
+	{"secrets.NAME.pass", "list of strings", "none", `["x-tenant", "?tenant"]`, "more headers, and parameters of the query, that are no credentials and pass to these hosts"},
 	{"secrets.NAME.foreign_credentials", `"strip" or "allow"`, `"strip"`, `"allow"`, "what becomes of other credentials in requests to these hosts"},
 }
 

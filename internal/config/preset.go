@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // Preset is a set of hosts under one name.
@@ -57,4 +58,55 @@ func presetNames() []string {
 		names = append(names, p.Name)
 	}
 	return names
+}
+
+// service is a host of a preset, or beside one, with where it takes a credential. What
+// coding agents reach is in their table.
+type service struct {
+	host   string
+	places []credential.Place
+}
+
+func services() []service {
+	// git takes any user; gh and Actions say x-access-token.
+	github := []credential.Place{credential.Bearer, credential.Token, credential.AsUser("x-access-token")}
+	return []service{
+		{"github.com", github},
+		{"api.github.com", github},
+		{"uploads.github.com", github},
+		{"codeload.github.com", github},
+		{"*.githubusercontent.com", github},
+		{"gitlab.com", []credential.Place{credential.InHeader("Private-Token"), credential.Bearer, credential.AsUser("oauth2")}},
+		{"crates.io", []credential.Place{credential.InHeader("Authorization")}},
+		{"upload.pypi.org", []credential.Place{credential.AsUser("__token__")}},
+		{"test.pypi.org", []credential.Place{credential.AsUser("__token__")}},
+	}
+}
+
+// Places returns where requests to a host, or to all below "*." and a name, carry a secret
+// of which nobody said it. known is false if that is a guess.
+func Places(host string) (places []credential.Place, known bool) {
+	add := func(more []credential.Place) {
+		for _, p := range more {
+			if !slices.Contains(places, p) {
+				places = append(places, p)
+			}
+		}
+	}
+	for _, s := range services() {
+		if credential.Covers(s.host, host) {
+			add(s.places)
+		}
+	}
+	for _, a := range codingagent.Agents() {
+		for _, h := range a.Hosts {
+			if credential.Covers(h.Name, host) {
+				add(h.Keys)
+			}
+		}
+	}
+	if len(places) == 0 {
+		return credential.WellKnown(), false
+	}
+	return places, true
 }

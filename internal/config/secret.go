@@ -6,6 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // Secret is a section [secrets.NAME]: a value that requests to some hosts carry
@@ -19,9 +23,15 @@ type Secret struct {
 	// What a later source says replaces what earlier ones did: a value never
 	// goes where two files only together have sent it.
 	Hosts []string
+	// Places are where in a request the value stands, and nowhere else. With none,
+	// they follow from the hosts: Places.
+	Places []credential.Place
 	// Foreign is what becomes of other credentials in requests to these
 	// hosts: "strip", which "" means, or "allow".
 	Foreign string
+	// Pass are headers, and parameters of the query behind a "?", that are no
+	// credentials though mayfly does not know them.
+	Pass []string
 }
 
 const secretsSection = "secrets"
@@ -52,6 +62,10 @@ func applySecret(c *Config, s setting) *Error {
 		err = asSource(s, &secret.From)
 	case "hosts":
 		secret.Hosts, err = asSecretHosts(s)
+	case "header", "bearer", "basic", "query":
+		secret.Places, err = asPlaces(s, sub, secret.Places)
+	case "pass":
+		secret.Pass, err = asPass(s)
 	case "foreign_credentials":
 		err = asOneOf(s, &secret.Foreign, "strip", "allow")
 	}
@@ -151,5 +165,17 @@ func secretHost(text string) (string, *Error) {
 	case name == HostName:
 		return "", wrong("%s has no certificate: no secret goes there", HostName)
 	}
+	if parent, ok := strings.CutPrefix(name, "*."); ok && isPublicSuffix(parent) {
+		return "", wrong("%s is every customer's: names below %s belong to different owners; name the host", shortQuote(text), parent)
+	}
 	return name, nil
+}
+
+// isPublicSuffix reports whether anybody can have a name below this one: "co.uk",
+// "github.io". Companies' own networks have names that the list does not know.
+func isPublicSuffix(name string) bool {
+	suffix, _ := publicsuffix.PublicSuffix(name)
+	// For some, any name below is such a suffix again: "*.compute.amazonaws.com".
+	below, listed := publicsuffix.PublicSuffix("x." + name)
+	return suffix == name || below == "x."+name && (listed || strings.Contains(name, "."))
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // Network is what the machine can reach, and what of it can be reached.
@@ -98,7 +99,12 @@ type Secret struct {
 	From string `json:"from"` // "env:NAME", "file:PATH" or "cmd:COMMAND"
 	// Hosts are where the value goes, in the form of Rule.Host.
 	Hosts []string `json:"hosts"`
+	// Places are where in a request the value stands, and nowhere else.
+	Places []credential.Place `json:"places"`
 	// AllowForeign lets requests to these hosts carry other credentials
 	// than this one.
 	AllowForeign bool `json:"allow_foreign,omitempty"`
+	// Pass are headers, and parameters of the query behind a "?", in lower case,
+	// that pass to these hosts beside those that are known to be no credentials.
+	Pass []string `json:"pass,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/ipaddr"
 )
@@ -67,10 +68,36 @@ func (b *builder) network(learn bool) {
 		for _, name := range slices.Sorted(maps.Keys(b.cfg.Secrets)) {
 			s := b.cfg.Secrets[name]
 			n.Secrets = append(n.Secrets, Secret{
-				Name: name, From: s.From, Hosts: slices.Clone(s.Hosts), AllowForeign: s.Foreign == "allow",
+				Name: name, From: s.From, Hosts: slices.Clone(s.Hosts), Places: b.secretPlaces(name, s),
+				AllowForeign: s.Foreign == "allow", Pass: slices.Clone(s.Pass),
 			})
 		}
 	}
+}
+
+// secretPlaces returns where requests carry a secret: where its user says, else where its
+// hosts are known to take it, else where most do, and then a note says so.
+func (b *builder) secretPlaces(name string, s config.Secret) []credential.Place {
+	if len(s.Places) > 0 {
+		return slices.Clone(s.Places)
+	}
+	var places []credential.Place
+	var guessed []string
+	for _, host := range s.Hosts {
+		at, known := config.Places(host)
+		if !known {
+			guessed = append(guessed, host)
+		}
+		for _, p := range at {
+			p.Host = host
+			places = append(places, p)
+		}
+	}
+	if len(guessed) > 0 {
+		b.note("secret %s: its place in requests to %s is not known, so it goes as a bearer token or in a header for keys such as x-api-key; header, bearer, basic or query in [secrets.%s] names the place",
+			name, strings.Join(guessed, ", "), name)
+	}
+	return places
 }
 
 // bridge decides about a machine on the host's bridge, whose user gives it its address.

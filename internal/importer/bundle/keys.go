@@ -291,6 +291,9 @@ func (r *reviewer) dotfiles(key string, v any) {
 	}
 }
 
+// secretKeys are the keys of a section [secrets.NAME].
+var secretKeys = []string{"from", "hosts", "header", "bearer", "basic", "query", "pass", "foreign_credentials"}
+
 // secret reviews a section [secrets.NAME].
 func (r *reviewer) secret(name string, v any) {
 	key := "secrets." + name
@@ -300,7 +303,7 @@ func (r *reviewer) secret(name string, v any) {
 		return
 	}
 	for sub := range table {
-		if sub != "from" && sub != "hosts" && sub != "foreign_credentials" {
+		if !slices.Contains(secretKeys, sub) {
 			r.refuse(key, "unknown key %s", short(sub))
 			return
 		}
@@ -333,7 +336,16 @@ func (r *reviewer) secret(name string, v any) {
 		r.refuse(key, "does not say to which hosts %s goes", what)
 		return
 	}
-	r.add(Widen, key, "lends %s to requests to %s", what, render(table["hosts"]))
+	where := ""
+	for _, place := range []string{"header", "bearer", "basic", "query"} {
+		if v := table[place]; v != nil {
+			where += ", " + place + " = " + render(v)
+		}
+	}
+	r.add(Widen, key, "lends %s to requests to %s%s", what, render(table["hosts"]), where)
+	if pass := table["pass"]; pass != nil {
+		r.add(Widen, key, "lets headers and parameters through to these hosts: pass = %s", render(pass))
+	}
 	if foreign := table["foreign_credentials"]; foreign != nil && foreign != "strip" {
 		r.add(Widen, key, "lets other credentials through to these hosts: foreign_credentials = %s", render(foreign))
 	}

@@ -47,6 +47,9 @@ A = "1"
 [secrets.TOKEN]
 from = "env:TOKEN"
 hosts = ["api.example.org"]
+header = "x-api-key"
+query = ["key"]
+pass = ["x-tenant"]
 foreign_credentials = "allow"
 [secrets.KEY]
 from = "file:~/keys/k"
@@ -74,7 +77,7 @@ func TestReview(t *testing.T) {
 	got := Review(b, have, Placement{})
 	want := `add profile go-work : a profile of your own, 37 bytes
 widen profile go-work image.packages: installs the package "x"
-add machine web : a machine, 892 bytes
+add machine web : a machine, 949 bytes
 set machine web env.A: "1"
 widen machine web home.dotfiles: copies your directory "~/dots" into the machine
 run machine web home.dotfiles: fetches the repository "https://git.example.org/dots.git" for the home directory
@@ -98,7 +101,8 @@ set machine web profiles: the set-up's "go-work"
 widen machine web profiles: mayfly's profile "claude"
 widen machine web profiles: your own profile "mine", with all that it gives
 widen machine web secrets.KEY: lends what is in your file "~/keys/k" to requests to ["b.example.org"]
-widen machine web secrets.TOKEN: lends the value of your variable "TOKEN" to requests to ["api.example.org"]
+widen machine web secrets.TOKEN: lends the value of your variable "TOKEN" to requests to ["api.example.org"], header = "x-api-key", query = ["key"]
+widen machine web secrets.TOKEN: lets headers and parameters through to these hosts: pass = ["x-tenant"]
 widen machine web secrets.TOKEN: lets other credentials through to these hosts: foreign_credentials = "allow"
 widen machine web share: can read all of "~/notes", while you use it
 widen machine web volume: keeps, when it stops, { mount = "/var", name = "var" }
