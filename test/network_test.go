@@ -42,6 +42,9 @@ ports = ["127.0.0.1:18080:8000"]
 [secrets.TOKEN]
 from = "env:TOKEN"
 hosts = ["token.example"]
+bearer = true
+basic = "user"
+query = "key"
 `
 
 // newLab makes an internet, and a user whose commands run in it. From there no way leads

@@ -44,7 +44,8 @@ func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) 
 		}
 		v := secret.NewValue(value)
 		all = append(all, secret.Secret{
-			Name: p.Name, Value: v, Placeholder: secret.Placeholder(v), Hosts: p.Hosts, AllowForeign: p.AllowForeign,
+			Name: p.Name, Value: v, Placeholder: secret.Placeholder(v), Hosts: p.Hosts, Places: p.Places,
+			AllowForeign: p.AllowForeign, Pass: p.Pass,
 		})
 	}
 	return all, nil

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -29,7 +30,6 @@ type exchange struct {
 	begun        time.Time
 	response     *response
 	used         []*secret.Secret // that were put into the request
-	notes        []string         // for the record
 
 	held  held
 	large bool // the host may send largeWindow ahead
@@ -38,7 +38,8 @@ type exchange struct {
 	addr atomic.Pointer[string]
 
 	mu      sync.Mutex
-	reason  string // why it was refused, or failed
+	notes   []string // for the record
+	reason  string   // why it was refused, or failed
 	verdict audit.Verdict
 }
 
@@ -62,6 +63,15 @@ func (e *exchange) end(v audit.Verdict, reason string) {
 	defer e.mu.Unlock()
 	if e.reason == "" {
 		e.verdict, e.reason = v, reason
+	}
+}
+
+// note adds to what the record says of a request that passes.
+func (e *exchange) note(text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !slices.Contains(e.notes, text) {
+		e.notes = append(e.notes, text)
 	}
 }
 
@@ -105,7 +115,7 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	if reason != "" {
 		e.used = nil // they did not go out
 		e.end(audit.Deny, reason)
-		refuse(w, status, reason)
+		refuse(w, c.name, status, reason)
 		w.flush(r)
 		return
 	}
@@ -119,7 +129,7 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	// Not only of a request that carries one: a server may tell later what it was sent
 	// before.
 	if own := p.cfg.Secrets.For(c.name); len(own) > 0 {
-		w.scrubber = newScrubber(own)
+		w.scrubber = p.scrubberFor(own)
 	}
 	if r.Body != nil {
 		r.Body = &countedBody{r.Body, &e.up}
@@ -140,12 +150,20 @@ func (p *Proxy) close(e *exchange, r *http.Request, reason string) {
 	panic(http.ErrAbortHandler)
 }
 
-// refuse answers in one line that people and agents understand.
-func refuse(w http.ResponseWriter, status int, reason string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+// refuse answers in one line that people and agents understand, and for the API of a
+// provider in the form that its clients show.
+func refuse(w http.ResponseWriter, host string, status int, reason string) {
+	kind, text := "text/plain; charset=utf-8", "mayfly: "+printable(reason)
+	body := codingagent.Refusal(host, status, text)
+	if body == nil {
+		body = []byte(text + "\n")
+	} else {
+		kind = "application/json"
+	}
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	io.WriteString(w, "mayfly: "+printable(reason)+"\n")
+	w.Write(body)
 }
 
 // check refuses what is for another host than the connection, or a way around what is
@@ -238,12 +256,12 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, ErrDenied) {
 		verdict = audit.Deny
 	}
-	reason := []byte(err.Error())
+	reason := err.Error()
 	if s := e.response.scrubber; s != nil {
-		s.replace(reason)
+		reason = s.text(reason)
 	}
-	e.end(verdict, string(reason))
-	refuse(w, http.StatusBadGateway, string(reason))
+	e.end(verdict, reason)
+	refuse(w, e.conn.name, http.StatusBadGateway, reason)
 }
 
 // record writes the line of an exchange.

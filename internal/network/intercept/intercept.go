@@ -89,6 +89,8 @@ type Proxy struct {
 	mu       sync.Mutex
 	requests map[*exchange]struct{} // under way
 	ended    bool
+
+	scrubbers map[string]*scrubber // by the names of their secrets
 }
 
 // New returns a proxy with an authority of its own.
@@ -109,7 +111,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, authority: a,
 		conns: make(chan net.Conn), closed: make(chan struct{}),
-		requests: make(map[*exchange]struct{}),
+		requests: make(map[*exchange]struct{}), scrubbers: make(map[string]*scrubber),
 	}
 	silent := log.New(io.Discard, "", 0) // all there is to say is in the record
 	p.transport.Store(p.newTransport())

@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/policy"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
@@ -249,7 +250,12 @@ func TestRequests(t *testing.T) {
 }
 
 func lend(hosts ...string) secret.Secret {
-	return secret.Secret{Name: "TOKEN", Value: secret.NewValue(value), Placeholder: placeholder, Hosts: hosts}
+	return secret.Secret{
+		Name: "TOKEN", Value: secret.NewValue(value), Placeholder: placeholder, Hosts: hosts,
+		Places: []credential.Place{
+			credential.Bearer, credential.InHeader("x-api-key"), credential.InQuery("key"), {Kind: credential.Basic, Name: "me"},
+		},
+	}
 }
 
 func TestSecrets(t *testing.T) {
@@ -279,7 +285,7 @@ func TestSecrets(t *testing.T) {
 				r.Header.Set("Authorization", "Bearer attackers")
 				r.Header.Set("Cookie", "session=attackers")
 				r.SetBasicAuth("me", "attackers")
-				r.URL.RawQuery = "key=attackers&q=1"
+				r.URL.RawQuery = "q=1"
 			}, 200, func(got seen) string {
 				return differs(got.Header.Get("Authorization")+got.Header.Get("Cookie")+got.URI, "/?q=1")
 			}},
@@ -287,8 +293,11 @@ func TestSecrets(t *testing.T) {
 				r.Header.Set("X-Api-Key", placeholder)
 				r.Header.Set("Range", "bytes=0-10")
 			}, 200, func(got seen) string { return differs(got.Header.Get("Range"), "") }},
-			{"none", host, func(r *http.Request) { r.Header.Set("X-Other", "1") }, 200,
-				func(got seen) string { return differs(got.Header.Get("X-Other"), "1") }},
+			{"somebody else's in the query", host, func(r *http.Request) { r.URL.RawQuery = "key=attackers&q=1" }, 403, nil},
+			{"a header that is no credential", host, func(r *http.Request) { r.Header.Set("Anthropic-Version", "1") }, 200,
+				func(got seen) string { return differs(got.Header.Get("Anthropic-Version"), "1") }},
+			{"a header of which nothing is known", host, func(r *http.Request) { r.Header.Set("X-Other", "1") }, 200,
+				func(got seen) string { return differs(got.Header.Get("X-Other"), "") }},
 			{"path", host, func(r *http.Request) { r.URL.Path = "/bot" + placeholder }, 403, nil},
 			{"another host", "www.example.com", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+placeholder) }, 403, nil},
 			{"another host, basic", "www.example.com", func(r *http.Request) { r.SetBasicAuth("me", placeholder) }, 403, nil},
@@ -321,7 +330,7 @@ func TestSecrets(t *testing.T) {
 			}
 		}
 	}
-	events := l.recorded("each request", func(e []audit.Event) bool { return len(e) >= 24 })
+	events := l.recorded("each request", func(e []audit.Event) bool { return len(e) >= 28 })
 	text, err := json.Marshal(events)
 	if err != nil {
 		t.Fatal(err)

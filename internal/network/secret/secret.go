@@ -14,7 +14,12 @@ import (
 	"log/slog"
 	"math/big"
 	"regexp"
+	"slices"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // redacted is what there is of a value for all who print it.
@@ -50,9 +55,39 @@ type Secret struct {
 	Name        string // of the variable that holds the placeholder in the guest
 	Value       Value
 	Placeholder string
-	Hosts       []string // in the form of plan.Rule.Host
+	// Earlier are placeholders that the machine had before, and may have written
+	// down.
+	Earlier []string
+	Hosts   []string // in the form of plan.Rule.Host
+	// Places are where requests to Hosts carry the value. It goes nowhere else.
+	Places []credential.Place
 	// AllowForeign lets requests to Hosts carry other credentials.
 	AllowForeign bool
+	// Pass are headers, and parameters of the query behind a "?", in lower case,
+	// that requests may carry though they are not known to be harmless.
+	Pass []string
+}
+
+// Placeholders returns all texts that stand for the value.
+func (s *Secret) Placeholders() []string { return append([]string{s.Placeholder}, s.Earlier...) }
+
+// Stands reports whether text is a placeholder, and nothing else.
+func (s *Secret) Stands(text string) bool { return slices.Contains(s.Placeholders(), text) }
+
+// In reports whether a placeholder is in text.
+func (s *Secret) In(text string) bool {
+	return slices.ContainsFunc(s.Placeholders(), func(p string) bool { return strings.Contains(text, p) })
+}
+
+// At returns the places that requests to host have.
+func (s *Secret) At(host string) []credential.Place {
+	var places []credential.Place
+	for _, p := range s.Places {
+		if p.Host == "" || credential.Covers(p.Host, host) {
+			places = append(places, p)
+		}
+	}
+	return places
 }
 
 // minRandom is the least number of characters that are random in a placeholder: nobody
@@ -152,7 +187,7 @@ func (t *Table) Find(text string) []*Secret {
 	}
 	var found []*Secret
 	for i := range t.all {
-		if strings.Contains(text, t.all[i].Placeholder) {
+		if t.all[i].In(text) {
 			found = append(found, &t.all[i])
 		}
 	}
@@ -173,12 +208,36 @@ func (t *Table) For(host string) []*Secret {
 	return found
 }
 
-// MayGoTo reports whether the secret may be sent to host.
-func (s *Secret) MayGoTo(host string) bool {
-	for _, h := range s.Hosts {
-		if below, ok := strings.CutPrefix(h, "*"); h == host || ok && strings.HasSuffix(host, below) && len(host) > len(below) {
-			return true
+// FindName returns the secrets whose placeholder is in the name of a header, whatever its
+// case.
+func (t *Table) FindName(name string) []*Secret {
+	if t == nil {
+		return nil
+	}
+	name = strings.ToLower(name)
+	var found []*Secret
+	for i := range t.all {
+		s := &t.all[i]
+		if slices.ContainsFunc(s.Placeholders(), func(p string) bool { return strings.Contains(name, strings.ToLower(p)) }) {
+			found = append(found, s)
 		}
 	}
-	return false
+	return found
+}
+
+// MayGoTo reports whether the secret may be sent to host. A pattern never reaches over a
+// border behind which names belong to others: "*.amazonaws.com" does not stand for what is
+// below s3.amazonaws.com.
+func (s *Secret) MayGoTo(host string) bool {
+	return slices.ContainsFunc(s.Hosts, func(pattern string) bool {
+		return credential.Covers(pattern, host) && (pattern == host || oneOwner(pattern, host))
+	})
+}
+
+// oneOwner reports whether all names from that below a pattern's "*." to host are one
+// owner's.
+func oneOwner(pattern, host string) bool {
+	suffix, _ := publicsuffix.PublicSuffix(host)
+	parent := strings.TrimPrefix(pattern, "*.")
+	return len(suffix) < len(parent)
 }

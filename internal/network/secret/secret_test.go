@@ -85,11 +85,12 @@ func FuzzPlaceholder(f *testing.F) {
 func TestTable(t *testing.T) {
 	table := NewTable([]Secret{
 		{Name: "A", Placeholder: "aaaa", Hosts: []string{"api.example", "*.cloud.example"}},
-		{Name: "B", Placeholder: "bbbb", Hosts: []string{"b.example"}},
+		{Name: "B", Placeholder: "bbbb", Earlier: []string{"cccc"}, Hosts: []string{"b.example"}},
+		{Name: "C", Placeholder: "dddd", Hosts: []string{"*.amazonaws.com", "me.github.io"}},
 	})
 	for host, want := range map[string]string{
 		"api.example": "A", "x.cloud.example": "A", "x.y.cloud.example": "A", "b.example": "B",
-		"cloud.example": "", "xcloud.example": "", "sub.api.example": "", "example": "",
+		"me.github.io": "C", "x.amazonaws.com": "C", "x.s3.amazonaws.com": "", "you.github.io": "", "cloud.example": "", "xcloud.example": "", "sub.api.example": "", "example": "",
 	} {
 		got := ""
 		for _, s := range table.For(host) {
@@ -102,8 +103,14 @@ func TestTable(t *testing.T) {
 	if found := table.Find("x aaaa bbbb"); len(found) != 2 {
 		t.Errorf("Find finds %d; want 2", len(found))
 	}
+	if found := table.Find("cccc"); len(found) != 1 || !found[0].Stands("cccc") || found[0].Stands("cccc ") {
+		t.Errorf("an earlier placeholder is %v", found)
+	}
+	if found := table.FindName("X-Aaaa-1"); len(found) != 1 || found[0].Name != "A" {
+		t.Errorf("FindName finds %v", found)
+	}
 	var none *Table
-	if none.Find("aaaa") != nil || none.For("api.example") != nil {
+	if none.Find("aaaa") != nil || none.FindName("aaaa") != nil || none.For("api.example") != nil {
 		t.Error("no table has secrets")
 	}
 }
