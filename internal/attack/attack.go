@@ -21,6 +21,9 @@ type Target struct {
 	// Allowed is a host that may be reached on port 443, whose requests are
 	// intercepted; empty for none.
 	Allowed string `json:"allowed,omitempty"`
+	// Limited is a host of which only requests with this method and path, or those
+	// below it, are allowed; empty for none.
+	Limited Limited `json:"limited,omitzero"`
 	// Public is an address that is public and no allowed host's by itself.
 	Public string `json:"public"`
 	// Inside are addresses, with ports, that are the host's or behind it.
@@ -29,6 +32,13 @@ type Target struct {
 	Names []string `json:"names"`
 	// Placeholder stands for a secret that may not go to Allowed.
 	Placeholder string `json:"-"`
+}
+
+// Limited is what may be asked of a host.
+type Limited struct {
+	Host   string `json:"host"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
 }
 
 // Result is how one attempt ended.
@@ -61,6 +71,7 @@ const (
 	allowlist need = 1 << iota // a policy under which public hosts are not reached
 	allowed                    // Target.Allowed
 	secretOf                   // Target.Placeholder
+	limited                    // Target.Limited
 )
 
 func (n need) missing(t Target) string {
@@ -69,6 +80,8 @@ func (n need) missing(t Target) string {
 		return "all that is public may be reached"
 	case n&(allowed|secretOf) != 0 && t.Allowed == "":
 		return "no host is allowed that could be aimed at"
+	case n&limited != 0 && t.Limited.Host == "":
+		return "no rule limits methods or paths"
 	case n&secretOf != 0 && t.Placeholder == "":
 		return "the machine has no secret"
 	}

@@ -45,6 +45,9 @@ func addresses(t Target) []attempt {
 	}}
 	for _, to := range []struct{ what, address string }{
 		{"metadata of a cloud", "169.254.169.254:80"},
+		{"metadata of a cloud, Azure", "168.63.129.16:80"},
+		{"metadata of a cloud, Alibaba", "100.100.100.200:80"},
+		{"services of a cloud, IBM", "161.26.0.10:443"},
 		{"local network, 10/8", "10.0.0.1:80"},
 		{"local network, 172.16/12", "172.16.0.1:443"},
 		{"local network, 192.168/16", "192.168.1.1:80"},

@@ -20,6 +20,8 @@ func requests() []attempt {
 	return []attempt{
 		{name: "another name in TLS", needs: allowed, try: otherServerName, trace: traceOf("the name in TLS")},
 		{name: "no name in TLS", needs: allowed, try: noServerName, trace: traceOf("TLS")},
+		{name: "a warning before the name in TLS", needs: allowed, try: warningFirst, trace: traceOf("TLS that does not begin")},
+		{name: "SSL 2", needs: allowed, try: sslv2, trace: traceOf("TLS that does not begin")},
 		{name: "another host on a connection in use, HTTP/2", needs: allowed, try: otherHost("HTTP/2.0"), trace: traceOf("421")},
 		{name: "another host on a connection in use, HTTP/1.1", needs: allowed, try: otherHost("HTTP/1.1"), trace: traceOf("421")},
 		{name: "CONNECT through an allowed host", needs: allowed, try: proxyConnect, trace: traceOf("CONNECT")},
@@ -27,6 +29,69 @@ func requests() []attempt {
 		{name: "headers without end", needs: allowed, try: endlessHeaders, trace: traceOf("headers")},
 		{name: "slow headers", needs: allowed, try: slowHeaders, trace: traceOf("headers")},
 		{name: "secret to another host", needs: secretOf, try: secretElsewhere, trace: traceOf("secret")},
+		{name: "another method by a header", needs: limited, try: limitedTo("", "X-HTTP-Method-Override"), trace: traceOf("X-Http-Method-Override")},
+		{name: "another path by a header", needs: limited, try: limitedTo("", "X-Original-URL"), trace: traceOf("X-Original-Url")},
+		{name: "another method by a parameter", needs: limited, try: limitedTo("?_method=DELETE", ""), trace: traceOf("-method")},
+		{name: "another path, encoded", needs: limited, try: limitedTo("/..%2fattack", ""), trace: traceOf("more than one way")},
+		{name: "another path, encoded twice", needs: limited, try: limitedTo("/%252e%252e/attack", ""), trace: traceOf("more than one way")},
+		{name: "another path, overlong dots", needs: limited, try: limitedTo("/%c0%ae%c0%ae/attack", ""), trace: traceOf("more than one way")},
+		{name: "another path, parameters", needs: limited, try: limitedTo("/..;/attack", ""), trace: traceOf("more than one way")},
+	}
+}
+
+// warningFirst sends an alert that servers skip, and then TLS for another host.
+func warningFirst(ctx context.Context, t Target) (bool, string) {
+	d := net.Dialer{}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Allowed, "443"))
+	if err != nil {
+		return refusedBy(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte{21, 3, 1, 0, 2, 1, 0}); err != nil {
+		return refusedBy(err)
+	}
+	if err := tls.Client(conn, &tls.Config{ServerName: "attack.invalid", InsecureSkipVerify: true}).HandshakeContext(ctx); err != nil {
+		return refusedBy(err)
+	}
+	return gotThrough("a TLS connection")
+}
+
+// sslv2 begins as old clients did, and expects the end.
+func sslv2(ctx context.Context, t Target) (bool, string) {
+	d := net.Dialer{}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Allowed, "443"))
+	if err != nil {
+		return refusedBy(err)
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	hello := []byte{0x80, 0x1c, 1, 3, 1, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f}
+	if _, err := conn.Write(append(hello, make([]byte, 16)...)); err != nil {
+		return refusedBy(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n == 0 {
+		return refusedBy(err)
+	}
+	return gotThrough("an answer")
+}
+
+// limitedTo makes a request that a rule allows but for what is added to its path, and a
+// header.
+func limitedTo(add, header string) func(context.Context, Target) (bool, string) {
+	return func(ctx context.Context, t Target) (bool, string) {
+		conn, err := dial(ctx, Target{Allowed: t.Limited.Host})
+		if err != nil {
+			return gotThrough("%v", err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "%s %s%s HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n", t.Limited.Method, strings.TrimSuffix(t.Limited.Path, "/"), add, t.Limited.Host)
+		if header != "" {
+			fmt.Fprintf(conn, "%s: /attack\r\n", header)
+		}
+		fmt.Fprint(conn, "\r\n")
+		return answeredWith(conn, http.StatusBadRequest)
 	}
 }
 

@@ -21,7 +21,7 @@ find out, and remembers the answer for this kernel, QEMU and CPU.
 With --fix, mayfly fetches a newer QEMU into your data directory if that of the
 distribution is not good enough. This needs no root.
 
-With --attack, a running machine tries in some forty ways to reach what it must
+With --attack, a running machine tries in some fifty ways to reach what it must
 not: the host, its network, hosts that are not allowed. Each attempt must be
 refused, and must be in the audit log. Only trust the result of a machine in
 which no hostile code has run.`,

@@ -55,7 +55,7 @@ func (e *Engine) Attack(ctx context.Context, name string) ([]Attempt, int, error
 	if st.Mode != plan.NetworkUser {
 		return nil, 0, fmt.Errorf("machine %s has the network %q: there is nothing to attack", name, st.Mode)
 	}
-	target := attack.Target{Egress: st.Egress, Public: "8.8.8.8", Allowed: attackThrough(st)}
+	target := attack.Target{Egress: st.Egress, Public: "8.8.8.8", Allowed: attackThrough(st), Limited: attackLimited(st)}
 	canary, err := newCanary()
 	if err != nil {
 		return nil, 0, err
@@ -112,6 +112,22 @@ func attackThrough(st control.NetworkState) string {
 		}
 	}
 	return ""
+}
+
+// attackLimited returns a host of which only some requests are allowed, if there is one.
+func attackLimited(st control.NetworkState) attack.Limited {
+	limits := func(r plan.Rule) bool { return len(r.Methods) > 0 && len(r.Paths) > 0 }
+	i := slices.IndexFunc(st.Allow, func(r plan.Rule) bool {
+		return limits(r) && r.Host != plan.HostName && !strings.HasPrefix(r.Host, "*.") && (r.Port == 0 || r.Port == 443)
+	})
+	if i < 0 {
+		return attack.Limited{}
+	}
+	r := st.Allow[i]
+	if slices.ContainsFunc(st.Allow, func(q plan.Rule) bool { return q.Host == r.Host && !limits(q) }) {
+		return attack.Limited{} // another rule admits more
+	}
+	return attack.Limited{Host: r.Host, Method: r.Methods[0], Path: r.Paths[0]}
 }
 
 // maxAttackOutput bounds what the machine says of its attempts.

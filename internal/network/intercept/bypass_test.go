@@ -193,3 +193,48 @@ func TestTooManyRequests(t *testing.T) {
 		t.Errorf("after their end: %d %q; want 200", status, body)
 	}
 }
+
+// What a rule limits is not given another way: by a header, a trailer or a parameter.
+func TestOverrides(t *testing.T) {
+	limited := []plan.Rule{{Host: host, Methods: []string{"GET"}, Paths: []string{"/a/"}}}
+	for _, test := range []struct {
+		rules         []plan.Rule
+		target, field string
+		want          string
+	}{
+		{limited, "/a/b", "X-Http-Method-Override: DELETE", "403"},
+		{limited, "/a/b", "x_original_url: /evil", "403"},
+		{limited, "/a/b?x=1&_method=DELETE", "Accept: */*", "403"},
+		{limited, "/a/b", "Transfer-Encoding: chunked\r\nTrailer: X-Rewrite-Url", "403"},
+		{limited, "/a/b%3fc", "Accept: */*", "403"},
+		{limited, "/a/b", "Accept: */*", "200"},
+		{[]plan.Rule{{Host: host}}, "/a/b?_method=DELETE", "X-Http-Method-Override: DELETE", "200"},
+		{append(limited, plan.Rule{Host: host}), "/a/b", "X-Http-Method-Override: DELETE", "200"},
+	} {
+		l := newLab(t, tell, test.rules)
+		_, status, _ := strings.Cut(l.raw("GET "+test.target+" HTTP/1.1\r\nHost: example.com\r\n"+test.field+"\r\n\r\n0\r\n\r\n"), " ")
+		if !strings.HasPrefix(status, test.want) {
+			t.Errorf("%s with %q: %q; want %s", test.target, test.field, status, test.want)
+		}
+	}
+}
+
+// TLS that begins with something else is none.
+func TestNoHello(t *testing.T) {
+	l := newLab(t, tell, []plan.Rule{{Host: host}})
+	for _, first := range []byte{20, 21, 23, 24, 0x80, 0xff} {
+		conn, err := net.Dial("tcp", l.front.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.Write([]byte{first, 3, 1, 0, 2, 1, 0})
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("a connection that begins with %d: %d bytes, %v; want its end", first, n, err)
+		}
+		conn.Close()
+	}
+	l.recorded("each", func(e []audit.Event) bool {
+		return len(e) == 6 && e[0].Reason == errNoHello.Error() && e[5].Verdict == audit.Deny
+	})
+}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/policy"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -104,8 +105,14 @@ func (p *Proxy) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	v := p.cfg.Policy().Request(c.name, c.port, e.method, e.path)
 	defer func() { p.record(e, r, v.Rule) }()
 	status, reason := check(c, r)
-	if reason == "" && !v.Allow {
+	switch {
+	case reason != "":
+	case !v.Allow:
 		status, reason = http.StatusForbidden, v.Reason
+	case v.Limited:
+		if what := policy.Override(r.Header, r.Trailer, r.URL.RawQuery); what != "" {
+			status, reason = http.StatusForbidden, fmt.Sprintf("%s may give the request another method or path, and these are limited here", what)
+		}
 	}
 	if reason == "" {
 		status = http.StatusForbidden

@@ -37,6 +37,9 @@ type Verdict struct {
 	// Bound says that the connection is for this name only, and that what is
 	// in it (the name in TLS, the host of a request) must agree.
 	Bound bool
+	// Limited says that a request is only allowed with this method or path, and so
+	// with nothing that gives it another (Override).
+	Limited bool
 	// Rule is what decided, as a user would write it.
 	Rule string
 	// Reason says in one line why not.
@@ -288,6 +291,7 @@ func (s *Set) Request(name string, port uint16, method, path string) Verdict {
 			reason = "this path is not allowed"
 		default:
 			v.Rule = r.String()
+			v.Limited = !slices.ContainsFunc(rules, func(r plan.Rule) bool { return !limits(r) })
 			return v
 		}
 	}

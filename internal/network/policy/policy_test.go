@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -159,6 +161,28 @@ func TestRequest(t *testing.T) {
 		{"api.example", "GET", "/repos/acme/..;/evil", false},
 		{"api.example", "GET", "/repos/acme/%00", false},
 		{"api.example", "GET", "/repos/%61cme/x", true},
+		{"api.example", "GET", "/repos/acme/x%3fy", false},
+		{"api.example", "GET", "/repos/acme/x%23y", false},
+		{"api.example", "GET", "/repos/acme/%c0%ae%c0%ae/evil", false},
+		{"api.example", "GET", "/repos/acme/%e0%80%ae%e0%80%ae/evil", false},
+		{"api.example", "GET", "/repos/acme/..%c0%afevil", false},
+		{"api.example", "GET", "/repos/acme/%ef%bc%8e%ef%bc%8e/evil", false},
+		{"api.example", "GET", "/repos/acme/..%ef%bc%8fevil", false},
+		{"api.example", "GET", "/repos/acme/%e2%80%a5/evil", false},
+		{"api.example", "GET", "/repos/acme/.%e2%80%8b./evil", false},
+		{"api.example", "GET", "/repos/acme/.%c2%ad./evil", false},
+		{"api.example", "GET", "/repos/acme/..%e2%88%95evil", false},
+		{"api.example", "GET", "/repos/acme/%u002e%u002e/evil", false},
+		{"api.example", "GET", "/repos/acme/..%20/evil", false},
+		{"api.example", "GET", "/repos/acme/.../evil", false},
+		{"api.example", "GET", "/repos/acme/%2e%2E;a=b/evil", false},
+		{"api.example", "GET", "/repos/acme/x%3ba=b", false},
+		{"api.example", "GET", "/repos/acme/%25%32%65%25%32%65/evil", false},
+		{"api.example", "GET", "/repos/acme/a%0d%0ab", false},
+		{"api.example", "GET", "/repos/acme/a%c2%85b", false},
+		{"api.example", "GET", "*", false},
+		{"api.example", "GET", "/repos/acme/v1.2.3/.github", true},
+		{"api.example", "GET", "/repos/acme/%c3%a4%20b", true},
 		{"all.example", "DELETE", "/a/../b", true}, // no rule speaks of its paths
 		{"other.example", "GET", "/", false},
 	} {
@@ -194,7 +218,7 @@ func TestSecretHosts(t *testing.T) {
 }
 
 func FuzzCleanPath(f *testing.F) {
-	for _, path := range []string{"/", "/a/b", "/a/../b", "/%2e%2e/", "/a%2fb", "/a;b"} {
+	for _, path := range []string{"/", "/a/b", "/a/../b", "/%2e%2e/", "/a%2fb", "/a;b", "/a%3fb", "/%c0%ae%c0%ae/"} {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, escaped string) {
@@ -203,8 +227,59 @@ func FuzzCleanPath(f *testing.F) {
 			return
 		}
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, "//") || strings.Contains(path, "\\") ||
+			strings.ContainsAny(path, "?#;") || !utf8.ValidString(path) ||
 			strings.Contains(path+"/", "/../") || strings.Contains(path+"/", "/./") {
 			t.Errorf("CleanPath(%q) = %q, which is not clean", escaped, path)
+		}
+	})
+}
+
+// A rule that limits requests is not widened by what a request says beside its method
+// and path.
+func TestOverride(t *testing.T) {
+	for _, name := range []string{
+		"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_Http_Method_Override", "X-Http.Method_Override",
+		"HTTP-Method-Override", "X-Original-Method", "X-Forwarded-Method", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix",
+		"X-Forwarded-Uri", "X-Forwarded-Path", "X-Original-Uri", "X-Envoy-Original-Path", "X-Override-URL", "X-Request-Uri",
+		"X-Script-Name", "X-Waws-Unencoded-Url", "X-HTTP-DestinationURL", "Destination", "Request-Uri", "Base-Url", "X-Path-Info",
+	} {
+		h := http.Header{http.CanonicalHeaderKey(name): {"x"}}
+		if Override(h, nil, "") == "" || Override(nil, h, "") == "" {
+			t.Errorf("Override(%s) = none", name)
+		}
+	}
+	for _, name := range []string{
+		"Accept", "Authorization", "X-Github-Api-Version", "X-Api-Key", "X-Request-Id", "Access-Control-Request-Method",
+		"X-Stainless-Retry-Count", "Anthropic-Version", "X-Goog-Api-Client", "Referer", "If-None-Match", "X-Amz-Date",
+	} {
+		if got := Override(http.Header{name: {"x"}}, nil, "method=a&path=/b&url=c&q=_method"); got != "" {
+			t.Errorf("Override(%s) = %s", name, got)
+		}
+	}
+	for _, query := range []string{
+		"_method=DELETE", "a=b&_method=DELETE", "a=b;_method=DELETE", "_METHOD=delete", "%5fmethod=DELETE", "_method", "_method[]=DELETE",
+		"+_method=DELETE", "x-http-method-override=DELETE", "X_HTTP_Method=DELETE", "$httpMethod=DELETE", "_HttpMethod=PUT",
+	} {
+		if Override(nil, nil, query) == "" {
+			t.Errorf("Override(?%s) = none", query)
+		}
+	}
+}
+
+// Whatever a request looks like, it is allowed only as a rule has it.
+func FuzzRequest(f *testing.F) {
+	f.Add("api.example", "GET", "/repos/acme/x")
+	f.Add("api.example", "POST", "/repos/acme/%2e%2e/x")
+	f.Add("a.api.example", "DELETE", "/user;x")
+	list := allowlist(plan.Rule{Host: "api.example", Methods: []string{"GET"}, Paths: []string{"/repos/acme/"}})
+	f.Fuzz(func(t *testing.T, name, method, path string) {
+		v := list.Request(name, 443, method, path)
+		clean, err := CleanPath(path)
+		if want := name == "api.example" && method == "GET" && err == nil && strings.HasPrefix(clean, "/repos/acme/"); v.Allow != want {
+			t.Errorf("Request(%q, %q, %q) = %+v; want %v", name, method, path, v, want)
+		}
+		if v.Allow && !v.Limited {
+			t.Errorf("Request(%q, %q, %q) is not limited", name, method, path)
 		}
 	})
 }
