@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
@@ -29,6 +30,10 @@ type flow struct {
 	dst         netip.AddrPort
 	intercepted bool
 	rule        string
+
+	// moved is when it carried something last, in ns since 1970, and blocked since when
+	// it waits for the host to take something; 0 if it does not.
+	moved, blocked atomic.Int64
 
 	// Guarded by Network.mu.
 	guest  net.Conn // nil until it is accepted
@@ -89,6 +94,7 @@ func (n *Network) tcp(ctx context.Context, a *vnet.Attempt) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f := &flow{network: n, cancel: cancel, begun: time.Now(), dst: a.Dst}
+	f.moved.Store(f.begun.UnixNano())
 	f.name, _ = n.names.Pool.Name(a.Dst.Addr())
 	// In the table first, and then the policy is asked: no change of it can
 	// fall in between.
@@ -146,7 +152,43 @@ func (f *flow) accept(a *vnet.Attempt) (net.Conn, error) {
 		return nil, errors.New(f.reason)
 	}
 	f.guest = conn
+	// A guest that is gone is seen also while a host does not read.
+	vnet.OnReset(conn, f.cancel)
 	return conn, nil
+}
+
+// Who has no traffic for so long makes room for others, where there is no more.
+const (
+	idleTime    = time.Minute
+	blockedTime = 2 * time.Second // and waits for its host: a program that has ended may be why
+)
+
+// makeRoom ends the flow that has had no traffic for longest, and reports whether there
+// will be room soon: also where one may be ended in a moment.
+func (n *Network) makeRoom() bool {
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var oldest *flow
+	blocked := false
+	for f := range n.flows {
+		if f.guest == nil || f.reason != "" {
+			continue
+		}
+		since := f.blocked.Load()
+		blocked = blocked || since != 0
+		if now.Sub(time.Unix(0, f.moved.Load())) < idleTime && (since == 0 || now.Sub(time.Unix(0, since)) < blockedTime) {
+			continue
+		}
+		if oldest == nil || f.moved.Load() < oldest.moved.Load() {
+			oldest = f
+		}
+	}
+	if oldest == nil {
+		return blocked
+	}
+	oldest.endLocked("it had no traffic, and made room for another")
+	return true
 }
 
 // done records the flow at its end.
@@ -181,7 +223,7 @@ func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
 		return
 	}
 	t := &traffic{}
-	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t}, f.name, f.dst.Port())
+	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t, f: f}, f.name, f.dst.Port())
 	conn.Close()
 	f.done(t.sum(), nil)
 }
@@ -207,7 +249,34 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	if v.Bound && f.name != "" {
 		from = &nameCheck{conn: guest, check: func(h intercept.Hello) error { return checkName(h, f.name) }}
 	}
-	f.done(t, t.splice(guest, from, host))
+	f.done(t, t.splice(guest, from, &noted{host, f}, vnet.CopySize(guest)))
+}
+
+// noted notes when a host takes and gives something.
+type noted struct {
+	net.Conn
+	f *flow
+}
+
+func (c *noted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.f.moved.Store(time.Now().UnixNano())
+	return n, err
+}
+
+func (c *noted) Write(b []byte) (int, error) {
+	c.f.blocked.Store(time.Now().UnixNano())
+	n, err := c.Conn.Write(b)
+	c.f.moved.Store(time.Now().UnixNano())
+	c.f.blocked.Store(0)
+	return n, err
+}
+
+func (c *noted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 func (f *flow) dial(ctx context.Context, v policy.Verdict) (net.Conn, error) {
@@ -258,15 +327,18 @@ func (t *traffic) sum() *traffic {
 	return &traffic{addr: t.addr, up: t.up, down: t.down}
 }
 
-// buffers are for copies. One holds a packet of the machine's network.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+// copyBuffer holds a packet of the machine's network.
+const copyBuffer = 64 << 10
+
+// buffers are for copies.
+var buffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
 // splice copies in both directions until both have ended, or one has failed.
-// from is what is read of guest.
-func (t *traffic) splice(guest net.Conn, from io.Reader, host net.Conn) error {
+// from is what is read of guest. size is that of the two buffers.
+func (t *traffic) splice(guest net.Conn, from io.Reader, host net.Conn, size int) error {
 	up := make(chan error, 1)
 	go func() {
-		n, err := copyHalf(host, from)
+		n, err := copyHalf(host, from, size)
 		t.up = n
 		if err != nil {
 			// Nobody will get the rest.
@@ -275,7 +347,7 @@ func (t *traffic) splice(guest net.Conn, from io.Reader, host net.Conn) error {
 		}
 		up <- err
 	}()
-	n, err := copyHalf(guest, host)
+	n, err := copyHalf(guest, host, size)
 	t.down = n
 	if err != nil {
 		host.Close()
@@ -289,12 +361,18 @@ func (t *traffic) splice(guest net.Conn, from io.Reader, host net.Conn) error {
 	return nil
 }
 
-// copyHalf copies one direction and passes its end on.
-func copyHalf(dst net.Conn, src io.Reader) (int64, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+// copyHalf copies one direction, through a buffer of size, and passes its end on.
+func copyHalf(dst net.Conn, src io.Reader, size int) (int64, error) {
+	var buf []byte
+	if size < copyBuffer {
+		buf = make([]byte, size)
+	} else {
+		pooled := buffers.Get().(*[]byte)
+		defer buffers.Put(pooled)
+		buf = *pooled
+	}
 	// Neither end has a better way than our buffer, though both seem to.
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf)
 	if half, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
 		err = half.CloseWrite()
 		if errors.Is(err, net.ErrClosed) || isNotConnected(err) {
@@ -308,6 +386,7 @@ func copyHalf(dst net.Conn, src io.Reader) (int64, error) {
 type counted struct {
 	net.Conn
 	t *traffic
+	f *flow
 }
 
 func (c *counted) Read(b []byte) (int, error) {
@@ -315,6 +394,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	c.t.mu.Lock()
 	c.t.up += int64(n)
 	c.t.mu.Unlock()
+	c.f.moved.Store(time.Now().UnixNano())
 	return n, err
 }
 
@@ -323,6 +403,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	c.t.mu.Lock()
 	c.t.down += int64(n)
 	c.t.mu.Unlock()
+	c.f.moved.Store(time.Now().UnixNano())
 	return n, err
 }
 

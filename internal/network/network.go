@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/network/dns"
@@ -44,6 +45,8 @@ type Config struct {
 	Secrets []secret.Secret
 	Audit   *audit.Log
 	Log     *slog.Logger
+	// Budget is what the machine may make us hold; nil for one of the network's own.
+	Budget *budget.Budget
 }
 
 // Guest connects to a port of the guest.
@@ -83,6 +86,9 @@ func New(cfg Config) (*Network, error) {
 		flows:  make(map[*flow]struct{}),
 		ports:  make(map[plan.Port]net.Listener),
 	}
+	if cfg.Budget == nil {
+		cfg.Budget = budget.New(budget.Default)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.closed, n.cancel = ctx.Done(), cancel
 	n.policy.Store(policy.New(cfg.Plan))
@@ -94,6 +100,7 @@ func New(cfg Config) (*Network, error) {
 			Secrets: secret.NewTable(cfg.Secrets),
 			Dial:    n.dialName,
 			Record:  n.audit.Record,
+			Budget:  cfg.Budget,
 		})
 		if err != nil {
 			n.cancel()
@@ -101,6 +108,7 @@ func New(cfg Config) (*Network, error) {
 		}
 		n.stack = vnet.New(vnet.Config{
 			TCP: n.tcp, Datagram: n.datagram, Refused: n.refused, MaxConns: MaxConns,
+			Budget: cfg.Budget, MakeRoom: n.makeRoom,
 		})
 	}
 	return n, nil

@@ -172,12 +172,12 @@ func joinHalves(a, b net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if _, err := copyHalf(a, b); err != nil {
+		if _, err := copyHalf(a, b, copyBuffer); err != nil {
 			a.Close()
 			b.Close()
 		}
 	}()
-	if _, err := copyHalf(b, a); err != nil {
+	if _, err := copyHalf(b, a, copyBuffer); err != nil {
 		a.Close()
 		b.Close()
 	}

@@ -29,19 +29,10 @@ const maxUndecided = 1024
 // gives it at once, unless the machine stands still.
 const handshakeTimeout = 10 * time.Second
 
-// Buffers of a connection, bytes in each direction. TCP's own tuning moves them
-// between default and maximum. They are the queue of a slow guest, so that a
-// large one is nothing but delay. Of many connections each gets little: what
-// a guest can make us hold is 64 times 2 MiB, and 256 KiB for each connection
-// more.
+// Buffers of a connection before its size is known, bytes in each direction; see size.
 var (
-	sendBuffer    = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: 1 << 20}
-	receiveBuffer = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 1 << 20}
-)
-
-const (
-	fewConns   = 64
-	manyBuffer = 128 << 10 // two packets of the longest kind
+	sendBuffer    = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: 512 << 10}
+	receiveBuffer = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 512 << 10}
 )
 
 // tuneTCP sets what fits a network that neither reorders nor damages packets
@@ -71,6 +62,7 @@ type Attempt struct {
 	s       *Stack
 	request *tcp.ForwarderRequest
 	decided atomic.Bool
+	slot    *slot
 }
 
 // handleSYN is called in a goroutine of its own for each attempt.
@@ -87,11 +79,15 @@ func (s *Stack) handleSYN(ctx context.Context, request *tcp.ForwarderRequest) {
 		return
 	}
 	defer s.tasks.Done()
-	if !s.conns.take() {
-		request.Complete(true)
+	if a.slot = s.takeSlot(); a.slot == nil {
+		// The guest sends a packet again that has no answer: there may be room
+		// then.
+		room := s.cfg.MakeRoom != nil && s.cfg.MakeRoom()
+		request.Complete(!room)
 		s.link.Refuse(link.Refusal{Kind: KindConns, Dst: a.Dst})
 		return
 	}
+	defer a.slot.leave()
 	s.cfg.TCP(ctx, a)
 	a.Reject() // no effect if it has decided
 }
@@ -112,15 +108,12 @@ func (a *Attempt) Accept() (net.Conn, error) {
 	ep, err := a.shakeHands(&wq)
 	a.request.Complete(err != nil)
 	if err != nil {
-		a.s.conns.give()
 		return nil, fmt.Errorf("accept the guest's connection to %v: %w", a.Dst, asError(err))
 	}
-	a.s.giveAtEnd(&wq, ep)
-	if a.s.conns.taken() > fewConns {
-		ep.SocketOptions().SetSendBufferSize(manyBuffer, true)
-		ep.SocketOptions().SetReceiveBufferSize(manyBuffer, true)
-	}
-	return &conn{gonet.NewTCPConn(&wq, ep), ep}, nil
+	c := &conn{TCPConn: gonet.NewTCPConn(&wq, ep), ep: ep.(*tcp.Endpoint), wq: &wq, size: a.slot.grow()}
+	c.apply()
+	a.slot.holdUntilEnd(&wq, ep)
+	return c, nil
 }
 
 // shakeHands answers the guest's first packet and waits for its second.
@@ -165,37 +158,6 @@ func (a *Attempt) Reject() {
 		return
 	}
 	a.request.Complete(true)
-	a.s.conns.give()
-}
-
-// giveAtEnd gives ep's slot back when gVisor holds nothing of the connection
-// any more: that may be long after its Close, when the guest does not read.
-func (s *Stack) giveAtEnd(wq *waiter.Queue, ep tcpip.Endpoint) {
-	give := sync.OnceFunc(s.conns.give)
-	check := func(waiter.EventMask) {
-		switch tcp.EndpointState(ep.State()) {
-		case tcp.StateClose, tcp.StateError:
-			give()
-		}
-	}
-	e := waiter.NewFunctionEntry(waiter.EventHUp, check)
-	wq.EventRegister(&e)
-	check(0) // it may have ended before
-}
-
-// conn is an accepted connection.
-type conn struct {
-	*gonet.TCPConn
-	ep tcpip.Endpoint
-}
-
-// Abort ends a connection that Accept returned with RST, as a program that
-// crashes does, and closes any other.
-func Abort(c net.Conn) {
-	if c, ok := c.(*conn); ok {
-		c.ep.Abort()
-	}
-	c.Close()
 }
 
 // slots counts connections, up to max.

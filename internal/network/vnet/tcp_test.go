@@ -8,15 +8,20 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/network/link"
 )
 
@@ -86,9 +91,7 @@ func TestReject(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%s: dial = %v; want connection refused", name, err)
 		}
-		if n := s.conns.taken(); n != 0 {
-			t.Errorf("%s: %d connections are counted; want 0", name, n)
-		}
+		waitFor(t, "free slots", func() bool { return s.conns.taken() == 0 && s.cfg.Budget.Used() == 0 })
 	}
 }
 
@@ -125,9 +128,7 @@ func TestAbort(t *testing.T) {
 	if _, err := io.ReadAll(c); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("the guest's read = %v; want connection reset", err)
 	}
-	if n := s.conns.taken(); n != 0 {
-		t.Errorf("%d connections are counted after Abort; want 0", n)
-	}
+	waitFor(t, "free slots after Abort", func() bool { return s.conns.taken() == 0 && s.cfg.Budget.Used() == 0 })
 	if _, err := ours.Read(make([]byte, 1)); err == nil {
 		t.Error("read after Abort = nil; want an error")
 	}
@@ -183,26 +184,120 @@ func TestMaxConns(t *testing.T) {
 func TestManyConns(t *testing.T) {
 	checkGoroutines(t)
 	var last atomic.Pointer[conn]
-	s := newStackFor(t, Config{TCP: accepting(func(c net.Conn) {
+	b := budget.New(budget.Default)
+	s := newStackFor(t, Config{Budget: b, TCP: accepting(func(c net.Conn) {
 		last.Store(c.(*conn))
 		io.CopyBuffer(struct{ io.Writer }{c}, c, make([]byte, chunk))
 		c.Close()
 	})})
 	g := newGuest(t, s)
-	var c net.Conn
-	for range fewConns + 1 {
-		c = mustDial(t, g, web)
-	}
-	waitFor(t, "small buffer of the last connection", func() bool {
+	for i, want := range sizes {
+		// As if others had taken all but what this size asks for.
+		taken := budget.Default - b.Used() - want.spare - want.cost
+		b.Take(taken, 0)
+		c := mustDial(t, g, web)
+		const bytes = 16 << 20
+		start := time.Now()
+		if got, want := exchange(t, c, bytes, 1), digest(bytes, 1); got != want {
+			t.Errorf("echo: digest %x; want %x", got, want)
+		}
+		t.Logf("size %d: an echo of %d MiB took %v", i, bytes>>20, time.Since(start))
 		o := last.Load().ep.SocketOptions()
-		return o.GetReceiveBufferSize() == manyBuffer && o.GetSendBufferSize() == manyBuffer
-	})
-	const size = 16 << 20
-	start := time.Now()
-	if got, want := exchange(t, c, size, 1), digest(size, 1); got != want {
-		t.Errorf("echo: digest %x; want %x", got, want)
+		if r, s := o.GetReceiveBufferSize(), o.GetSendBufferSize(); r != want.receive || s != want.send {
+			t.Errorf("size %d has buffers of %d and %d bytes; want %d and %d", i, s, r, want.send, want.receive)
+		}
+		b.Give(taken)
+		c.Close()
+		waitFor(t, "end of the connection", func() bool { return b.Used() == 0 })
 	}
-	t.Logf("an echo of %d MiB took %v", size>>20, time.Since(start))
+	b.Take(budget.Default-budget.Reserve, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := g.dial(ctx, web); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("dial without any budget = %v; want connection refused", err)
+	}
+}
+
+// A host that sends byte by byte to a guest that does not read fills no memory, and what it
+// sent arrives.
+func TestSmallWrites(t *testing.T) {
+	checkGoroutines(t)
+	const bytes = 20_000
+	s := newStackFor(t, Config{TCP: accepting(func(c net.Conn) {
+		defer c.Close()
+		for i := range bytes {
+			if _, err := c.Write([]byte{byte(i)}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})})
+	var wq waiter.Queue
+	g := newGuest(t, s)
+	ep, terr := g.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	if terr != nil {
+		t.Fatal(terr)
+	}
+	ep.SocketOptions().SetReceiveBufferSize(16<<10, true)
+	before := heapInUse()
+	if terr := ep.Connect(fullAddress(web)); terr != nil {
+		if _, ok := terr.(*tcpip.ErrConnectStarted); !ok {
+			t.Fatal(terr)
+		}
+	}
+	c := gonet.NewTCPConn(&wq, ep)
+	defer c.Close()
+	time.Sleep(time.Second)
+	if grown := int64(heapInUse()) - int64(before); grown > 2<<20 {
+		t.Errorf("%d KiB are held for a guest that does not read; want at most 2 MiB", grown>>10)
+	} else {
+		t.Logf("%d KiB are held", grown>>10)
+	}
+	c.SetDeadline(time.Now().Add(3 * patience))
+	got, err := io.ReadAll(c)
+	if len(got) != bytes || err != nil {
+		t.Fatalf("%d bytes arrive, %v; want %d", len(got), err, bytes)
+	}
+	for i, b := range got {
+		if b != byte(i) {
+			t.Fatalf("byte %d is %d; want %d", i, b, byte(i))
+		}
+	}
+}
+
+// A reset is told also while nobody reads, and a deadline ends a small write that waits.
+func TestReset(t *testing.T) {
+	checkGoroutines(t)
+	reset, expired := make(chan bool), make(chan error, 1)
+	s := newStackFor(t, Config{TCP: accepting(func(c net.Conn) {
+		defer c.Close()
+		OnReset(c, func() { close(reset) })
+		c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		for {
+			if _, err := c.Write([]byte("x")); err != nil {
+				expired <- err
+				break
+			}
+		}
+		<-reset
+	})})
+	g := newGuest(t, s)
+	c := mustDial(t, g, web)
+	if err := <-expired; !errors.Is(err, os.ErrDeadlineExceeded) {
+		if netErr, ok := errors.AsType[net.Error](err); !ok || !netErr.Timeout() {
+			t.Errorf("a write after its deadline: %v; want a timeout", err)
+		}
+	}
+	for _, ep := range g.stack.RegisteredEndpoints() {
+		ep.Abort()
+	}
+	select {
+	case <-reset:
+	case <-time.After(patience):
+		t.Error("nobody is told of the reset")
+		close(reset)
+	}
+	c.Close()
 }
 
 // waitFor polls for what happens in a moment and tells nobody.

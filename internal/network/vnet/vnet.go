@@ -29,6 +29,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/network/link"
 )
 
@@ -76,6 +77,15 @@ type Config struct {
 	// that are not decided on and those that are closing. More are rejected.
 	// 0 is DefaultMaxConns.
 	MaxConns int
+
+	// Budget is what the machine may make us hold; nil for one of the Stack's own.
+	// A connection for which too little is left is one too many.
+	Budget *budget.Budget
+
+	// MakeRoom is called for a connection too many. It reports whether there will be
+	// room soon: the guest is let try again then, instead of rejected. It may be
+	// nil.
+	MakeRoom func() bool
 }
 
 // DefaultMaxConns is the number of connections that a machine may have at once.
@@ -109,6 +119,9 @@ func New(cfg Config) *Stack {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = DefaultMaxConns
 	}
+	if cfg.Budget == nil {
+		cfg.Budget = budget.New(budget.Default)
+	}
 	mac, err := net.ParseMAC(GatewayMAC)
 	if err != nil {
 		panic(err) // a constant
@@ -129,7 +142,9 @@ func New(cfg Config) *Stack {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.done, s.cancel = ctx.Done(), cancel
 	s.stack = newStack(s.link)
-	forwarder := tcp.NewForwarder(s.stack, receiveBuffer.Default, maxUndecided, func(r *tcp.ForwarderRequest) {
+	// The smallest window first: one that shrinks makes packets under way unacceptable, and
+	// the acknowledgements in them.
+	forwarder := tcp.NewForwarder(s.stack, int(sizes[len(sizes)-1].receive), maxUndecided, func(r *tcp.ForwarderRequest) {
 		s.handleSYN(ctx, r)
 	})
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, forwarder.HandlePacket)
