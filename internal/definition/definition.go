@@ -25,13 +25,15 @@ import (
 
 // The files of what a machine keeps, in its directory.
 const (
-	KeepFile        = "keep.img"             // ext4: changes of the workspace, state of agents
-	CopyFile        = "workspace.img"        // EROFS, the private copy
-	ManifestFile    = "workspace.manifest"   // what was packed
-	VolumesDir      = "volumes"              // NAME.img, ext4
-	SizesFile       = "volumes.json"         // the size of each, in MiB
-	TranscriptsFile = "transcripts.tar"      // of the agents, as the guest packed them at the last stop
-	HostKeyFile     = "ssh_host_ed25519_key" // of the machine's SSH server, OpenSSH's format
+	KeepFile        = "keep.img"           // ext4: changes of the workspace, state of agents
+	CopyFile        = "workspace.img"      // EROFS, the private copy
+	ManifestFile    = "workspace.manifest" // what was packed
+	VolumesDir      = "volumes"            // NAME.img, ext4
+	SizesFile       = "volumes.json"       // the size of each, in MiB
+	TranscriptsFile = "transcripts.tar"    // of the agents, as the guest packed them at the last stop
+	// PlaceholdersFile holds what stands for secrets in the machine, and no secret.
+	PlaceholdersFile = "placeholders.json"
+	HostKeyFile      = "ssh_host_ed25519_key" // of the machine's SSH server, OpenSSH's format
 )
 
 // Store is where definitions are.

@@ -1,21 +1,26 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -50,6 +55,46 @@ func makeOnce(ctx context.Context, path string, size int64) error {
 		return err
 	}
 	return image.MakeVolume(ctx, path, size)
+}
+
+// keptPlaceholders returns what stood for secrets in earlier runs of the machine, by their
+// names. A program may have written it into its files.
+func keptPlaceholders(p plan.Plan, log *slog.Logger) map[string][]string {
+	had := make(map[string][]string)
+	d, ok := definition.Of(p)
+	if !ok {
+		return had
+	}
+	err := state.ReadJSON(d.File(definition.PlaceholdersFile), &had)
+	if err == nil && had == nil { // "null"
+		had = make(map[string][]string)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// The machine gets new ones.
+		log.Warn("read the placeholders of secrets", "err", err)
+		return make(map[string][]string)
+	}
+	return had
+}
+
+// keepPlaceholders writes down what stands for secrets in the machine.
+func keepPlaceholders(p plan.Plan, had map[string][]string) error {
+	d, ok := definition.Of(p)
+	if !ok || len(p.Network.Secrets) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
+		return fmt.Errorf("keep the placeholders of secrets: %w", err)
+	}
+	data, err := json.MarshalIndent(had, "", "\t")
+	if err != nil {
+		return fmt.Errorf("keep the placeholders of secrets: %w", err)
+	}
+	path, data := d.File(definition.PlaceholdersFile), append(data, '\n')
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return atomicfile.Write(path, data, 0o600)
 }
 
 // keptVolumes tells the guest of its volumes.

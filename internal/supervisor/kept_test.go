@@ -1,14 +1,18 @@
 package supervisor
 
 import (
+	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -94,6 +98,64 @@ func TestKeptIsOnTheDisk(t *testing.T) {
 	for _, name := range []string{definition.CopyFile, definition.ManifestFile, definition.SizesFile} {
 		if inMemory(t, d.File(name)) {
 			t.Errorf("%s has its name, and is not on the disk", name)
+		}
+	}
+}
+
+// A machine's placeholders outlive its stops, those of others are others, and the file
+// with them has no value.
+func TestPlaceholdersAreKept(t *testing.T) {
+	const value = "ghp_R3alT0kenThatN0GuestMaySee4242abcdEF"
+	planned := []plan.Secret{{Name: "TOKEN", Hosts: []string{"a.example"}}}
+	start := func(p plan.Plan, value string) secret.Secret {
+		t.Helper()
+		p.Network.Secrets = planned
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		json.NewEncoder(w).Encode(map[string]string{"TOKEN": value})
+		w.Close()
+		had := keptPlaceholders(p, slog.New(slog.DiscardHandler))
+		secrets, err := readSecrets(r, planned, had)
+		if err == nil {
+			err = keepPlaceholders(p, had)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secrets[0]
+	}
+	kept := filepath.Join(t.TempDir(), "kept")
+	named := plan.Plan{Name: "m", Keep: &plan.Keep{Dir: kept}}
+	first := start(named, value)
+	if again := start(named, value); again.Placeholder != first.Placeholder {
+		t.Errorf("after a stop: %q; want %q", again.Placeholder, first.Placeholder)
+	}
+	second := start(named, "glpat-0123456789abcdefABCD")
+	if second.Placeholder == first.Placeholder || !second.Stands(first.Placeholder) {
+		t.Errorf("with another token: %+v; want that %q still stands for it", second, first.Placeholder)
+	}
+	if other := start(plan.Plan{Name: "n", Keep: &plan.Keep{Dir: filepath.Join(t.TempDir(), "n")}}, value); other.Stands(first.Placeholder) || other.Stands(second.Placeholder) {
+		t.Errorf("another machine has %+v", other)
+	}
+	if once := start(plan.Plan{Name: "o"}, value); once.Stands(first.Placeholder) {
+		t.Errorf("a machine without a name of its own has %+v", once)
+	}
+	file := filepath.Join(kept, definition.PlaceholdersFile)
+	data, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(data), value[4:]) || !strings.Contains(string(data), first.Placeholder) {
+		t.Errorf("%s: %s, %v", file, data, err)
+	}
+	if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v, %v", file, fi.Mode(), err)
+	}
+	for _, text := range []string{"null", "{}", "nonsense", `{"TOKEN": [""]}`} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s := start(named, value); s.Placeholder == "" || s.Stands("") {
+			t.Errorf("after %s: %+v", text, s)
 		}
 	}
 }

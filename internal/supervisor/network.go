@@ -29,8 +29,9 @@ import (
 const maxSecrets = 1 << 20
 
 // readSecrets reads the values from the pipe of the machine's owner, and makes the
-// placeholders that the guest gets in their place.
-func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) {
+// placeholders that the guest gets in their place. had are those that the machine had
+// before, by the names of secrets and the newest first; it is changed to what it has now.
+func readSecrets(pipe *os.File, planned []plan.Secret, had map[string][]string) ([]secret.Secret, error) {
 	defer pipe.Close()
 	var values map[string]string
 	if err := json.NewDecoder(io.LimitReader(pipe, maxSecrets)).Decode(&values); err != nil {
@@ -42,11 +43,13 @@ func readSecrets(pipe *os.File, planned []plan.Secret) ([]secret.Secret, error) 
 		if !ok {
 			return nil, fmt.Errorf("read the secrets: there is no value of %s", p.Name)
 		}
-		v := secret.NewValue(value)
-		all = append(all, secret.Secret{
-			Name: p.Name, Value: v, Placeholder: secret.Placeholder(v), Hosts: p.Hosts, Places: p.Places,
+		s := secret.Secret{
+			Name: p.Name, Value: secret.NewValue(value), Hosts: p.Hosts, Places: p.Places,
 			AllowForeign: p.AllowForeign, Pass: p.Pass,
-		})
+		}
+		s.Placeholder, s.Earlier = secret.Renew(s.Value, had[p.Name])
+		had[p.Name] = s.Placeholders()
+		all = append(all, s)
 	}
 	return all, nil
 }

@@ -102,7 +102,11 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 	if err != nil {
 		return err
 	}
-	secrets, err := readSecrets(secretsPipe, p.Network.Secrets)
+	had := keptPlaceholders(p, log)
+	secrets, err := readSecrets(secretsPipe, p.Network.Secrets, had)
+	if err == nil {
+		err = keepPlaceholders(p, had)
+	}
 	if err != nil {
 		return err
 	}

@@ -107,14 +107,11 @@ var vendorPrefix = regexp.MustCompile(`^(?:[a-z]{1,10}[0-9]{0,2}[-_])+`)
 // short to be replaced so it is "mayfly-" and 32 hexadecimal digits.
 func Placeholder(v Value) string {
 	value := v.Reveal()
-	prefix := len(vendorPrefix.FindString(value[:min(len(value), maxPrefix)]))
-	if countAlnum(value[prefix:]) < minRandom {
-		prefix = 0
-	}
-	if countAlnum(value[prefix:]) < minRandom || !isPrintable(value) {
+	prefix, ok := keptPrefix(value)
+	if !ok {
 		var b [16]byte
 		rand.Read(b[:])
-		return "mayfly-" + hex.EncodeToString(b[:])
+		return plainPrefix + hex.EncodeToString(b[:])
 	}
 	alphabet := alphabetOf(value[prefix:])
 	for {
@@ -128,6 +125,57 @@ func Placeholder(v Value) string {
 			return string(out)
 		}
 	}
+}
+
+// plainPrefix begins a placeholder that has nothing of its value.
+const plainPrefix = "mayfly-"
+
+// keptPrefix returns how much of a value stays in its placeholder, false if that has
+// another shape.
+func keptPrefix(value string) (prefix int, ok bool) {
+	prefix = len(vendorPrefix.FindString(value[:min(len(value), maxPrefix)]))
+	if countAlnum(value[prefix:]) < minRandom {
+		prefix = 0
+	}
+	return prefix, countAlnum(value[prefix:]) >= minRandom && isPrintable(value)
+}
+
+// maxEarlier bounds the placeholders of one secret that are remembered.
+const maxEarlier = 8
+
+// Renew returns a placeholder for v, and those that a machine had for it before: had, the
+// newest first. It is the newest one still if that has the shape of v, so that what a
+// program wrote down stays right.
+func Renew(v Value, had []string) (placeholder string, earlier []string) {
+	for _, p := range had {
+		// What is not random enough is none of ours, and could be anywhere.
+		if countAlnum(p) >= minRandom && p != v.Reveal() && !slices.Contains(earlier, p) {
+			earlier = append(earlier, p)
+		}
+	}
+	earlier = earlier[:min(len(earlier), maxEarlier)]
+	if len(earlier) > 0 && fits(earlier[0], v) {
+		return earlier[0], earlier[1:]
+	}
+	return Placeholder(v), earlier
+}
+
+// fits reports whether p has the shape that Placeholder gives to one for v.
+func fits(p string, v Value) bool {
+	value := v.Reveal()
+	prefix, ok := keptPrefix(value)
+	if !ok {
+		return strings.HasPrefix(p, plainPrefix)
+	}
+	if len(p) != len(value) || p[:prefix] != value[:prefix] {
+		return false
+	}
+	for i := prefix; i < len(p); i++ {
+		if isAlnum(p[i]) != isAlnum(value[i]) || !isAlnum(p[i]) && p[i] != value[i] {
+			return false
+		}
+	}
+	return true
 }
 
 const (

@@ -82,6 +82,55 @@ func FuzzPlaceholder(f *testing.F) {
 	})
 }
 
+// A machine keeps its placeholder as long as the value keeps its shape, and what it had
+// stays known.
+func TestRenew(t *testing.T) {
+	one, two := NewValue("sk-ant-api03-abcDEF0123456789_abcDEF012-3456"), NewValue("sk-ant-oat01-abcDEF0123456789_abcDEF012-3456")
+	first, earlier := Renew(one, nil)
+	if first == "" || len(earlier) != 0 {
+		t.Fatalf("Renew = %q, %q", first, earlier)
+	}
+	again, earlier := Renew(one, []string{first})
+	if again != first || len(earlier) != 0 {
+		t.Errorf("Renew = %q, %q; want %q", again, earlier, first)
+	}
+	// Random ones look like a vendor's prefix now and then.
+	for range 1000 {
+		v := NewValue("abcdefab-0123-4567-89ab-abcdefabcdef")
+		p := Placeholder(v)
+		if q, _ := Renew(v, []string{p}); q != p {
+			t.Fatalf("Renew = %q; want %q", q, p)
+		}
+	}
+	for _, value := range []string{"hunter2", "p\u00e4ss"} {
+		p := Placeholder(NewValue(value))
+		if q, _ := Renew(NewValue(value+"x"), []string{p}); q != p {
+			t.Errorf("Renew = %q; want %q", q, p)
+		}
+	}
+	// A new value of the same kind.
+	rotated := NewValue("sk-ant-api03-ZZZDEF0123456789_ZZZDEF012-9999")
+	if p, _ := Renew(rotated, []string{first}); p != first {
+		t.Errorf("Renew after a rotation = %q; want %q", p, first)
+	}
+	// Another kind.
+	second, earlier := Renew(two, []string{first})
+	if second == first || second[:13] != "sk-ant-oat01-" || len(earlier) != 1 || earlier[0] != first {
+		t.Errorf("Renew = %q, %q; want another than %q", second, earlier, first)
+	}
+	// What may be anything, or is the value itself, is no placeholder.
+	if p, earlier := Renew(one, []string{"", "a", one.Reveal(), first, first}); p != first || len(earlier) != 0 {
+		t.Errorf("Renew = %q, %q; want %q", p, earlier, first)
+	}
+	var many []string
+	for range 100 {
+		many = append(many, Placeholder(two))
+	}
+	if _, earlier := Renew(one, many); len(earlier) != maxEarlier {
+		t.Errorf("%d earlier ones; want %d", len(earlier), maxEarlier)
+	}
+}
+
 func TestTable(t *testing.T) {
 	table := NewTable([]Secret{
 		{Name: "A", Placeholder: "aaaa", Hosts: []string{"api.example", "*.cloud.example"}},
