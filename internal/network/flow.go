@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -36,8 +37,9 @@ type flow struct {
 	moved, blocked atomic.Int64
 
 	// Guarded by Network.mu.
-	guest  net.Conn // nil until it is accepted
-	reason string   // why it was ended by us
+	guest  net.Conn       // nil until it is accepted
+	host   netip.AddrPort // what it was passed on to, once it is
+	reason string         // why it was ended by us
 }
 
 // decide returns what the policy says of the flow.
@@ -223,7 +225,7 @@ func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
 		return
 	}
 	t := &traffic{}
-	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t, f: f}, f.name, f.dst.Port())
+	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t, f: f}, cmp.Or(f.name, f.dst.Addr().String()), f.dst.Port())
 	conn.Close()
 	f.done(t.sum(), nil)
 }
@@ -245,9 +247,17 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	stop := context.AfterFunc(ctx, func() { host.Close() })
 	defer stop()
 	t := &traffic{addr: remoteAddr(host)}
+	if to, err := netip.ParseAddrPort(host.RemoteAddr().String()); err == nil {
+		f.network.mu.Lock()
+		f.host = to
+		f.network.mu.Unlock()
+	}
 	var from io.Reader = guest
-	if v.Bound && f.name != "" {
+	switch {
+	case v.Bound && f.name != "":
 		from = &nameCheck{conn: guest, check: func(h intercept.Hello) error { return checkName(h, f.name) }}
+	case !v.Bound && f.name != plan.HostName && f.network.policy.Load().Judges(f.dst.Port()):
+		from = &nameCheck{conn: guest, check: f.says}
 	}
 	f.done(t, t.splice(guest, from, &noted{host, f}, vnet.CopySize(guest)))
 }
@@ -279,8 +289,18 @@ func (c *noted) CloseWrite() error {
 	return nil
 }
 
+// says checks a connection without a rule, by the policy that is in force then.
+func (f *flow) says(h intercept.Hello) error {
+	v := f.network.policy.Load().Says(cmp.Or(f.name, f.dst.Addr().String()), h.Name, f.dst.Port())
+	if !v.Allow {
+		return &nameError{v.Reason}
+	}
+	return nil
+}
+
 func (f *flow) dial(ctx context.Context, v policy.Verdict) (net.Conn, error) {
 	d := f.network.dialer
+	f.network.learnDenied(ctx)
 	switch f.name {
 	case plan.HostName:
 		return d.DialLoopback(ctx, f.dst.Port())

@@ -73,6 +73,8 @@ type Network struct {
 	guest Guest // nil until Publish
 	flows map[*flow]struct{}
 	ports map[plan.Port]net.Listener
+	// denied has the hosts that are denied by name, by their addresses.
+	denied map[netip.Addr]string
 
 	lastName   string // the name that was denied last
 	lastDenied time.Time
@@ -85,6 +87,7 @@ func New(cfg Config) (*Network, error) {
 		dialer: dial.New(),
 		flows:  make(map[*flow]struct{}),
 		ports:  make(map[plan.Port]net.Listener),
+		denied: make(map[netip.Addr]string),
 	}
 	if cfg.Budget == nil {
 		cfg.Budget = budget.New(budget.Default)
@@ -92,6 +95,7 @@ func New(cfg Config) (*Network, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.closed, n.cancel = ctx.Done(), cancel
 	n.policy.Store(policy.New(cfg.Plan))
+	n.dialer.Forbid = n.forbid
 	if cfg.Plan.Mode == plan.NetworkUser {
 		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}
 		var err error
@@ -169,6 +173,8 @@ func (n *Network) Deny(r plan.Rule) {
 		})
 		*denied = append(*denied, r)
 	})
+	n.learnDenied(context.Background())
+	n.cutDenied()
 }
 
 // SetEgress changes what may be reached without a rule: plan.EgressPublic,
@@ -239,7 +245,14 @@ func (n *Network) dialName(ctx context.Context, name string, port uint16) (net.C
 	if name == plan.HostName {
 		return n.dialer.DialLoopback(ctx, port)
 	}
-	conn, err := n.dialer.Dial(ctx, name, port, v.Private)
+	n.learnDenied(ctx)
+	var conn net.Conn
+	var err error
+	if addr, notAddr := netip.ParseAddr(name); notAddr == nil {
+		conn, err = n.dialer.DialAddr(ctx, netip.AddrPortFrom(addr, port), v.Private)
+	} else {
+		conn, err = n.dialer.Dial(ctx, name, port, v.Private)
+	}
 	if _, ok := errors.AsType[*dial.AddressError](err); ok {
 		err = fmt.Errorf("%w: %w", intercept.ErrDenied, err)
 	}

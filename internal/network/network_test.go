@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/intercept"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -166,5 +168,42 @@ func TestKnows(t *testing.T) {
 		return nil
 	}); err != nil || strings.Join(names, " ") != "b.example "+plan.HostName {
 		t.Errorf("recorded: %q, %v; want each name once", names, err)
+	}
+}
+
+// What is denied is denied at its addresses, too, under whatever name.
+func TestDeniedAddresses(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressPublic, Allow: []plan.Rule{{Host: "mine.example"}}})
+	bad, other := netip.MustParseAddrPort("93.184.216.34:443"), netip.MustParseAddrPort("93.184.216.35:443")
+	n.Deny(plan.Rule{Host: other.Addr().String()})
+	n.mu.Lock()
+	n.denied[bad.Addr()] = "bad.example" // as if it were looked up
+	n.mu.Unlock()
+	if why := n.forbid("evil.example", bad); why != "" {
+		t.Errorf("before bad.example is denied: %q", why)
+	}
+	n.change("deny bad.example", func(_ *plan.Network, denied *[]plan.Rule) { *denied = append(*denied, plan.Rule{Host: "bad.example"}) })
+	for name, want := range map[string]bool{"evil.example": true, "": true, "mine.example": false} {
+		for _, to := range []netip.AddrPort{bad, other} {
+			if why := n.forbid(name, to); (why != "") != want {
+				t.Errorf("forbid(%q, %v) = %q; want %v", name, to, why, want)
+			}
+		}
+	}
+	if _, err := n.dialName(t.Context(), bad.Addr().String(), 443); !errors.Is(err, intercept.ErrDenied) {
+		t.Errorf("dial the address of bad.example: %v; want it denied", err)
+	}
+	// A flow that is under way ends.
+	f := &flow{network: n, name: "evil.example", dst: netip.MustParseAddrPort("198.18.0.9:443"), host: bad, cancel: func() {}}
+	n.mu.Lock()
+	n.flows[f] = struct{}{}
+	n.mu.Unlock()
+	n.cutDenied()
+	n.mu.Lock()
+	reason := f.reason
+	delete(n.flows, f)
+	n.mu.Unlock()
+	if reason != "cut: the address is that of bad.example, which is denied" {
+		t.Errorf("the flow ended with %q", reason)
 	}
 }

@@ -44,6 +44,10 @@ var ErrNotFound = errors.New("no such name")
 
 // Dialer connects to hosts. Its methods may be called from several goroutines.
 type Dialer struct {
+	// Forbid, if it is not nil, returns why no connection for name ("" for none) may
+	// end at an address, "" if one may.
+	Forbid func(name string, to netip.AddrPort) string
+
 	resolver net.Resolver
 	names    cache
 
@@ -167,7 +171,15 @@ func (d *Dialer) DialAddr(ctx context.Context, to netip.AddrPort, private bool) 
 }
 
 func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, private bool) (net.Conn, error) {
-	if err := d.check(name, to.Addr(), private); err != nil {
+	check := func(to netip.AddrPort) error {
+		if d.Forbid != nil {
+			if why := d.Forbid(name, to); why != "" {
+				return &AddressError{name, to.Addr(), why}
+			}
+		}
+		return d.check(name, to.Addr(), private)
+	}
+	if err := check(to); err != nil {
 		return nil, err // without a socket
 	}
 	dialer := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -175,7 +187,7 @@ func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, pr
 		if err != nil {
 			return err
 		}
-		return d.check(name, final.Addr(), private)
+		return check(final)
 	}}
 	return dialer.DialContext(ctx, "tcp", to.String())
 }

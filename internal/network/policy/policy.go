@@ -205,8 +205,11 @@ func isPrivate(rules []plan.Rule) bool {
 	return slices.ContainsFunc(rules, func(r plan.Rule) bool { return r.Private })
 }
 
-// Connect decides on a connection to a name.
+// Connect decides on a connection to a name, or to an address that is written as one.
 func (s *Set) Connect(name string, port uint16) Verdict {
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return s.Addr(addr, port)
+	}
 	if r, ok := s.deniedBy(name, port); ok {
 		return deny("deny "+r.String(), "denied")
 	}
@@ -220,7 +223,7 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 		case len(s.rules(name, anyPort)) > 0 && !s.network.Learn:
 			return deny("", "the rules of this host do not name port %d", port)
 		}
-		return Verdict{Allow: true, Intercept: isWeb(port) && s.hasSecret(name), Rule: egressRule(s.network)}
+		return Verdict{Allow: true, Intercept: isWeb(port) && s.hasSecret(name) || s.judged(port), Rule: egressRule(s.network)}
 	}
 	v := Verdict{Allow: true, Private: isPrivate(rules), Rule: rules[0].String(), Bound: true}
 	passthrough := slices.ContainsFunc(rules, func(r plan.Rule) bool { return r.Passthrough })
@@ -264,7 +267,7 @@ func (s *Set) Addr(addr netip.Addr, port uint16) Verdict {
 		}
 	}
 	if s.public() {
-		return Verdict{Allow: true, Rule: egressRule(s.network)}
+		return Verdict{Allow: true, Intercept: s.judged(port), Rule: egressRule(s.network)}
 	}
 	return deny("", "an address and no name: only names can be allowed, or a rule for the address")
 }

@@ -283,3 +283,32 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// Where all that is public may be reached, a host for which something else holds is not
+// reached by what a connection to another says.
+func TestSays(t *testing.T) {
+	n := plan.Network{Egress: plan.EgressPublic, Secrets: []plan.Secret{{Name: "KEY", Hosts: []string{"api.example"}}},
+		Allow: []plan.Rule{{Host: "limited.example", Methods: []string{"GET"}}, {Host: "ssh.example", Port: 22}}}
+	s := New(n, plan.Rule{Host: "bad.example"}, plan.Rule{Host: "*.worse.example"}, plan.Rule{Host: "9.9.9.9"})
+	for said, want := range map[string]bool{
+		"other.example": true, "": true, "cdn.example": true, "bad.example": false, "bad.example.": false, "a.worse.example": false,
+		"api.example": false, "limited.example": false, "ssh.example": false, "9.9.9.9": false,
+	} {
+		for _, name := range []string{"other.example", "93.184.216.34"} {
+			if v := s.Says(name, said, 443); v.Allow != want {
+				t.Errorf("Says(%s, %s) = %+v; want %v", name, said, v, want)
+			}
+		}
+	}
+	for _, v := range []Verdict{s.Connect("other.example", 80), s.Addr(netip.MustParseAddr("93.184.216.34"), 80), s.Connect("93.184.216.34", 80)} {
+		if !v.Allow || !v.Intercept || v.Bound {
+			t.Errorf("on port 80: %+v; want each request seen", v)
+		}
+	}
+	if v := New(plan.Network{Egress: plan.EgressPublic}).Connect("other.example", 80); v.Intercept {
+		t.Error("requests are seen for nothing")
+	}
+	if v := s.Connect("9.9.9.9", 443); v.Allow {
+		t.Error("an address that is denied is allowed as a name")
+	}
+}

@@ -1,0 +1,76 @@
+package network
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Bounds of what is known of hosts that are denied.
+const (
+	maxDeniedAddrs  = 4096
+	deniedNamesTime = 3 * time.Second
+)
+
+// learnDenied looks up where the hosts are that are denied by name: what is there is
+// denied under other names, too. Answers change, and those of before hold.
+func (n *Network) learnDenied(ctx context.Context) {
+	rules := n.policy.Load().DeniedNames()
+	if len(rules) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, deniedNamesTime)
+	defer cancel()
+	for _, r := range rules {
+		addrs, err := n.dialer.Lookup(ctx, r.Host, false)
+		if err != nil {
+			continue // it leads nowhere, then
+		}
+		n.mu.Lock()
+		for _, addr := range addrs {
+			if len(n.denied) < maxDeniedAddrs {
+				n.denied[addr] = r.Host
+			}
+		}
+		n.mu.Unlock()
+	}
+}
+
+// forbid is dial.Dialer.Forbid: why no connection for name may end at an address. Whoever
+// wrote a rule for the name decided for what is there.
+func (n *Network) forbid(name string, to netip.AddrPort) string {
+	p := n.policy.Load()
+	if name != "" && p.Connect(name, to.Port()).Bound {
+		return ""
+	}
+	if _, ok := p.DeniedAddr(to.Addr(), to.Port()); ok {
+		return "denied"
+	}
+	n.mu.Lock()
+	host, known := n.denied[to.Addr().Unmap()]
+	n.mu.Unlock()
+	// It may have been allowed again.
+	if known && !p.Connect(host, to.Port()).Allow {
+		return "that of " + host + ", which is denied"
+	}
+	return ""
+}
+
+// cutDenied ends the flows to where something is denied.
+func (n *Network) cutDenied() {
+	n.mu.Lock()
+	flows := make(map[*flow]netip.AddrPort)
+	for f := range n.flows {
+		if f.host.IsValid() {
+			flows[f] = f.host
+		}
+	}
+	n.mu.Unlock()
+	for f, host := range flows {
+		if why := n.forbid(f.name, host); why != "" {
+			n.mu.Lock()
+			f.endLocked(cutReason + "the address is " + why)
+			n.mu.Unlock()
+		}
+	}
+}
