@@ -54,7 +54,7 @@ func uploads(t *testing.T, n *Network, k *kernel, port uint16) (to netip.AddrPor
 	t.Helper()
 	to = netip.AddrPortFrom(n.names.Pool.Addr(plan.HostName), port)
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		conn, err := k.dial(ctx, to)
 		cancel()
 		if err != nil {

@@ -3,8 +3,9 @@
 // It is a file of JSON lines outside the machine: one for each flow, each
 // request on an intercepted connection, each refused name or packet, and each
 // change of the policy. Every line holds the hash of the one before, so that a
-// line cannot be taken out or changed without a trace in what follows. The file
-// is bounded and rotated. No line ever holds a secret.
+// line cannot be taken out or changed without a trace in what follows. Refusals are
+// in a file of their own: they come as fast as a guest likes. Both are bounded and
+// rotated. No line ever holds a secret.
 package audit
 
 import "time"
@@ -35,7 +36,7 @@ const (
 
 // Event is one line. Fields are only ever added.
 type Event struct {
-	Seq     int64     `json:"seq"` // from 1, without a gap
+	Seq     int64     `json:"seq"` // from 1, without a gap in its file
 	Time    time.Time `json:"time"`
 	Machine string    `json:"vm"`
 	Kind    Kind      `json:"kind"`

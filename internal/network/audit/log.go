@@ -1,143 +1,71 @@
 package audit
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"sync"
 	"time"
 )
 
-// Bounds of a log. A guest can cause lines as fast as it can connect: what is
-// more than the rate is counted, and the count is a line.
+// Bounds of a log.
 const (
-	MaxFileSize = 8 << 20  // of the file that is written; then it becomes the old one
-	maxText     = 256      // bytes of one field that the guest chose
-	tail        = 64 << 10 // more than a line of all fields, with what JSON makes of them
-	linesBurst  = 2000     // at once
-	linesPerSec = 200      // in the long run
+	MaxFileSize   = 16 << 20 // of the file that is written; then it becomes the old one
+	maxDeniedSize = 4 << 20  // of that for refusals
+	maxText       = 256      // bytes of one field that the guest chose
+	tail          = 64 << 10 // more than a line of all fields, with what JSON makes of them
 )
 
 // Suffix is what the name of the older file of a log ends in, DamagedSuffix that of one
-// that could not be continued.
+// that could not be continued, and DeniedSuffix that of the files for refusals.
 const (
 	Suffix        = ".old"
 	DamagedSuffix = ".damaged"
+	DeniedSuffix  = ".denied"
 )
 
 // Log is the log of one machine, open for writing. Its methods may be called
 // from several goroutines.
+//
+// It has two chains of lines. One is for what was refused, and whoever is refused in a loop
+// fills it; the other has all that was allowed, cut, used a secret or changed the policy,
+// and nothing that is refused displaces it. No line of either is left out: what comes too
+// fast is merged with what is alike, and counted.
 type Log struct {
 	machine string
-	path    string
 	now     func() time.Time
 
 	mu      sync.Mutex
-	file    *os.File
-	size    int64
-	seq     int64
-	prev    [sha256.Size]byte
-	tokens  float64
-	filled  time.Time
-	left    int // lines that were left out since the last
+	kept    *file
+	denied  *file
+	keep    *merger
+	deny    *merger
+	timer   *time.Timer // nil while nothing waits to be written
+	closed  bool
 	denials map[denial]int
 	more    int // denials beyond maxDenials kinds
-	err     error
 }
-
-// errDamaged means that a log cannot be continued.
-var errDamaged = errors.New("its last line is none of ours")
 
 // Open begins or continues the log of machine at path. What a crash left of a
 // line is cut off. One that cannot be continued is set aside, and a new one says so:
 // a machine must not depend on it.
 func Open(path, machine string) (*Log, error) {
-	l := &Log{machine: machine, path: path, now: time.Now, tokens: linesBurst, denials: make(map[denial]int)}
-	l.filled = l.now()
-	err := l.open()
-	if errors.Is(err, errDamaged) {
-		err = l.setAside()
+	l := &Log{machine: machine, now: time.Now, denials: make(map[denial]int)}
+	var keptDamaged, deniedDamaged bool
+	var err error
+	if l.kept, keptDamaged, err = openFile(path, MaxFileSize); err == nil {
+		if l.denied, deniedDamaged, err = openFile(path+DeniedSuffix, maxDeniedSize); err != nil {
+			l.kept.close()
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
+	l.keep = newMerger(l.now(), false, func(e Event, now time.Time) { l.writeLocked(l.kept, e, now) })
+	l.deny = newMerger(l.now(), true, func(e Event, now time.Time) { l.writeLocked(l.denied, e, now) })
+	if keptDamaged || deniedDamaged {
+		l.Record(Event{Kind: Note, Reason: "the log before this one was damaged, and is set aside"})
+	}
 	return l, nil
-}
-
-func (l *Log) open() error {
-	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := l.resume(f); err != nil {
-		f.Close()
-		return err
-	}
-	l.file = f
-	return nil
-}
-
-// setAside begins anew in the place of files that cannot be continued.
-func (l *Log) setAside() error {
-	for _, suffix := range []string{Suffix, ""} {
-		err := os.Rename(l.path+suffix, l.path+suffix+DamagedSuffix)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := l.open(); err != nil {
-		return err
-	}
-	l.Record(Event{Kind: Note, Reason: "the log before this one was damaged, and is set aside"})
-	return nil
-}
-
-// resume finds the end of what is in f.
-func (l *Log) resume(f *os.File) error {
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	// A line and a half are enough.
-	from := max(0, fi.Size()-tail)
-	data := make([]byte, fi.Size()-from)
-	if _, err := f.ReadAt(data, from); err != nil {
-		return err
-	}
-	whole := bytes.LastIndexByte(data, '\n') + 1
-	if whole == 0 && from > 0 {
-		return errDamaged
-	}
-	l.size = from + int64(whole)
-	if err := f.Truncate(l.size); err != nil {
-		return err
-	}
-	if _, err := f.Seek(l.size, io.SeekStart); err != nil {
-		return err
-	}
-	last := data[:whole]
-	if l.size == 0 {
-		// The old file goes before a new one.
-		if last, err = os.ReadFile(l.path + Suffix); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-	last = bytes.TrimSuffix(last, []byte("\n"))
-	last = last[bytes.LastIndexByte(last, '\n')+1:]
-	var e Event
-	if err := json.Unmarshal(last, &e); err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	l.seq, l.prev = e.Seq, sha256.Sum256(last)
-	return nil
 }
 
 // Record adds a line. Seq, Time, Machine and Prev are filled in. It never waits
@@ -145,86 +73,57 @@ func (l *Log) resume(f *os.File) error {
 func (l *Log) Record(e Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.count(e)
 	now := l.now()
-	l.tokens = min(linesBurst, l.tokens+now.Sub(l.filled).Seconds()*linesPerSec)
-	l.filled = now
-	if l.tokens < 1 {
-		l.left++
+	if e.Verdict == Deny && len(e.Secrets) == 0 {
+		l.deny.record(e, now)
+	} else {
+		l.keep.record(e, now)
+	}
+	l.waitLocked()
+}
+
+// waitLocked sees to it that what was merged is written.
+func (l *Log) waitLocked() {
+	if l.timer == nil && len(l.keep.kinds)+len(l.deny.kinds) > 0 {
+		l.timer = time.AfterFunc(firstWindow, l.flush)
+	}
+}
+
+func (l *Log) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return
 	}
-	if l.left > 0 {
-		l.writeLocked(Event{Kind: Note, Reason: "lines were left out: too many at once", Count: l.left}, now)
-		l.left = 0
-		l.tokens--
-	}
-	l.tokens--
-	l.writeLocked(e, now)
+	now := l.now()
+	l.timer = nil
+	l.keep.flush(now, false)
+	l.deny.flush(now, false)
+	l.waitLocked()
 }
 
-func (l *Log) writeLocked(e Event, now time.Time) {
-	if l.err != nil || l.file == nil {
-		return
-	}
-	l.seq++
-	e.Seq, e.Time, e.Machine, e.Prev = l.seq, now.UTC(), l.machine, hex.EncodeToString(l.prev[:])
-	for _, field := range []*string{&e.Name, &e.Addr, &e.Method, &e.Path, &e.Rule, &e.Reason, &e.Proto} {
-		*field = clip(*field)
-	}
-	line, err := json.Marshal(e)
-	if err != nil {
-		l.err = err
-		return
-	}
-	if l.size+int64(len(line)) > MaxFileSize {
-		if l.err = l.rotateLocked(); l.err != nil {
-			return
-		}
-	}
-	l.prev = sha256.Sum256(line)
-	n, err := l.file.Write(append(line, '\n'))
-	l.size += int64(n)
-	if err != nil {
-		l.err = fmt.Errorf("write the audit log: %w", err)
-	}
+func (l *Log) writeLocked(f *file, e Event, now time.Time) {
+	e.Time, e.Machine = now.UTC(), l.machine
+	f.write(e)
 }
 
-// rotateLocked makes the file the old one and begins another.
-func (l *Log) rotateLocked() error {
-	f, err := os.OpenFile(l.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("rotate the audit log: %w", err)
-	}
-	err = errors.Join(os.Rename(l.path, l.path+Suffix), os.Rename(l.path+".new", l.path), l.file.Close())
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("rotate the audit log: %w", err)
-	}
-	l.file, l.size = f, 0
-	return nil
-}
-
-// clip shortens text of the guest's. encoding/json escapes what is no text.
-func clip(s string) string {
-	if len(s) > maxText {
-		return s[:maxText] + "…"
-	}
-	return s
-}
-
-// Close writes what was left out, and returns the first error of all.
+// Close writes what was merged, and returns the first error of all.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
-		return l.err
+	if !l.closed {
+		l.closed = true
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+		l.keep.flush(l.now(), true)
+		l.deny.flush(l.now(), true)
 	}
-	if l.left > 0 {
-		l.writeLocked(Event{Kind: Note, Reason: "lines were left out: too many at once", Count: l.left}, l.now())
-	}
-	err := errors.Join(l.err, l.file.Close())
-	l.file = nil
-	return err
+	return errors.Join(l.kept.close(), l.denied.close())
 }
 
 // denial is what denied lines are counted by.

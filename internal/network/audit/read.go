@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"time"
 )
@@ -25,6 +26,7 @@ const maxLine = 64 << 10
 // chain reads the lines of a log, and checks that each follows the one before.
 type chain struct {
 	begun bool
+	said  bool // what is missing before its first line
 	seq   int64
 	prev  string
 }
@@ -59,37 +61,11 @@ func (c *chain) read(r io.Reader, f func(Event) error) (n int64, err error) {
 	}
 }
 
-// Read calls f for each line of the log at path, those of its older file first.
+// Read calls f for each line of the log at path, in the order of their times.
 func Read(path string, f func(Event) error) error {
-	file, _, err := new(chain).files(path, f)
-	if err == nil {
-		file.Close()
-	}
-	return err
-}
-
-// files reads the older file and the newer, which it returns open with the place
-// at which its lines end.
-func (c *chain) files(path string, f func(Event) error) (*os.File, int64, error) {
-	if old, err := os.Open(path + Suffix); err == nil {
-		_, err := c.read(old, f)
-		old.Close()
-		if err != nil {
-			return nil, 0, err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("read the audit log: %w", err)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the audit log: %w", err)
-	}
-	n, err := c.read(file, f)
-	if err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	return file, n, nil
+	r := newReader(path)
+	defer r.close()
+	return r.read(f)
 }
 
 // pollTime is how often Follow looks for new lines.
@@ -98,35 +74,11 @@ const pollTime = 100 * time.Millisecond
 // Follow is Read, and then goes on with the lines that are added until done is
 // closed.
 func Follow(path string, done <-chan struct{}, f func(Event) error) error {
-	var c chain
-	file, at, err := c.files(path, f)
-	if err != nil {
-		return err
-	}
-	defer func() { file.Close() }()
-	ended := false
-	for {
-		// Asked before the rest is read: nothing is written to a file that
-		// is the older one.
-		rotated, err := isRotated(file, path)
-		if err != nil {
+	r := newReader(path)
+	defer r.close()
+	for ended := false; ; {
+		if err := r.read(f); err != nil || ended {
 			return err
-		}
-		n, err := c.read(io.NewSectionReader(file, at, 1<<62), f)
-		at += n
-		switch {
-		case err != nil:
-			return err
-		case rotated:
-			next, err := os.Open(path)
-			if err != nil {
-				return fmt.Errorf("read the audit log: %w", err)
-			}
-			file.Close()
-			file, at = next, 0
-			continue
-		case ended:
-			return nil
 		}
 		select {
 		case <-done:
@@ -134,6 +86,142 @@ func Follow(path string, done <-chan struct{}, f func(Event) error) error {
 		case <-time.After(pollTime):
 		}
 	}
+}
+
+// reader reads the two chains of a log.
+type reader struct{ kept, denied lines }
+
+func newReader(path string) *reader {
+	return &reader{lines{path: path}, lines{path: path + DeniedSuffix, optional: true}}
+}
+
+func (r *reader) close() {
+	r.kept.close()
+	r.denied.close()
+}
+
+// read calls f for all lines that are there and were not read yet.
+func (r *reader) read(f func(Event) error) error {
+	next1, stop1 := iter.Pull2(r.kept.all())
+	defer stop1()
+	next2, stop2 := iter.Pull2(r.denied.all())
+	defer stop2()
+	e1, err1, ok1 := next1()
+	e2, err2, ok2 := next2()
+	for ok1 || ok2 {
+		switch {
+		case err1 != nil:
+			return err1
+		case err2 != nil:
+			return err2
+		case ok1 && (!ok2 || !e2.Time.Before(e1.Time)):
+			if err := f(e1); err != nil {
+				return err
+			}
+			e1, err1, ok1 = next1()
+		default:
+			if err := f(e2); err != nil {
+				return err
+			}
+			e2, err2, ok2 = next2()
+		}
+	}
+	return nil
+}
+
+// lines reads one chain, and goes on where it was.
+type lines struct {
+	path     string
+	optional bool // it need not be there
+	chain    chain
+	file     *os.File // nil before it is opened
+	at       int64
+}
+
+func (l *lines) close() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}
+
+var errStop = errors.New("stop")
+
+// all returns the lines that are there and were not read yet, those of the older file
+// first. Where the chain does not begin with its first line, a note says so.
+func (l *lines) all() iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := l.read(func(e Event) error {
+			if !l.chain.said && e.Seq > 1 && !yield(missing(e, l.optional), nil) {
+				return errStop
+			}
+			l.chain.said = true
+			if !yield(e, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			yield(Event{}, err)
+		}
+	}
+}
+
+// missing is the note before the first line that is there.
+func missing(first Event, refusals bool) Event {
+	what := "older lines are no longer kept"
+	if refusals {
+		what = "older refusals are no longer kept"
+	}
+	return Event{Time: first.Time, Machine: first.Machine, Kind: Note, Reason: what, Count: int(first.Seq - 1)}
+}
+
+func (l *lines) read(f func(Event) error) error {
+	if l.file == nil {
+		if err := l.begin(f); err != nil || l.file == nil {
+			return err
+		}
+	}
+	for {
+		// Asked before the rest is read: nothing is written to a file that
+		// is the older one.
+		rotated, err := isRotated(l.file, l.path)
+		if err != nil {
+			return err
+		}
+		n, err := l.chain.read(io.NewSectionReader(l.file, l.at, 1<<62), f)
+		l.at += n
+		if err != nil || !rotated {
+			return err
+		}
+		next, err := os.Open(l.path)
+		if err != nil {
+			return fmt.Errorf("read the audit log: %w", err)
+		}
+		l.file.Close()
+		l.file, l.at = next, 0
+	}
+}
+
+// begin reads the older file and opens the newer.
+func (l *lines) begin(f func(Event) error) error {
+	if old, err := os.Open(l.path + Suffix); err == nil {
+		_, err := l.chain.read(old, f)
+		old.Close()
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	file, err := os.Open(l.path)
+	if l.optional && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	l.file = file
+	return nil
 }
 
 // isRotated reports whether path is another file than the open one.
