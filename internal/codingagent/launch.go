@@ -29,7 +29,14 @@ type File struct {
 	Default json.RawMessage
 	Tails   []Tail
 	Text    string
+	// Variable is one of the machine's, without which the file is left alone: the
+	// key that the user gave the machine. Its value, as a string of JSON, takes the
+	// place of Value in Text.
+	Variable string
 }
+
+// Value stands in a text for the value of a variable, which only the machine knows.
+const Value = "@VALUE@"
 
 // Tail is the end of a variable, which only the machine knows, to be put into the
 // list of the object to which Keys lead.

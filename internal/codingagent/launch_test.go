@@ -154,3 +154,31 @@ func TestLaunchRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The key that the user lends an agent is where that one looks for it, and only if there
+// is one.
+func TestLaunchKeys(t *testing.T) {
+	for agent, want := range map[string]struct{ file, variable string }{
+		"codex":  {"auth.json", "OPENAI_API_KEY"},
+		"gemini": {".gemini/settings.json", "GEMINI_API_KEY"},
+	} {
+		s, err := Launch(agent, "/work", "/h", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(s.Files, func(f File) bool { return f.Variable != "" })
+		if i < 0 || s.Files[i].Path != path.Join(s.State, want.file) || s.Files[i].Variable != want.variable {
+			t.Errorf("Launch(%s).Files = %+v; want %s with %s", agent, s.Files, want.file, want.variable)
+			continue
+		}
+		if text := s.Files[i].Text; text != "" {
+			var auth struct {
+				Mode string `json:"auth_mode"`
+				Key  string `json:"OPENAI_API_KEY"`
+			}
+			if err := json.Unmarshal([]byte(strings.ReplaceAll(text, Value, `"sk-1"`)), &auth); err != nil || auth.Mode != "apikey" || auth.Key != "sk-1" {
+				t.Errorf("%s: %v: %s", agent, err, text)
+			}
+		}
+	}
+}

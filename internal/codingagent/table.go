@@ -105,6 +105,12 @@ func Agents() []Agent {
 				s.Files = []File{{
 					Path: path.Join(s.State, "config.toml"),
 					Text: "check_for_update_on_startup = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+				}, {
+					// As `codex login --with-api-key` writes it: a key in
+					// a variable it does not take.
+					Path:     path.Join(s.State, "auth.json"),
+					Variable: "OPENAI_API_KEY",
+					Text:     "{\n  \"auth_mode\": \"apikey\",\n  \"OPENAI_API_KEY\": " + Value + "\n}\n",
 				}}
 			},
 		},
@@ -181,6 +187,12 @@ func Agents() []Agent {
 					{
 						Path:    path.Join(dir, "settings.json"),
 						Default: object{"general": object{"enableAutoUpdate": false, "disableAutoUpdate": true}}.encode(),
+					},
+					{
+						// It would ask how to log in although it has a key.
+						Path:     path.Join(dir, "settings.json"),
+						Variable: "GEMINI_API_KEY",
+						Default:  object{"security": object{"auth": object{"selectedType": "gemini-api-key"}}}.encode(),
 					},
 					{
 						Path:    path.Join(dir, "trustedFolders.json"),

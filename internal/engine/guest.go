@@ -261,7 +261,7 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
 		for _, f := range spec.Files {
-			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text}
+			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text, Variable: f.Variable}
 			for _, t := range f.Tails {
 				file.Tails = append(file.Tails, wire.SeedTail(t))
 			}

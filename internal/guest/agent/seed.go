@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -112,6 +114,17 @@ func makeDir(dir string) error {
 // seedFile writes one file, with env as the machine's variables. It returns the new name of an old one that could not
 // be read.
 func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
+	if f.Variable != "" {
+		value := getenv(env, f.Variable)
+		if value == "" {
+			return "", nil
+		}
+		quoted, err := json.Marshal(value)
+		if err != nil {
+			return "", fmt.Errorf("settings: %w", err)
+		}
+		f.Text = strings.ReplaceAll(f.Text, wire.SeedValue, string(quoted))
+	}
 	if err := makeDir(filepath.Dir(f.Path)); err != nil {
 		return "", err
 	}

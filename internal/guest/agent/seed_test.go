@@ -176,6 +176,9 @@ func TestSeed(t *testing.T) {
 		wire.SeedFile{Path: at("link"), Must: must},
 		wire.SeedFile{Path: at("text"), Text: "theirs"},
 		wire.SeedFile{Path: at("fresh"), Text: "theirs"},
+		wire.SeedFile{Path: at("key"), Variable: "LANG", Text: "{\"k\": @VALUE@}\n"},
+		wire.SeedFile{Path: at("text"), Variable: "LANG", Text: "@VALUE@"},
+		wire.SeedFile{Path: at("no-key"), Variable: "NO_SUCH_KEY", Text: "{\"k\": @VALUE@}\n"},
 		wire.SeedFile{Path: at("tail"), Tails: []wire.SeedTail{
 			{Keys: []string{"k"}, Variable: "LANG", Length: 3}, {Keys: []string{"k"}, Variable: "KEEP", Length: 30}, {Keys: []string{"k"}, Variable: "NONE", Length: 3},
 		}},
@@ -188,7 +191,7 @@ func TestSeed(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"new/deep/file": `{"a":1}`, "old": `{"a":1,"b":2}`, "broken": `{"a":1}`, filepath.Base(aside[0]): `{"b":`,
-		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs", "tail": `{"k":["F-8","base"]}`, // LANG=C.UTF-8
+		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs", "key": `{"k":"C.UTF-8"}`, "tail": `{"k":["F-8","base"]}`, // LANG=C.UTF-8
 	} {
 		if got := read(name); got != want {
 			t.Errorf("%s holds %s; want %s", name, got, want)
@@ -198,6 +201,9 @@ func TestSeed(t *testing.T) {
 		if fi, err := os.Lstat(at(name)); err != nil || fi.Mode() != want {
 			t.Errorf("%s has mode %v, %v; want %v", name, fi.Mode(), err, want)
 		}
+	}
+	if _, err := os.Lstat(at("no-key")); err == nil {
+		t.Error("a file for a variable that is not set is there")
 	}
 	if left, _ := filepath.Glob(at("*.mayfly-*")); len(left) > 0 {
 		t.Errorf("left over: %v", left)

@@ -83,7 +83,13 @@ type SeedFile struct {
 	Tails []SeedTail `json:"tails,omitempty"`
 	// Text is the content of a file that is not there yet.
 	Text string `json:"text,omitempty"`
+	// Variable is one of the machine's, without which the file is left alone. Its
+	// value, as a string of JSON, takes the place of SeedValue in Text.
+	Variable string `json:"variable,omitempty"`
 }
+
+// SeedValue stands in a text for the value of a variable, which only the guest has.
+const SeedValue = "@VALUE@"
 
 // SeedTail is the end of a variable of the machine's, whose value only the guest
 // has. Without the variable there is none.
