@@ -44,6 +44,10 @@ type VMM interface {
 	// Restore gives a VMM that was started with Spec.Incoming the state that Save
 	// wrote, and lets the guest go on.
 	Restore(ctx context.Context, r io.Reader) error
+	// Events returns what happens to the machine. It is closed when the VMM has ended.
+	Events() <-chan Event
+	// Continue lets a guest go on that is Paused.
+	Continue(ctx context.Context) error
 	// Quit asks the VMM to end, without asking the guest, and waits for that.
 	Quit(ctx context.Context) error
 	// Kill ends the VMM at once and waits for that. It may be called again.

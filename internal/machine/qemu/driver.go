@@ -3,10 +3,8 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/machine"
@@ -40,21 +38,32 @@ func (d Driver) Start(ctx context.Context, spec machine.Spec, files machine.File
 	if err != nil {
 		return nil, err
 	}
-	return &vmm{process: p}, nil
+	return newVMM(p), nil
 }
 
 // vmm is a QEMU that runs.
 type vmm struct {
 	process *machine.Process
+	events  chan machine.Event
 
-	mu      sync.Mutex // guards monitor
-	monitor *Monitor   // opened when it is first needed: most machines need none
+	opened  chan struct{} // closed when there is a monitor, or there is none to come; guards the following
+	monitor *Monitor
+	err     error
+}
+
+// newVMM returns the VMM that p is, and begins to hear of its events.
+func newVMM(p *machine.Process) *vmm {
+	v := &vmm{process: p, events: make(chan machine.Event, machine.EventBuffer), opened: make(chan struct{})}
+	go v.openMonitor()
+	return v
 }
 
 func (v *vmm) PID() int              { return v.process.PID }
 func (v *vmm) Done() <-chan struct{} { return v.process.Done() }
 func (v *vmm) Err() error            { return v.process.Err() }
 func (v *vmm) Kill()                 { v.process.Kill() }
+
+func (v *vmm) Events() <-chan machine.Event { return v.events }
 
 // Dial duplicates a connection. A port of virtio has no ends of its own: it goes on
 // with whoever reads and writes.
@@ -63,7 +72,7 @@ func (v *vmm) Dial(_ context.Context, name machine.Socket) (net.Conn, error) {
 }
 
 func (v *vmm) Save(ctx context.Context, w io.Writer) (pause time.Duration, err error) {
-	m, err := v.openMonitor(ctx)
+	m, err := v.awaitMonitor(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -71,21 +80,35 @@ func (v *vmm) Save(ctx context.Context, w io.Writer) (pause time.Duration, err e
 }
 
 func (v *vmm) Restore(ctx context.Context, r io.Reader) error {
-	m, err := v.openMonitor(ctx)
+	m, err := v.awaitMonitor(ctx)
 	if err != nil {
 		return err
 	}
 	return m.Restore(ctx, r)
 }
 
-func (v *vmm) Quit(ctx context.Context) error {
-	conn := v.process.Sockets[machine.Monitor]
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
-	defer stop()
-	m, err := v.openMonitor(ctx)
+func (v *vmm) Continue(ctx context.Context) error {
+	m, err := v.awaitMonitor(ctx)
 	if err != nil {
 		return err
 	}
+	done := make(chan error, 1)
+	go func() { done <- m.Execute("cont", nil, nil) }() // ends with the VMM at the latest
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (v *vmm) Quit(ctx context.Context) error {
+	m, err := v.awaitMonitor(ctx)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Now()) })
+	defer stop()
 	// It may be gone before it answers.
 	quitErr := m.Execute("quit", nil, nil)
 	if err := v.process.Wait(ctx); err != nil {
@@ -94,27 +117,31 @@ func (v *vmm) Quit(ctx context.Context) error {
 	return nil
 }
 
-// openMonitor returns the connection to the monitor. The end of ctx ends the wait for
-// QEMU's greeting, and the connection with it.
-func (v *vmm) openMonitor(ctx context.Context) (*Monitor, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.monitor != nil {
-		return v.monitor, nil
-	}
+// openMonitor opens the monitor and hears of events until the VMM ends.
+func (v *vmm) openMonitor() {
+	defer close(v.events)
 	conn := v.process.Sockets[machine.Monitor]
 	if conn == nil {
-		return nil, fmt.Errorf("qemu was started without a monitor")
+		v.err = errors.New("qemu was started without a monitor")
+		close(v.opened)
+		<-v.Done()
+		return
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
-	defer stop()
-	m, err := NewMonitor(conn)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, err
+	v.monitor, v.err = newMonitor(conn, func(e machine.Event) { machine.Post(v.events, e) })
+	close(v.opened)
+	if v.err != nil {
+		<-v.Done()
+		return
 	}
-	v.monitor = m
-	return m, nil
+	<-v.monitor.done
+}
+
+// awaitMonitor returns the connection to the monitor.
+func (v *vmm) awaitMonitor(ctx context.Context) (*Monitor, error) {
+	select {
+	case <-v.opened:
+		return v.monitor, v.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

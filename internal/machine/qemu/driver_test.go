@@ -23,16 +23,17 @@ func script(t *testing.T, text string, files ...machine.File) *vmm {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	return &vmm{process: p}
+	return newVMM(p)
 }
 
 // A QEMU that says nothing holds nobody up.
 func TestSilentMonitor(t *testing.T) {
 	late := errors.New("too late")
 	for name, use := range map[string]func(context.Context, *vmm) error{
-		"save":    func(ctx context.Context, v *vmm) error { _, err := v.Save(ctx, io.Discard); return err },
-		"restore": func(ctx context.Context, v *vmm) error { return v.Restore(ctx, strings.NewReader("state")) },
-		"quit":    func(ctx context.Context, v *vmm) error { return v.Quit(ctx) },
+		"save":     func(ctx context.Context, v *vmm) error { _, err := v.Save(ctx, io.Discard); return err },
+		"restore":  func(ctx context.Context, v *vmm) error { return v.Restore(ctx, strings.NewReader("state")) },
+		"continue": func(ctx context.Context, v *vmm) error { return v.Continue(ctx) },
+		"quit":     func(ctx context.Context, v *vmm) error { return v.Quit(ctx) },
 	} {
 		v := script(t, "exec sleep 1000", machine.File{Socket: machine.Monitor})
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/machine"
 )
 
 // maxLine bounds one line of QMP in bytes. QEMU is not the guest, but it may
@@ -19,7 +21,9 @@ const maxLine = 1 << 20
 
 // Monitor is a connection to a QEMU's monitor, docs/interop/qmp-spec.rst.
 type Monitor struct {
-	conn net.Conn
+	conn  net.Conn
+	event func(machine.Event)
+	done  chan struct{} // closed when the connection has ended
 
 	mu      sync.Mutex // guards what follows and the order of writes
 	nextID  int
@@ -33,13 +37,20 @@ type reply struct {
 		Class string `json:"class"`
 		Desc  string `json:"desc"`
 	} `json:"error"`
-	ID *int `json:"id"`
+	ID    *int            `json:"id"`
+	Event string          `json:"event"`
+	Data  json.RawMessage `json:"data"`
 }
 
 // NewMonitor greets the QEMU at the other end of conn, which must have a
 // deadline of its own if the wait is to be bounded.
 func NewMonitor(conn net.Conn) (*Monitor, error) {
-	m := &Monitor{conn: conn, pending: make(map[int]chan<- reply)}
+	return newMonitor(conn, func(machine.Event) {})
+}
+
+// newMonitor is NewMonitor that calls event with what QEMU tells, one at a time.
+func newMonitor(conn net.Conn, event func(machine.Event)) (*Monitor, error) {
+	m := &Monitor{conn: conn, event: event, done: make(chan struct{}), pending: make(map[int]chan<- reply)}
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(make([]byte, 4096), maxLine)
 	if !lines.Scan() {
@@ -65,12 +76,18 @@ func scanErr(s *bufio.Scanner) error {
 	return io.EOF
 }
 
-// read serves replies until the connection ends. Events are of no use to us:
-// the end of the process says more.
+// read serves replies and passes on events until the connection ends.
 func (m *Monitor) read(lines *bufio.Scanner) {
+	defer close(m.done)
 	for lines.Scan() {
 		var r reply
-		if json.Unmarshal(lines.Bytes(), &r) != nil || r.ID == nil {
+		if json.Unmarshal(lines.Bytes(), &r) != nil {
+			continue
+		}
+		if r.ID == nil {
+			if r.Event != "" {
+				m.event(parseEvent(r.Event, r.Data))
+			}
 			continue
 		}
 		m.mu.Lock()

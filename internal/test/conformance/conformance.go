@@ -70,6 +70,7 @@ func Run(t *testing.T, s Suite) {
 	t.Run("command", s.testCommand)
 	t.Run("capabilities", s.testCapabilities)
 	t.Run("life", s.testLife)
+	t.Run("events", s.testEvents)
 	t.Run("quit", s.testQuit)
 	t.Run("kill", s.testKill)
 	t.Run("start fails", s.testStartFails)
@@ -146,6 +147,49 @@ func (s Suite) testLife(t *testing.T) {
 	g = s.dial(t, v)
 	if err := s.prepare(t, g, "no-such-disk"); err == nil {
 		t.Error("a disk that is not there was found")
+	}
+}
+
+// A VMM tells why it ends, and then that there is no more to tell. One that runs can be
+// told to go on.
+func (s Suite) testEvents(t *testing.T) {
+	for _, tt := range []struct {
+		end    func(context.Context, *vmm)
+		reason string
+	}{
+		{func(_ context.Context, v *vmm) {
+			g := s.dial(t, v)
+			s.hello(t, g)
+			client.PowerOff(s.open(t, g))
+		}, machine.ByGuest},
+		{func(ctx context.Context, v *vmm) {
+			if err := v.Quit(ctx); err != nil {
+				t.Errorf("Quit() = %v", err)
+			}
+		}, machine.ByHostRequest},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), s.Timeout)
+		defer cancel()
+		v := s.start(t, s.Spec)
+		if err := v.Continue(ctx); err != nil {
+			t.Errorf("Continue() of a guest that runs = %v", err)
+		}
+		tt.end(ctx, v)
+		told := ""
+		for open := true; open; {
+			var e machine.Event
+			select {
+			case e, open = <-v.Events():
+			case <-ctx.Done():
+				t.Fatal("Events() does not end")
+			}
+			if e.Kind == machine.Shutdown {
+				told = e.Reason
+			}
+		}
+		if told != tt.reason {
+			t.Errorf("the VMM ended by %q; want %q", told, tt.reason)
+		}
 	}
 }
 

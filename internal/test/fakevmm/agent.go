@@ -56,6 +56,7 @@ func (v *VMM) answer(stream io.ReadWriter) {
 	case wire.OpPowerOff:
 		wire.WriteMessage(stream, wire.Configured{Error: text(err)})
 		if err == nil {
+			v.Tell(machine.Event{Kind: machine.Shutdown, Reason: machine.ByGuest})
 			v.end(nil)
 		}
 	default:

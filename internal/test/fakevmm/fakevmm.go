@@ -33,6 +33,8 @@ const (
 	Save    Step = "save"
 	Restore Step = "restore"
 	Quit    Step = "quit"
+	// Continue is asked of a guest that stands still.
+	Continue Step = "continue"
 )
 
 // Fault is what happens at a step.
@@ -95,7 +97,7 @@ func (d *Driver) Start(ctx context.Context, spec machine.Spec, files machine.Fil
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	v := &VMM{Spec: spec, log: files.Log, done: make(chan struct{}), up: make(chan struct{})}
+	v := &VMM{Spec: spec, log: files.Log, done: make(chan struct{}), up: make(chan struct{}), events: make(chan machine.Event, machine.EventBuffer)}
 	d.mu.Lock()
 	n := len(d.vmms)
 	d.vmms = append(d.vmms, v)
@@ -125,12 +127,13 @@ type VMM struct {
 	done   chan struct{} // closed at its end; err is set before
 	up     chan struct{} // closed when the guest runs
 
-	mu    sync.Mutex // guards what follows
-	err   error
-	conns []net.Conn // the guest's ends
-	steps []Step
-	agent agent
-	work  sync.WaitGroup
+	mu     sync.Mutex // guards what follows, and who posts events
+	events chan machine.Event
+	err    error
+	conns  []net.Conn // the guest's ends
+	steps  []Step
+	agent  agent
+	work   sync.WaitGroup
 
 	consoles sync.WaitGroup // until what the kernel prints at its start was read
 }
@@ -193,6 +196,30 @@ func (v *VMM) end(err error) {
 		c.Close()
 	}
 	close(v.done)
+	close(v.events)
+}
+
+// Events returns what the test tells of the machine, and why it was shut down.
+func (v *VMM) Events() <-chan machine.Event { return v.events }
+
+// Tell makes e happen to the machine.
+func (v *VMM) Tell(e machine.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	select {
+	case <-v.done:
+	default:
+		machine.Post(v.events, e)
+	}
+}
+
+// Continue lets the guest go on.
+func (v *VMM) Continue(ctx context.Context) error {
+	if err := v.within(ctx, Continue); err != nil {
+		return err
+	}
+	v.Tell(machine.Event{Kind: machine.Resumed})
+	return nil
 }
 
 // errDead is the error of what is asked of a VMM that has ended.
@@ -348,6 +375,7 @@ func (v *VMM) Quit(ctx context.Context) error {
 	if err := v.within(ctx, Quit); err != nil {
 		return err
 	}
+	v.Tell(machine.Event{Kind: machine.Shutdown, Reason: machine.ByHostRequest})
 	v.end(nil)
 	return nil
 }
