@@ -4,11 +4,16 @@ import (
 	"context"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/engine"
 )
 
 // The states of a machine beside "starting", "running", "stopping" and "dead".
-const StateStopped = engine.Stopped // defined, and does not run
+const (
+	StateStopped     = engine.Stopped              // defined, and does not run
+	StatePaused      = string(control.Paused)      // it stands still, as when the host's disk is full
+	StateUnreachable = string(control.Unreachable) // its guest has broken off the conversation
+)
 
 // The states of a machine's image.
 const (
@@ -37,11 +42,15 @@ type Info struct {
 	// MemoryUsed and DiskUsed are in bytes, of the host's.
 	MemoryUsed int64 `json:"memory_used"`
 	DiskUsed   int64 `json:"disk_used"`
+	// Reason says why the machine is paused or unreachable, or how it died.
+	Reason string `json:"reason,omitempty"`
 
 	// FileError says that nothing can be started from the file, and PlanError that it
 	// could not be planned, and why.
 	FileError error `json:"-"`
 	PlanError error `json:"-"`
+	// Trouble is what Reason says, as an [Error].
+	Trouble error `json:"-"`
 }
 
 // List returns all machines, sorted by name.
@@ -54,10 +63,14 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 }
 
 func newInfo(r engine.Listed) Info {
+	reason := ""
+	if r.Trouble != nil {
+		reason = r.Trouble.Error()
+	}
 	return Info{
 		r.Name, r.State, r.Started, r.Kept, r.Workspace, r.VCPUs, r.MemoryMiB,
 		r.Defined, r.File, r.Network, r.Address, r.Image, r.Changed, newSessions(r.Sessions),
-		r.MemoryUsed, r.DiskUsed, public(r.FileErr), public(r.PlanErr),
+		r.MemoryUsed, r.DiskUsed, reason, public(r.FileErr), public(r.PlanErr), public(r.Trouble),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,8 @@ type app struct {
 	client   *mayfly.Client     // from open; nil in commands that need none
 	progress *terminal.Progress // nil until something takes its time
 	explain  *explanation       // nil unless the user asked for one
+
+	stuck atomic.Bool // a machine that a command waits for does not answer
 
 	verbose bool
 	json    bool // the command was asked for JSON

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -120,11 +123,31 @@ func (a *app) exec(ctx context.Context, m commander, cmd mayfly.Cmd, noTTY bool)
 	}
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	numbers, end := a.signals.Forward(giveUp)
+	cmd.Stdin = &impatient{in, &a.stuck, giveUp}
+	numbers, end := a.signals.Forward(giveUp, a.stuck.Load)
 	defer end()
 	cmd.Signals = numbers
 	return m.Exec(ctx, cmd)
 }
+
+// impatient is the input for a command. Ctrl-C in it gives up a command that cannot hear of
+// it.
+type impatient struct {
+	io.Reader
+	stuck  *atomic.Bool
+	giveUp context.CancelCauseFunc
+}
+
+func (i *impatient) Read(p []byte) (int, error) {
+	n, err := i.Reader.Read(p)
+	if i.stuck.Load() && bytes.IndexByte(p[:n], ctrlC) >= 0 {
+		i.giveUp(terminal.ErrInterrupted)
+	}
+	return n, err
+}
+
+// ctrlC is what a raw terminal sends for the key.
+const ctrlC = 3
 
 // attachTerminal makes our terminal the command's.
 func (a *app) attachTerminal(cmd *mayfly.Cmd) (restore func(), err error) {

@@ -85,6 +85,9 @@ func (a *app) ls(ctx context.Context) error {
 	}
 	var next []string
 	for _, r := range rows {
+		if r.Reason != "" {
+			a.note("%s: %s: %s", r.Name, r.State, r.Reason)
+		}
 		if r.Error != "" {
 			a.note("%s: %s", r.Name, r.Error)
 		}

@@ -11,6 +11,12 @@ func (a *app) tell(e mayfly.Event) {
 	if a.explain != nil {
 		a.explain.take(e)
 	}
+	switch e.Code {
+	case "machine-paused", "machine-unreachable":
+		a.stuck.Store(true)
+	case "machine-goes-on":
+		a.stuck.Store(false)
+	}
 	switch e.Kind {
 	case mayfly.EventNote:
 		a.note("%s", words.Event(e))

@@ -29,6 +29,8 @@ const (
 	OpStop    Op = "stop"    // ends the machine, the polite way first
 	OpNetwork Op = "network" // changes the machine's network, and tells its state
 	OpWatch   Op = "watch"   // becomes a stream of Events, one JSON object a line
+	// OpCondition tells how the machine does.
+	OpCondition Op = "condition"
 )
 
 // Request is what a client asks a supervisor for.
@@ -44,7 +46,7 @@ func (r Request) Check() error {
 	switch r.Op {
 	case OpStop:
 		return nil
-	case OpGuest, OpNetwork, OpWatch:
+	case OpGuest, OpNetwork, OpWatch, OpCondition:
 		if r.Version != Version {
 			return errVersion(r.Version)
 		}
@@ -65,6 +67,8 @@ type Response struct {
 	Code    fault.Code    `json:"code,omitempty"`
 	Args    fault.Args    `json:"args,omitempty"`
 	Network *NetworkState `json:"network,omitempty"`
+	// Condition answers OpCondition.
+	Condition *Condition `json:"condition,omitempty"`
 }
 
 // Granted returns the response of a supervisor that does what was asked for.

@@ -20,6 +20,8 @@ type Event struct {
 	Ready bool `json:"ready,omitempty"`
 	// Start says how the machine was started, when it is ready.
 	Start *Start `json:"start,omitempty"`
+	// Condition says how the machine does from now on, where that changes.
+	Condition *Condition `json:"condition,omitempty"`
 	// Error says why the machine ended, or never came to be. Code and Args say
 	// what kind of failure it is, where that is known. Console, the end of what the
 	// kernel printed, belongs to it, too.

@@ -14,5 +14,7 @@ const (
 	NoteSystemdState        fault.Code = "systemd-state"         // name, state
 	NoteShareOwner          fault.Code = "share-owner"           // source, owner, uid, gid
 	NoteShareLost           fault.Code = "share-lost"            // source
+	NoteGoesOn              fault.Code = "machine-goes-on"       // name: it was paused
+	NoteMemoryFailure       fault.Code = "memory-failure"        // name: of the host's hardware
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is
 )

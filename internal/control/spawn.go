@@ -122,15 +122,24 @@ func (o *Owner) read(r io.ReadCloser, ch chan<- Event) {
 	defer close(ch)
 	defer r.Close()
 	dec := json.NewDecoder(bufio.NewReader(r))
-	for {
-		var e Event
+	var e Event
+	for ready := false; ; ready = ready || e.Ready {
+		e = Event{}
 		if err := dec.Decode(&e); err != nil {
 			return
 		}
 		if e.Error != "" {
 			o.last = e
 		}
-		ch <- e
+		if !ready {
+			ch <- e
+			continue
+		}
+		// Nobody may be listening any more: the supervisor must not wait for that.
+		select {
+		case ch <- e:
+		default:
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/mayfly-vm/mayfly/internal/control"
+import (
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+)
 
 // The codes of events.
 const (
@@ -92,6 +95,10 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteSystemdState), []string{"text", "name", "state"}, "systemd in the machine is in this state."},
 		{Note, string(control.NoteShareOwner), []string{"text", "source", "owner", "uid", "gid"}, "The directory of a live share belongs to a user whom the machine cannot act as."},
 		{Note, string(control.NoteShareLost), []string{"text", "source"}, "The server of a live share ended. Programs in the machine get errors from it."},
+		{Note, string(fault.MachinePaused), []string{"text", "name", "dir", "free", "reason"}, "The machine stands still, because the host cannot write its disk."},
+		{Note, string(fault.MachineUnreachable), []string{"text", "name", "reason", "defined"}, "The guest has broken off the conversation with the host."},
+		{Note, string(control.NoteGoesOn), []string{"text", "name"}, "A machine that was paused goes on."},
+		{Note, string(control.NoteMemoryFailure), []string{"text", "name"}, "The host's memory has a fault in what the machine uses."},
 		{Note, string(control.NoteWorkspace), []string{"text", "reason"}, "A file of the workspace was left out of the copy or changed in it."},
 
 		{Detail, DetailAccelerator, []string{"accelerator", "reason"}, "The accelerator that was chosen."},

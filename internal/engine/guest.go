@@ -86,12 +86,14 @@ func errStopped(name string) error {
 
 // converse opens a stream to the guest for talk.
 func (m Machine) converse(ctx context.Context, talk func(stream net.Conn) error) error {
+	attendance := m.attend(ctx)
+	defer attendance.end()
 	stream, err := m.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	return m.spoken(ctx, talk(stream))
+	return attendance.explain(m.spoken(ctx, talk(stream)))
 }
 
 // Exec runs a command in the machine and returns its exit code. Without a command it is
@@ -133,6 +135,8 @@ const (
 // Sessions lists the programs that go on without a terminal. A machine that does not
 // answer in time, or lies, is an error.
 func (m Machine) Sessions(ctx context.Context) ([]wire.SessionInfo, error) {
+	attendance := m.attend(ctx)
+	defer attendance.end()
 	return m.sessions(ctx, askTimeout)
 }
 

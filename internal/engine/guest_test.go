@@ -93,19 +93,28 @@ func TestSeedOfASilentGuest(t *testing.T) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		conn, err := l.Accept()
-		if err != nil {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			var request control.Request
+			// The supervisor's answer, and then the guest's silence.
+			if err := errors.Join(wire.ReadMessage(conn, &request), wire.WriteMessage(conn, control.Granted())); err != nil {
+				t.Error(err)
+			}
+			if request.Op == control.OpWatch {
+				continue // nothing happens to the machine
+			}
+			var seed map[string]any
+			if err := wire.ReadMessage(conn, &seed); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			conn.Read(make([]byte, 1))
 			return
 		}
-		defer conn.Close()
-		var request, seed map[string]any
-		// The supervisor's answer, and then the guest's silence.
-		err = errors.Join(wire.ReadMessage(conn, &request), wire.WriteMessage(conn, control.Granted()), wire.ReadMessage(conn, &seed))
-		if err != nil {
-			t.Error(err)
-		}
-		cancel()
-		conn.Read(make([]byte, 1))
 	}()
 	done := make(chan error, 1)
 	go func() { done <- Machine{e: testEngine(t, nil), m: m}.Seed(ctx, codingagent.Spec{}) }()

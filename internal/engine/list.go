@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/image"
@@ -22,7 +25,7 @@ import (
 )
 
 // Stopped is the state of a machine that is defined and does not run. The others are the
-// phases of package state.
+// phases of package state, and of one that is ready and not well its control.Health.
 const Stopped = "stopped"
 
 // The states of a machine's image.
@@ -52,6 +55,7 @@ type Listed struct {
 
 	MemoryUsed int64 // bytes of the host's
 	DiskUsed   int64 // bytes of the host's
+	Trouble    error // why the machine is paused or unreachable, or how it died
 	FileErr    error // what is wrong with the file; nothing can be started from it
 	PlanErr    error // why it could not be planned
 }
@@ -74,13 +78,11 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 		rows = append(rows, runRow(m))
 	}
 	sessions := make([][]wire.SessionInfo, len(running))
+	conditions := make([]control.Condition, len(running))
 	var asked sync.WaitGroup
 	for i, m := range running {
 		if rows[i].State == string(state.Running) {
-			asked.Go(func() {
-				// One that does not answer at once is busy, or lies.
-				sessions[i], _ = Machine{e: e, m: m}.sessions(ctx, glanceTimeout)
-			})
+			asked.Go(func() { sessions[i], conditions[i] = Machine{e: e, m: m}.glance(ctx) })
 		}
 	}
 	if len(defined) > 0 {
@@ -96,10 +98,28 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 	}
 	asked.Wait()
 	for i := range running {
-		rows[i].Sessions = sessions[i]
+		j := slices.IndexFunc(rows, func(r Listed) bool { return r.Name == running[i].Name })
+		rows[j].Sessions = sessions[i]
+		if err := conditions[i].Err(); err != nil {
+			rows[j].State, rows[j].Trouble = string(conditions[i].Health), err
+		}
 	}
 	slices.SortFunc(rows, func(x, y Listed) int { return cmp.Compare(x.Name, y.Name) })
 	return rows, nil
+}
+
+// glance returns what a running machine says of itself at once: one that does not is busy,
+// or lies.
+func (m Machine) glance(ctx context.Context) ([]wire.SessionInfo, control.Condition) {
+	c := control.ConditionOf(ctx, m.m, glanceTimeout)
+	if c.Err() != nil {
+		return nil, c // its guest does not answer
+	}
+	sessions, err := m.sessions(ctx, glanceTimeout)
+	if err != nil {
+		c = control.ConditionOf(ctx, m.m, glanceTimeout) // asking may have found it out
+	}
+	return sessions, c
 }
 
 // runRow is the row of a machine that runs, or has left its directory.
@@ -111,6 +131,9 @@ func runRow(m state.Machine) Listed {
 		row.Network, row.Address = p.Network.Mode, p.Network.Address
 	}
 	row.DiskUsed = diskUsed(m.Dir)
+	if st.Phase == state.Dead && st.Reason != "" {
+		row.Trouble = fault.Wrap(errors.New(st.Reason), st.Code, args{"name": m.Name})
+	}
 	if st.Phase != state.Dead {
 		row.MemoryUsed = residentBytes(st.VMM.PID)
 	}

@@ -11,6 +11,12 @@ const (
 	MachineStarting  Code = "machine-starting"
 	MachineVersion   Code = "machine-version"
 	MachineApplying  Code = "machine-applying"
+
+	MachinePaused      Code = "machine-paused"
+	MachineUnreachable Code = "machine-unreachable"
+	MachinePanicked    Code = "machine-panicked"
+	MachinePoweredOff  Code = "machine-powered-off"
+	MachineKilled      Code = "machine-killed"
 )
 
 // Codes of what a machine is to be.
@@ -238,6 +244,11 @@ func Kinds() []Kind {
 		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
 		{MachineApplying, []string{"name", "pid"}, "A process applies changes of the machine, which cannot be removed meanwhile."},
 		{MachineVersion, []string{"name", "defined"}, "The machine was started by another version of mayfly. The second argument is its name, too, if it is defined."},
+		{MachinePaused, []string{"name", "dir", "free", "reason"}, "The machine stands still, because the host cannot write its disk: free is the number of free bytes of a file system that is full."},
+		{MachineUnreachable, []string{"name", "reason", "defined"}, "The guest has broken off the conversation with the host. The last argument is its name, too, if it is defined."},
+		{MachinePanicked, []string{"name"}, "The machine ended, because its kernel panicked."},
+		{MachinePoweredOff, []string{"name"}, "The machine was powered off or rebooted from inside."},
+		{MachineKilled, []string{"name"}, "The host killed the machine's VMM, probably because it had too little memory."},
 
 		{MachineNameInvalid, []string{"name", "better"}, "This cannot be the name of a machine; a name like it can."},
 		{QEMUMissing, nil, "There is no QEMU that can be used."},

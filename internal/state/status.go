@@ -6,6 +6,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Phase is how far a machine has come.
@@ -27,6 +29,9 @@ type Status struct {
 	Supervisor Process   `json:"supervisor"`
 	VMM        Process   `json:"vmm"`
 	Kept       bool      `json:"kept"` // outlives the command that made it
+	// Reason says how a machine ended by itself, and Code what kind of failure that is.
+	Reason string     `json:"reason,omitempty"`
+	Code   fault.Code `json:"code,omitempty"`
 }
 
 // Process is one process of this boot of the host. A number alone may have

@@ -3,9 +3,11 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -18,6 +20,8 @@ func end(m state.Machine, events *events, owner *owner, err error) {
 		if cleanErr := control.Clean(m); cleanErr != nil && err == nil {
 			err = cleanErr
 		}
+	} else {
+		recordEnd(m, err)
 	}
 	e := control.Event{Ended: true}
 	if err != nil {
@@ -27,6 +31,27 @@ func end(m state.Machine, events *events, owner *owner, err error) {
 		}
 	}
 	events.end(e)
+}
+
+// recordEnd writes down why a machine that stays ended.
+func recordEnd(m state.Machine, err error) {
+	st := m.Status()
+	st.Reason, _, _ = strings.Cut(err.Error(), "\n")
+	st.Code = fault.CodeOf(err)
+	state.WriteJSON(m.File(state.StatusFile), st) // it is only missed where the disk is full
+}
+
+// wind ends what is worth ending in order: a machine that is kept.
+func (s *supervisor) wind(m *running) {
+	switch {
+	case !s.owner.isKept():
+		// A machine that is thrown away has nothing to save.
+	case s.events.how().Health != control.Well:
+		s.quit(m.guest) // its guest cannot be asked for anything
+	default:
+		s.saveTranscripts(m.guest)
+		s.powerOff(m.guest)
+	}
 }
 
 // stopTimeout is the time that a guest has to end by itself before the VMM is
@@ -61,7 +86,15 @@ func (s *supervisor) powerOff(g *guest) {
 		}
 	}
 	s.log.Warn("the guest did not power off in time")
-	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
+	s.quit(g)
+}
+
+// quit tells the VMM to end.
+func (s *supervisor) quit(g *guest) {
+	if g.vm.ended() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := g.vm.Quit(ctx); err != nil {
 		s.log.Warn("the VMM did not quit in time", "err", err)

@@ -27,6 +27,8 @@ type events struct {
 	now      []control.Event
 	watchers map[chan control.Event]struct{}
 	ended    bool
+	// trouble is what a watcher hears then, of a machine that is not well.
+	trouble *control.Event
 
 	watching sync.WaitGroup // until they have told all that they were told
 }
@@ -55,6 +57,12 @@ func (ev *events) send(e control.Event) {
 	case e.Phase != "":
 		ev.now = []control.Event{e}
 	}
+	if c := e.Condition; c != nil {
+		ev.trouble = &e
+		if c.Health == control.Well {
+			ev.trouble = nil
+		}
+	}
 	for w := range ev.watchers {
 		select {
 		case w <- e:
@@ -62,6 +70,16 @@ func (ev *events) send(e control.Event) {
 			ev.leaveLocked(w)
 		}
 	}
+}
+
+// how returns how the machine does.
+func (ev *events) how() control.Condition {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	if ev.trouble != nil {
+		return *ev.trouble.Condition
+	}
+	return control.Condition{Health: control.Well}
 }
 
 // flushTimeout is the time that watchers have to hear the last event.
@@ -95,6 +113,9 @@ func (ev *events) watch(ctx context.Context, tell func(control.Event) error) (co
 	ev.mu.Lock()
 	for _, e := range ev.now {
 		w <- e
+	}
+	if ev.trouble != nil {
+		w <- *ev.trouble
 	}
 	if ev.ended {
 		close(w)

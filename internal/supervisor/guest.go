@@ -28,6 +28,10 @@ type guest struct {
 type session interface {
 	Open() (net.Conn, error)
 	Close() error
+	// CloseChan is closed at the session's end, and Why then says what was wrong with
+	// what the guest has sent, nil for nothing.
+	CloseChan() <-chan struct{}
+	Why() error
 }
 
 // dialGuest begins the conversation, when the guest answers.
@@ -48,6 +52,22 @@ func (g *guest) Close() { g.session.Close() }
 
 // open opens a stream. A guest that reads nothing holds it up until Close.
 func (g *guest) open() (guestStream, error) { return g.session.Open() }
+
+// why says why the guest takes no part any more: err is that of a stream to it, if there
+// was one.
+func (g *guest) why(err error) string {
+	if why := g.session.Why(); why != nil {
+		return termsafe.Line(why.Error())
+	}
+	select {
+	case <-g.session.CloseChan():
+	default:
+		if err != nil {
+			return "the guest takes no commands: " + err.Error()
+		}
+	}
+	return "the guest broke off the conversation"
+}
 
 // openWithin opens a stream, for as long as ctx lasts.
 func (g *guest) openWithin(ctx context.Context) (guestStream, error) {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -123,6 +124,13 @@ func (o *output) close() {
 
 // failure matches the first line of what a kernel says when it dies.
 var failure = regexp.MustCompile(`Kernel panic|Oops|BUG:|double fault|Unable to mount`)
+
+// panicked reports whether a kernel's panic is among the last lines.
+func (o *output) panicked() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Contains(o.tail, []byte("Kernel panic"))
+}
 
 // end returns the last lines, or the first lines of the kernel's last words if
 // there are such, safe to print.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -126,7 +127,7 @@ func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change 
 	return &rig{
 		supervisor: &supervisor{
 			machine: m, plan: p, image: img, driver: d, log: slog.New(slog.DiscardHandler),
-			events: newEvents(heard), owner: newOwner(),
+			events: newEvents(heard), owner: newOwner(), measure: diskspace.Of,
 		},
 		driver: d, heard: heard, lock: lock,
 	}

@@ -35,7 +35,15 @@ func (starting) changeNetwork(*control.NetworkChange) control.Response {
 	return control.Refuse(errStarting())
 }
 
-func (m *running) openGuest() (net.Conn, error) { return m.guest.open() }
+func (m *running) openGuest() (net.Conn, error) {
+	stream, err := m.guest.open()
+	if err != nil && !m.vm.ended() {
+		// The guest's doing: it has ended the conversation, or takes no more of it.
+		m.broken(m.guest.why(err))
+		return nil, m.condition().Err()
+	}
+	return stream, err
+}
 
 func (m *running) changeNetwork(c *control.NetworkChange) control.Response {
 	return m.network.change(c)
@@ -105,6 +113,10 @@ func (s *server) answer(conn *net.UnixConn) {
 		if wire.WriteMessage(conn, control.Granted()) == nil {
 			s.watch(conn)
 		}
+	case control.OpCondition:
+		answer, c := control.Granted(), s.events.how()
+		answer.Condition = &c
+		wire.WriteMessage(conn, answer)
 	case control.OpStop:
 		wire.WriteMessage(conn, control.Granted())
 		s.stop()

@@ -36,6 +36,10 @@ type running struct {
 	guest   *guest
 	network *guestNetwork
 	how     control.Start
+	// condition returns how the machine does, and broken says that its guest does not
+	// take part any more.
+	condition func() control.Condition
+	broken    func(reason string)
 	closers
 }
 
@@ -86,7 +90,7 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	if err != nil {
 		return nil, err
 	}
-	return &running{u.vm, u.guest, g.network, how, opened}, nil
+	return &running{u.vm, u.guest, g.network, how, s.events.how, s.unreachable, opened}, nil
 }
 
 // bringUp gets a configured guest. A machine that cannot begin from a template

@@ -22,10 +22,12 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
@@ -46,6 +48,8 @@ type supervisor struct {
 	log     *slog.Logger
 	events  *events
 	owner   *owner
+	// measure is how full a file system is.
+	measure func(path string) (diskspace.Usage, error)
 }
 
 // Main is the body of the hidden command: it supervises the machine in dir
@@ -110,7 +114,7 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 	if err != nil {
 		return err
 	}
-	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner}
+	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, measure: diskspace.Of}
 	return s.run(ctx, secrets)
 }
 
@@ -135,6 +139,7 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 		return err
 	}
 	defer m.Close()
+	m.vm.ready.Store(true)
 	srv.offer(m)
 	if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
 		return err
@@ -147,11 +152,7 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 	err = s.hold(needed, m)
 	s.events.phase(control.PhaseStop)
 	l.Close() // nobody is served from here on
-	if s.owner.isKept() {
-		// A machine that is thrown away has nothing to save.
-		s.saveTranscripts(m.guest)
-		s.powerOff(m.guest)
-	}
+	s.wind(m)
 	return err
 }
 
@@ -161,7 +162,7 @@ func (s *supervisor) hold(ctx context.Context, m *running) error {
 	wait := s.watchShares(watching, m.guest)
 	defer wait()
 	defer endWatch()
-	kept := s.owner.kept
+	kept, broken := s.owner.kept, m.guest.session.CloseChan()
 	for {
 		select {
 		case <-ctx.Done():
@@ -174,6 +175,15 @@ func (s *supervisor) hold(ctx context.Context, m *running) error {
 			kept = nil
 			if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
 				s.log.Warn("write the status", "err", err)
+			}
+		case <-broken:
+			broken = nil
+			// The VMM may be ending, and its connections before it.
+			select {
+			case <-m.vm.Done():
+			case <-ctx.Done():
+			case <-time.After(vmmGrace):
+				s.unreachable(m.guest.why(nil))
 			}
 		case <-m.vm.Done():
 			return m.vm.explain(errors.New("the machine ended unexpectedly"))

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -25,6 +29,9 @@ type vm struct {
 	prints *prints
 	shares shareServers
 	copied sync.WaitGroup // the goroutine that copies the console
+	heard  sync.WaitGroup // the goroutine that hears what the VMM tells
+	ready  atomic.Bool    // the machine is: nobody here pauses it any more
+	ending ending
 }
 
 // startVM starts the VMM of spec, with the servers of its shares. The one before has
@@ -51,6 +58,7 @@ func (s *supervisor) startVM(ctx context.Context, spec machine.Spec, p *prints, 
 	for _, sv := range shares {
 		sv.CloseVMM()
 	}
+	v.heard.Go(func() { s.hear(v, spec) })
 	if err := s.watchVM(ctx, v); err != nil {
 		v.Close()
 		return nil, err
@@ -81,6 +89,7 @@ func (s *supervisor) watchVM(ctx context.Context, v *vm) error {
 func (v *vm) Close() {
 	v.Kill()
 	v.copied.Wait()
+	v.heard.Wait()
 }
 
 func (v *vm) ended() bool {
@@ -144,10 +153,39 @@ func (v *vm) explain(what error) error {
 	vmmErr := v.Err()
 	// Nobody writes any more, but the last words may still be on their way.
 	v.copied.Wait()
-	if vmmErr != nil {
-		what = fmt.Errorf("%w: %s: %w: %s", what, v.engine, vmmErr, v.prints.vmm.end(1))
+	v.heard.Wait()
+	v.ending.mu.Lock()
+	reason, panicked := v.ending.reason, v.ending.panicked
+	v.ending.mu.Unlock()
+	last := v.prints.vmm.end(1)
+	switch {
+	case killed(vmmErr):
+		what = fault.New(fault.MachineKilled, nil, "%w: the host killed %s, probably for want of memory", what, v.engine)
+	case vmmErr != nil && last == "":
+		what = fmt.Errorf("%w: %s: %w", what, v.engine, vmmErr)
+	case vmmErr != nil:
+		what = fmt.Errorf("%w: %s: %w: %s", what, v.engine, vmmErr, last)
+	case panicked, reason == machine.ByGuestPanic, reason == machine.ByGuestReset && v.prints.console.panicked():
+		what = fault.New(fault.MachinePanicked, nil, "%w: its kernel panicked", what)
+	case reason == machine.ByGuest:
+		what = fault.New(fault.MachinePoweredOff, nil, "%w: it was powered off from inside", what)
+	case reason == machine.ByGuestReset:
+		what = fault.New(fault.MachinePoweredOff, nil, "%w: it was rebooted from inside, which ends a machine", what)
+	case reason != "":
+		what = fmt.Errorf("%w: %s ended it: %s", what, v.engine, reason)
 	}
 	return v.withConsole(what)
+}
+
+// killed reports whether err is that of a process that was killed from outside: a kernel
+// without memory does that, and nobody else is known to.
+func killed(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // consoleError is an error with the end of the guest's console.

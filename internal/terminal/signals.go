@@ -70,8 +70,9 @@ func (s *Signals) HungUp() <-chan struct{} { return s.hungUp }
 const giveUpAfter = 3
 
 // Forward hands signals on by their numbers, in place of ending the context, until end is
-// called. It calls giveUp with ErrInterrupted after some: who gets them does not end.
-func (s *Signals) Forward(giveUp context.CancelCauseFunc) (numbers <-chan byte, end func()) {
+// called. It calls giveUp with ErrInterrupted after some: who gets them does not end. Where
+// stuck says that they cannot be heard, it does so with the first.
+func (s *Signals) Forward(giveUp context.CancelCauseFunc, stuck func() bool) (numbers <-chan byte, end func()) {
 	to := make(chan byte, giveUpAfter) // a guest that does not read must not keep us from giving up
 	signals := make(chan os.Signal, 8)
 	done := make(chan struct{})
@@ -82,7 +83,7 @@ func (s *Signals) Forward(giveUp context.CancelCauseFunc) (numbers <-chan byte, 
 			case <-done:
 				return
 			case sig := <-signals:
-				if n >= giveUpAfter {
+				if n >= giveUpAfter || stuck() {
 					giveUp(ErrInterrupted)
 					return
 				}

@@ -22,6 +22,10 @@ var next = map[fault.Code][]string{
 	fault.MachineStarting:  {"mayfly ls"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
+	fault.MachinePaused:      {"mayfly gc makes room; mayfly rm {name} ends the machine"},
+	fault.MachineUnreachable: {"mayfly restart {defined}", "mayfly rm {name}"},
+	fault.MachineKilled:      {"give the machine less with --memory, or run fewer machines at once"},
+
 	fault.MachineNameInvalid:    {"--name {better}"},
 	fault.QEMUMissing:           {"mayfly doctor --fix"},
 	fault.QEMUUnsafe:            {"mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter"},

@@ -12,6 +12,12 @@ import (
 // and what is wrong with its file; "" for nothing.
 func Next(i mayfly.Info) (next, problem string) {
 	switch {
+	case i.State == mayfly.StatePaused:
+		next = "mayfly gc makes room"
+	case i.State == mayfly.StateUnreachable && i.Defined:
+		next = "mayfly restart " + i.Name
+	case i.State == mayfly.StateUnreachable:
+		next = "mayfly rm " + i.Name
 	case i.State == "dead" && i.Defined:
 		next = fmt.Sprintf("mayfly logs %s, or mayfly start %s", i.Name, i.Name)
 	case i.State == "dead":
@@ -96,6 +102,9 @@ func Details(d mayfly.Details) []Row {
 	}
 	r.add("name", "%s", i.Name)
 	r.add("state", "%s", state)
+	if i.Reason != "" {
+		r.add("reason", "%s", i.Reason)
+	}
 	if i.File != "" {
 		r.add("file", "%s", i.File)
 	}

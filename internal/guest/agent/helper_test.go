@@ -148,7 +148,7 @@ func startHelper(t testing.TB, env ...string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { session.Close() })
-	return &guest{session, cmd.Process.Pid}
+	return &guest{session.Session, cmd.Process.Pid}
 }
 
 // waitGone waits until the process pid has ended.

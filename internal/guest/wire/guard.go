@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
 
 // The multiplexer's frames, spec.md of hashicorp/yamux: version, type, flags
@@ -25,6 +26,8 @@ type frames struct {
 	r     *bufio.Reader
 	check func(head []byte) error
 	left  int64 // bytes of the frame under way that are still to come
+
+	refused atomic.Pointer[error] // check's
 }
 
 func (f *frames) Read(p []byte) (int, error) {
@@ -40,6 +43,7 @@ func (f *frames) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if err := f.check(head); err != nil {
+			f.refused.Store(&err)
 			return 0, err
 		}
 		f.left = muxHeader

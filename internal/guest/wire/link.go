@@ -90,10 +90,25 @@ type link struct {
 	io.Reader
 }
 
+// Conversation is the host's side of a conversation.
+type Conversation struct {
+	*yamux.Session
+	frames *frames
+}
+
+// Why says what was wrong with what the guest has sent, which ended the conversation; nil
+// for nothing.
+func (c *Conversation) Why() error {
+	if err := c.frames.refused.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Dial is the host's side of the handshake on port. It returns when the guest
 // has answered; ctx bounds the wait. Unless it returns a session, whose end
 // closes port, it closes port itself.
-func Dial(ctx context.Context, port net.Conn) (*yamux.Session, error) {
+func Dial(ctx context.Context, port net.Conn) (*Conversation, error) {
 	stop := context.AfterFunc(ctx, func() { port.Close() })
 	r := bufio.NewReaderSize(port, MaxFrame)
 	err := greet(port, r)
@@ -104,7 +119,12 @@ func Dial(ctx context.Context, port net.Conn) (*yamux.Session, error) {
 		port.Close()
 		return nil, fmt.Errorf("greet the guest: %w", err)
 	}
-	return newClient(port, &frames{r: r, check: guard})
+	f := &frames{r: r, check: guard}
+	session, err := newClient(port, f)
+	if err != nil {
+		return nil, err
+	}
+	return &Conversation{session, f}, nil
 }
 
 func newClient(port io.WriteCloser, r io.Reader) (*yamux.Session, error) {

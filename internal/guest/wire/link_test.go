@@ -80,7 +80,7 @@ func dial(t testing.TB, port net.Conn) *yamux.Session {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { session.Close() })
-	return session
+	return session.Session
 }
 
 func checkEcho(t testing.TB, session *yamux.Session, n int) {

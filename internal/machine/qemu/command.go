@@ -122,7 +122,11 @@ func command(spec machine.Spec) machine.Command {
 				"file.driver=file", fmt.Sprintf("file.filename=/dev/fdset/%d", sets), "file.locking=off",
 				"file.aio=threads")
 		}
-		arg("device", "virtio-blk-pci", "drive="+name, "serial="+name, "addr="+addr, "multifunction=on", "disable-legacy=on")
+		// A write that the host cannot serve, for want of space or of quota, stops the
+		// guest until it can: an error would reach its file systems, which then take no
+		// more writes for good. A read that fails is an error, as on a disk.
+		arg("device", "virtio-blk-pci", "drive="+name, "serial="+name, "addr="+addr, "multifunction=on", "disable-legacy=on",
+			"werror=stop", "rerror=report")
 	}
 	for slot, d := range spec.Disks {
 		// Read-only by the slot and not by its file: the guest has seen

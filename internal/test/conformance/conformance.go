@@ -442,7 +442,7 @@ func (s Suite) dial(t *testing.T, v *vmm) *yamux.Session {
 		t.Fatalf("no conversation: %v", err)
 	}
 	t.Cleanup(func() { session.Close() })
-	return session
+	return session.Session
 }
 
 // open opens a stream to the guest.

@@ -131,6 +131,7 @@ type VMM struct {
 	events chan machine.Event
 	err    error
 	conns  []net.Conn // the guest's ends
+	port   net.Conn   // that of the last conversation
 	steps  []Step
 	agent  agent
 	work   sync.WaitGroup
@@ -174,6 +175,17 @@ func (v *VMM) Kill() {
 	v.end(errKilled)
 	v.work.Wait()
 }
+
+// Say makes the guest break into the conversation with these bytes.
+func (v *VMM) Say(b []byte) {
+	v.mu.Lock()
+	port := v.port
+	v.mu.Unlock()
+	port.Write(b)
+}
+
+// End ends the VMM without a last word of its own.
+func (v *VMM) End(err error) { v.end(err) }
 
 // Die ends the VMM as if it did so by itself.
 func (v *VMM) Die(err error) {
@@ -284,8 +296,11 @@ func (v *VMM) Dial(_ context.Context, name machine.Socket) (net.Conn, error) {
 	default:
 	}
 	v.conns = append(v.conns, theirs)
-	if name == machine.Console {
+	switch name {
+	case machine.Console:
 		v.consoles.Add(1)
+	case machine.Control:
+		v.port = theirs
 	}
 	v.work.Go(func() {
 		defer theirs.Close()

@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+)
+
+// reasonTimeout bounds the wait for a supervisor to say why a command broke off.
+const reasonTimeout = 2 * time.Second
+
+// attendance hears what becomes of a machine while a command waits for its guest.
+type attendance struct {
+	cancel context.CancelFunc
+	done   chan struct{}         // closed when nothing more is heard
+	reason atomic.Pointer[error] // why nothing can be had of the machine
+	known  chan struct{}         // closed when reason is set
+}
+
+// attend tells of what keeps the machine from answering, until end.
+func (m Machine) attend(ctx context.Context) *attendance {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &attendance{cancel: cancel, done: make(chan struct{}), known: make(chan struct{})}
+	set := func(err error) {
+		if a.reason.CompareAndSwap(nil, &err) {
+			close(a.known)
+		}
+	}
+	go func() {
+		defer close(a.done)
+		control.Watch(ctx, m.m, func(ev control.Event) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := ev.Err(); err != nil {
+				set(err)
+			} else if ev.Ended {
+				set(fault.New(fault.MachineLost, nil, "another command ended the machine"))
+			}
+			if c := ev.Condition; c != nil && c.Health == control.Unreachable {
+				set(c.Err())
+			}
+			if ev.Note != "" && tellsOfGuest(ev) {
+				m.e.opt.Tell(Event{Kind: FromMachine, Machine: &ev})
+			}
+			return nil
+		})
+	}()
+	return a
+}
+
+// tellsOfGuest reports whether who waits for a guest is to hear of ev.
+func tellsOfGuest(ev control.Event) bool {
+	return ev.Condition != nil
+}
+
+func (a *attendance) end() { a.cancel() }
+
+// explain replaces the error of a conversation that broke off by the reason for that, if
+// the supervisor has one.
+func (a *attendance) explain(err error) error {
+	if fault.CodeOf(err) != fault.MachineLost {
+		return err
+	}
+	select {
+	case <-a.known:
+	case <-a.done:
+	case <-time.After(reasonTimeout):
+	}
+	if reason := a.reason.Load(); reason != nil {
+		return *reason
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
+)
+
+// A machine that is not well says so, whoever asks, and never leaves anybody waiting.
+func TestStates(t *testing.T) {
+	vm.Lock(t)
+	h := vm.New(t)
+	disk := filepath.Dir(h.State)
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=640M,mode=755"); err != nil {
+		t.Skipf("a small file system: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	h.Run(0, "run", "--keep", "--name", "m", "--network", "none", "--memory", "512MiB", "--", "true")
+	t.Run("the host's disk is full", func(t *testing.T) { testHostDiskFull(t, h.For(t), disk) })
+	t.Run("the guest breaks off", func(t *testing.T) { testGuestBreaksOff(t, h.For(t)) })
+	h.Run(0, "rm", "m")
+}
+
+// info returns what ls says of a machine.
+func info(t *testing.T, h *vm.Host, name string) (found mayfly.Info) {
+	t.Helper()
+	var all []mayfly.Info
+	if err := json.Unmarshal([]byte(h.Run(0, "ls", "--json").Stdout), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range all {
+		if i.Name == name {
+			found = i
+		}
+	}
+	return found
+}
+
+// While the host's disk is full a machine stands still and says why. It goes on by itself
+// when there is room, and what it was writing is right.
+func testHostDiskFull(t *testing.T, h *vm.Host, disk string) {
+	const megabytes = 100
+	// The guest's memory holds less than it writes.
+	write := h.Mayfly("exec", "m", "--", "sh", "-c", fmt.Sprintf(
+		`head -c %dM /dev/zero | tr '\0' x > /var/tmp/big && sync && echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null && tr -d x < /var/tmp/big | wc -c && stat -c %%s /var/tmp/big`, megabytes))
+	events := h.Mayfly("events", "m")
+	events.Start()
+	events.Printed("ready")
+	ballast := filepath.Join(disk, "ballast")
+	fill(t, disk, ballast, 40<<20)
+	write.Start()
+	write.Said("is paused: the file system of")
+	events.Printed("is paused: the file system of")
+	if i := info(t, h, "m"); i.State != mayfly.StatePaused || !strings.Contains(i.Reason, disk) {
+		t.Errorf("ls says %q, %q; want paused, and the directory", i.State, i.Reason)
+	}
+	if out := h.Run(0, "inspect", "m").Stdout; !strings.Contains(out, "paused") || !strings.Contains(out, "is full") {
+		t.Errorf("inspect says %q; want that it is paused, and why", out)
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		waiting := h.Mayfly("exec", "m", "--", "true")
+		waiting.Start()
+		waiting.Said("is paused")
+		waiting.Signal(sig)
+		if r := waiting.Wait(); r.Code != 130 || !strings.Contains(r.Stderr, "interrupted") {
+			t.Errorf("exec that %v ended: exit code %d, %q; want 130, interrupted", sig, r.Code, r.Stderr)
+		}
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	r := write.Wait()
+	if want := fmt.Sprintf("0\n%d\n", megabytes<<20); r.Code != 0 || r.Stdout != want || !strings.Contains(r.Stderr, "m goes on") {
+		t.Errorf("the write ended with %d, %q, %q; want %q, and that the machine goes on", r.Code, r.Stdout, r.Stderr, want)
+	}
+	if i := info(t, h, "m"); i.State != "running" || i.Reason != "" {
+		t.Errorf("ls says %q, %q; want running", i.State, i.Reason)
+	}
+	events.Signal(syscall.SIGINT)
+	events.Wait()
+}
+
+// fill leaves so many bytes of a file system free.
+func fill(t *testing.T, disk, ballast string, leave int64) {
+	t.Helper()
+	var st syscall.Statfs_t
+	f, err := os.Create(ballast)
+	if err == nil {
+		err = syscall.Statfs(disk, &st)
+	}
+	if err == nil {
+		err = syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-leave)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+// breakOff writes garbage into the middle of the conversation, as root can.
+const breakOff = `$p = syscall(434, 1, 0);
+for $i (3 .. 99) {
+	next unless readlink("/proc/1/fd/$i") =~ m{/dev/vport};
+	open(F, ">&=" . syscall(438, $p, $i, 0));
+	syswrite(F, "x" x 4096);
+}`
+
+// A machine whose guest breaks the protocol is unreachable, and ends in a moment.
+func testGuestBreaksOff(t *testing.T, h *vm.Host) {
+	r := h.Mayfly("exec", "m", "--", "sudo", "perl", "-e", breakOff).Run()
+	if r.Code != 125 || !strings.Contains(r.Stderr, "the guest sent a frame") || !strings.Contains(r.Stderr, "hint: mayfly rm m") {
+		t.Errorf("the command that broke off: exit code %d, %q; want 125, the reason and a hint", r.Code, r.Stderr)
+	}
+	if i := info(t, h, "m"); i.State != mayfly.StateUnreachable || !strings.Contains(i.Reason, "the guest sent a frame") {
+		t.Errorf("ls says %q, %q; want unreachable, and why", i.State, i.Reason)
+	}
+	r = h.Mayfly("exec", "m", "--", "true").Run()
+	if r.Code == 0 || !strings.Contains(r.Stderr, "the guest sent a frame") {
+		t.Errorf("exec: exit code %d, %q; want the reason", r.Code, r.Stderr)
+	}
+}
