@@ -17,13 +17,12 @@ import (
 func TestStates(t *testing.T) {
 	vm.Lock(t)
 	h := vm.New(t)
-	disk := filepath.Dir(h.State)
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=640M,mode=755"); err != nil {
-		t.Skipf("a small file system: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := smallDisk(t, 640<<20)
+	h.Set("XDG_STATE_HOME", disk)
+	h.State = filepath.Join(disk, "mayfly")
 	h.Run(0, "run", "--keep", "--name", "m", "--network", "none", "--memory", "512MiB", "--", "true")
 	t.Run("the host's disk is full", func(t *testing.T) { testHostDiskFull(t, h.For(t), disk) })
+	t.Run("the guest's memory is full", func(t *testing.T) { testGuestMemoryFull(t, h.For(t)) })
 	t.Run("the guest breaks off", func(t *testing.T) { testGuestBreaksOff(t, h.For(t)) })
 	h.Run(0, "rm", "m")
 }
@@ -102,6 +101,20 @@ func fill(t *testing.T, disk, ballast string, leave int64) {
 		t.Fatal(err)
 	}
 	f.Close()
+}
+
+// A guest without memory costs a program, says so in one line, and lives on.
+func testGuestMemoryFull(t *testing.T, h *vm.Host) {
+	const line = "mayfly: the machine ran out of memory (512 MiB): its kernel killed perl; give it more with --memory"
+	r := h.Mayfly("exec", "m", "--", "perl", "-e", `push @a, "x" x 1048576 while 1`).Run()
+	if r.Code != 137 || !strings.Contains(r.Stderr, line) {
+		t.Errorf("exit code %d, %q; want 137 and why", r.Code, r.Stderr)
+	}
+	r = h.Mayfly("exec", "m", "--", "sh", "-c", `perl -e 'push @a, "x" x 1048576 while 1'; sleep 1; exit 3`).Run()
+	if r.Code != 3 || strings.Count(r.Stderr, line) != 1 {
+		t.Errorf("exit code %d, %q; want the command's own, and one line", r.Code, r.Stderr)
+	}
+	h.Run(0, "exec", "m", "--", "true")
 }
 
 // breakOff writes garbage into the middle of the conversation, as root can.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
@@ -18,6 +19,7 @@ type attendance struct {
 	done   chan struct{}         // closed when nothing more is heard
 	reason atomic.Pointer[error] // why nothing can be had of the machine
 	known  chan struct{}         // closed when reason is set
+	killed atomic.Bool           // the guest's kernel killed a program for want of memory
 }
 
 // attend tells of what keeps the machine from answering, until end.
@@ -43,6 +45,9 @@ func (m Machine) attend(ctx context.Context) *attendance {
 			if c := ev.Condition; c != nil && c.Health == control.Unreachable {
 				set(c.Err())
 			}
+			if ev.Code == control.NoteOutOfMemory {
+				a.killed.Store(true)
+			}
 			if ev.Note != "" && tellsOfGuest(ev) {
 				m.e.opt.Tell(Event{Kind: FromMachine, Machine: &ev})
 			}
@@ -54,10 +59,26 @@ func (m Machine) attend(ctx context.Context) *attendance {
 
 // tellsOfGuest reports whether who waits for a guest is to hear of ev.
 func tellsOfGuest(ev control.Event) bool {
-	return ev.Condition != nil
+	return ev.Condition != nil || ev.Code == control.NoteOutOfMemory
 }
 
 func (a *attendance) end() { a.cancel() }
+
+// killedTimeout is the time by which the reason of a kill may come after it.
+const killedTimeout = 500 * time.Millisecond
+
+// ended waits until it is told why a command with this exit code was killed, if that is
+// what happened to it.
+func (a *attendance) ended(code int) {
+	const killed = 128 + int(syscall.SIGKILL)
+	for deadline := time.Now().Add(killedTimeout); code == killed && !a.killed.Load() && time.Now().Before(deadline); {
+		select {
+		case <-a.done:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
 
 // explain replaces the error of a conversation that broke off by the reason for that, if
 // the supervisor has one.

@@ -86,6 +86,11 @@ func errStopped(name string) error {
 
 // converse opens a stream to the guest for talk.
 func (m Machine) converse(ctx context.Context, talk func(stream net.Conn) error) error {
+	return m.attended(ctx, func(stream net.Conn, _ *attendance) error { return talk(stream) })
+}
+
+// attended is converse with what becomes of the machine meanwhile.
+func (m Machine) attended(ctx context.Context, talk func(net.Conn, *attendance) error) error {
 	attendance := m.attend(ctx)
 	defer attendance.end()
 	stream, err := m.open(ctx)
@@ -93,7 +98,7 @@ func (m Machine) converse(ctx context.Context, talk func(stream net.Conn) error)
 		return err
 	}
 	defer stream.Close()
-	return attendance.explain(m.spoken(ctx, talk(stream)))
+	return attendance.explain(m.spoken(ctx, talk(stream, attendance)))
 }
 
 // Exec runs a command in the machine and returns its exit code. Without a command it is
@@ -106,8 +111,9 @@ func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (
 	if req.Dir == "" {
 		req.Dir = m.p.Dir()
 	}
-	err = m.converse(ctx, func(stream net.Conn) error {
+	err = m.attended(ctx, func(stream net.Conn, at *attendance) error {
 		code, err = client.Exec(stream, req, stdio)
+		at.ended(code)
 		return commandError(err)
 	})
 	if agent, ok := codingagent.Find(req.Argv[0]); ok {
@@ -119,8 +125,9 @@ func (m Machine) Exec(ctx context.Context, req *wire.Exec, stdio client.Stdio) (
 // Session begins, shows or ends a program that goes on without a terminal, and returns
 // its exit code. begun is called when it is there.
 func (m Machine) Session(ctx context.Context, req *wire.Session, stdio client.Stdio, begun func(wire.SessionInfo)) (code int, err error) {
-	err = m.converse(ctx, func(stream net.Conn) error {
+	err = m.attended(ctx, func(stream net.Conn, at *attendance) error {
 		code, err = client.Session(stream, req, stdio, begun)
+		at.ended(code)
 		return commandError(err)
 	})
 	return code, err

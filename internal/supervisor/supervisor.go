@@ -22,6 +22,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,6 +139,8 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 		}
 		return err
 	}
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer m.Close()
 	m.vm.ready.Store(true)
 	srv.offer(m)
@@ -145,6 +148,7 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 		return err
 	}
 	s.events.send(control.Event{Ready: true, Start: &m.how})
+	following.Go(func() { s.follow(m.guest) })
 	// Packing and booting left garbage; an idle supervisor is to be small.
 	debug.SetGCPercent(idleGCPercent)
 	debug.FreeOSMemory()

@@ -42,6 +42,7 @@ var events = map[string]string{
 	"systemd-slow":        "{text}; look with: mayfly exec {name} -- systemctl list-jobs",
 	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
 	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",
+	"guest-out-of-memory": "{text}; give it more with --memory",
 	"share-owner":         "{text} (chown -R {uid}:{gid} {source})",
 
 	"accelerator":    "accelerator {accelerator}: {reason}",

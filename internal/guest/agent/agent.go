@@ -144,6 +144,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.fetch(stream, req.Fetch)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
+	case req.Op == wire.OpNews:
+		a.news(stream)
 	case req.Op == wire.OpInit:
 		wire.WriteMessage(stream, a.handOver())
 	case req.Op == wire.OpBooted:

@@ -118,6 +118,20 @@ func PowerOff(stream io.ReadWriter) error {
 	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})
 }
 
+// News calls seen with what happens in the guest until the stream ends.
+func News(stream io.ReadWriter, seen func(wire.News)) error {
+	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpNews}); err != nil {
+		return err
+	}
+	for {
+		var n wire.News
+		if err := wire.ReadMessage(stream, &n); err != nil {
+			return err
+		}
+		seen(n)
+	}
+}
+
 // ShareLost tells the guest that a share has no server any more.
 func ShareLost(stream io.ReadWriter, tag string) error {
 	return done(stream, wire.Request{Op: wire.OpShareLost, ShareLost: &wire.ShareLost{Tag: tag}})

@@ -45,6 +45,7 @@ const (
 	OpSSH       Op = "ssh"        // Connected, then a connection to the SSH server
 	OpFetch     Op = "fetch"      // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpShareLost Op = "share-lost" // Done; see ShareLost
+	OpNews      Op = "news"       // News messages, until the host closes the stream
 	OpInit      Op = "init"       // Done; with the end of the conversation it happens, see Configure.Init
 	OpBooted    Op = "booted"     // Booted
 	OpPowerOff  Op = "poweroff"   // Done, then the machine is off
