@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
@@ -27,10 +26,12 @@ func TestStates(t *testing.T) {
 	h.Run(0, "rm", "m")
 }
 
-// info returns what ls says of a machine.
-func info(t *testing.T, h *vm.Host, name string) (found mayfly.Info) {
+// listed is what ls says of a machine.
+type listed struct{ Name, State, Reason string }
+
+func info(t *testing.T, h *vm.Host, name string) (found listed) {
 	t.Helper()
-	var all []mayfly.Info
+	var all []listed
 	if err := json.Unmarshal([]byte(h.Run(0, "ls", "--json").Stdout), &all); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func testHostDiskFull(t *testing.T, h *vm.Host, disk string) {
 	write.Start()
 	write.Said("is paused: the file system of")
 	events.Printed("is paused: the file system of")
-	if i := info(t, h, "m"); i.State != mayfly.StatePaused || !strings.Contains(i.Reason, disk) {
+	if i := info(t, h, "m"); i.State != "paused" || !strings.Contains(i.Reason, disk) {
 		t.Errorf("ls says %q, %q; want paused, and the directory", i.State, i.Reason)
 	}
 	if out := h.Run(0, "inspect", "m").Stdout; !strings.Contains(out, "paused") || !strings.Contains(out, "is full") {
@@ -131,7 +132,7 @@ func testGuestBreaksOff(t *testing.T, h *vm.Host) {
 	if r.Code != 125 || !strings.Contains(r.Stderr, "the guest sent a frame") || !strings.Contains(r.Stderr, "hint: mayfly rm m") {
 		t.Errorf("the command that broke off: exit code %d, %q; want 125, the reason and a hint", r.Code, r.Stderr)
 	}
-	if i := info(t, h, "m"); i.State != mayfly.StateUnreachable || !strings.Contains(i.Reason, "the guest sent a frame") {
+	if i := info(t, h, "m"); i.State != "unreachable" || !strings.Contains(i.Reason, "the guest sent a frame") {
 		t.Errorf("ls says %q, %q; want unreachable, and why", i.State, i.Reason)
 	}
 	r = h.Mayfly("exec", "m", "--", "true").Run()
