@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -75,15 +76,42 @@ func (o *output) begin() {
 	o.tail = nil
 }
 
+// pace bounds how often and how much is read of what a guest prints. A guest can print
+// byte by byte, and each byte costs us more than the guest. What is not read waits in
+// the VMM, and the guest with it.
+type pace struct {
+	reads, bytes float64 // that may be at once
+	at           time.Time
+}
+
+const (
+	readsBurst, readsPerSec = 500, 50
+	bytesBurst, bytesPerSec = 1 << 20, 128 << 10
+)
+
+// wait waits until there may be another read, after one of n bytes.
+func (p *pace) wait(n int) {
+	now := time.Now()
+	since := now.Sub(p.at).Seconds()
+	p.at = now
+	p.reads = min(readsBurst, p.reads+since*readsPerSec) - 1
+	p.bytes = min(bytesBurst, p.bytes+since*bytesPerSec) - float64(n)
+	if short := max(-p.reads/readsPerSec, -p.bytes/bytesPerSec); short > 0 {
+		time.Sleep(time.Duration(short * float64(time.Second)))
+	}
+}
+
 // copy keeps what comes from r until it ends.
 func (o *output) copy(r io.Reader) {
-	buf := make([]byte, 4<<10)
+	buf := make([]byte, 16<<10)
+	p := pace{reads: readsBurst, bytes: bytesBurst, at: time.Now()}
 	for {
 		n, err := r.Read(buf)
 		o.Write(buf[:n])
 		if err != nil {
 			return
 		}
+		p.wait(n)
 	}
 }
 
@@ -91,9 +119,10 @@ func (o *output) copy(r io.Reader) {
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// The tail has twice its length at times, so that it is not moved for each byte.
 	o.tail = append(o.tail, p...)
-	if extra := len(o.tail) - tailBytes; extra > 0 {
-		o.tail = append(o.tail[:0], o.tail[extra:]...)
+	if len(o.tail) > 2*tailBytes {
+		o.tail = append(o.tail[:0], o.tail[len(o.tail)-tailBytes:]...)
 	}
 	if o.size+len(p) > outputLimit {
 		if err := o.rotateLocked(); err != nil {
@@ -137,7 +166,8 @@ func (o *output) panicked() bool {
 func (o *output) end(lines int) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	text := strings.ReplaceAll(string(o.tail), "\r", "")
+	tail := o.tail[max(0, len(o.tail)-tailBytes):]
+	text := strings.ReplaceAll(string(tail), "\r", "")
 	all := strings.Split(strings.TrimSpace(text), "\n")
 	if i := slices.IndexFunc(all, failure.MatchString); i >= 0 {
 		all = all[i:min(i+lines, len(all))]
