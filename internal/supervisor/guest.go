@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -22,6 +24,7 @@ type guestStream = net.Conn
 type guest struct {
 	vm      *vm
 	session session
+	budget  *budget.Budget // of the machine; nil for one that nobody else uses
 }
 
 // session is the multiplexer over the control port.
@@ -35,7 +38,7 @@ type session interface {
 }
 
 // dialGuest begins the conversation, when the guest answers.
-func dialGuest(ctx context.Context, v *vm) (*guest, error) {
+func dialGuest(ctx context.Context, v *vm, b *budget.Budget) (*guest, error) {
 	port, err := v.Dial(ctx, machine.Control)
 	if err != nil {
 		return nil, err
@@ -44,14 +47,49 @@ func dialGuest(ctx context.Context, v *vm) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guest{v, s}, nil
+	return &guest{v, s, b}, nil
 }
 
 // Close ends the conversation. The guest lives on, and takes part in another.
 func (g *guest) Close() { g.session.Close() }
 
+// streamCost is what a stream holds in the worst case, in bytes: the multiplexer's window,
+// in a buffer that grows twofold, and who copies it.
+const streamCost = 2*wire.MaxWindow + 128<<10
+
 // open opens a stream. A guest that reads nothing holds it up until Close.
-func (g *guest) open() (guestStream, error) { return g.session.Open() }
+func (g *guest) open() (guestStream, error) { return g.openSparing(0) }
+
+// openSparing opens a stream if so much of the machine's budget is left then.
+func (g *guest) openSparing(spare int64) (guestStream, error) {
+	if g.budget == nil {
+		return g.session.Open()
+	}
+	if !g.budget.Take(streamCost, spare) {
+		return nil, errors.New("too many conversations with the guest at once")
+	}
+	stream, err := g.session.Open()
+	if err != nil {
+		g.budget.Give(streamCost)
+		return nil, err
+	}
+	return &countedStream{stream, sync.OnceFunc(func() { g.budget.Give(streamCost) })}, nil
+}
+
+// countedStream gives back what it cost when it is closed.
+type countedStream struct {
+	net.Conn
+	give func()
+}
+
+// CloseWrite ends one direction, as Close of the multiplexer's streams does.
+func (c *countedStream) CloseWrite() error { return c.Conn.Close() }
+
+func (c *countedStream) Close() error {
+	err := c.Conn.Close()
+	c.give()
+	return err
+}
 
 // why says why the guest takes no part any more: err is that of a stream to it, if there
 // was one.
@@ -111,7 +149,7 @@ func (s *supervisor) greet(ctx context.Context, v *vm) (*guest, error) {
 	timeout := control.BootTimeout(s.plan.Machine)
 	deadline, cancel := context.WithTimeoutCause(ctx, timeout, errDeadline)
 	defer cancel()
-	g, err := dialGuest(deadline, v)
+	g, err := dialGuest(deadline, v, s.budget)
 	if err != nil {
 		return nil, noAnswer(v, err, timeout)
 	}

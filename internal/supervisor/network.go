@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -88,7 +89,7 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 		}
 		opened.add(func() { n.tap.Close() })
 	}
-	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Audit: record, Log: s.log})
+	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Audit: record, Log: s.log, Budget: s.budget})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (n *guestNetwork) Close() {
 // publish opens the machine's ports, once there is a guest to connect to.
 func (n *guestNetwork) publish(g *guest) error {
 	return n.Publish(func(ctx context.Context, port int) (net.Conn, error) {
-		stream, err := g.open()
+		stream, err := g.openSparing(budget.Reserve)
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +152,12 @@ const connectTimeout = 15 * time.Second
 // one direction only.
 type halfStream struct{ net.Conn }
 
-func (h halfStream) CloseWrite() error { return h.Conn.Close() }
+func (h halfStream) CloseWrite() error {
+	if counted, ok := h.Conn.(*countedStream); ok {
+		return counted.CloseWrite()
+	}
+	return h.Conn.Close()
+}
 
 // setUp returns how the guest is to set up its network card; nil for none.
 func (n *guestNetwork) setUp() *wire.Network {

@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/image"
@@ -49,6 +50,7 @@ type supervisor struct {
 	log     *slog.Logger
 	events  *events
 	owner   *owner
+	budget  *budget.Budget // of what the guest may make us hold
 	// measure is how full a file system is.
 	measure func(path string) (diskspace.Usage, error)
 }
@@ -115,7 +117,7 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 	if err != nil {
 		return err
 	}
-	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, measure: diskspace.Of}
+	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, measure: diskspace.Of, budget: budget.New(budget.Default)}
 	return s.run(ctx, secrets)
 }
 

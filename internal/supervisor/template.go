@@ -203,7 +203,7 @@ func (s *supervisor) fromTemplate(ctx context.Context, t *template.Template, g g
 		if err := u.vm.Restore(deadline, t.State()); err != nil {
 			return &restoreError{err}
 		}
-		if u.guest, err = dialGuest(deadline, u.vm); err != nil {
+		if u.guest, err = dialGuest(deadline, u.vm, s.budget); err != nil {
 			return &restoreError{err}
 		}
 		u.add(u.guest.Close)

@@ -70,7 +70,7 @@ func guard(head []byte) error {
 		return fmt.Errorf("the guest sent a frame of version %d, type %d", version, kind)
 	case flags&muxSyn != 0:
 		return fmt.Errorf("the guest opened a stream")
-	case kind == muxData && length > maxWindow:
+	case kind == muxData && length > MaxWindow:
 		return fmt.Errorf("the guest sent a frame of %d bytes", length)
 	}
 	return nil

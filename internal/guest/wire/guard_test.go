@@ -69,7 +69,7 @@ func TestGuardRefuses(t *testing.T) {
 		"an answer to no ping":        muxFrame(muxPing, muxAck, 0, 1),
 		"an unknown type":             muxFrame(4, 0, 0, 0),
 		"another version":             append([]byte{1}, muxFrame(muxData, 0, 1, 0)[1:]...),
-		"data larger than any window": muxFrame(muxData, 0, 1, maxWindow+1),
+		"data larger than any window": muxFrame(muxData, 0, 1, MaxWindow+1),
 		"data of 4 GiB":               muxFrame(muxData, 0, 1, math.MaxUint32),
 		"half a header":               muxFrame(muxData, 0, 1, 0)[:7],
 		"a mark":                      appendMark(nil, markSyn, [nonceLen]byte{}),

@@ -223,8 +223,8 @@ type keepOpen struct{}
 
 func (keepOpen) Close() error { return nil }
 
-// maxWindow is the number of bytes that may be under way on one stream.
-const maxWindow = 1 << 20
+// MaxWindow is the number of bytes that may be under way on one stream.
+const MaxWindow = 256 << 10
 
 // muxConfig is the multiplexer's configuration, for both sides. The time-outs
 // are long since a guest on a loaded host, or one that was paused, is slow and
@@ -235,7 +235,7 @@ func muxConfig() *yamux.Config {
 	c.ConnectionWriteTimeout = 10 * time.Minute
 	c.StreamOpenTimeout = 0
 	c.StreamCloseTimeout = time.Minute
-	c.MaxStreamWindowSize = maxWindow
+	c.MaxStreamWindowSize = MaxWindow
 	c.LogOutput = io.Discard
 	return c
 }
