@@ -495,6 +495,9 @@ func TestNetworkAttack(t *testing.T) {
 				t.Errorf("reached: %q", got)
 			}
 			if name == "allowlist" {
+				if strings.Contains(r.Stdout, "the machine has no secret") {
+					t.Errorf("attempts with a secret were skipped:\n%s", r.Stdout)
+				}
 				for _, q := range l.Queries()[before:] {
 					if strings.Contains(q, "attack") {
 						t.Errorf("the question %q got out", q)

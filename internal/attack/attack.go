@@ -32,6 +32,14 @@ type Target struct {
 	Names []string `json:"names"`
 	// Placeholder stands for a secret that may not go to Allowed.
 	Placeholder string `json:"-"`
+	// Lent is a host of a secret; empty for none.
+	Lent Lent `json:"lent,omitzero"`
+}
+
+// Lent is a host to which a secret goes, and no other credential.
+type Lent struct {
+	Host        string `json:"host"`
+	Placeholder string `json:"-"`
 }
 
 // Limited is what may be asked of a host.
@@ -72,6 +80,8 @@ const (
 	allowed                    // Target.Allowed
 	secretOf                   // Target.Placeholder
 	limited                    // Target.Limited
+	lentTo                     // Target.Lent
+	lentName                   // a placeholder that can be a header's name
 )
 
 func (n need) missing(t Target) string {
@@ -82,8 +92,10 @@ func (n need) missing(t Target) string {
 		return "no host is allowed that could be aimed at"
 	case n&limited != 0 && t.Limited.Host == "":
 		return "no rule limits methods or paths"
-	case n&secretOf != 0 && t.Placeholder == "":
+	case n&secretOf != 0 && t.Placeholder == "", n&lentTo != 0 && (t.Lent.Host == "" || t.Lent.Placeholder == ""):
 		return "the machine has no secret"
+	case n&lentName != 0 && !isName(t.Lent.Placeholder):
+		return "the placeholder cannot be in a header's name"
 	}
 	return ""
 }
@@ -121,6 +133,7 @@ func all(t Target) []attempt {
 	list = append(list, addresses(t)...)
 	list = append(list, names(t)...)
 	list = append(list, requests()...)
+	list = append(list, secrets()...)
 	return append(list, packets()...)
 }
 

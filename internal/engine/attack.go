@@ -38,8 +38,12 @@ func (a Attempt) Failed() bool { return !a.Skipped && (!a.Refused || !a.Recorded
 // inside of a machine.
 const AttackCommand = "attack"
 
-// attackVariable has what stands for a secret in the process that makes the attempts.
-const attackVariable = "MAYFLY_ATTACK_SECRET"
+// The variables with what stands for secrets in the process that makes the attempts: for
+// one that may not go where they go, and for that of Target.Lent.
+const (
+	attackVariable = "MAYFLY_ATTACK_SECRET"
+	lentVariable   = "MAYFLY_ATTACK_LENT"
+)
 
 // Attack lets the running machine name try to reach what it must not. The number is that
 // of its connections that reached the host.
@@ -76,7 +80,8 @@ func (e *Engine) Attack(ctx context.Context, name string) ([]Attempt, int, error
 			secret = s.Name
 		}
 	}
-	rows, err := m.attack(ctx, target, secret)
+	lent := attackLent(st, &target)
+	rows, err := m.attack(ctx, target, secret, lent)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -98,7 +103,7 @@ func RunAttack(ctx context.Context, target string, getenv func(string) string, y
 	if err := json.Unmarshal([]byte(target), &t); err != nil {
 		return InputError{err}
 	}
-	t.Placeholder = getenv(attackVariable)
+	t.Placeholder, t.Lent.Placeholder = getenv(attackVariable), getenv(lentVariable)
 	return attack.Run(ctx, t, yield)
 }
 
@@ -130,23 +135,43 @@ func attackLimited(st control.NetworkState) attack.Limited {
 	return attack.Limited{Host: r.Host, Method: r.Methods[0], Path: r.Paths[0]}
 }
 
+// attackLent finds a host of a secret that gets no other credentials, and returns the
+// secret's name, "" for none.
+func attackLent(st control.NetworkState, t *attack.Target) (secret string) {
+	for _, s := range st.Secrets {
+		for _, host := range s.Hosts {
+			limited := slices.ContainsFunc(st.Allow, func(r plan.Rule) bool {
+				return r.Host == host && (r.Passthrough || len(r.Methods)+len(r.Paths) > 0)
+			})
+			denied := slices.ContainsFunc(st.Deny, func(r plan.Rule) bool { return r.Host == host })
+			if !s.AllowForeign && !strings.HasPrefix(host, "*.") && !limited && !denied {
+				t.Lent.Host = host
+				return s.Name
+			}
+		}
+	}
+	return ""
+}
+
 // maxAttackOutput bounds what the machine says of its attempts.
 const maxAttackOutput = 1 << 20
 
 // attackScript returns a script that takes the program from its standard input, as long
-// as $0, and runs it as root with the target $1. secret is the variable of a secret, "" for
-// none.
-func attackScript(secret string) string {
-	value := ""
-	if secret != "" {
-		value = "$" + secret
+// as $0, and runs it as root with the target $1. secret and lent are variables of secrets,
+// "" for none.
+func attackScript(secret, lent string) string {
+	value := func(variable string) string {
+		if variable == "" {
+			return ""
+		}
+		return "$" + variable
 	}
-	return fmt.Sprintf(`d=$(mktemp -d) && f=$d/mayfly && head -c "$0" >"$f" && chmod 755 "$f" && sudo -n MAYFLY=1 %s="%s" "$f" %s "$1"; `+
-		`code=$?; rm -rf "$d"; exit $code`, attackVariable, value, AttackCommand)
+	return fmt.Sprintf(`d=$(mktemp -d) && f=$d/mayfly && head -c "$0" >"$f" && chmod 755 "$f" && sudo -n MAYFLY=1 %s="%s" %s="%s" "$f" %s "$1"; `+
+		`code=$?; rm -rf "$d"; exit $code`, attackVariable, value(secret), lentVariable, value(lent), AttackCommand)
 }
 
 // attack copies this program into the machine and runs it there.
-func (m Machine) attack(ctx context.Context, t attack.Target, secret string) ([]Attempt, error) {
+func (m Machine) attack(ctx context.Context, t attack.Target, secret, lent string) ([]Attempt, error) {
 	program, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil, err
@@ -161,7 +186,7 @@ func (m Machine) attack(ctx context.Context, t attack.Target, secret string) ([]
 		return nil, err
 	}
 	req := &wire.Exec{
-		Argv: []string{"/bin/sh", "-c", attackScript(secret), strconv.FormatInt(fi.Size(), 10), string(text)},
+		Argv: []string{"/bin/sh", "-c", attackScript(secret, lent), strconv.FormatInt(fi.Size(), 10), string(text)},
 		Dir:  "/tmp",
 	}
 	var rows []Attempt
