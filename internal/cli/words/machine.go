@@ -176,7 +176,7 @@ func (r *rows) reach(n mayfly.Network) {
 		r.add("", "%s%s", rule, parenthesis(rule.From))
 	}
 	for _, s := range n.Secrets {
-		r.add("secret", "%s, used in requests to %s", s.Name, strings.Join(s.Hosts, ", "))
+		r.add("secret", "%s, used in requests to %s as %s", s.Name, strings.Join(s.Hosts, ", "), strings.Join(s.Places, ", "))
 	}
 	for _, p := range n.Ports {
 		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)

@@ -38,7 +38,7 @@ func Policy(st mayfly.NetworkState) []Row {
 		r.add("allow", "%s", line)
 	}
 	for _, s := range st.Secrets {
-		r.add("secret", "%s to %s", s.Name, strings.Join(s.Hosts, ", "))
+		r.add("secret", "%s to %s as %s", s.Name, strings.Join(s.Hosts, ", "), strings.Join(s.Places, ", "))
 	}
 	if text := Denied(st); text != "" {
 		r.add("denied", "%s", text)

@@ -34,14 +34,14 @@ func TestPolicy(t *testing.T) {
 		Mode: "user", Egress: "allowlist", MoreDenied: 2,
 		Deny:    []mayfly.Rule{{Host: "bad.example"}},
 		Allow:   []mayfly.Rule{{Host: "git.example", Port: 22, Private: true, From: "mayfly policy"}},
-		Secrets: []mayfly.Secret{{Name: "TOKEN", Hosts: []string{"a.example", "b.example"}}},
+		Secrets: []mayfly.Secret{{Name: "TOKEN", Hosts: []string{"a.example", "b.example"}, Places: []string{"bearer", "header=x-api-key"}}},
 		Denied:  []mayfly.Denied{{Host: "evil\x1b[2J", Port: 443, Count: 3}, {Host: "x.example", Count: 1}},
 	})
 	want := []Row{
 		{"egress", "allowlist"},
 		{"deny", "bad.example"},
 		{"allow", "git.example:22  (private, mayfly policy)"},
-		{"secret", "TOKEN to a.example, b.example"},
+		{"secret", "TOKEN to a.example, b.example as bearer, header=x-api-key"},
 		{"denied", "evil?[2J:443 (3), x.example, 2 more"},
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -69,6 +69,9 @@ func (f *filling) target(r *http.Request) {
 			f.refuse("the secret %s cannot be a part of a path", s.Name)
 		}
 	}
+	if r.URL.User != nil {
+		f.refuse("the address of the request has a user")
+	}
 	if f.exclusive && looksForeign(r.URL.Path) {
 		f.refuse("a part of the path looks like a credential of somebody else's")
 	}

@@ -167,7 +167,20 @@ func TestForeignCredentials(t *testing.T) {
 			t.Errorf("?%s goes on: %s", query, all(out))
 		}
 	}
+	for _, path := range []string{"/repos/acme/task-management-system-for-everybody", "/sk-learn-contributions-and-more", "/-/v1/search", "/T/B/x"} {
+		r := request("")
+		r.URL.Path = path
+		if _, _, reason := fill(t, r, lend(host)); reason != "" {
+			t.Errorf("%s: %s", path, reason)
+		}
+	}
+	user := request("")
+	user.URL.User = url.UserPassword(foreign, "")
+	if _, _, reason := fill(t, user, lend(host)); reason == "" {
+		t.Error("a user in the address goes on")
+	}
 	for _, path := range []string{
+		"/services/T01ABCDEFGH/B01ABCDEFGH/abcdefghijklmnopqrstuvwx",
 		"/bot123456789:AAF0reignCredentialOfSomebody01234/sendMessage", "/x/ghp_abcDEF0123456789abcDEF0123456789abcd", "/a;jsessionid=1", "/a/token=abc",
 		"/v1/sk-abcDEF0123456789abcDEF0123456789",
 	} {
@@ -237,7 +250,8 @@ func TestHarmlessRequests(t *testing.T) {
 		"q=repo:acme/project+is:issue+is:open+label:bug", "ref=refs/heads/a-branch-with-a-long-name-0123456789", "client_version=0.169.0",
 		"text=a&size=20&from=0&quality=0.65&popularity=0.98&maintenance=0.5", "write=true", "since=2026-01-01T00:00:00Z", "pageToken=CiAKGjBpNDd2Nmp2Zml2cXRwYjBpOXA",
 		"api-version=2024-10-21", "$filter=name+eq+'a+long+name+of+something'&$top=5", "labels[]=bug&labels[]=a-long-label-of-the-project", "recursive=1", "x", "model=gpt-6&conversation=1",
-		"fields=name,description,updated_at,created_at", "timestamp=20261130041700", "after=Y3Vyc29yOnYyOpK5MjAyNi0wMS0wMQ==",
+		"fields=name,description,updated_at,created_at", "keywords=a+long+list+of+words&authors=someone",
+		"timestamp=20261130041700", "after=Y3Vyc29yOnYyOpK5MjAyNi0wMS0wMQ==",
 	} {
 		if out, _, reason := fill(t, request(query, "Authorization: Bearer "+placeholder), lend(host)); reason != "" || out.URL.RawQuery != query {
 			t.Errorf("?%s arrives as %q: %s", query, out.URL.RawQuery, reason)

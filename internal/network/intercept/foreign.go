@@ -87,6 +87,7 @@ func (f *filling) lets(name string) bool {
 // harmlessParameters are parameters of queries that are no credentials, in lower case and
 // without a "$" before them.
 var harmlessParameters = strings.Fields(`
+	authors keyword keywords max_tokens maxtokens
 	action actor affiliation after aggregate after_id all alt api-version api_version apiversion arch archived assignee author
 	base before before_id beta body branch bucket_width category channel charset check_name client_version columns commit
 	conclusion content content_type continuation_token continuationtoken count count_only created creator currency cursor
@@ -134,13 +135,14 @@ func splitWords(name string) string {
 var camel = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
 // tokens are the shapes of credentials that are told from any other text.
-var tokens = regexp.MustCompile(`gh[pousr]_[0-9A-Za-z]{20}|github_pat_[0-9A-Za-z_]{20}|gl[a-z]{2,5}-[0-9A-Za-z_-]{20}` +
-	`|sk-[0-9A-Za-z_-]{20}|[sr]k_(?:live|test)_[0-9A-Za-z]{16}|xox[a-z]-[0-9A-Za-z-]{10}|AIza[0-9A-Za-z_-]{30}|ya29\.[0-9A-Za-z_-]{20}` +
-	`|npm_[0-9A-Za-z]{30}|pypi-[0-9A-Za-z_-]{30}|hf_[0-9A-Za-z]{30}|(?:AKIA|ASIA)[0-9A-Z]{16}` +
-	`|eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.|bot[0-9]{6,}:[0-9A-Za-z_-]{30}`)
+var tokens = regexp.MustCompile(`\b(?:gh[pousr]_[0-9A-Za-z]{20}|github_pat_[0-9A-Za-z_]{20}|gl(?:pat|dt|rt|ft|cbt|ptt|soat|agent)-[0-9A-Za-z_-]{20}` +
+	`|sk-(?:ant|proj|svcacct|admin|None|or-v1)-[0-9A-Za-z_-]{20}|sk-[0-9A-Za-z]{32}|[sr]k_(?:live|test)_[0-9A-Za-z]{16}` +
+	`|xox[abeoprs]-[0-9]{6,}-[0-9A-Za-z-]{10}|AIza[0-9A-Za-z_-]{30}|ya29\.[0-9A-Za-z_-]{20}` +
+	`|npm_[0-9A-Za-z]{30}|pypi-AgE[0-9A-Za-z_-]{20}|hf_[0-9A-Za-z]{30}|(?:AKIA|ASIA)[0-9A-Z]{16}\b` +
+	`|eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.|bot[0-9]{6,}:[0-9A-Za-z_-]{30}|T[0-9A-Z]{8,}/B[0-9A-Z]{8,}/[0-9A-Za-z]{20})`)
 
 // credentialPath matches the parts of paths in which some services take a credential.
-var credentialPath = regexp.MustCompile(`(?i)[/;](?:access_?token|api_?key|private_?token|auth_?token|token|sig|signature|jsessionid)[=:]`)
+var credentialPath = regexp.MustCompile(`(?i)[/;](?:access_?token|api_?key|private_?token|auth_?token|token|sig|signature|jsessionid)=`)
 
 // looksForeign reports whether a path holds what looks like a credential. That is all that
 // can be told of paths: rules on paths say more.

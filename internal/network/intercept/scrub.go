@@ -44,12 +44,12 @@ func modifyResponse(resp *http.Response) error {
 // decode makes a body readable that was compressed against our wish: such a host serves a
 // file that it has no other form of.
 func decode(resp *http.Response) error {
+	if resp.Body == http.NoBody || resp.ContentLength == 0 || resp.Request.Method == http.MethodHead ||
+		resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
 	switch encoding := strings.ToLower(strings.Join(resp.Header["Content-Encoding"], ",")); encoding {
 	case "gzip", "x-gzip":
-		if resp.Body == http.NoBody || resp.ContentLength == 0 || resp.Request.Method == http.MethodHead ||
-			resp.StatusCode == http.StatusNotModified || resp.StatusCode == http.StatusNoContent {
-			return nil
-		}
 		resp.Header.Del("Content-Encoding")
 		resp.Header.Del("Content-Length")
 		resp.ContentLength = -1
