@@ -85,6 +85,7 @@ func (n *Network) recheck() {
 	if n.proxy != nil {
 		n.proxy.Recheck()
 	}
+	n.closePrivate()
 }
 
 // tcp answers the first packet of a connection.
@@ -304,10 +305,18 @@ func (f *flow) dial(ctx context.Context, v policy.Verdict) (net.Conn, error) {
 	switch f.name {
 	case plan.HostName:
 		return d.DialLoopback(ctx, f.dst.Port())
-	case "":
-		return d.DialAddr(ctx, f.dst, v.Private)
 	}
-	return d.Dial(ctx, f.name, f.dst.Port(), v.Private)
+	var conn net.Conn
+	var err error
+	if f.name == "" {
+		conn, err = d.DialAddr(ctx, f.dst, v.Private)
+	} else {
+		conn, err = d.Dial(ctx, f.name, f.dst.Port(), v.Private)
+	}
+	if err == nil && v.Private {
+		conn = f.network.keepPrivate(conn, f.decide)
+	}
+	return conn, err
 }
 
 func remoteAddr(conn net.Conn) string {

@@ -69,10 +69,11 @@ type Network struct {
 	policy atomic.Pointer[policy.Set]
 	edit   sync.Mutex // held while the policy is changed
 
-	mu    sync.Mutex
-	guest Guest // nil until Publish
-	flows map[*flow]struct{}
-	ports map[plan.Port]net.Listener
+	mu      sync.Mutex
+	guest   Guest // nil until Publish
+	flows   map[*flow]struct{}
+	private map[*privateConn]struct{}
+	ports   map[plan.Port]net.Listener
 	// denied has the hosts that are denied by name, by their addresses.
 	denied map[netip.Addr]string
 
@@ -84,10 +85,11 @@ type Network struct {
 func New(cfg Config) (*Network, error) {
 	n := &Network{
 		log: cfg.Log, audit: cfg.Audit,
-		dialer: dial.New(),
-		flows:  make(map[*flow]struct{}),
-		ports:  make(map[plan.Port]net.Listener),
-		denied: make(map[netip.Addr]string),
+		dialer:  dial.New(),
+		flows:   make(map[*flow]struct{}),
+		private: make(map[*privateConn]struct{}),
+		ports:   make(map[plan.Port]net.Listener),
+		denied:  make(map[netip.Addr]string),
 	}
 	if cfg.Budget == nil {
 		cfg.Budget = budget.New(budget.Default)
@@ -255,6 +257,9 @@ func (n *Network) dialName(ctx context.Context, name string, port uint16) (net.C
 	}
 	if _, ok := errors.AsType[*dial.AddressError](err); ok {
 		err = fmt.Errorf("%w: %w", intercept.ErrDenied, err)
+	}
+	if err == nil && v.Private {
+		conn = n.keepPrivate(conn, func(p *policy.Set) policy.Verdict { return p.Connect(name, port) })
 	}
 	return conn, err
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,9 @@ const (
 	lookupTimeout = 10 * time.Second
 	dialTimeout   = 20 * time.Second
 )
+
+// maxAddrs bounds the addresses of a name. An answer by TCP has room for thousands.
+const maxAddrs = 16
 
 // AddressError is the error for an address at which no connection may end.
 type AddressError struct {
@@ -88,6 +92,7 @@ func (d *Dialer) Lookup(ctx context.Context, name string, private bool) ([]netip
 		}
 		return nil, fmt.Errorf("look up %s: %w", name, err)
 	}
+	addrs = slices.Clone(addrs[:min(len(addrs), maxAddrs)])
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
