@@ -3,9 +3,12 @@ package confine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/proc"
 )
 
 // A filter sees the numbers of system calls and the registers of their arguments,
@@ -44,6 +47,27 @@ func FailBits(arg, bits uint32, errno unix.Errno) Answer {
 // IfBits is answer where the argument arg has one of bits, and else allows.
 func IfBits(arg, bits uint32, answer Answer) Answer {
 	return append(Answer{loadArg(arg), jump(unix.BPF_JSET, bits, 1, 0), allows()}, answer...)
+}
+
+// When is yes where the argument arg is value, and else no.
+func When(arg, value uint32, yes, no Answer) Answer {
+	answer := append(Answer{loadArg(arg), jump(unix.BPF_JEQ, value, 0, uint8(len(yes)))}, yes...)
+	return append(answer, no...)
+}
+
+// OnlyIf allows a call where the argument arg is one of values, and else answers with
+// errno.
+func OnlyIf(arg uint32, errno unix.Errno, values ...uint32) Answer {
+	answer := Fail(errno)
+	for _, v := range slices.Backward(values) {
+		answer = When(arg, v, Allow(), answer)
+	}
+	return answer
+}
+
+// NeedBits is answer where the argument arg has one of bits, and else fails with errno.
+func NeedBits(arg, bits uint32, errno unix.Errno, answer Answer) Answer {
+	return append(Answer{loadArg(arg), jump(unix.BPF_JSET, bits, 1, 0), fails(errno)}, answer...)
 }
 
 // NoDevice fails with EPERM where the mode makes a device or has one of bits.
@@ -126,6 +150,30 @@ func (f Filter) Install() error {
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return fmt.Errorf("filter system calls: %w", errno)
+	}
+	return nil
+}
+
+// InstallOnAllThreads puts the filter on all threads of this process, which must have
+// given up new privileges.
+func (f Filter) InstallOnAllThreads() error {
+	if auditArch == 0 {
+		return errors.New("filter system calls: not on this architecture")
+	}
+	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
+	// The kernel gives all threads the same one, which costs least.
+	other, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	var err error
+	switch {
+	case errno != 0:
+		err = errno
+	case other != 0:
+		// That thread has a filter of its own, as one may that started a VMM: each
+		// gets this one beside what it has.
+		err = proc.OnAllThreads(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	}
+	if err != nil {
+		return fmt.Errorf("filter system calls: %w", err)
 	}
 	return nil
 }

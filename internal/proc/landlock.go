@@ -19,6 +19,11 @@ const (
 	Run        Access = Read | unix.LANDLOCK_ACCESS_FS_EXECUTE
 	WriteFiles Access = ReadFiles | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 	Ioctl      Access = unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	RemoveDirs Access = unix.LANDLOCK_ACCESS_FS_REMOVE_DIR // that are empty
+	// Replace is to make files, write them, give them the name of another, and
+	// remove them; not to read them.
+	Replace Access = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE |
+		unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE
 	// Change is everything that changes a tree but making devices.
 	Change Access = Read | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_REFER |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
@@ -77,21 +82,53 @@ func Restrict(rules []Rule) error {
 	if abi == 0 {
 		return nil
 	}
-	attr := handled(abi)
-	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
-	if errno != 0 {
-		return fmt.Errorf("make a Landlock ruleset: %w", errno)
+	ruleset, err := newRuleset(handled(abi), rules)
+	if err != nil {
+		return err
 	}
-	defer unix.Close(int(ruleset))
-	for _, r := range rules {
-		if err := allow(int(ruleset), r, attr); err != nil {
-			return err
-		}
-	}
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0); errno != 0 {
+	defer unix.Close(ruleset)
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0); errno != 0 {
 		return fmt.Errorf("restrict the files of a program: %w", errno)
 	}
 	return nil
+}
+
+// RestrictProcess is Restrict for all threads of this process, which must have given
+// up new privileges (NoNewPrivilegesProcess), where the process is to go on using the
+// network and signalling what it started: only files are restricted, sockets with
+// abstract names, and whom it can trace.
+func RestrictProcess(rules []Rule) error {
+	abi := LandlockVersion()
+	if abi == 0 {
+		return nil
+	}
+	attr := handled(abi)
+	attr.Handled_access_net = 0
+	attr.Scoped &= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+	ruleset, err := newRuleset(attr, rules)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ruleset)
+	if err := OnAllThreads(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0); err != nil {
+		return fmt.Errorf("restrict the files of this process: %w", err)
+	}
+	return nil
+}
+
+// newRuleset returns a descriptor of rules, of which attr is what they are rules for.
+func newRuleset(attr unix.LandlockRulesetAttr, rules []Rule) (int, error) {
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("make a Landlock ruleset: %w", errno)
+	}
+	for _, r := range rules {
+		if err := allow(int(fd), r, attr); err != nil {
+			unix.Close(int(fd))
+			return -1, err
+		}
+	}
+	return int(fd), nil
 }
 
 // allow adds a rule to the ruleset.

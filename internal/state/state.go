@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -245,7 +246,9 @@ func (m Machine) isLock(f *os.File) bool {
 }
 
 // Remove deletes the machine's directory. The caller holds its lock. The name
-// is free at once, and what a kill leaves is a leftover.
+// is free at once, and what a kill leaves is a leftover. A caller that may change no
+// other directory, as a supervisor that has confined itself, removes it where it is: then
+// the name is free at the end.
 func (m Machine) Remove() error {
 	dead := m.Dir
 	if !strings.HasPrefix(m.Name, newPrefix) {
@@ -254,13 +257,43 @@ func (m Machine) Remove() error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			return fmt.Errorf("remove machine %s: %w", m.Name, err)
+			if errors.Is(err, fs.ErrPermission) {
+				err = m.removeInPlace()
+			}
+			if err != nil {
+				return fmt.Errorf("remove machine %s: %w", m.Name, err)
+			}
+			return nil
 		}
 	}
 	if err := os.RemoveAll(dead); err != nil {
 		return fmt.Errorf("remove machine %s: %w", m.Name, err)
 	}
 	return nil
+}
+
+// removeInPlace deletes the machine's directory under its name. What says whose it is
+// goes last: a kill leaves a machine that is dead.
+func (m Machine) removeInPlace() error {
+	entries, err := os.ReadDir(m.Dir)
+	if err != nil {
+		return err
+	}
+	last := []string{StatusFile, PlanFile, lockFile}
+	for _, e := range entries {
+		if slices.Contains(last, e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(m.File(e.Name())); err != nil {
+			return err
+		}
+	}
+	for _, name := range last {
+		if err := os.Remove(m.File(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Remove(m.Dir)
 }
 
 // Plan reads the machine's plan.

@@ -533,3 +533,27 @@ func TestConcurrentLives(t *testing.T) {
 		t.Errorf("%d machines were made; want more", lives.Load())
 	}
 }
+
+// Who may not give the directory another name removes it as it is.
+func TestRemoveInPlace(t *testing.T) {
+	store := Open(t.TempDir())
+	m, lock, err := store.Create(plan.Plan{Version: plan.Version, Name: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if err := os.MkdirAll(filepath.Join(m.File(StagingDir), "deep"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{StatusFile, ScratchFile, StagingDir + "/deep/file"} {
+		if err := os.WriteFile(m.File(name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.removeInPlace(); err != nil {
+		t.Errorf("removeInPlace() = %v; want nil", err)
+	}
+	if entries, err := os.ReadDir(store.Dir); err != nil || len(entries) != 0 {
+		t.Errorf("what is left: %v, %v; want nothing", entries, err)
+	}
+}

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 // not nil. A machine that was kept and died stays, which its user may want to look at.
 func end(m state.Machine, events *events, owner *owner, err error) {
 	if err == nil || !owner.isKept() {
-		if cleanErr := control.Clean(m); cleanErr != nil && err == nil {
+		// What a supervisor that is confined may not remove, as what an apply left
+		// that was killed, is for whoever finds the machine dead.
+		if cleanErr := control.Clean(m); cleanErr != nil && !errors.Is(cleanErr, fs.ErrPermission) && err == nil {
 			err = cleanErr
 		}
 	} else {

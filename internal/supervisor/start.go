@@ -49,7 +49,7 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	if n := len(s.image.Layers); n == 0 || n > plan.MaxLayers {
 		return nil, fmt.Errorf("the image has %d layers; a machine takes 1 to %d", n, plan.MaxLayers)
 	}
-	if err := s.writeStatus(state.Starting, 0); err != nil {
+	if err := s.writeStatus(state.Starting, state.Process{}); err != nil {
 		return nil, err
 	}
 	var opened closers

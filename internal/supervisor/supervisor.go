@@ -21,7 +21,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -53,6 +52,13 @@ type supervisor struct {
 	budget  *budget.Budget // of what the guest may make us hold
 	// measure is how full a file system is.
 	measure func(path string) (diskspace.Usage, error)
+	// confine limits the process once the machine is ready; nil for a supervisor that
+	// has no process of its own.
+	confine func(*running) error
+
+	selfOnce sync.Once
+	self     state.Process // this process, set by selfOnce
+	selfErr  error
 }
 
 // Main is the body of the hidden command: it supervises the machine in dir
@@ -118,6 +124,7 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 		return err
 	}
 	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, measure: diskspace.Of, budget: budget.New(budget.Default)}
+	s.confine = s.confineProcess
 	return s.run(ctx, secrets)
 }
 
@@ -144,16 +151,20 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer m.Close()
+	// Before anybody can use the machine.
+	if s.confine != nil {
+		if err := s.confine(m); err != nil {
+			return fmt.Errorf("confine the supervisor: %w", err)
+		}
+	}
 	m.vm.ready.Store(true)
 	srv.offer(m)
-	if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
+	if err := s.writeStatus(state.Running, m.vm.process); err != nil {
 		return err
 	}
 	s.events.send(control.Event{Ready: true, Start: &m.how})
 	following.Go(func() { s.follow(m.guest) })
-	// Packing and booting left garbage; an idle supervisor is to be small.
-	debug.SetGCPercent(idleGCPercent)
-	debug.FreeOSMemory()
+	limitMemory()
 
 	err = s.hold(needed, m)
 	s.events.phase(control.PhaseStop)
@@ -173,13 +184,13 @@ func (s *supervisor) hold(ctx context.Context, m *running) error {
 		select {
 		case <-ctx.Done():
 			// Before nobody listens any more.
-			if err := s.writeStatus(state.Stopping, m.vm.PID()); err != nil {
+			if err := s.writeStatus(state.Stopping, m.vm.process); err != nil {
 				s.log.Warn("write the status", "err", err)
 			}
 			return nil
 		case <-kept:
 			kept = nil
-			if err := s.writeStatus(state.Running, m.vm.PID()); err != nil {
+			if err := s.writeStatus(state.Running, m.vm.process); err != nil {
 				s.log.Warn("write the status", "err", err)
 			}
 		case <-broken:
@@ -197,17 +208,13 @@ func (s *supervisor) hold(ctx context.Context, m *running) error {
 	}
 }
 
-// writeStatus says where the machine is. vmm is the VMM's process number, 0 without
-// one.
-func (s *supervisor) writeStatus(phase state.Phase, vmm int) error {
-	self, err := state.ProcessOf(os.Getpid())
-	if err != nil {
-		return err
+// writeStatus says where the machine is. vmm is the VMM's process, none without one.
+func (s *supervisor) writeStatus(phase state.Phase, vmm state.Process) error {
+	// Once: /proc is closed to the supervisor of a machine that is ready.
+	s.selfOnce.Do(func() { s.self, s.selfErr = state.ProcessOf(os.Getpid()) })
+	if s.selfErr != nil {
+		return s.selfErr
 	}
-	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: self, Kept: s.owner.isKept()}
-	if vmm != 0 {
-		// It may have ended already.
-		st.VMM, _ = state.ProcessOf(vmm)
-	}
+	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: s.self, VMM: vmm, Kept: s.owner.isKept()}
 	return state.WriteJSON(s.machine.File(state.StatusFile), st)
 }

@@ -25,13 +25,14 @@ import (
 // vm is a VMM that runs.
 type vm struct {
 	machine.VMM
-	engine string // its name
-	prints *prints
-	shares shareServers
-	copied sync.WaitGroup // the goroutine that copies the console
-	heard  sync.WaitGroup // the goroutine that hears what the VMM tells
-	ready  atomic.Bool    // the machine is: nobody here pauses it any more
-	ending ending
+	process state.Process // where it is one; it may have ended
+	engine  string        // its name
+	prints  *prints
+	shares  shareServers
+	copied  sync.WaitGroup // the goroutine that copies the console
+	heard   sync.WaitGroup // the goroutine that hears what the VMM tells
+	ready   atomic.Bool    // the machine is: nobody here pauses it any more
+	ending  ending
 }
 
 // startVM starts the VMM of spec, with the servers of its shares. The one before has
@@ -82,7 +83,11 @@ func (s *supervisor) watchVM(ctx context.Context, v *vm) error {
 		v.prints.console.copy(console)
 		console.Close()
 	})
-	return s.writeStatus(state.Starting, v.PID())
+	if pid := v.PID(); pid != 0 {
+		// It may have ended already.
+		v.process, _ = state.ProcessOf(pid)
+	}
+	return s.writeStatus(state.Starting, v.process)
 }
 
 // Close ends the VMM, however it is.

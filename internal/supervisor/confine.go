@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/proc"
+)
+
+// A supervisor parses what a hostile guest sends: frames, TLS, HTTP, messages. Once its
+// machine is ready it has started all that it ever starts and has open nearly all that it
+// ever opens, so it gives up the rest, on all of its threads. What takes it over then has
+// the guest's connections and the machine's files, and not the user's:
+//
+//   - Landlock: the files of the machine, its audit log and what it keeps, and those by
+//     which names are looked up and servers are trusted. No file can be executed.
+//   - seccomp: no program, no process, no new code; sockets of the internet's families
+//     only; no modes, owners and attributes of files; signals for its children only.
+//   - No capability but those by which root ends a VMM of another user, and publishes
+//     low ports.
+//
+// What a start does (packing, templates, disks, the VMM itself) is done before that.
+
+// memoryLimit is the size in bytes from which on the garbage collector works harder to
+// stay below it. The worst that guests can make a supervisor hold is less.
+const memoryLimit = 192 << 20
+
+// limitMemory ends the wastefulness of a start: an idle supervisor is to be small.
+func limitMemory() {
+	debug.SetGCPercent(idleGCPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	debug.FreeOSMemory()
+}
+
+// confineProcess limits this process to what a machine that is ready needs. A kernel that
+// lacks a part of it leaves the others; mayfly doctor says so.
+func (s *supervisor) confineProcess(m *running) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := proc.NoNewPrivilegesProcess(); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	keep, err := s.neededCapabilities()
+	if err != nil {
+		return err
+	}
+	err = proc.RestrictProcess(s.fileRules())
+	if err == nil {
+		err = proc.KeepCapabilities(keep...)
+	}
+	if errors.Is(err, unix.ENOTSUP) {
+		// A program that is linked with C. The filter below can be had all the same.
+		s.log.Warn("not confined: this mayfly was not built with CGO_ENABLED=0", "err", err)
+		err = proc.NoNewPrivileges() // which the filter brings to the other threads
+	}
+	if err != nil {
+		return err
+	}
+	filter := callFilter(os.Getpid(), m.children())
+	if filter == nil {
+		return nil
+	}
+	err = filter.InstallOnAllThreads()
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+		s.log.Warn("not confined: the kernel filters no system calls", "err", err)
+		return nil
+	}
+	return err
+}
+
+// children returns the numbers of the processes that the machine consists of.
+func (m *running) children() (children []int) {
+	if pid := m.vm.PID(); pid > 0 { // 0 would stand for our own group
+		children = append(children, pid)
+	}
+	for _, sv := range m.vm.shares {
+		children = append(children, sv.PID())
+	}
+	return children
+}
+
+// fileRules returns what may be done with files.
+func (s *supervisor) fileRules() []proc.Rule {
+	rules := []proc.Rule{
+		{Path: s.machine.Dir, Access: proc.Read | proc.Replace | proc.RemoveDirs},
+		// To remove that directory, when it is empty.
+		{Path: filepath.Dir(s.machine.Dir), Access: proc.RemoveDirs},
+		{Path: filepath.Dir(s.machine.AuditFile()), Access: proc.Replace},
+	}
+	if d, ok := definition.Of(s.plan); ok {
+		rules = append(rules, proc.Rule{Path: d.Dir, Access: proc.Replace}) // transcripts
+	}
+	return append(rules, hostFiles(os.Geteuid() == 0)...)
+}
+
+// resolverFiles are what the resolver of package net reads, again when they change.
+var resolverFiles = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/services"}
+
+// trustedFiles are where crypto/x509 looks for authorities.
+var trustedFiles = []string{
+	"/etc/ssl/certs", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem", "/etc/pki/tls/certs", "/etc/pki/tls/cacert.pem",
+	"/etc/pki/ca-trust/extracted", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+}
+
+// hostFiles returns rules for the host's files that name hosts and authorities.
+func hostFiles(root bool) (rules []proc.Rule) {
+	read := func(path string) { rules = append(rules, proc.Rule{Path: path, Access: proc.Read}) }
+	for _, path := range append(trustedFiles, resolverFiles...) {
+		read(path)
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil || real == path {
+			continue
+		}
+		read(real)
+		// Who writes it makes a new file each time; only such directories are
+		// that program's alone.
+		if dir := filepath.Dir(real); strings.HasPrefix(dir, "/run/") {
+			rules = append(rules, proc.Rule{Path: dir, Access: proc.ReadFiles})
+		}
+	}
+	// A file in /etc that is replaced is another one to Landlock. A user can read there
+	// what everybody can. Root has keys there: of a file that is replaced it keeps what
+	// it read before.
+	if !root {
+		rules = append(rules, proc.Rule{Path: "/etc", Access: proc.ReadFiles})
+	}
+	return rules
+}
+
+// neededCapabilities returns which capabilities are kept, by those who have them: to kill
+// a VMM or a server of shares, which root starts as other users, and to publish ports
+// below 1024. Root that works in a directory of another user needs what lets it in.
+func (s *supervisor) neededCapabilities() ([]uintptr, error) {
+	keep := []uintptr{unix.CAP_KILL, unix.CAP_NET_BIND_SERVICE}
+	if os.Geteuid() != 0 {
+		return keep, nil
+	}
+	dirs := []string{s.machine.Dir, filepath.Dir(s.machine.Dir), filepath.Dir(s.machine.AuditFile())}
+	if d, ok := definition.Of(s.plan); ok {
+		dirs = append(dirs, d.Dir)
+	}
+	open, err := proc.WritableWithoutCapabilities(dirs)
+	if err != nil {
+		return nil, fmt.Errorf("find the capabilities that are needed: %w", err)
+	}
+	if !open {
+		keep = append(keep, unix.CAP_DAC_OVERRIDE)
+	}
+	return keep, nil
+}
