@@ -19,8 +19,8 @@ machine as NAME:PATH. A relative path begins in the machine's workspace. If the
 target is a directory, the source is copied into it.
 
 What comes out of a machine is not trusted. mayfly writes nothing outside of the
-target, leaves out devices and links that lead out of it, and drops setuid
-bits.`,
+target, leaves out devices and links that lead out of it, drops setuid bits, and
+does not fill the disk.`,
 		Example: `  mayfly cp report.pdf dcs:
   mayfly cp dcs:/var/log/apt ./logs`,
 		Args: takes(2, 2),

@@ -1,20 +1,18 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/transfer"
 )
 
@@ -33,20 +31,19 @@ func (m Machine) CopyIn(ctx context.Context, source, target string) error {
 		w.CloseWithError(err)
 		done <- err
 	}()
-	// A target that is no directory is the new name of the source.
-	const script = `set -e
-target=${1:-.}
-if [ -d "$target" ]; then exec tar -xf - --no-same-owner -C "$target"; fi
-parent=$(dirname -- "$target")
-[ -d "$parent" ] || { echo "$parent: no such directory" >&2; exit 1; }
-temp=$(mktemp -d "$parent/.mayfly-cp-XXXXXX")
-trap 'rm -rf "$temp"' EXIT
-tar -xf - --no-same-owner -C "$temp"
-mv -T -- "$temp/$2" "$target"`
-	err = m.tar(ctx, script, []string{target, name}, r, io.Discard)
+	req := wire.Copy{Path: []byte(target), Dir: m.p.Dir(), Name: []byte(name)}
+	err = m.converse(ctx, func(stream net.Conn) error { return client.CopyIn(stream, req, r) })
 	r.Close()
 	if packErr := <-done; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		return packErr
+	}
+	return m.copyError(err)
+}
+
+// copyError says of which machine an error of its guest is.
+func (m Machine) copyError(err error) error {
+	if refused, ok := errors.AsType[*client.GuestError](err); ok {
+		return fmt.Errorf("machine %s: %w", m.Name(), refused)
 	}
 	return err
 }
@@ -71,51 +68,14 @@ func (m Machine) CopyOut(ctx context.Context, source, target string) (skipped []
 		return nil, err
 	}
 	defer root.Close()
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		const script = `exec tar -cf - -C "$(dirname -- "$1")" -- "$(basename -- "$1")"`
-		err := m.tar(ctx, script, []string{source}, nil, w)
-		w.CloseWithError(err)
-		done <- err
-	}()
-	skipped, err = transfer.Extract(root, r, name, newName)
-	r.CloseWithError(err)
-	if guestErr := <-done; guestErr != nil && !errors.Is(guestErr, io.ErrClosedPipe) && (err == nil || errors.Is(err, guestErr)) {
-		return skipped, guestErr
-	}
-	return skipped, err
-}
-
-// tar runs tar in the machine, with a script that gets args.
-func (m Machine) tar(ctx context.Context, script string, args []string, stdin io.Reader, stdout io.Writer) error {
-	var stderr bytes.Buffer
-	req := &wire.Exec{Argv: append([]string{"sh", "-c", script, "mayfly-cp"}, args...), Dir: m.p.Dir()}
-	code, err := m.Exec(ctx, req, client.Stdio{Stdin: stdin, Stdout: stdout, Stderr: &limited{&stderr, 4 << 10}})
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		last := strings.TrimSpace(stderr.String())
-		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
-			last = last[i+1:]
+	// The first error on either side ends the conversation, and with it what the guest sends.
+	err = m.converse(ctx, func(stream net.Conn) error {
+		r, err := client.CopyOut(stream, wire.Copy{Path: []byte(source), Dir: m.p.Dir()})
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("machine %s: %s", m.Name(), termsafe.Line(last))
-	}
-	return nil
-}
-
-// limited writes the first bytes only.
-type limited struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	n := min(len(p), l.left)
-	l.left -= n
-	if _, err := l.w.Write(p[:n]); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+		skipped, err = transfer.Extract(root, r, name, newName)
+		return err
+	})
+	return skipped, m.copyError(err)
 }

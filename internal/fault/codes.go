@@ -57,6 +57,7 @@ const (
 	NoSpaceForWorkspace      Code = "no-space-for-workspace"
 	ChangesTooLarge          Code = "changes-too-large"
 	NoSpaceForChanges        Code = "no-space-for-changes"
+	NoSpaceForCopy           Code = "no-space-for-copy"
 )
 
 // Codes of live shares.
@@ -280,6 +281,7 @@ func Kinds() []Kind {
 		{NoSpaceForWorkspace, []string{"dir"}, "The disk is too full for the copy of the workspace."},
 		{ChangesTooLarge, []string{"limit"}, "The changes of a machine are larger than the bytes that may be fetched."},
 		{NoSpaceForChanges, []string{"dir", "bytes", "free"}, "The disk is too full for the changes of a machine."},
+		{NoSpaceForCopy, []string{"free"}, "A file that is copied out of a machine does not fit on the host's disk."},
 
 		{VirtiofsdMissing, nil, "The host has no virtiofsd."},
 		{VirtiofsdUnusable, nil, "No virtiofsd of the host can be used."},

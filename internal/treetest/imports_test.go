@@ -57,7 +57,8 @@ guest/binary:
 guest/client:       guest/wire
 guest/session:      guest/wire
 guest/sshd:
-guest/agent:        guest/wire guest/session guest/sshd
+transfer:          
+guest/agent:        guest/wire guest/session guest/sshd transfer
 
 machine:            plan
 machine/qemu:       plan machine guest/wire             # the name of the control port is the protocol's
@@ -67,7 +68,6 @@ template:           plan image machine
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
-transfer:          
 engine:             config host plan image image/* definition importer/bundle network/* workspace workspace/* share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config plan image attack workspace share importer/bundle network/audit guest/client guest/wire control supervisor engine
 cli/words:          mayfly                              # what it says of machines

@@ -56,6 +56,7 @@ var next = map[fault.Code][]string{
 	fault.NoSpaceForWorkspace:      {"mayfly gc, or leave large directories out with --exclude"},
 	fault.ChangesTooLarge:          {"delete in the machine what is not wanted, and try again"},
 	fault.NoSpaceForChanges:        {"mayfly gc, or free some disk space"},
+	fault.NoSpaceForCopy:           {"free some disk space, or copy less"},
 
 	fault.VirtiofsdMissing:       {"sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
 	fault.VirtiofsdUnusable:      {"sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},

@@ -57,6 +57,7 @@ func TestTable(t *testing.T) {
 		{fault.WorkspaceTooLarge, fault.Args{"bytes": "2", "limit": "1"}, "leave large directories out with --exclude"},
 		{fault.NoSpaceForWorkspace, fault.Args{"dir": "/d"}, "mayfly gc, or leave large directories out with --exclude"},
 		{fault.ChangesTooLarge, fault.Args{"limit": "1"}, "delete in the machine what is not wanted, and try again"},
+		{fault.NoSpaceForCopy, fault.Args{"free": "1"}, "free some disk space, or copy less"},
 		{fault.NoSpaceForChanges, fault.Args{"dir": "/d", "bytes": "2", "free": "1"}, "mayfly gc, or free some disk space"},
 		{fault.VirtiofsdMissing, nil, "sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},
 		{fault.VirtiofsdUnusable, nil, "sudo apt install virtiofsd (Debian 13, Ubuntu 24.04), or qemu-system-common (Debian 12, Ubuntu 22.04)"},

@@ -142,6 +142,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.changes(stream, req.Changes)
 	case req.Op == wire.OpFetch && req.Fetch != nil:
 		a.fetch(stream, req.Fetch)
+	case req.Op == wire.OpCopy && req.Copy != nil:
+		a.copy(stream, req.Copy)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
 	case req.Op == wire.OpNews:

@@ -44,6 +44,7 @@ const (
 	OpSeed      Op = "seed"       // Seeded
 	OpSSH       Op = "ssh"        // Connected, then a connection to the SSH server
 	OpFetch     Op = "fetch"      // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
+	OpCopy      Op = "copy"       // frames in one direction, see Copy
 	OpShareLost Op = "share-lost" // Done; see ShareLost
 	OpNews      Op = "news"       // News messages, until the host closes the stream
 	OpInit      Op = "init"       // Done; with the end of the conversation it happens, see Configure.Init
@@ -64,6 +65,7 @@ type Request struct {
 	SSH       *SSHClient `json:"ssh,omitempty"`
 	Changes   *Changes   `json:"changes,omitempty"`
 	Fetch     *Fetch     `json:"fetch,omitempty"`
+	Copy      *Copy      `json:"copy,omitempty"`
 	ShareLost *ShareLost `json:"share_lost,omitempty"`
 }
 
@@ -328,6 +330,16 @@ type Change struct {
 // Fetch asks for the content of regular files that Changes listed.
 type Fetch struct {
 	Paths [][]byte `json:"paths"`
+}
+
+// Copy copies a file or directory as a tar stream, as the guest's user. Out of the guest it
+// is FrameStdout from the guest, and FrameEnd or FrameError last. Into it, it is FrameStdin
+// from the host and FrameStdinEOF last; the guest answers with FrameEnd, or with FrameError
+// at any time.
+type Copy struct {
+	Path []byte `json:"path"`           // what is copied, or the target; in Dir unless it is absolute
+	Dir  string `json:"dir"`            // absolute
+	Name []byte `json:"name,omitempty"` // into the guest: what is copied; a target that is a directory gets it
 }
 
 // Rehearse encodes one message of each kind. What package json finds out about a type it
