@@ -11,9 +11,10 @@ import (
 
 // Change is one path of a workspace that differs in a machine.
 type Change struct {
-	Op      string `json:"op"` // "A" added, "M" modified or "D" deleted
+	Op      string `json:"op"` // "A" added, "M" modified, "D" deleted or "R" renamed
 	Path    string `json:"path"`
-	Kind    string `json:"kind"` // file, directory or symbolic link
+	From    string `json:"from,omitempty"` // of "R": the old path of the directory
+	Kind    string `json:"kind"`           // file, directory or symbolic link
 	Mode    uint32 `json:"mode,omitempty"`
 	Size    int64  `json:"size,omitempty"`
 	OldSize int64  `json:"old_size,omitempty"`
@@ -53,7 +54,11 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 		if kind == workspace.None {
 			kind = e.OldKind
 		}
-		set.Changes = append(set.Changes, Change{e.Op.String(), e.Path, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped, e})
+		from := ""
+		if e.Op == workspace.Rename {
+			from = e.From
+		}
+		set.Changes = append(set.Changes, Change{e.Op.String(), e.Path, from, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped, e})
 	}
 	return set, nil
 }

@@ -110,6 +110,8 @@ rm src/pkg04/file04.txt
 rm -r src/pkg05
 mv src/pkg06/file06.txt src/pkg06/moved.txt
 mv src/pkg07 src/moved
+perl -e 'rename "src/pkg16", "deep/pkg16" or die $!' && echo more >> deep/pkg16/file00.txt
+perl -e 'rename "deep/pkg16", "deep/er/renamed" or die $!'
 chmod 755 src/pkg08/file08.txt
 chmod +x build.sh
 rm src/pkg09/file09.txt && mkdir src/pkg09/file09.txt && echo in > src/pkg09/file09.txt/inside
@@ -150,7 +152,7 @@ func TestWorkspace(t *testing.T) {
 	diff := paths(t, h.Run(0, "diff", "--json", "w").Stdout)
 	for _, line := range []string{
 		"M src/pkg01/file01.txt", "A src/pkg03/new.txt", "D src/pkg04/file04.txt", "A src/pkg06/moved.txt",
-		"D src/pkg06/file06.txt", "M src/pkg08/file08.txt", "M build.sh", "A .git/hooks/post-commit",
+		"D src/pkg06/file06.txt", "M src/pkg08/file08.txt", "M build.sh", "R src/moved", "R deep/er/renamed", "A .git/hooks/post-commit",
 	} {
 		if !slices.Contains(diff, line) {
 			t.Errorf("diff lists no %q", line)
@@ -162,6 +164,9 @@ func TestWorkspace(t *testing.T) {
 				t.Errorf("diff lists %q, which did not change", line)
 			}
 		}
+	}
+	if n := slices.IndexFunc(diff, func(s string) bool { return strings.Contains(s, "moved/") || strings.Contains(s, "pkg07") }); n >= 0 {
+		t.Errorf("diff lists %q beside the rename of its directory", diff[n])
 	}
 	if d := cmp.Diff(before, hashTree(t, h.Dir)); d != "" {
 		t.Fatalf("the directory changed before apply (-before +after):\n%s", d)

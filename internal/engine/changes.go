@@ -131,7 +131,7 @@ func guestChanges(stream net.Conn, quiesce bool) iter.Seq2[workspace.Change, err
 func translate(c wire.Change) (workspace.Change, error) {
 	out := workspace.Change{
 		Path: string(c.Path), Mode: c.Mode, Size: c.Size, MTime: c.MTime,
-		Target: string(c.Target), Opaque: c.Opaque,
+		Target: string(c.Target), Opaque: c.Opaque, Redirect: string(c.Redirect),
 	}
 	switch c.Kind {
 	case wire.KindFile:

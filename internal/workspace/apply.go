@@ -50,6 +50,8 @@ const (
 	conflictAdded    = conflictError("something else of that name was made on the host meanwhile")
 	conflictNotEmpty = conflictError("the directory still holds files that are not being deleted")
 	conflictParent   = conflictError("the directory that it belongs in is not there")
+	conflictUnmoved  = conflictError("the directory that it belongs in could not be renamed")
+	conflictDevice   = conflictError("the host's file system cannot rename it; move it by hand and apply again")
 	conflictSymlink  = conflictError("a symbolic link has taken the place of a directory above it")
 )
 
@@ -88,11 +90,14 @@ type applier struct {
 	batch       []pending
 	batchSize   int64 // bytes of its files
 	unfinished  []unfinished
+	moves       moves           // that are done
+	unmoved     map[string]bool // new paths of renames that were not done
+	settled     map[int]bool    // edits that were carried out early, by their number
 	result      Result
 }
 
 func newApplier(app Application) *applier {
-	return &applier{Application: app, asRoot: os.Geteuid() == 0}
+	return &applier{Application: app, asRoot: os.Geteuid() == 0, unmoved: make(map[string]bool), settled: make(map[int]bool)}
 }
 
 func (a *applier) run(ctx context.Context) (err error) {
@@ -117,7 +122,15 @@ func (a *applier) run(ctx context.Context) (err error) {
 	defer a.finishDirs()
 	defer a.dropBatch()
 
-	if err := a.settleDirModes(edits); err != nil {
+	// What is in a directory that is to be renamed has its place only afterwards.
+	inMoved := belowMoves(edits)
+	if err := a.settleDirModes(edits, func(e *Edit) bool { return !inMoved(e.Path) }); err != nil {
+		return err
+	}
+	if err := a.move(ctx, edits); err != nil {
+		return err
+	}
+	if err := a.settleDirModes(edits, func(e *Edit) bool { return inMoved(e.Path) }); err != nil {
 		return err
 	}
 	// Deletions from the leaves up, then the rest from the root down.
@@ -129,7 +142,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 		}
 	}
 	for i, e := range edits {
-		if e.Op != Delete && !e.changesDirMode() {
+		if e.Op != Delete && e.Op != Rename && !e.changesDirMode() && !a.settled[i] {
 			if err := a.edit(ctx, e, i); err != nil {
 				return err
 			}
@@ -161,6 +174,13 @@ func prepare(all []Edit) (edits []*Edit, parents []string, err error) {
 		}
 		parent, _ := splitPath(e.Path)
 		parents = append(parents, parent)
+		if e.Op == Rename {
+			if err := checkPath(e.From); err != nil {
+				return nil, nil, err
+			}
+			parent, _ := splitPath(e.From)
+			parents = append(parents, parent)
+		}
 	}
 	slices.Sort(parents)
 	return edits, slices.Compact(parents), nil
@@ -218,6 +238,13 @@ func (a *applier) edit(ctx context.Context, e *Edit, n int) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	if len(a.unmoved) > 0 {
+		for above := range upwards(e.Path) {
+			if above != e.Path && a.unmoved[above] {
+				return a.settle(e, conflictUnmoved)
+			}
+		}
+	}
 	dir, name, err := a.parent(e.Path)
 	if e.Op == Delete && (err == conflictParent || err == conflictSymlink) {
 		// Gone with its directory; the edit of that reports what is there now.
@@ -246,7 +273,7 @@ func (a *applier) editIn(dir int, name, temp string, e *Edit) (deferred bool, er
 	}
 	var old *Entry
 	if e.Op != Add {
-		if old = a.Manifest.Find(e.Path); old == nil {
+		if old = a.Manifest.Find(e.packed()); old == nil {
 			return false, errors.New("an edit of what was not packed")
 		}
 	}

@@ -18,10 +18,10 @@ type unfinished struct {
 
 // settleDirModes carries out the edits that only change a directory's mode, as
 // far as they give permissions. They come first, since the others may need
-// these; what must be taken away is left to finishDirs.
-func (a *applier) settleDirModes(edits []*Edit) error {
+// these; what must be taken away is left to finishDirs. wanted chooses among them.
+func (a *applier) settleDirModes(edits []*Edit, wanted func(*Edit) bool) error {
 	for _, e := range edits {
-		if e.changesDirMode() {
+		if e.changesDirMode() && wanted(e) {
 			if err := a.settle(e, a.dirMode(e)); err != nil {
 				return err
 			}

@@ -30,7 +30,12 @@ type Change struct {
 	MTime  int64  // nanoseconds since 1970
 	Target string // of a symbolic link
 	Opaque bool   // of a directory: what was packed in it is gone
-	SHA256 [32]byte
+	// Redirect is, of a directory, the packed one that it shows in place of what was
+	// packed at Path: "/" and a path, or a name beside its own.
+	Redirect string
+	SHA256   [32]byte // not for a copy
+
+	copies string // the packed file of which it is a copy that the guest made by renames
 }
 
 // Base gives the contents that were packed; an *erofs.Image is one.
@@ -48,19 +53,25 @@ var errChanges = errors.New("the machine's list of changes is not acceptable")
 //
 // A whiteout, an opaque directory or a directory that became something else
 // gives one Delete for everything that was packed below it. Files that were
-// written but are the same as before give nothing. A list that no overlay
-// could have produced is refused as a whole.
+// written but are the same as before give nothing. A packed directory with
+// another name gives one Rename, and edits for what differs in it. A list that
+// no overlay could have produced is refused as a whole.
 func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error]) ([]Edit, error) {
 	cs, err := collect(changes)
 	if err != nil {
 		return nil, err
 	}
-	d := &differ{manifest: m, base: base, changes: cs}
+	view, moves, cs, err := rearrange(m, cs)
+	if err != nil {
+		return nil, err
+	}
+	d := &differ{manifest: view, moves: moves, base: base, changes: cs, hides: make(map[string]bool)}
 	if err := d.run(ctx); err != nil {
 		return nil, err
 	}
 	for i := range d.edits {
 		e := &d.edits[i]
+		e.From = d.from(e)
 		e.Implied = (e.Op == Add && e.NewKind == Dir || e.Op == Delete && e.OldKind == Dir) &&
 			i+1 < len(d.edits) && below(d.edits[i+1].Path, e.Path)
 	}
@@ -78,7 +89,7 @@ func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 		if err := c.check(); err != nil {
 			return nil, fmt.Errorf("%w: %w", errChanges, err)
 		}
-		bytes += len(c.Path) + len(c.Target)
+		bytes += len(c.Path) + len(c.Target) + len(c.Redirect)
 		if len(cs) == maxChanges || bytes > maxChangeBytes {
 			return nil, fmt.Errorf("%w: more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
 		}
@@ -106,7 +117,11 @@ func (c *Change) check() error {
 		if c.Target == "" || len(c.Target) > maxTarget || strings.IndexByte(c.Target, 0) >= 0 {
 			return fmt.Errorf("%s has a bad link target", termsafe.Quote(c.Path))
 		}
-	case Dir, Whiteout, Other:
+	case Dir:
+		if c.Redirect != "" {
+			return checkRedirect(c.Redirect)
+		}
+	case Whiteout, Other:
 	default:
 		return fmt.Errorf("%s is of %v", termsafe.Quote(c.Path), c.Kind)
 	}
@@ -116,13 +131,26 @@ func (c *Change) check() error {
 // differ walks the manifest and the changes side by side. Both are in the
 // order of comparePaths, so a directory is met before what is below it.
 type differ struct {
-	manifest *Manifest
+	manifest *Manifest // as after the renames
+	moves    *moves
 	base     Base
 	changes  []Change
 	edits    []Edit
 
+	hides  map[string]bool
 	hidden string // the outermost changed path whose packed children are gone
 	kept   string // a packed directory that the guest made a special file of
+}
+
+// from returns the packed path of the old half of e, "" where it is e.Path.
+func (d *differ) from(e *Edit) string {
+	if e.OldKind == None {
+		return ""
+	}
+	if from := d.moves.origin(e.Path); from != e.Path {
+		return from
+	}
+	return ""
 }
 
 func (d *differ) run(ctx context.Context) error {
@@ -156,10 +184,23 @@ func (d *differ) run(ctx context.Context) error {
 }
 
 // gone reports whether p was packed below something whose children are gone.
-func (d *differ) gone(p string) bool { return d.hidden != "" && below(p, d.hidden) }
+func (d *differ) gone(p string) bool {
+	if d.hidden == "" || len(d.moves.order) == 0 {
+		return d.hidden != "" && below(p, d.hidden)
+	}
+	// What a rename has brought below something hidden is there.
+	parent, _ := splitPath(p)
+	for q := range upwards(parent) {
+		if _, moved := d.moves.from[q]; moved || d.hides[q] {
+			return !moved
+		}
+	}
+	return false
+}
 
 // hide makes the packed children of p gone.
 func (d *differ) hide(p string) {
+	d.hides[p] = true
 	if !d.gone(p) {
 		d.hidden = p
 	}
@@ -187,6 +228,10 @@ func (d *differ) changed(ctx context.Context, old *Entry, c *Change) error {
 	op := Add
 	if old != nil {
 		op = Modify
+	}
+	if _, moved := d.moves.from[c.Path]; moved && old != nil {
+		d.edits = append(d.edits, newEdit(Rename, old, c))
+		return nil
 	}
 	switch {
 	case c.Kind == Whiteout:
@@ -248,17 +293,26 @@ func (d *differ) sameContent(old *Entry, c *Change) (bool, error) {
 		if old.Size != c.Size {
 			return false, nil
 		}
-		r, err := d.base.Open(old.Path)
-		if err != nil {
-			return false, fmt.Errorf("read the packed %s: %w", termsafe.Quote(old.Path), err)
+		packed, err := d.hash(d.moves.origin(old.Path))
+		if err == nil && c.copies != "" {
+			c.SHA256, err = d.hash(c.copies)
 		}
-		h := sha256.New()
-		if _, err := io.Copy(h, r); err != nil {
-			return false, fmt.Errorf("read the packed %s: %w", termsafe.Quote(old.Path), err)
-		}
-		return [32]byte(h.Sum(nil)) == c.SHA256, nil
+		return packed == c.SHA256, err
 	}
 	return true, nil
+}
+
+// hash returns that of the content of a packed file.
+func (d *differ) hash(packed string) (sum [32]byte, err error) {
+	h := sha256.New()
+	r, err := d.base.Open(packed)
+	if err == nil {
+		_, err = io.Copy(h, r)
+	}
+	if err != nil {
+		return sum, fmt.Errorf("read the packed %s: %w", termsafe.Quote(packed), err)
+	}
+	return [32]byte(h.Sum(nil)), nil
 }
 
 // newEdit returns the edit from old to c, either of which may be nil.
@@ -280,6 +334,7 @@ func newEdit(op Op, old *Entry, c *Change) Edit {
 			e.NewSize = c.Size
 			e.MTime = c.MTime
 			e.SHA256 = c.SHA256
+			e.Copies = c.copies
 		case Dir:
 			e.NewMode = c.Mode & 0o777
 		case Symlink:

@@ -14,6 +14,7 @@ const (
 	Add    Op = 'A'
 	Modify Op = 'M'
 	Delete Op = 'D'
+	Rename Op = 'R' // of a directory with all that was packed in it
 )
 
 func (o Op) String() string { return string(rune(o)) }
@@ -24,6 +25,9 @@ func (o Op) String() string { return string(rune(o)) }
 type Edit struct {
 	Op   Op
 	Path string
+	// From is the path of the old half when it was packed, "" where it is Path: that of
+	// a Rename, or of what is in a directory that was renamed.
+	From string
 
 	OldKind, NewKind     Kind   // None before an Add and after a Delete
 	OldMode, NewMode     uint32 // permission bits only
@@ -31,7 +35,8 @@ type Edit struct {
 	OldTarget, NewTarget string // of symbolic links
 
 	MTime  int64    // of the new file, in nanoseconds since 1970
-	SHA256 [32]byte // of the new file's content
+	SHA256 [32]byte // of the new file's content, which comes from the guest
+	Copies string   // the packed file that has the new content, "" for the guest
 
 	ModeOnly bool   // content or children are the same, only NewMode differs
 	Implied  bool   // a directory that other edits in the list make obvious
@@ -41,7 +46,15 @@ type Edit struct {
 
 // needsContent reports whether applying e takes bytes from the guest.
 func (e *Edit) needsContent() bool {
-	return e.Skipped == "" && e.NewKind == File && !e.ModeOnly
+	return e.Skipped == "" && e.NewKind == File && !e.ModeOnly && e.Copies == ""
+}
+
+// packed returns the path of the old half when it was packed.
+func (e *Edit) packed() string {
+	if e.From != "" {
+		return e.From
+	}
+	return e.Path
 }
 
 // String describes e in one line that is safe to print.
@@ -53,6 +66,12 @@ func (e Edit) String() string {
 	}
 	if kind == Dir {
 		name += "/"
+	}
+	if e.Op == Rename {
+		name = termsafe.Quote(e.From) + "/ -> " + name
+		if e.NewMode != e.OldMode {
+			name += fmt.Sprintf(" (mode %03o, was %03o)", e.NewMode, e.OldMode)
+		}
 	}
 	s := fmt.Sprintf("%s  %s", e.Op, name)
 	if kind == Symlink && e.Op != Delete {

@@ -134,8 +134,12 @@ func (a *applier) isNew(dir int, name string, now hostFile, e *Edit) (bool, erro
 
 // content opens what the file of e is to hold.
 func (a *applier) content(e *Edit) (io.ReadCloser, error) {
+	packed := e.Copies
 	if e.ModeOnly {
-		r, err := a.Base.Open(e.Path)
+		packed = e.packed()
+	}
+	if packed != "" {
+		r, err := a.Base.Open(packed)
 		if err != nil {
 			return nil, err
 		}

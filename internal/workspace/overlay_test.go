@@ -30,6 +30,11 @@ func TestOverlay(t *testing.T) {
 		"chmod 700 d f && touch d/e/x",
 		"ln f hard && mkfifo pipe && mknod null c 1 3",
 		"cp -a d copy && rm -r d/e && echo more >> f",
+		"mv d new",
+		"mkdir n && mv d/e n && mv d n/d2 && echo x >> n/e/x",
+		"mv d a && mv a/e a/e2 && mv a/e2 up && mv up a/e",
+		"mv d/e t && mv d u && mv t d && touch d/z && mv u d/u",
+		"mv d a && mkdir d && mv a d/in && chmod 700 d/in",
 	}
 	from := tree{
 		"f":     {File, 0o644, "f"},
@@ -55,6 +60,40 @@ func TestOverlay(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		from, to := randomTrees(r)
 		throughOverlay(t, from, func(merged string) { to.realize(t, merged) })
+	}
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		from, _ := randomTrees(r)
+		throughOverlay(t, from, func(merged string) {
+			for range 1 + r.IntN(12) {
+				renameAny(t, r, merged)
+			}
+		})
+	}
+}
+
+// renameAny renames a directory to any place that takes it.
+func renameAny(t *testing.T, r *rand.Rand, dir string) {
+	t.Helper()
+	now := readTree(t, dir)
+	from, ok := now.pick(r, Dir)
+	if !ok {
+		return
+	}
+	parent, _ := now.pick(r, Dir)
+	if parent == "" || r.IntN(3) == 0 {
+		parent = "."
+	}
+	to := joinPath(parent, []string{"a", "b", "a-b", "new", "z"}[r.IntN(5)])
+	if r.IntN(4) == 0 {
+		os.RemoveAll(filepath.Join(dir, to))
+	}
+	err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to))
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		t.Errorf("rename %q to %q: %v", from, to, err)
+	case err == nil && r.IntN(2) == 0:
+		os.Mkdir(filepath.Join(dir, from), 0o755)
 	}
 }
 
@@ -87,7 +126,7 @@ func throughOverlay(t *testing.T, from tree, edit func(merged string)) {
 		t.Cleanup(func() { unix.Unmount(args[len(args)-1], unix.MNT_DETACH) })
 	}
 	mount("-t", "erofs", "-o", "loop,ro", work+"/image", work+"/lower")
-	mount("-t", "overlay", "-o", "redirect_dir=off,metacopy=off,lowerdir="+work+"/lower,upperdir="+work+"/upper,workdir="+work+"/work", "overlay", work+"/merged")
+	mount("-t", "overlay", "-o", "redirect_dir=on,metacopy=off,index=off,xino=off,lowerdir="+work+"/lower,upperdir="+work+"/upper,workdir="+work+"/work", "overlay", work+"/merged")
 	edit(work + "/merged")
 
 	want := readTree(t, work+"/merged")
@@ -144,6 +183,10 @@ func listUpper(t *testing.T, upper string) []Change {
 			var b [1]byte
 			k, err := unix.Lgetxattr(full, "trusted.overlay.opaque", b[:])
 			c.Opaque = err == nil && k == 1 && b[0] == 'y'
+			to := make([]byte, unix.PathMax)
+			if k, err := unix.Lgetxattr(full, "trusted.overlay.redirect", to); err == nil {
+				c.Redirect = string(to[:k])
+			}
 		case Other:
 			if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
 				c.Kind = Whiteout

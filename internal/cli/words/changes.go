@@ -14,7 +14,7 @@ func Changes(changes []mayfly.Change) string {
 		counts[c.Op]++
 	}
 	var parts []string
-	for _, op := range []struct{ op, verb string }{{"A", "added"}, {"M", "modified"}, {"D", "deleted"}} {
+	for _, op := range []struct{ op, verb string }{{"A", "added"}, {"M", "modified"}, {"D", "deleted"}, {"R", "renamed"}} {
 		if n := counts[op.op]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, op.verb))
 		}

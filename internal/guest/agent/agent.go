@@ -15,6 +15,7 @@ package agent
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -65,7 +66,7 @@ func Run() error {
 	}
 	a.reaper = newReaper()
 	go func() {
-		a.modErr = loadModules(rest)
+		a.modErr = errors.Join(loadModules(rest), allowRedirects())
 		// The files are of no more use, and a guest's memory is small.
 		os.RemoveAll(moduleDir)
 		close(a.modules)

@@ -98,8 +98,12 @@ func (ws *workspace) walkDir(dir string, emit func(wire.Change) error) error {
 	}
 }
 
-// opaque is the attribute of a directory that hides the lower one.
-const opaque = "trusted.overlay.opaque"
+// Attributes of a directory: opaque hides the lower one, and redirect says that
+// another lower one is below it in its place.
+const (
+	opaque   = "trusted.overlay.opaque"
+	redirect = "trusted.overlay.redirect"
+)
 
 func (ws *workspace) entry(name string) (wire.Change, error) {
 	fi, err := ws.upper.Lstat(name)
@@ -114,7 +118,7 @@ func (ws *workspace) entry(name string) (wire.Change, error) {
 		c.Size, c.SHA256, err = ws.hash(name)
 	case unix.S_IFDIR:
 		c.Kind = wire.KindDir
-		c.Opaque, err = ws.isOpaque(name)
+		c.Opaque, c.Redirect, err = ws.dirAttributes(name)
 	case unix.S_IFLNK:
 		c.Kind = wire.KindSymlink
 		var target string
@@ -157,21 +161,28 @@ func (ws *workspace) openFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-func (ws *workspace) isOpaque(name string) (bool, error) {
+func (ws *workspace) dirAttributes(name string) (isOpaque bool, to []byte, err error) {
 	f, err := ws.upper.Open(name)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	defer f.Close()
-	var value [1]byte
-	n, err := unix.Fgetxattr(int(f.Fd()), opaque, value[:])
-	if errors.Is(err, unix.ENODATA) {
-		return false, nil
+	read := func(attr string, value []byte) ([]byte, error) {
+		n, err := unix.Fgetxattr(int(f.Fd()), attr, value)
+		if errors.Is(err, unix.ENODATA) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s of %s: %w", attr, name, err)
+		}
+		return value[:n], nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("read %s of %s: %w", opaque, name, err)
+	value, err := read(opaque, make([]byte, 1))
+	if isOpaque = string(value) == "y"; isOpaque || err != nil {
+		return isOpaque, nil, err // the kernel asks for no redirect then
 	}
-	return n == 1 && value[0] == 'y', nil
+	to, err = read(redirect, make([]byte, unix.PathMax))
+	return false, to, err
 }
 
 // fetch sends the content of files of the workspace's upper directory.

@@ -106,7 +106,7 @@ func TestChanges(t *testing.T) {
 func TestChangesOpaque(t *testing.T) {
 	env.NeedRoot(t)
 	upper := t.TempDir()
-	for _, name := range []string{"whole", "opaque", "odd"} {
+	for _, name := range []string{"whole", "opaque", "odd", "moved", "anew"} {
 		if err := os.Mkdir(filepath.Join(upper, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -116,6 +116,14 @@ func TestChangesOpaque(t *testing.T) {
 			t.Skipf("the file system of %s keeps no such attribute: %v", upper, err)
 		}
 	}
+	for name, value := range map[string]string{"moved": "/old/place", "anew": "old"} {
+		if err := unix.Setxattr(filepath.Join(upper, name), redirect, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Setxattr(upper+"/anew", opaque, []byte("y"), 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Mknod(upper+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
 		t.Skipf("may not make a device: %v", err)
 	}
@@ -123,6 +131,11 @@ func TestChangesOpaque(t *testing.T) {
 	for name, want := range map[string]bool{"whole": false, "opaque": true, "odd": false} {
 		if got[name].Opaque != want {
 			t.Errorf("%s: opaque %v; want %v", name, got[name].Opaque, want)
+		}
+	}
+	for name, want := range map[string]string{"whole": "", "moved": "/old/place", "anew": ""} {
+		if to := string(got[name].Redirect); to != want {
+			t.Errorf("%s: a redirect to %q; want %q", name, to, want)
 		}
 	}
 	if k := got["null"].Kind; k != wire.KindOther {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,10 +21,21 @@ const (
 	rootDir    = "/mayfly/root"
 )
 
-// lastingOptions switch off what would make an upper directory more than a
-// list of changed files: with redirects and metadata-only copies a change
-// would refer to the lower layers.
-const lastingOptions = "redirect_dir=off,metacopy=off,index=off,xino=off"
+// lastingOptions keep an upper directory a list of changed files, with one exception: a
+// directory of a lower layer that is renamed is there under its new name, with its old
+// place in the attribute redirect. Without that no program could rename such a directory.
+// A copy of nothing but a file's attributes would refer to the lower layers, too, and
+// saves little.
+const lastingOptions = "redirect_dir=on,metacopy=off,index=off,xino=off"
+
+// redirectMax is how long a redirect may be in bytes; with the kernel's own 256 a rename
+// fails deep in a tree. An attribute is to fit into a block of 4 KiB.
+const redirectMax = 3072
+
+// allowRedirects makes the kernel take redirects of redirectMax bytes.
+func allowRedirects() error {
+	return os.WriteFile("/sys/module/overlay/parameters/redirect_max", []byte(strconv.Itoa(redirectMax)), 0)
+}
 
 // overlayOptions are for disks that are thrown away after a crash: nothing is ever
 // synced.

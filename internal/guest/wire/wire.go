@@ -322,9 +322,12 @@ type Change struct {
 	MTime  int64  `json:"mtime,omitempty"` // ns since 1970
 	Target []byte `json:"target,omitempty"`
 	Opaque bool   `json:"opaque,omitempty"` // dir: hides what the packed one held
-	SHA256 []byte `json:"sha256,omitempty"` // file: of its content, 32 bytes
-	End    bool   `json:"end,omitempty"`    // the last message; nothing else is set but Error
-	Error  string `json:"error,omitempty"`
+	// Redirect is, of a directory, the packed one whose entries it shows in place of
+	// those at Path: an absolute path in the workspace, or a name beside its own.
+	Redirect []byte `json:"redirect,omitempty"`
+	SHA256   []byte `json:"sha256,omitempty"` // file: of its content, 32 bytes
+	End      bool   `json:"end,omitempty"`    // the last message; nothing else is set but Error
+	Error    string `json:"error,omitempty"`
 }
 
 // Fetch asks for the content of regular files that Changes listed.
