@@ -76,7 +76,7 @@ func testExec(t *testing.T, start string, flags ...string) {
 		}
 	})
 	t.Run("programs", func(t *testing.T) {
-		for _, program := range []string{"git", "rg", "make", "gcc", "curl", "sudo", "zsh", "less", "tmux", "bash", "ps"} {
+		for _, program := range []string{"git", "rg", "make", "gcc", "curl", "sudo", "zsh", "less", "tmux", "bash", "ps", "editor", "python3", "modprobe"} {
 			if sh(t, "command -v "+program+" || true") == "" {
 				t.Errorf("the default image has no %s", program)
 			}
@@ -84,6 +84,32 @@ func testExec(t *testing.T, start string, flags ...string) {
 		got := sh(t, `printf '#include <stdio.h>\nint main(void) { puts("compiled"); }' > /tmp/a.c && gcc -o /tmp/a.out /tmp/a.c && /tmp/a.out`)
 		if got != "compiled\n" {
 			t.Errorf("a compiled program printed %q", got)
+		}
+	})
+	t.Run("limits", func(t *testing.T) {
+		want := "1024 1048576 524288 1024 1048576 4194304\n"
+		got := sh(t, "echo $(ulimit -Sn) $(ulimit -Hn) $(cat /proc/sys/fs/inotify/max_user_watches /proc/sys/fs/inotify/max_user_instances /proc/sys/vm/max_map_count /proc/sys/kernel/pid_max)")
+		if got != want {
+			t.Errorf("limits are %q; want %q", got, want)
+		}
+	})
+	t.Run("path", func(t *testing.T) {
+		const path = `echo "$PATH" | grep -q "^$HOME/.local/bin:$HOME/go/bin:$HOME/.cargo/bin:/usr/local/sbin:" && echo there`
+		for _, argv := range [][]string{{"sh", "-c", path}, {"bash", "-lc", path}, {"zsh", "-lc", path}} {
+			if got := h.For(t).Run(0, append([]string{"exec", "m", "--"}, argv...)...).Stdout; got != "there\n" {
+				t.Errorf("%s has no directories of the user's in PATH", argv[:2])
+			}
+		}
+		if got := sh(t, "pip --version >/dev/null 2>&1; cat /etc/pip.conf; echo $NPM_CONFIG_PREFIX; grep -c $USER /etc/subuid"); !strings.Contains(got, "break-system-packages = true") || !strings.Contains(got, "/.local\n1\n") {
+			t.Errorf("pip, npm and containers find %q", got)
+		}
+	})
+	t.Run("modules", func(t *testing.T) {
+		got := sh(t, `exec 3<>/dev/fuse 4<>/dev/net/tun && echo opened
+			truncate -s 1M /tmp/disk && sudo losetup -d $(sudo losetup -f --show /tmp/disk) && echo loop
+			sudo modprobe nf_tables && echo nf_tables`)
+		if got != "opened\nloop\nnf_tables\n" {
+			t.Errorf("the kernel's modules: %q", got)
 		}
 	})
 	t.Run("isolation", func(t *testing.T) {

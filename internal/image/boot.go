@@ -101,11 +101,8 @@ func (s *Store) fetchKernel(ctx context.Context, root apt.Root) (id string, err 
 	return s.addKernel(k, tree.Bytes(), from, filepath.Join(dir, "kernel"))
 }
 
-// modulesOf returns the path of the tar archive with all modules of a kernel, "" for "".
+// modulesOf returns the path of the tar archive with all modules of a kernel.
 func (s *Store) modulesOf(kernelID string) (string, error) {
-	if kernelID == "" {
-		return "", nil
-	}
 	k, err := s.kernel(kernelID)
 	if err != nil {
 		return "", fault.New(fault.ImageDamaged, fault.Args{"kernel": kernelID}, "kernel %s: %w", kernelID, err)

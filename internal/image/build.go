@@ -16,7 +16,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image/debian"
 	"github.com/mayfly-vm/mayfly/internal/image/diff"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
-	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
 // What builds take, measured and rounded up. A build that takes more than it
@@ -52,21 +51,13 @@ func (b *builder) build(ctx context.Context) (Manifest, error) {
 	var base, packages, agentsLayer string
 	err := all(ctx,
 		func(ctx context.Context) (err error) {
-			if base, err = b.base(ctx); err != nil || len(w.packages()) == 0 {
+			if m.Kernel, err = b.kernel(ctx); err != nil {
 				return err
 			}
-			kernel := ""
-			if w.image.Init == plan.InitSystemd {
-				// Once for both who ask.
-				if kernel, err = b.kernel(ctx); err != nil {
-					return err
-				}
+			if base, err = b.base(ctx, m.Kernel); err != nil || len(w.packages()) == 0 {
+				return err
 			}
-			packages, err = b.packages(ctx, base, kernel)
-			return err
-		},
-		func(ctx context.Context) (err error) {
-			m.Kernel, err = b.kernel(ctx)
+			packages, err = b.packages(ctx, base)
 			return err
 		},
 		func(ctx context.Context) (err error) {
@@ -108,20 +99,16 @@ func all(ctx context.Context, fns ...func(context.Context) error) error {
 // waits for another process's build asks for too much, which is harmless.
 func (s *Store) missingSpace(w wanted) space {
 	var need space
-	base, _, err := s.known(baseRecipe(w.suite))
-	if err != nil || base == "" {
-		need = need.add(baseSpace())
-	}
 	kernel, _, err := s.known(kernelRecipe(w.suite))
 	if err != nil || kernel == "" {
 		need = need.add(kernelSpace())
 	}
+	base, _, err := s.known(baseRecipe(w.suite, kernel))
+	if err != nil || base == "" {
+		need = need.add(baseSpace())
+	}
 	if len(w.packages()) > 0 {
-		of := ""
-		if w.image.Init == plan.InitSystemd {
-			of = kernel
-		}
-		if id, _, err := s.known(packagesRecipe(w.suite, base, w.packages(), of)); base == "" || err != nil || id == "" {
+		if id, _, err := s.known(packagesRecipe(w.suite, base, w.packages())); base == "" || err != nil || id == "" {
 			need = need.add(packagesSpace())
 		}
 	}
@@ -242,21 +229,25 @@ func (b *builder) kernel(ctx context.Context) (string, error) {
 	})
 }
 
-func (b *builder) base(ctx context.Context) (string, error) {
-	r := baseRecipe(b.want.suite)
+// base builds the layer of what every machine has, with all modules of a kernel.
+func (b *builder) base(ctx context.Context, kernel string) (string, error) {
+	r := baseRecipe(b.want.suite, kernel)
 	return b.once(ctx, r, baseSpace(), func() (string, error) {
 		b.report.event(PhaseBuild, RoleBase, "unpacking Debian packages")
 		return b.withDebian(ctx, RoleBase, func(d debian.Builder) (string, error) {
-			return b.addLayer(ctx, r, func(w io.Writer) error { return d.Base(ctx, r.Packages, w) })
+			modules, err := b.modulesOf(kernel)
+			if err != nil {
+				return "", err
+			}
+			return b.addLayer(ctx, r, func(w io.Writer) error { return d.Base(ctx, r.Packages, modules, w) })
 		})
 	})
 }
 
-// packages builds the layer with the image's own packages, and with the modules of
-// a kernel, "" for none: it installs them into the base, and keeps what that has
-// changed.
-func (b *builder) packages(ctx context.Context, base, kernel string) (string, error) {
-	r := packagesRecipe(b.want.suite, base, b.want.packages(), kernel)
+// packages builds the layer with the image's own packages: it installs them into the
+// base, and keeps what that has changed.
+func (b *builder) packages(ctx context.Context, base string) (string, error) {
+	r := packagesRecipe(b.want.suite, base, b.want.packages())
 	return b.once(ctx, r, packagesSpace(), func() (string, error) {
 		b.report.event(PhaseBuild, RolePackages, "unpacking Debian packages")
 		return b.withDebian(ctx, RolePackages, func(d debian.Builder) (string, error) {
@@ -265,10 +256,6 @@ func (b *builder) packages(ctx context.Context, base, kernel string) (string, er
 				return "", err
 			}
 			defer closer.Close()
-			modules, err := b.modulesOf(kernel)
-			if err != nil {
-				return "", err
-			}
 			return b.addLayer(ctx, r, func(w io.Writer) error {
 				pr, pw, err := os.Pipe()
 				if err != nil {
@@ -278,7 +265,7 @@ func (b *builder) packages(ctx context.Context, base, kernel string) (string, er
 				installed := make(chan error, 1)
 				go func() {
 					unpack := func(w io.Writer) error { return erofs.ToTar(below, w, erofs.TarOptions{}) }
-					err := d.Install(ctx, unpack, r.Packages, modules, pw)
+					err := d.Install(ctx, unpack, r.Packages, pw)
 					installed <- errors.Join(err, pw.Close())
 				}()
 				err = diff.Write(w, below, pr)

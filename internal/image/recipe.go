@@ -37,18 +37,19 @@ func baseSuite(base string) (string, error) {
 }
 
 // basePackages are what every machine has, beside apt and the essential
-// packages: a shell to work in, the compiler and the tools that agents call
-// without asking. Each further one costs every image its time and space.
+// packages: a shell to work in, an editor, the compiler and the tools that agents call
+// without asking, and what loads the kernel's modules. Each further one costs every image its time and space.
 func basePackages() []string {
 	return []string{
-		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "iproute2", "less", "libc6-dev", "make",
-		"mount", "ncurses-base", "openssh-client", "passwd", "patch", "procps", "ripgrep", "sudo", "tmux", "tzdata", "unzip", "xz-utils", "zsh",
+		"bzip2", "ca-certificates", "curl", "file", "gcc", "git", "iproute2", "kmod", "less", "libc6-dev", "make", "mount", "nano",
+		"ncurses-base", "openssh-client", "passwd", "patch", "procps", "python3", "ripgrep", "sensible-utils", "sudo", "tmux", "tzdata",
+		"unzip", "xz-utils", "zsh",
 	}
 }
 
 // systemdPackages are what a machine has whose process 1 is systemd: it, the message
-// bus that its clients reach it by, and what loads modules.
-func systemdPackages() []string { return []string{"dbus", "kmod", "systemd", "systemd-sysv"} }
+// bus that its clients reach it by.
+func systemdPackages() []string { return []string{"dbus", "systemd", "systemd-sysv"} }
 
 // kernelPackage follows Debian's newest kernel for virtual machines.
 const kernelPackage = "linux-image-cloud-amd64"
@@ -65,19 +66,18 @@ type recipe struct {
 	Agents   []agents.Named `json:"agents,omitempty"`
 	Modules  []string       `json:"modules,omitempty"`
 	// AllModules says of a kernel that it has its other modules as well, and
-	// Kernel of packages whose they have.
+	// Kernel of a base whose it has.
 	AllModules bool   `json:"all_modules,omitempty"`
 	Kernel     string `json:"kernel,omitempty"` // id
 }
 
-func baseRecipe(suite string) recipe {
-	return recipe{Format: formatVersion, Role: RoleBase, Suite: suite, Packages: basePackages()}
+// baseRecipe is for what all machines with a kernel have, "" for any.
+func baseRecipe(suite, kernel string) recipe {
+	return recipe{Format: formatVersion, Role: RoleBase, Suite: suite, Packages: basePackages(), AllModules: true, Kernel: kernel}
 }
 
-// packagesRecipe is for packages on top of a layer, with the modules of a kernel; ""
-// for none.
-func packagesRecipe(suite, parent string, packages []string, kernel string) recipe {
-	return recipe{Format: formatVersion, Role: RolePackages, Suite: suite, Parent: parent, Packages: packages, Kernel: kernel}
+func packagesRecipe(suite, parent string, packages []string) recipe {
+	return recipe{Format: formatVersion, Role: RolePackages, Suite: suite, Parent: parent, Packages: packages}
 }
 
 func agentsRecipe(list []agents.Named) recipe {
@@ -150,7 +150,7 @@ func (s *Store) resolve(pi plan.Image) (wanted, error) {
 		Init     string `json:",omitempty"`
 		Packages []string
 		Agents   recipe
-	}{baseRecipe(suite), kernelRecipe(suite), pi.Init, w.packages(), agentsRecipe(list)})
+	}{baseRecipe(suite, ""), kernelRecipe(suite), pi.Init, w.packages(), agentsRecipe(list)})
 	return w, err
 }
 

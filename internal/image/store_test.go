@@ -75,9 +75,9 @@ func fakeImage(t *testing.T, s *Store, pi plan.Image) Image {
 		return LayerRef{r.Role, id}
 	}
 	m := Manifest{Version: 1, Key: w.key, Created: now(), Image: w.image, Agents: w.agents}
-	base := layer(baseRecipe(w.suite), "base")
+	base := layer(baseRecipe(w.suite, ""), "base")
 	if len(w.image.Packages) > 0 {
-		m.Layers = append(m.Layers, layer(packagesRecipe(w.suite, base.DiffID, w.packages(), ""), strings.Join(w.image.Packages, " ")))
+		m.Layers = append(m.Layers, layer(packagesRecipe(w.suite, base.DiffID, w.packages()), strings.Join(w.image.Packages, " ")))
 	}
 	m.Layers = append(m.Layers, base)
 	m.Kernel, err = b.once(t.Context(), kernelRecipe(w.suite), space{}, func() (string, error) {

@@ -54,6 +54,9 @@ func Run() error {
 	if err := mountKernel(); err != nil {
 		return err
 	}
+	if err := errors.Join(setLimits(), makeDevices()); err != nil {
+		return err
+	}
 	order, err := readModuleOrder(moduleDir)
 	if err != nil {
 		return err

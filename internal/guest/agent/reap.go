@@ -30,12 +30,12 @@ func newReaper() *reaper {
 	return r
 }
 
-// start runs fork, which returns a new child's pid. The channel gets the
+// start runs fork, with the limits of programs, which returns a new child's pid. The channel gets the
 // child's status when it ends.
 func (r *reaper) start(fork func() (pid int, err error)) (int, <-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := fork()
+	pid, err := withFileLimit(fork)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 
 // identify gives the machine its names and its time zone.
@@ -74,6 +75,12 @@ func replaceFile(name string, data []byte, perm os.FileMode) error {
 // user has sudo.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// userPath is PATH for the guest's user: first where pip, npm, go and cargo put what
+// their user installs.
+func userPath(home string) string {
+	return home + "/.local/bin:" + home + "/go/bin:" + home + "/.cargo/bin:" + defaultPath
+}
+
 // setUpUser makes the account and the home directory of the guest's user and
 // returns the environment of its programs. The user gets the image's groups that it
 // is to be in.
@@ -115,11 +122,46 @@ func setUpUser(t tree, req *wire.Configure) ([]string, error) {
 		return nil, fmt.Errorf("make %s: %w", u.Home, err)
 	}
 	env := []string{
-		"PATH=" + defaultPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name,
+		"PATH=" + userPath(u.Home), "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name,
 		"SHELL=" + shell, "LANG=C.UTF-8", "MAYFLY=1",
+		// Its global packages are the user's own. sudo, which leaves this out, has /usr/local.
+		"NPM_CONFIG_PREFIX=" + u.Home + "/.local",
 	}
-	return mergeEnv(env, req.Env), nil
+	if _, ok := t.findProgram("editor"); ok {
+		env = append(env, "EDITOR=editor") // of alternatives(7)
+	}
+	env = mergeEnv(env, req.Env)
+	return env, t.setUpTools(u, getenv(env, "PATH"))
 }
+
+// pipConfig lets pip install beside Debian's packages: what breaks is thrown away.
+const pipConfig = "[global]\nbreak-system-packages = true\n"
+
+// setUpTools writes what tools look for in files, whatever their environment is.
+func (t tree) setUpTools(u wire.User, path string) error {
+	// Debian's /etc/profile gives every login shell a PATH of its own.
+	profile := fmt.Sprintf("# Written by mayfly when the machine starts.\nif [ \"$(id -u)\" = %d ]; then\n\texport PATH=%s\nfi\n", u.UID, shellquote.Quoted(path))
+	if err := t.writeFile("/etc/profile.d/mayfly.sh", []byte(profile), 0o644); err != nil {
+		return err
+	}
+	if _, _, err := t.stat("/etc/pip.conf"); errors.Is(err, os.ErrNotExist) {
+		if err := t.writeFile("/etc/pip.conf", []byte(pipConfig), 0o644); err != nil {
+			return err
+		}
+	}
+	// What containers without root take their users from.
+	for _, name := range []string{"/etc/subuid", "/etc/subgid"} {
+		err := t.edit(name, 0o644, func(b []byte) []byte { return setEntry(b, u.Name, fmt.Sprintf("%s:%d:65536", u.Name, firstSubID)) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstSubID is the first of the user ids that the guest's user may give away,
+// subuid(5): Debian's for the first user.
+const firstSubID = 100000
 
 // setEntry replaces the line of name in a file as passwd(5), or appends it.
 func setEntry(file []byte, name, line string) []byte {

@@ -72,8 +72,9 @@ func UnknownPackages(suite string, names []string) error {
 }
 
 // Base writes a root file system with the packages given, and with apt and all
-// that is essential.
-func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error {
+// that is essential. Modules is the path of a tar archive with a kernel's modules,
+// usr/lib/modules/VERSION, and empty for none; with one, one of the packages must be kmod.
+func (b Builder) Base(ctx context.Context, packages []string, modules string, w io.Writer) error {
 	if err := CheckNames(packages); err != nil {
 		return err
 	}
@@ -85,8 +86,15 @@ func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error
 		"--variant=apt",
 		"--include=" + strings.Join(packages, ","),
 		"--setup-hook=" + configure,
-		"--customize-hook=" + clean,
 	}
+	if modules != "" {
+		// Who builds may not read it where it is.
+		if err := copyFile(filepath.Join(b.Dir, "modules.tar"), modules); err != nil {
+			return err
+		}
+		args = append(args, "--customize-hook="+addModules)
+	}
+	args = append(args, "--customize-hook="+clean)
 	for _, o := range aptOptions() {
 		args = append(args, "--aptopt="+o)
 	}
@@ -94,10 +102,8 @@ func (b Builder) Base(ctx context.Context, packages []string, w io.Writer) error
 }
 
 // Install writes a root file system that is a base with more packages. The
-// base comes from a function that writes it as a tar stream. Modules is the path of
-// a tar archive with a kernel's modules, usr/lib/modules/VERSION, and empty for none;
-// with one, one of the packages must be kmod.
-func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packages []string, modules string, w io.Writer) error {
+// base comes from a function that writes it as a tar stream.
+func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packages []string, w io.Writer) error {
 	if err := CheckNames(packages); err != nil {
 		return err
 	}
@@ -128,13 +134,6 @@ func (b Builder) Install(ctx context.Context, base func(io.Writer) error, packag
 		`--customize-hook=chroot "$1" apt-get -q update`,
 		`--customize-hook=DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get -q -y --no-install-recommends install ` +
 			strings.Join(packages, " "),
-	}
-	if modules != "" {
-		// Who builds may not read it where it is.
-		if err := copyFile(filepath.Join(b.Dir, "modules.tar"), modules); err != nil {
-			return err
-		}
-		args = append(args, "--customize-hook="+addModules)
 	}
 	err := b.run(ctx, append(args, "--customize-hook="+clean), nil, w)
 	if cause := context.Cause(ctx); cause != nil && err != nil {

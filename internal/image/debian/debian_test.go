@@ -55,7 +55,7 @@ func TestBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if err := b.Base(t.Context(), []string{"make", "gcc"}, &out); err != nil {
+	if err := b.Base(t.Context(), []string{"make", "gcc"}, "", &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", " --include=make,gcc ", " trixie - deb [signed-by=" + keyring + "] http://MIRROR trixie main deb [signed-by=" + keyring + "] http://MIRROR trixie-updates main deb [signed-by=" + keyring + "] http://SECURITY trixie-security main\n"} {
@@ -102,7 +102,7 @@ func TestInstall(t *testing.T) {
 		return err
 	}
 	var out strings.Builder
-	if err := b.Install(t.Context(), base, []string{"make"}, "", &out); err != nil {
+	if err := b.Install(t.Context(), base, []string{"make"}, &out); err != nil {
 		t.Fatal(err)
 	}
 	if want := strings.Repeat("base", 100000) + " and more\n"; out.String() != want {
@@ -113,14 +113,14 @@ func TestInstall(t *testing.T) {
 func TestInstallErrors(t *testing.T) {
 	fake(t, `cat base.tar > /dev/null; echo "E: Unable to locate package frobnicate" >&2; echo "E: Unable to locate package xyzzy" >&2; exit 100`)
 	base := func(w io.Writer) error { return nil }
-	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), base, []string{"make"}, "", io.Discard)
+	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), base, []string{"make"}, io.Discard)
 	unknown, ok := errors.AsType[*debian.UnknownPackageError](err)
 	if !ok || strings.Join(unknown.Names, " ") != "frobnicate xyzzy" {
 		t.Errorf("Install() = %v; want an error about two packages", err)
 	}
 
 	broken := errors.New("broken base")
-	err = debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), func(io.Writer) error { return broken }, nil, "", io.Discard)
+	err = debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(t.Context(), func(io.Writer) error { return broken }, nil, io.Discard)
 	if !errors.Is(err, broken) {
 		t.Errorf("Install(broken base) = %v; want %v", err, broken)
 	}
@@ -133,13 +133,13 @@ func TestInstallWithoutReader(t *testing.T) {
 		return err
 	}
 	fake(t, "exit 1")
-	if err := (debian.Builder{Suite: "trixie", Dir: t.TempDir()}).Install(t.Context(), base, nil, "", io.Discard); err == nil {
+	if err := (debian.Builder{Suite: "trixie", Dir: t.TempDir()}).Install(t.Context(), base, nil, io.Discard); err == nil {
 		t.Error("Install() succeeded")
 	}
 	fake(t, "exec sleep 60")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(ctx, base, nil, "", io.Discard)
+	err := debian.Builder{Suite: "trixie", Dir: t.TempDir()}.Install(ctx, base, nil, io.Discard)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Install(cancelled) = %v; want context.DeadlineExceeded", err)
 	}
