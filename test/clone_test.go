@@ -254,7 +254,7 @@ func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*control.Owner, *control.
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner, err := control.Spawn(program, m, lock, nil)
+	owner, err := control.Spawn(program, m, lock, nil, control.Proxies{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,6 +140,7 @@ func TestLoadSetsEveryField(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
+	cfg.Network.Proxy = "none" // TestProxy
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {

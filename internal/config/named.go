@@ -161,6 +161,9 @@ func notPortable(settings []setting) []*Error {
 	own := make(map[string]bool)  // secrets that the file itself says where to get
 	sent := make(map[string]bool) // and those that it says where to send
 	for _, s := range settings {
+		if s.key == "network.proxy" && s.value != "none" {
+			errs = append(errs, s.errorf("is a place in your own network, which a machine's file cannot know; put it into config.toml"))
+		}
 		name, sub, ok := cutSecret(s.key)
 		if ok && sub == "hosts" {
 			sent[name] = true

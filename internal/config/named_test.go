@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -100,5 +101,23 @@ func TestEncode(t *testing.T) {
 	}
 	if !strings.HasPrefix(string(data), "# A machine.\n# Its second line.\nversion = 1\nprofiles = [\"go\", \"claude\"]\n\n[machine]\n") {
 		t.Errorf("Encode:\n%s", data)
+	}
+}
+
+// A proxy is the user's own: it has no password in a file, and no file of another's names
+// one.
+func TestProxy(t *testing.T) {
+	for text, want := range map[string]bool{
+		"none": true, "http://proxy.example:3128": true, "https://proxy.example": true, "socks5://127.0.0.1:1080": true,
+		"": false, "proxy.example:3128": false, "http://user:s3cret@proxy.example": false, "ftp://proxy.example": false,
+		"http://": false, "http://s3cret@%zz": false, "http://proxy.example/path": false,
+	} {
+		for _, portable := range []bool{false, true} {
+			data := fmt.Appendf(nil, "version = 1\n[network]\nproxy = %q\n", text)
+			c, err := Load(Sources{Files: []File{{Path: "f.toml", Data: data, Portable: portable}}})
+			if ok := want && (!portable || text == "none"); (err == nil) != ok || ok && c.Network.Proxy != text || err != nil && strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("proxy = %q, portable %v: %q, %v; want %v", text, portable, c.Network.Proxy, err, ok)
+			}
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ type Network struct {
 	Presets []string // "npm"; may hold a name twice
 	Allow   []Rule
 	Ports   []Port
+	Proxy   string // "http://proxy.example:3128", "none"; "" for those of the environment
 	Address string // "192.168.83.6/24", the guest's; mode bridge only
 	MAC     string // "02:00:00:00:00:05", the guest's; mode bridge only
 }
@@ -63,6 +65,28 @@ func addPort(c *Config, s setting) *Error {
 
 // asAddress reads an address on a bridge with the length of its network's
 // prefix: "192.168.83.6/24".
+// asProxy reads the address of a proxy. A file is shared and shown: passwords are not in
+// it.
+func asProxy(s setting, dst *string) *Error {
+	var v string
+	if err := asString(s, &v); err != nil {
+		return err
+	}
+	if v == "none" {
+		*dst = v
+		return nil
+	}
+	u, err := url.Parse(v)
+	switch {
+	case err != nil || strings.Contains(v, "@") || u.User != nil:
+		return s.errorf("must be an address such as %q without a user and a password; those come from HTTPS_PROXY", "http://proxy.example:3128")
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return s.errorf("is %s; must be \"none\" or http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT", shortQuote(v))
+	}
+	*dst = v
+	return nil
+}
+
 func asAddress(s setting, dst *string) *Error {
 	var v string
 	if err := asString(s, &v); err != nil {

@@ -40,8 +40,24 @@ const (
 	LockFD    = 3 // the machine's lock, held
 	EventsFD  = 4 // pipe, written: Events
 	OwnerFD   = 5 // pipe, read: its end ends the machine, unless KeepByte came before
-	SecretsFD = 6 // pipe, read: the values of secrets, as JSON
+	SecretsFD = 6 // pipe, read: Given, as JSON
 )
+
+// Proxies are those of the host, as in network/dial: an address may hold a password.
+type Proxies struct {
+	HTTP  string `json:"http,omitempty"`
+	HTTPS string `json:"https,omitempty"`
+	No    string `json:"no,omitempty"`
+}
+
+func (Proxies) String() string   { return "REDACTED" }
+func (Proxies) GoString() string { return "REDACTED" }
+
+// Given is what a supervisor gets that is in no file: it may hold secrets.
+type Given struct {
+	Secrets map[string]string `json:"secrets,omitempty"` // values, by the names in the plan
+	Proxies Proxies           `json:"proxies"`
+}
 
 // Spawned reports whether this process was started by Spawn.
 func Spawned() bool {
@@ -72,11 +88,11 @@ type Owner struct {
 
 // Spawn starts the supervisor of m, which takes lock over, as a process of its
 // own: exe with the arguments Command and the machine's directory. secrets are the
-// values of those in the machine's plan, by their names. They go through a pipe:
-// arguments, variables and files can be read by others.
-func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]secret.Value) (*Owner, error) {
+// values of those in the machine's plan, by their names. They and the host's proxies go
+// through a pipe: arguments, variables and files can be read by others.
+func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]secret.Value, proxies Proxies) (*Owner, error) {
 	defer lock.Release()
-	secretsR, err := secretsPipe(secrets)
+	secretsR, err := secretsPipe(secrets, proxies)
 	if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
@@ -231,14 +247,14 @@ func (o *Owner) Close() {
 	})
 }
 
-// secretsPipe returns a pipe from which the values can be read. It may be closed
-// before they all are.
-func secretsPipe(values map[string]secret.Value) (*os.File, error) {
+// secretsPipe returns a pipe from which a Given can be read. It may be closed before it
+// all is.
+func secretsPipe(values map[string]secret.Value, proxies Proxies) (*os.File, error) {
 	plain := make(map[string]string, len(values))
 	for name, v := range values {
 		plain[name] = v.Reveal()
 	}
-	data, err := json.Marshal(plain)
+	data, err := json.Marshal(Given{Secrets: plain, Proxies: proxies})
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func spawnScript(t testing.TB, script string) (*Owner, state.Machine) {
 	if err := os.WriteFile(exe, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	o, err := Spawn(exe, m, lock, nil)
+	o, err := Spawn(exe, m, lock, nil, Proxies{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSpawnDies(t *testing.T) {
 
 func TestSpawnFails(t *testing.T) {
 	_, m, lock := newMachine(t, t.TempDir(), "m")
-	if _, err := Spawn("/no/such/mayfly", m, lock, nil); err == nil {
+	if _, err := Spawn("/no/such/mayfly", m, lock, nil, Proxies{}); err == nil {
 		t.Error("Spawn() of no program = nil; want an error")
 	}
 	if m.Alive() {

@@ -13,6 +13,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
+	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/sshkey"
@@ -102,6 +103,13 @@ func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.V
 	if len(os.Args) > 1 && os.Args[1] == control.Command && control.Spawned() {
 		return nil, errors.New("this process was started as a supervisor: its program must call Internal first")
 	}
+	var proxies dial.Proxies
+	if p.Network.Mode == plan.NetworkUser {
+		var err error
+		if proxies, err = dial.NewProxies(p.Network.Proxy, e.opt.Getenv); err != nil {
+			return nil, err
+		}
+	}
 	machines := e.machines()
 	m, lock, err := machines.Create(p)
 	if err != nil {
@@ -115,7 +123,7 @@ func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.V
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}
-	owner, err := control.Spawn(e.opt.Program, m, lock, secrets)
+	owner, err := control.Spawn(e.opt.Program, m, lock, secrets, control.Proxies(proxies))
 	if err != nil {
 		return nil, errors.Join(err, m.Remove())
 	}

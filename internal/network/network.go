@@ -43,6 +43,7 @@ const MaxConns = 1024
 type Config struct {
 	Plan    plan.Network
 	Secrets []secret.Secret
+	Proxies dial.Proxies // through which connections leave the host
 	Audit   *audit.Log
 	Log     *slog.Logger
 	// Budget is what the machine may make us hold; nil for one of the network's own.
@@ -98,6 +99,7 @@ func New(cfg Config) (*Network, error) {
 	n.closed, n.cancel = ctx.Done(), cancel
 	n.policy.Store(policy.New(cfg.Plan))
 	n.dialer.Forbid = n.forbid
+	n.dialer.SetProxies(cfg.Proxies)
 	if cfg.Plan.Mode == plan.NetworkUser {
 		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}
 		var err error
@@ -213,6 +215,13 @@ func (n *Network) knows(ctx context.Context, name, question string) error {
 	if v.Bound || name == plan.HostName {
 		// It is looked up when somebody connects, and not to find out
 		// whether it is there: a question would tell whoever serves it.
+		return nil
+	}
+	if n.dialer.Proxied(name) {
+		// Whether there is such a name, the proxy knows.
+		if err := n.dialer.CheckProxied(ctx, name, 443, v.Private); err != nil {
+			return deny("", err.Error())
+		}
 		return nil
 	}
 	addrs, err := n.dialer.Lookup(ctx, name, v.Private)

@@ -23,6 +23,9 @@ type Network struct {
 	// Learn lets pass what is public and not allowed, for a list to be
 	// written of it.
 	Learn bool `json:"learn,omitempty"`
+	// Proxy is the proxy through which connections leave the host, "none" for none, ""
+	// for those of the host's environment. It has no password.
+	Proxy string `json:"proxy,omitempty"`
 
 	Address string `json:"address,omitempty"` // mode bridge: the guest's, "192.168.83.6/24"
 	MAC     string `json:"mac,omitempty"`     // mode bridge: "02:00:00:00:00:05"

@@ -58,7 +58,7 @@ func (b *builder) network(learn bool) {
 			b.fail(fault.New(fault.QEMUWithoutNetwork, fault.Args{"path": q.Path, "version": q.Version.String()},
 				"%s is QEMU %v; a machine with a network needs 7.2", q.Path, q.Version))
 		}
-		n.Egress, n.Learn = cfg.Egress, learn
+		n.Egress, n.Learn, n.Proxy = cfg.Egress, learn, cfg.Proxy
 		for _, r := range cfg.Allow {
 			n.Allow = append(n.Allow, NewRule(r))
 		}

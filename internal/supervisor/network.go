@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -29,15 +30,19 @@ import (
 // maxSecrets bounds the values of a machine's secrets together, in bytes.
 const maxSecrets = 1 << 20
 
-// readSecrets reads the values from the pipe of the machine's owner, and makes the
-// placeholders that the guest gets in their place. had are those that the machine had
-// before, by the names of secrets and the newest first; it is changed to what it has now.
-func readSecrets(pipe *os.File, planned []plan.Secret, had map[string][]string) ([]secret.Secret, error) {
+// readGiven reads what the machine's owner gives by the pipe.
+func readGiven(pipe *os.File) (control.Given, error) {
 	defer pipe.Close()
-	var values map[string]string
-	if err := json.NewDecoder(io.LimitReader(pipe, maxSecrets)).Decode(&values); err != nil {
-		return nil, errors.New("read the secrets: their owner is gone")
+	var given control.Given
+	if err := json.NewDecoder(io.LimitReader(pipe, maxSecrets)).Decode(&given); err != nil {
+		return given, errors.New("read the secrets: their owner is gone")
 	}
+	return given, nil
+}
+
+// makeSecrets makes the placeholders that the guest gets in the place of values. had are those that the machine had
+// before, by the names of secrets and the newest first; it is changed to what it has now.
+func makeSecrets(values map[string]string, planned []plan.Secret, had map[string][]string) ([]secret.Secret, error) {
 	var all []secret.Secret
 	for _, p := range planned {
 		value, ok := values[p.Name]
@@ -89,7 +94,7 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 		}
 		opened.add(func() { n.tap.Close() })
 	}
-	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Audit: record, Log: s.log, Budget: s.budget})
+	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget})
 	if err != nil {
 		return nil, err
 	}

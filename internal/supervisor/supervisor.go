@@ -32,6 +32,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/machine/drivers"
+	"github.com/mayfly-vm/mayfly/internal/network/dial"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -59,6 +60,7 @@ type supervisor struct {
 	selfOnce sync.Once
 	self     state.Process // this process, set by selfOnce
 	selfErr  error
+	proxies  dial.Proxies // of the host
 }
 
 // Main is the body of the hidden command: it supervises the machine in dir
@@ -116,14 +118,18 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 		return err
 	}
 	had := keptPlaceholders(p, log)
-	secrets, err := readSecrets(secretsPipe, p.Network.Secrets, had)
+	given, err := readGiven(secretsPipe)
+	if err != nil {
+		return err
+	}
+	secrets, err := makeSecrets(given.Secrets, p.Network.Secrets, had)
 	if err == nil {
 		err = keepPlaceholders(p, had)
 	}
 	if err != nil {
 		return err
 	}
-	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, measure: diskspace.Of, budget: budget.New(budget.Default)}
+	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, proxies: dial.Proxies(given.Proxies), measure: diskspace.Of, budget: budget.New(budget.Default)}
 	s.confine = s.confineProcess
 	return s.run(ctx, secrets)
 }

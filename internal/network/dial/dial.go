@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"sync"
 	"syscall"
@@ -37,6 +38,9 @@ type AddressError struct {
 }
 
 func (e *AddressError) Error() string {
+	if !e.Addr.IsValid() {
+		return fmt.Sprintf("%s is %s", e.Name, e.Why)
+	}
 	if e.Name == "" {
 		return fmt.Sprintf("%v is %s", e.Addr, e.Why)
 	}
@@ -57,6 +61,8 @@ type Dialer struct {
 
 	interfaces func() ([]net.Addr, error) // net.InterfaceAddrs
 	routes     func() ([]route, error)    // hostRoutes
+
+	proxyFor func(*url.URL) (*url.URL, error) // nil for none
 
 	mu        sync.Mutex
 	own       map[netip.Addr]struct{} // this host's addresses
@@ -81,6 +87,9 @@ func (d *Dialer) Lookup(ctx context.Context, name string, private bool) ([]netip
 		full += "."
 	}
 	if addrs, ok := d.names.get(full); ok {
+		if len(addrs) == 0 {
+			return nil, fmt.Errorf("look up %s: %w", name, ErrNotFound)
+		}
 		return addrs, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
@@ -142,6 +151,15 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 func (d *Dialer) Dial(ctx context.Context, name string, port uint16, private bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	switch proxy, err := d.proxyOf(name, port); {
+	case err != nil:
+		return nil, err
+	case proxy != nil:
+		if err := d.CheckProxied(ctx, name, port, private); err != nil {
+			return nil, err
+		}
+		return throughProxy(ctx, proxy, name, port)
+	}
 	addrs, err := d.Lookup(ctx, name, private)
 	if err != nil {
 		return nil, err
@@ -186,6 +204,14 @@ func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, pr
 	}
 	if err := check(to); err != nil {
 		return nil, err // without a socket
+	}
+	if name == "" {
+		switch proxy, err := d.proxyOf(to.Addr().String(), to.Port()); {
+		case err != nil:
+			return nil, err
+		case proxy != nil:
+			return throughProxy(ctx, proxy, to.Addr().String(), to.Port())
+		}
 	}
 	dialer := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		final, err := netip.ParseAddrPort(address)
