@@ -386,6 +386,29 @@ func TestExecSignals(t *testing.T) {
 	}
 }
 
+// A program that stops itself goes on where no shell could continue it.
+func TestExecStopsItself(t *testing.T) {
+	g := startGuest(t)
+	for name, req := range map[string]*wire.Exec{
+		"pipes":    {Argv: bash(t, "kill -STOP $$; echo on"), Dir: "/"},
+		"group":    {Argv: bash(t, "kill -STOP 0; echo on"), Dir: "/"},
+		"terminal": {Argv: bash(t, "stty raw; kill -STOP $$; echo on"), Dir: "/", TTY: &wire.Winsize{Rows: 24, Cols: 80}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			done := make(chan result, 1)
+			go func() { done <- run(t, g, req, nil) }()
+			select {
+			case r := <-done:
+				if r.code != 0 || !strings.Contains(r.stdout, "on") {
+					t.Errorf("it ended as %+v; want that it says on", r)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it stays stopped")
+			}
+		})
+	}
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -44,11 +44,12 @@ func (r *reaper) start(fork func() (pid int, err error)) (int, <-chan syscall.Wa
 	return pid, status, nil
 }
 
-// reap collects the children that have ended, and reports whether any is left.
+// reap collects the children that have ended, continues those that have stopped, and reports
+// whether any is left.
 func (r *reaper) reap() (left bool) {
 	for {
 		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED, nil)
 		if err == syscall.EINTR {
 			continue
 		}
@@ -56,7 +57,14 @@ func (r *reaper) reap() (left bool) {
 			return err == nil
 		}
 		r.mu.Lock()
-		if status, ok := r.waiting[pid]; ok {
+		if ws.Stopped() {
+			// A program that suspends itself hands the terminal to the shell that it
+			// was started from. Where there is none, nobody could ever continue it.
+			if _, ok := r.waiting[pid]; ok {
+				syscall.Kill(-pid, syscall.SIGCONT)
+				syscall.Kill(-pid, syscall.SIGWINCH) // it may draw its screen anew
+			}
+		} else if status, ok := r.waiting[pid]; ok {
 			status <- ws
 			delete(r.waiting, pid)
 		}
