@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -14,13 +15,17 @@ import (
 )
 
 func (a *app) execCommand() *cobra.Command {
-	var noTTY bool
+	var noTTY, noStdin bool
 	cmd := &cobra.Command{
 		Use:   "exec [flags] NAME -- COMMAND [ARGUMENT…]",
 		Short: "Run a command in a running machine",
 		Long: `Run a command in the workspace of a running machine. The exit code is the
-command's, as with mayfly run.`,
-		Example:           "  mayfly exec run-3f9a2c -- git status",
+command's, as with mayfly run.
+
+The command reads mayfly's standard input, all of it. In a loop that reads lines,
+give it none with -n.`,
+		Example: `  mayfly exec run-3f9a2c -- git status
+  while read -r name; do mayfly exec -n "$name" -- git status; done < names`,
 		Args:              takes(2, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,11 +36,20 @@ command's, as with mayfly run.`,
 			if err := checkCommand(argv); err != nil {
 				return err
 			}
+			if noStdin {
+				null, err := os.Open(os.DevNull)
+				if err != nil {
+					return err
+				}
+				defer null.Close()
+				a.In = null
+			}
 			return a.execNamed(cmd.Context(), args[0], argv, noTTY)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "run the command without a terminal")
+	cmd.Flags().BoolVarP(&noStdin, "no-stdin", "n", false, "give the command an empty standard input, as ssh -n")
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"crypto/sha256"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ type fakeMachine struct {
 	// before is called with each request of the guest, and ends its conversation if it
 	// returns false.
 	before func(req wire.Request) bool
+	exits  bool // its commands end when their input does
 
 	lock *state.Lock
 	work sync.WaitGroup
@@ -114,6 +116,14 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 			wire.WriteMessage(conn, wire.Change{Path: []byte(name), Kind: wire.KindFile, Mode: 0o644, Size: int64(len(text)), SHA256: sum[:]})
 		}
 		wire.WriteMessage(conn, wire.Change{End: true})
+	case wire.OpExec:
+		frames := wire.NewFrameReader(conn)
+		for m.exits {
+			if kind, _, err := frames.Next(); err != nil || kind == wire.FrameStdinEOF {
+				break
+			}
+		}
+		wire.NewFrameWriter(conn).Write(wire.FrameExit, []byte{0})
 	case wire.OpFetch:
 		out := wire.NewFrameWriter(conn)
 		for _, p := range asked.Fetch.Paths {
@@ -342,5 +352,29 @@ func TestRemoveAsks(t *testing.T) {
 				t.Errorf("it printed %q", text)
 			}
 		})
+	}
+}
+
+// exec -n leaves standard input to the loop that it is in.
+func TestExecWithoutStdin(t *testing.T) {
+	home := t.TempDir()
+	m := runFakeMachine(t, home, nil)
+	m.exits = true
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("next line\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	a := userOf(t, home, nil)
+	a.In = r
+	if err := a.command("exec", "-n", "m", "--", "cat"); err != nil && err != exitCode(0) {
+		t.Errorf("exec = %v", err)
+	}
+	if rest, err := io.ReadAll(r); err != nil || string(rest) != "next line\n" {
+		t.Errorf("standard input has %q left, %v; want all of it", rest, err)
 	}
 }

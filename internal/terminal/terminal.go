@@ -20,8 +20,9 @@ import (
 func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // Raw hands each key of the terminal f to whoever reads it, until restore is called. It
-// returns the terminal's size, and sends each new one to resized. S is the caller's type
-// of a size.
+// returns the terminal's size, and sends each new one to resized. When mayfly is stopped, the
+// terminal is as it was before; when it goes on, it is raw again and its size is sent. S is the
+// caller's type of a size.
 func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, restore func(), err error) {
 	fd := int(f.Fd())
 	size := func() S {
@@ -36,13 +37,24 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 		return now, nil, nil, fmt.Errorf("set up the terminal: %w", err)
 	}
 	sizes := make(chan S, 1)
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, syscall.SIGWINCH)
+	changes := make(chan os.Signal, 4)
+	signal.Notify(changes, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
 	done := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		for {
 			select {
-			case <-winch:
+			case sig := <-changes:
+				if sig == syscall.SIGTSTP {
+					term.Restore(fd, old)
+					syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+					continue // with SIGCONT
+				}
+				if sig == syscall.SIGCONT {
+					// The shell has made it its own meanwhile, also after a SIGSTOP.
+					term.MakeRaw(fd)
+				}
 			case <-done:
 				return
 			}
@@ -54,8 +66,9 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 		}
 	}()
 	return size(), sizes, func() {
-		signal.Stop(winch)
+		signal.Stop(changes)
 		close(done)
+		<-ended // it must not make the terminal raw again
 		term.Restore(fd, old)
 	}, nil
 }
