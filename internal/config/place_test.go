@@ -139,7 +139,14 @@ func FuzzPlaces(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if strings.ContainsAny(p.Name+p.Scheme, " \r\n\x00&=;") || string(p.Kind) != key {
+		never := " \r\n\x00"
+		switch p.Kind {
+		case credential.Basic:
+			never += ":"
+		case credential.Query:
+			never += "&=;"
+		}
+		if strings.ContainsAny(p.Name+p.Scheme, never) || string(p.Kind) != key {
 			t.Errorf("parsePlace(%s, %q) = %+v", key, text, p)
 		}
 		kind, again, ok := strings.Cut(p.String(), "=")

@@ -255,8 +255,9 @@ func FuzzFrames(f *testing.F) {
 			return
 		}
 		got, err := readFrames(newScrubber([]*secret.Secret{&s}), string(data), in)
-		if err == nil && len(got) != len(data) {
-			t.Errorf("%q became %q", data, got)
+		// A frame that has no end is not given out as a whole.
+		if len(got) > len(data) {
+			t.Errorf("%q became %q, %v", data, got, err)
 		}
 		if strings.Contains(got, value) {
 			t.Errorf("%q became %q", data, got)
