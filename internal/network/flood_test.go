@@ -2,17 +2,20 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
+	"github.com/mayfly-vm/mayfly/internal/network/vnet"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -49,22 +52,21 @@ func deaf(t *testing.T) uint16 {
 }
 
 // uploads makes connections to the service and sends more than anybody takes, until the
-// machine gets no more of them.
-func uploads(t *testing.T, n *Network, k *kernel, port uint16) (to netip.AddrPort, count int) {
+// machine gets no more of them, or has so many.
+func uploads(t *testing.T, n *Network, k *kernel, port uint16, most int) (to netip.AddrPort, count int) {
 	t.Helper()
 	to = netip.AddrPortFrom(n.names.Pool.Addr(plan.HostName), port)
-	for {
+	for count < most {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		conn, err := k.dial(ctx, to)
 		cancel()
 		if err != nil {
 			return to, count
 		}
-		if count++; count > MaxConns {
-			t.Fatal("there is no end of connections")
-		}
+		count++
 		go io.Copy(conn, zeros{})
 	}
+	return to, count
 }
 
 type zeros struct{}
@@ -98,7 +100,7 @@ func TestUploadsOfEndedProgram(t *testing.T) {
 	port := deaf(t)
 	n, b := smallNetwork(t, port)
 	k := newKernel(t, n)
-	_, count := uploads(t, n, k, port)
+	_, count := uploads(t, n, k, port, 50)
 	if count < 10 {
 		t.Fatalf("%d connections; want some more", count)
 	}
@@ -118,7 +120,7 @@ func TestUploadsMakeRoom(t *testing.T) {
 	port := deaf(t)
 	n, _ := smallNetwork(t, port)
 	k := newKernel(t, n)
-	to, count := uploads(t, n, k, port)
+	to, count := uploads(t, n, k, port, 50)
 	time.Sleep(blockedTime)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
@@ -129,4 +131,92 @@ func TestUploadsMakeRoom(t *testing.T) {
 		}
 		defer conn.Close()
 	}
+}
+
+// Floods of packets, names and uploads are held within the budget, and all is given back.
+func TestFloods(t *testing.T) {
+	port := deaf(t)
+	log, err := audit.Open(filepath.Join(t.TempDir(), "audit"), "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := budget.New(budget.Default)
+	n, err := New(Config{
+		Plan:  plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Allow: []plan.Rule{{Host: plan.HostName, Port: int(port)}}},
+		Audit: log, Log: slog.New(slog.DiscardHandler), Budget: b,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.Close()
+		log.Close()
+	})
+	k := newKernel(t, n)
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc + m.StackInuse)
+	}
+	before, routines := heap(), runtime.NumGoroutine()
+	question := []byte("\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05names\x07example\x00\x00\x01\x00\x01")
+	for i := range 10_000 {
+		question[13] = byte('a' + i%26)
+		if i%2 == 0 {
+			k.send(packet(17, uint16(i), 53, question))
+		} else {
+			syn := make([]byte, 16)
+			binary.BigEndian.PutUint32(syn, uint32(i))
+			syn[8], syn[9] = 5<<4, 2
+			k.send(packet(6, uint16(i), uint16(i), syn))
+		}
+	}
+	if grown := heap() - before; grown > 32<<20 {
+		t.Errorf("%d MiB are held after names and first packets; want at most 32", grown>>20)
+	}
+	_, count := uploads(t, n, k, port, 200) // of each size of connection
+	grown, more := heap()-before, runtime.NumGoroutine()-routines
+	t.Logf("%d uploads hold %d MiB, those of the guest's kernel included, and %d goroutines; counted: %d MiB", count, grown>>20, more, b.Used()>>20)
+	// The other end of each is here: 256 KiB, and a goroutine; and that of the service.
+	if own := int64(count) * 300 << 10; grown > budget.Default+own {
+		t.Errorf("%d MiB are held; want at most %d", grown>>20, (budget.Default+own)>>20)
+	}
+	if more > 6*count+2000 {
+		t.Errorf("%d goroutines for %d uploads", more, count)
+	}
+	for _, ep := range k.stack.RegisteredEndpoints() {
+		ep.Abort()
+	}
+	for deadline := time.Now().Add(10 * time.Second); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d KiB of %d connections are still taken", b.Used()>>10, count)
+		}
+	}
+}
+
+// packet returns a frame with the transport header's ports in front of rest.
+func packet(protocol byte, from, to uint16, rest []byte) []byte {
+	transport := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, from), to)
+	if protocol == 17 {
+		transport = binary.BigEndian.AppendUint32(transport, uint32(8+len(rest))<<16)
+	}
+	transport = append(transport, rest...)
+	gateway, _ := net.ParseMAC(vnet.GatewayMAC)
+	guest, _ := net.ParseMAC(vnet.GuestMAC)
+	f := append(append(append([]byte{}, gateway...), guest...), 8, 0)
+	ip := make([]byte, 20)
+	ip[0], ip[8], ip[9] = 0x45, 64, protocol
+	binary.BigEndian.PutUint16(ip[2:], uint16(20+len(transport)))
+	copy(ip[12:], vnet.Guest.AsSlice())
+	copy(ip[16:], vnet.Gateway.AsSlice())
+	var sum uint32
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum))
+	return append(append(f, ip...), transport...)
 }

@@ -57,6 +57,11 @@ func newKernel(t *testing.T, n *Network) *kernel {
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})}
+	// Its buffers are in the same process as what is measured.
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 32 << 10, Max: 32 << 10}
+	if err := k.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send); err != nil {
+		t.Fatal(err)
+	}
 	wire := channel.New(4096, vnet.MTU+header.EthernetMinimumSize, tcpip.LinkAddress(mac))
 	wire.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
 	const nic = 1

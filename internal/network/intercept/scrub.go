@@ -15,6 +15,9 @@ import (
 // modifyResponse is httputil.ReverseProxy.ModifyResponse. What a host says of the secrets
 // that it is sent, in whatever answer, the guest does not learn.
 func modifyResponse(resp *http.Response) error {
+	if resp.StatusCode < 100 || resp.StatusCode > 999 {
+		return fmt.Errorf("the host answers with the status %d", resp.StatusCode) // which a server does not write
+	}
 	e := exchangeOf(resp.Request)
 	conn, isConn := resp.Body.(io.ReadWriteCloser)
 	upgrade := resp.StatusCode == http.StatusSwitchingProtocols
