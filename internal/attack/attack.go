@@ -134,7 +134,8 @@ func all(t Target) []attempt {
 	list = append(list, names(t)...)
 	list = append(list, requests()...)
 	list = append(list, secrets()...)
-	return append(list, packets()...)
+	list = append(list, packets()...)
+	return append(list, floods()...)
 }
 
 func traceOf(text string) func(Target) string { return func(Target) string { return text } }
