@@ -22,8 +22,8 @@ func (a *app) execCommand() *cobra.Command {
 		Long: `Run a command in the workspace of a running machine. The exit code is the
 command's, as with mayfly run.
 
-The command reads mayfly's standard input, all of it. In a loop that reads lines,
-give it none with -n.`,
+The command reads mayfly's standard input to its end. In a loop that reads
+lines, give it none with -n.`,
 		Example: `  mayfly exec run-3f9a2c -- git status
   while read -r name; do mayfly exec -n "$name" -- git status; done < names`,
 		Args:              takes(2, anyNumber),
