@@ -42,6 +42,8 @@ type Info struct {
 	// MemoryUsed and DiskUsed are in bytes, of the host's.
 	MemoryUsed int64 `json:"memory_used"`
 	DiskUsed   int64 `json:"disk_used"`
+	// DiskBound is how much the guest can write to its own disk, in bytes.
+	DiskBound int64 `json:"disk_bound,omitempty"`
 	// Reason says why the machine is paused or unreachable, or how it died.
 	Reason string `json:"reason,omitempty"`
 
@@ -70,7 +72,7 @@ func newInfo(r engine.Listed) Info {
 	return Info{
 		r.Name, r.State, r.Started, r.Kept, r.Workspace, r.VCPUs, r.MemoryMiB,
 		r.Defined, r.File, r.Network, r.Address, r.Image, r.Changed, newSessions(r.Sessions),
-		r.MemoryUsed, r.DiskUsed, reason, public(r.FileErr), public(r.PlanErr), public(r.Trouble),
+		r.MemoryUsed, r.DiskUsed, r.DiskBound, reason, public(r.FileErr), public(r.PlanErr), public(r.Trouble),
 	}
 }
 
@@ -130,6 +132,7 @@ type Usage struct {
 	CPUSeconds float64 `json:"cpu_seconds"` // since the start
 	Memory     int64   `json:"memory"`      // bytes
 	Disk       int64   `json:"disk"`        // bytes
+	DiskBound  int64   `json:"disk_bound"`  // of what its guest can write to its own disk
 }
 
 // Meter measures what running machines take.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ func TestStates(t *testing.T) {
 	h.Set("XDG_STATE_HOME", disk)
 	h.State = filepath.Join(disk, "mayfly")
 	h.Run(0, "run", "--keep", "--name", "m", "--network", "none", "--memory", "512MiB", "--", "true")
+	t.Run("the machine's disk is full", func(t *testing.T) { testDiskBound(t, h.For(t)) })
 	t.Run("the host's disk is full", func(t *testing.T) { testHostDiskFull(t, h.For(t), disk) })
 	t.Run("the guest's memory is full", func(t *testing.T) { testGuestMemoryFull(t, h.For(t)) })
 	t.Run("the guest breaks off", func(t *testing.T) { testGuestBreaksOff(t, h.For(t)) })
@@ -27,7 +29,10 @@ func TestStates(t *testing.T) {
 }
 
 // listed is what ls says of a machine.
-type listed struct{ Name, State, Reason string }
+type listed struct {
+	Name, State, Reason string
+	Bound               int64 `json:"disk_bound"`
+}
 
 func info(t *testing.T, h *vm.Host, name string) (found listed) {
 	t.Helper()
@@ -41,6 +46,29 @@ func info(t *testing.T, h *vm.Host, name string) (found listed) {
 		}
 	}
 	return found
+}
+
+// A guest that writes more than its bound finds its disk full, as any program expects, and
+// stands not still. Beyond that bound even root can write nothing.
+func testDiskBound(t *testing.T, h *vm.Host) {
+	const script = `fallocate -l 2G /var/tmp/large; rm /var/tmp/large; df -B1 --output=size /var/tmp | tail -1
+sudo sh -c 'for d in /sys/block/vd*; do [ "$(cat $d/serial)" = slot0 ] && disk=/dev/${d##*/}; done; echo x | dd of=$disk bs=1M seek=2000 conv=notrunc,fsync'`
+	r := h.Run(1, "exec", "m", "--", "sh", "-c", script)
+	size, err := strconv.Atoi(strings.TrimSpace(r.Stdout))
+	if err != nil || size > 1<<30 || size < 400<<20 {
+		t.Errorf("df says %q; want less than 1 GiB", r.Stdout)
+	}
+	for _, want := range []string{"No space left on device", "Input/output error"} {
+		if !strings.Contains(r.Stderr, want) {
+			t.Errorf("the guest says %q; want %q", r.Stderr, want)
+		}
+	}
+	if i := info(t, h, "m"); i.State != "running" || i.Bound != 1<<30 {
+		t.Errorf("ls says %q, a bound of %d bytes; want running, 1 GiB", i.State, i.Bound)
+	}
+	if out := h.Run(0, "inspect", "m").Stdout; !strings.Contains(out, "at most 1024 MiB") {
+		t.Errorf("inspect says %q; want the bound", out)
+	}
 }
 
 // While the host's disk is full a machine stands still and says why. It goes on by itself

@@ -55,6 +55,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringArrayVar(key[[]string](s, "exclude", "workspace.exclude"), "exclude", nil, "leave out paths that match `pattern`, such as node_modules or *.log (repeatable)")
 	f.StringArrayVar(&s.shares, "share", nil, "share a host directory live: `SOURCE[:PATH][:ro]` (repeatable)")
 	f.Int64Var(key[int64](s, "vcpus", "machine.vcpus"), "vcpus", 0, "`number` of virtual CPUs")
+	f.StringVar(key[string](s, "disk", "machine.disk"), "disk", "", "`size` of what the machine can write to its disk, such as 16GiB")
 	f.StringVarP(key[string](s, "memory", "machine.memory"), "memory", "m", "", "memory `size`, such as 4GiB")
 	f.StringVar(key[string](s, "accel", "machine.accel"), "accel", "", "`accelerator`: auto, kvm or tcg")
 	f.StringVar(key[string](s, "boot-timeout", "machine.boot_timeout"), "boot-timeout", "", "`time` within which the guest must answer, such as 90s")

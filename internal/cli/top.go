@@ -55,7 +55,7 @@ func (a *app) top(ctx context.Context, once bool) error {
 		}
 		t := newTable(&b, "NAME", "CPU", "TIME", "MEMORY", "DISK")
 		for _, r := range rows {
-			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, words.Size(r.Memory), words.Size(r.Disk))
+			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, words.Size(r.Memory), words.Size(r.Disk)+" / "+words.Size(r.DiskBound))
 		}
 		t.flush()
 		if _, err := a.Out.WriteString(b.String()); err != nil || !live {

@@ -49,6 +49,7 @@ type Config struct {
 type Machine struct {
 	VCPUs        int           // 8; 0: chosen for the host
 	MemoryMiB    int           // memory = "4GiB"; 0: chosen for the host
+	DiskMiB      int           // disk = "32GiB"; 0: chosen for the host
 	Engine       string        // "auto" or "qemu"
 	Accel        string        // "auto", "kvm" or "tcg"
 	BootTimeout  time.Duration // boot_timeout = "90s", whole seconds; 0: a bound fit for the accelerator

@@ -25,6 +25,7 @@ profiles = ["go-protobuf", "claude"]
 [machine]
 vcpus = 8
 memory = "4GiB"
+disk = "16GiB"
 engine = "qemu"
 accel = "tcg"
 allow_old_qemu = true
@@ -89,7 +90,7 @@ func TestLoadEverything(t *testing.T) {
 	}
 	want := Config{
 		Profiles: []string{"go-protobuf", "claude"},
-		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true, Cold: true, Autostart: true},
+		Machine:  Machine{VCPUs: 8, MemoryMiB: 4096, DiskMiB: 16384, Engine: "qemu", Accel: "tcg", BootTimeout: 90 * time.Second, AllowOldQEMU: true, Cold: true, Autostart: true},
 		Image: Image{
 			Base: "debian:trixie",
 			Packages: []string{"golang-go", "gopls", "delve", "make", "gcc", "git", "ripgrep",

@@ -71,6 +71,8 @@ var fields = []field{
 		number(1, maxVCPUs, func(c *Config) *int { return &c.Machine.VCPUs })},
 	{"machine.memory", `"4GiB"`, "2 GiB, or half of the host's", "size of the memory",
 		kind{"size", func(c *Config, s setting) *Error { return asMemory(s, &c.Machine.MemoryMiB) }}},
+	{"machine.disk", `"16GiB"`, "32 GiB, and never more than leaves 10% of the host's file system, or 5 GiB", "what the machine can write outside of its volumes, 1GiB to 64GiB",
+		kind{"size", func(c *Config, s setting) *Error { return asDisk(s, &c.Machine.DiskMiB) }}},
 	{"machine.engine", `"qemu"`, `"auto"`, "program that runs the machine",
 		choice(func(c *Config) *string { return &c.Machine.Engine }, "auto", "qemu")},
 	{"machine.accel", `"kvm"`, `"auto"`, "accelerator; `auto` takes KVM where a test guest ran on it",

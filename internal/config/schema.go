@@ -31,6 +31,8 @@ const (
 	maxVCPUs     = 255
 	MinMemoryMiB = 256 // a Debian guest does not start with less
 	maxMemoryMiB = 1 << 20
+
+	minDiskMiB, maxDiskMiB, diskStepMiB = 1 << 10, 64 << 10, 128
 )
 
 const notInThisVersion = "not in this version of mayfly"
@@ -334,6 +336,13 @@ var memorySize = regexp.MustCompile(`^([0-9]{1,9}) ?([A-Za-z]*)$`)
 
 // asMemory reads the size of a memory.
 func asMemory(s setting, dst *int) *Error { return asSize(s, MinMemoryMiB, maxMemoryMiB, dst) }
+
+// asDisk reads the bound of a scratch disk. The file system of that consists of groups.
+func asDisk(s setting, dst *int) *Error {
+	err := asSize(s, minDiskMiB, maxDiskMiB, dst)
+	*dst -= *dst % diskStepMiB
+	return err
+}
 
 // asSize reads "4GiB" or "512MiB", in MiB.
 func asSize(s setting, least, most int, dst *int) *Error {

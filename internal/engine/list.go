@@ -55,6 +55,7 @@ type Listed struct {
 
 	MemoryUsed int64 // bytes of the host's
 	DiskUsed   int64 // bytes of the host's
+	DiskBound  int64 // of what the guest can write to its own disk, bytes; 0 where that is not known
 	Trouble    error // why the machine is paused or unreachable, or how it died
 	FileErr    error // what is wrong with the file; nothing can be started from it
 	PlanErr    error // why it could not be planned
@@ -130,7 +131,7 @@ func runRow(m state.Machine) Listed {
 		row.Workspace, row.VCPUs, row.MemoryMiB = p.Workspace.Path, p.Machine.VCPUs, p.Machine.MemoryMiB
 		row.Network, row.Address = p.Network.Mode, p.Network.Address
 	}
-	row.DiskUsed = diskUsed(m.Dir)
+	row.DiskUsed, row.DiskBound = diskUsed(m.Dir), diskBound(m)
 	if st.Phase == state.Dead && st.Reason != "" {
 		row.Trouble = fault.Wrap(errors.New(st.Reason), st.Code, args{"name": m.Name})
 	}
@@ -234,6 +235,15 @@ func (l *look) imageState(p plan.Plan, m state.Machine) string {
 		return ImageStale
 	}
 	return ImageCurrent
+}
+
+// diskBound returns how much the guest can write to its scratch disk: the size of the file.
+func diskBound(m state.Machine) int64 {
+	fi, err := os.Stat(m.File(state.ScratchFile))
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
 }
 
 // diskUsed returns the bytes that the files below dir take. Of a machine's directory

@@ -17,6 +17,7 @@ type Usage struct {
 	CPUSeconds float64 // since the start
 	Memory     int64   // bytes
 	Disk       int64   // bytes
+	DiskBound  int64   // of what its guest can write to its own disk, bytes
 }
 
 // Meter measures what running machines take.
@@ -48,7 +49,7 @@ func (m *Meter) Read() ([]Usage, error) {
 		if st.Phase != state.Running {
 			continue
 		}
-		row := Usage{Name: machine.Name, Disk: diskUsed(machine.Dir)}
+		row := Usage{Name: machine.Name, Disk: diskUsed(machine.Dir), DiskBound: diskBound(machine)}
 		for _, p := range []state.Process{st.VMM, st.Supervisor} {
 			seconds := cpuSeconds(p.PID)
 			now[p.PID] = seconds

@@ -55,6 +55,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 		b.fail(err)
 	}
 	b.machine()
+	b.plan.Disk = int64(b.cfg.Machine.DiskMiB) << 20
 	b.guest(in.Name)
 	b.network(in.Learn)
 	b.image()

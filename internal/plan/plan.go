@@ -35,7 +35,9 @@ type Plan struct {
 	Shares      []Share      `json:"shares,omitempty"`
 	ShareServer *ShareServer `json:"share_server,omitempty"`
 	Network     Network      `json:"network"`
-	Notes       []string     `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
+	// Disk bounds the scratch disk in bytes; 0 for DefaultDisk.
+	Disk  int64    `json:"disk,omitempty"`
+	Notes []string `json:"notes,omitempty"` // one line each, for the user: what was chosen by itself and why
 }
 
 // Accelerator is how the CPU of a machine is made.
@@ -179,6 +181,14 @@ func (p *Plan) Dir() string {
 // files are sparse. One size for all lets any file take any slot of a saved
 // boot: the capacity in the saved device state stays true.
 const DiskSize = 64 << 30
+
+// Bounds of what a guest can write to its scratch disk, in bytes. The disk is DiskSize long
+// to the guest, and the host refuses what lies beyond its bound.
+const (
+	DefaultDisk = 32 << 30
+	MinDisk     = 1 << 30
+	DiskStep    = 128 << 20 // ext4's groups of blocks have this size
+)
 
 // DiskSlots is the number of disks that every machine has, used or not.
 const DiskSlots = 8

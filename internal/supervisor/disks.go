@@ -1,11 +1,15 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -41,6 +45,9 @@ func (s *supervisor) makeWritable(d disks) error {
 	if err := image.CopySparse(scratch, s.image.Scratch); err != nil {
 		return fmt.Errorf("make the scratch disk: %w", err)
 	}
+	if err := image.LimitScratch(scratch, s.diskBound()); err != nil {
+		return err
+	}
 	if !s.plan.Workspace.Copied() || d.copy != "" {
 		return nil
 	}
@@ -52,4 +59,30 @@ func (s *supervisor) makeWritable(d disks) error {
 		return fmt.Errorf("make the workspace disk: %w", err)
 	}
 	return errors.Join(f.Truncate(plan.DiskSize), f.Close())
+}
+
+// Of the file system with the machine's disk, the larger of these stays free, whatever its
+// guest writes.
+const (
+	spareBytes = 5 << 30
+	sparePart  = 10
+)
+
+// diskBound returns how much the guest can write to its scratch disk, in bytes. It says so
+// if that is less than what is asked for.
+func (s *supervisor) diskBound() int64 {
+	want := cmp.Or(s.plan.Disk, int64(plan.DefaultDisk))
+	u, err := s.measure(s.machine.Dir)
+	if err != nil {
+		return want
+	}
+	fits := u.Free - max(spareBytes, u.Total/sparePart)
+	fits = max(plan.MinDisk, fits-fits%plan.DiskStep)
+	if fits >= want {
+		return want
+	}
+	args := fault.Args{"bytes": strconv.FormatInt(fits, 10), "dir": s.machine.Dir, "free": strconv.FormatInt(u.Free, 10)}
+	s.note(control.NoteDiskLess, args, "the machine can write %d MiB to its disk, not %d: the file system of %s has %d MiB free",
+		fits>>20, want>>20, s.machine.Dir, u.Free>>20)
+	return fits
 }

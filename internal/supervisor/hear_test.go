@@ -61,6 +61,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		r := newRig(t, nil, func(p *plan.Plan) { p.Keep = &plan.Keep{Dir: filepath.Dir(keep)} })
 		var free atomic.Int64
+		free.Store(1 << 40)
 		asked := ""
 		r.measure = func(path string) (diskspace.Usage, error) {
 			asked = path
@@ -69,6 +70,7 @@ func TestDiskFull(t *testing.T) {
 		m := r.up(t)
 		m.vm.ready.Store(true)
 		v := r.driver.VMMs()[0]
+		free.Store(0)
 
 		v.Tell(full(machine.Serial(plan.SlotScratch)))
 		v.Tell(machine.Event{Kind: machine.Paused})

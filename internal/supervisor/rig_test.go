@@ -111,6 +111,7 @@ func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change 
 		Machine:   plan.Machine{Accelerator: plan.TCG, VCPUs: 1, MemoryMiB: 16, Engine: plan.Engine{Name: "fake", Path: file("vmm", "v")}},
 		Network:   plan.Network{Mode: plan.NetworkNone},
 		Workspace: plan.Workspace{Path: filepath.Dir(file("ws/file", "content")), Mode: plan.ModeCopy},
+		Disk:      plan.DiskSize, // its scratch disk is no file system
 		Template:  plan.Template{Reason: "not asked for", Dir: filepath.Join(dir, "templates")},
 	}
 	if change != nil {
@@ -127,10 +128,15 @@ func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change 
 	return &rig{
 		supervisor: &supervisor{
 			machine: m, plan: p, image: img, driver: d, log: slog.New(slog.DiscardHandler),
-			events: newEvents(heard), owner: newOwner(), measure: diskspace.Of,
+			events: newEvents(heard), owner: newOwner(), measure: roomy,
 		},
 		driver: d, heard: heard, lock: lock,
 	}
+}
+
+// roomy measures a file system with room for all that a machine can write.
+func roomy(string) (diskspace.Usage, error) {
+	return diskspace.Usage{Total: 1 << 50, Free: 1 << 50}, nil
 }
 
 // withTemplate lets a machine begin from a template.

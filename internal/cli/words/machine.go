@@ -109,6 +109,9 @@ func Details(d mayfly.Details) []Row {
 		r.add("file", "%s", i.File)
 	}
 	r.add("hardware", "%d CPUs, %d MiB, %s (%s)", p.VCPUs, p.MemoryMiB, p.Accelerator, p.Reason)
+	if i.DiskBound > 0 {
+		r.add("disk", "%s of at most %s", Size(i.DiskUsed), Size(i.DiskBound))
+	}
 	image := []string{p.Base}
 	if p.Init != "" {
 		image = append(image, "init "+p.Init)

@@ -24,6 +24,7 @@ var rules = map[string]rule{
 
 	"machine.vcpus":          set,
 	"machine.memory":         set,
+	"machine.disk":           set,
 	"machine.engine":         set,
 	"machine.accel":          set,
 	"machine.boot_timeout":   set,
