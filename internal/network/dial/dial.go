@@ -72,7 +72,7 @@ type Dialer struct {
 
 // New returns a dialer that uses the host's resolver.
 func New() *Dialer {
-	d := &Dialer{resolver: net.Resolver{PreferGo: true}, interfaces: net.InterfaceAddrs, routes: hostRoutes}
+	d := &Dialer{resolver: net.Resolver{PreferGo: true, Dial: newKnown(resolverFile).dial}, interfaces: net.InterfaceAddrs, routes: hostRoutes}
 	d.names.max = 512
 	return d
 }
