@@ -192,9 +192,9 @@ func checkKeyring(f Facts) Check {
 func checkLandlock(f Facts) Check {
 	if f.Landlock == 0 {
 		return Check{Name: "landlock", Status: Warn,
-			Detail: "not in this kernel (5.13 or newer, and in its list of security modules): QEMU can open what its user can"}
+			Detail: "not in this kernel (5.13 or newer, and in its list of security modules): QEMU and the supervisor can open what their user can"}
 	}
-	return Check{Name: "landlock", Status: OK, Detail: fmt.Sprintf("version %d: QEMU can open nothing but its own files", f.Landlock)}
+	return Check{Name: "landlock", Status: OK, Detail: fmt.Sprintf("version %d: QEMU and the supervisor of a ready machine can open nothing but their own files", f.Landlock)}
 }
 
 func checkNamespaces(f Facts) Check {
