@@ -188,12 +188,9 @@ func TestFloods(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+			l := newTimedLab(t, 20*time.Second, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 				w.Write(large)
 			}, []plan.Rule{{Host: host, Paths: []string{"/large"}}})
-			l.proxy.cfg.StallTimeout = time.Minute
-			l.proxy.cfg.HeaderTimeout = 20 * time.Second
-			l.proxy.server.ReadHeaderTimeout = 20 * time.Second
 			before := measure(t)
 			conns := tt.flood(l)
 			most := holding{}
@@ -226,7 +223,7 @@ func TestFloods(t *testing.T) {
 // An answer that the guest does not read is given up, and its place is free again. One that
 // is read slowly is not.
 func TestStall(t *testing.T) {
-	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+	l := newTimedLab(t, 2*time.Second, time.Second, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			for range 8 {
 				fmt.Fprint(w, "x")
@@ -237,7 +234,6 @@ func TestStall(t *testing.T) {
 		}
 		w.Write(make([]byte, 8<<20))
 	}, []plan.Rule{{Host: host}})
-	l.proxy.cfg.StallTimeout = 300 * time.Millisecond
 	for _, proto := range protocols {
 		if status, body, _ := do(t, l.client(proto), "GET", "https://"+host+"/slow", nil); status != 200 || len(body) != 8 {
 			t.Errorf("%s: a slow answer: %d, %q; want all of it", proto, status, body)

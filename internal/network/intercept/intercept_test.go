@@ -58,6 +58,12 @@ type lab struct {
 // unless changed.
 func newLab(t *testing.T, handler http.HandlerFunc, rules []plan.Rule, secrets ...secret.Secret) *lab {
 	t.Helper()
+	return newTimedLab(t, 2*time.Second, 0, handler, rules, secrets...)
+}
+
+// newTimedLab is newLab with other bounds of time.
+func newTimedLab(t *testing.T, header, stall time.Duration, handler http.HandlerFunc, rules []plan.Rule, secrets ...secret.Secret) *lab {
+	t.Helper()
 	l := &lab{t: t}
 	l.port.Store(443)
 	name := host
@@ -87,7 +93,8 @@ func newLab(t *testing.T, handler http.HandlerFunc, rules []plan.Rule, secrets .
 			defer l.mu.Unlock()
 			l.events = append(l.events, e)
 		},
-		HeaderTimeout: 2 * time.Second,
+		HeaderTimeout: header,
+		StallTimeout:  stall,
 	})
 	if err != nil {
 		t.Fatal(err)
