@@ -28,9 +28,9 @@ type clientConn struct {
 	once sync.Once
 	done chan struct{} // closed with the connection
 
-	held held  // until its end
-	head held  // for headers, until the end of their request
-	read int64 // bytes since the last request that was known; only its reader counts
+	held held         // until its end
+	head held         // for headers, until the end of their request
+	read atomic.Int64 // bytes since the last request that was known
 
 	// What the server says: active is set from the first byte of a request, and
 	// handled when its headers are there.
@@ -75,15 +75,14 @@ var errOverBudget = errors.New(overBudget)
 // keep counts n bytes of which it is not known yet what they are: the beginning of TLS, or
 // headers.
 func (c *clientConn) keep(n int64) bool {
-	c.read += n
-	more := min(n, c.read-freeHead)
+	more := min(n, c.read.Add(n)-freeHead)
 	return more <= 0 || c.head.take(headFactor*more, 0)
 }
 
 // known is called when all that was read belongs to a request that is known.
 func (c *clientConn) known() {
 	c.handled.Store(true)
-	c.read = 0
+	c.read.Store(0)
 }
 
 func (c *clientConn) Close() error {
