@@ -194,16 +194,7 @@ func userNetwork() *wire.Network {
 func networkEnv(n *wire.Network, secrets []secret.Secret) []string {
 	var env []string
 	if n != nil && len(n.Authority) > 0 {
-		env = append(env,
-			"SSL_CERT_FILE="+wire.TrustedFile,         // OpenSSL, Go, Python, Ruby, rustls
-			"REQUESTS_CA_BUNDLE="+wire.TrustedFile,    // Python's requests, which has its own
-			"PIP_CERT="+wire.TrustedFile,              // so has pip
-			"UV_NATIVE_TLS=1",                         // and uv
-			"CARGO_HTTP_CAINFO="+wire.TrustedFile,     // and cargo
-			"AWS_CA_BUNDLE="+wire.TrustedFile,         // and the AWS tools
-			"NODE_EXTRA_CA_CERTS="+wire.AuthorityFile, // Node and Bun, beside their own
-			"DENO_TLS_CA_STORE=system,mozilla",
-		)
+		env = wire.TrustEnv()
 	}
 	for _, s := range secrets {
 		env = append(env, s.Name+"="+s.Placeholder)

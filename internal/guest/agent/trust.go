@@ -56,6 +56,9 @@ func (t tree) trust(authority []byte, hash string) error {
 			return err
 		}
 	}
+	if err := t.reach(block.Bytes); err != nil {
+		return err
+	}
 	store, err := t.readFile(javaFile)
 	if err != nil || store == nil {
 		return err

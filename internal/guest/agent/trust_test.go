@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -71,6 +72,61 @@ func TestTrust(t *testing.T) {
 	}
 	if err := root.trust([]byte("nothing"), "0123abcd"); err == nil {
 		t.Error("what is no certificate is trusted")
+	}
+}
+
+// Programs find the authority also without the machine's variables, and what an image has
+// of its own stays.
+func TestTrustReaches(t *testing.T) {
+	lower, upper := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{
+		"etc/sudoers.d/README": "", "etc/systemd/system.conf": "", "etc/environment": "NODE_EXTRA_CA_CERTS=/mine.pem\nLANG=C",
+		"etc/firefox/policies/policies.json": "{}", "etc/ssl/certs/ca-certificates.crt": "",
+	} {
+		if err := os.MkdirAll(filepath.Join(lower, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(lower, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, _ := newAuthority(t)
+	root := tree{upper, []string{lower}}
+	for range 2 { // also in a machine that is started again
+		if err := root.trust(text, "0123abcd"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(name string) string {
+		data, err := root.readFile(name)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(data)
+	}
+	env := read("/etc/environment")
+	if !strings.HasPrefix(env, "NODE_EXTRA_CA_CERTS=/mine.pem\nLANG=C\nSSL_CERT_FILE="+wire.TrustedFile+"\n") ||
+		strings.Count(env, "NODE_EXTRA_CA_CERTS") != 1 || strings.Count(env, "\nSSL_CERT_FILE") != 1 {
+		t.Errorf("/etc/environment is %q", env)
+	}
+	if got := read("/etc/sudoers.d/mayfly-trust"); !strings.HasPrefix(got, "Defaults env_keep += \"SSL_CERT_FILE ") || !strings.HasSuffix(got, "DENO_TLS_CA_STORE\"\n") {
+		t.Errorf("sudo has %q", got)
+	}
+	if got := read("/etc/systemd/system.conf.d/mayfly-trust.conf"); !strings.HasPrefix(got, "[Manager]\nDefaultEnvironment=\"SSL_CERT_FILE=") {
+		t.Errorf("systemd has %q", got)
+	}
+	if got := read("/etc/firefox/policies/policies.json"); got != "{}" {
+		t.Errorf("the image's own policies became %q", got)
+	}
+	block, _ := pem.Decode(text)
+	for _, name := range []string{"/etc/chromium/policies/managed/mayfly-trust.json", "/etc/opt/chrome/policies/managed/mayfly-trust.json"} {
+		var p struct{ CACertificates [][]byte }
+		if err := json.Unmarshal([]byte(read(name)), &p); err != nil || len(p.CACertificates) != 1 || !bytes.Equal(p.CACertificates[0], block.Bytes) {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+	if got := read("/etc/pip.conf"); !strings.Contains(got, wire.TrustedFile) {
+		t.Errorf("pip has %q", got)
 	}
 }
 
