@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
@@ -22,6 +23,7 @@ func TestStates(t *testing.T) {
 	h.State = filepath.Join(disk, "mayfly")
 	h.Run(0, "run", "--keep", "--name", "m", "--network", "none", "--memory", "512MiB", "--", "true")
 	t.Run("the machine's disk is full", func(t *testing.T) { testDiskBound(t, h.For(t)) })
+	t.Run("what is freed comes back", func(t *testing.T) { testGivesBack(t, h.For(t)) })
 	t.Run("the host's disk is full", func(t *testing.T) { testHostDiskFull(t, h.For(t), disk) })
 	t.Run("the guest's memory is full", func(t *testing.T) { testGuestMemoryFull(t, h.For(t)) })
 	t.Run("the guest breaks off", func(t *testing.T) { testGuestBreaksOff(t, h.For(t)) })
@@ -68,6 +70,27 @@ sudo sh -c 'for d in /sys/block/vd*; do [ "$(cat $d/serial)" = slot0 ] && disk=/
 	}
 	if out := h.Run(0, "inspect", "m").Stdout; !strings.Contains(out, "at most 1024 MiB") {
 		t.Errorf("inspect says %q; want the bound", out)
+	}
+}
+
+// What a guest removes takes no space on the host for long.
+func testGivesBack(t *testing.T, h *vm.Host) {
+	taken := func() int64 {
+		fi, err := os.Stat(h.File("m", "scratch.img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Sys().(*syscall.Stat_t).Blocks * 512 >> 20
+	}
+	before := taken()
+	h.Run(0, "exec", "m", "--", "sh", "-c", `head -c 150M /dev/zero | tr '\0' x > /var/tmp/big && sync && sleep 11 && rm /var/tmp/big && sync`)
+	if n := taken(); n < before+100 {
+		t.Fatalf("the disk takes %d MiB, and %d before; want what was written", n, before)
+	}
+	for deadline := time.Now().Add(vm.Timeout); taken() > before+50; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the disk takes %d MiB still, and %d before", taken(), before)
+		}
 	}
 }
 

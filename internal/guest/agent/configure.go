@@ -91,6 +91,11 @@ func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, 
 	if err := errors.Join(err, <-card); err != nil {
 		return nil, err
 	}
+	// Opened now, since the new root will cover them.
+	disks, err := openDisks(writtenDisks(len(req.Volumes), req.Keep != "")...)
+	if err != nil {
+		return nil, err
+	}
 	if err := switchRoot(); err != nil {
 		return nil, err
 	}
@@ -100,6 +105,7 @@ func (a *agent) configureLocked(req *wire.Configure, came time.Time) (*machine, 
 	if req.Init == wire.InitSystemd {
 		return m, nil // it is the service that serves
 	}
+	go giveBack(disks) // as long as process 1 lives
 	return m, a.setUpSSH(m, req.SSH)
 }
 

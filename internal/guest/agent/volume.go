@@ -94,7 +94,7 @@ func mountKeepDirs(req *wire.Configure) error {
 // would not start with an empty /var.
 func (p *prepared) mountVolumes(req *wire.Configure) error {
 	for i, v := range req.Volumes {
-		if err := p.mountVolume(fmt.Sprintf("%s/%d", volumesDir, i), v); err != nil {
+		if err := p.mountVolume(volumeDir(i), v); err != nil {
 			return fmt.Errorf("mount the volume on %s: %w", v.Mount, err)
 		}
 	}
