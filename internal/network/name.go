@@ -115,7 +115,7 @@ func (c *nameCheck) record() error {
 	}
 	record = append(record, make([]byte, length)...)
 	if _, err := io.ReadFull(c.conn, record[recordHeader:]); err != nil {
-		return err
+		return io.ErrUnexpectedEOF // not the end of what is whole
 	}
 	c.pending = record
 	switch {
