@@ -146,6 +146,17 @@ func testExec(t *testing.T, start string, flags ...string) {
 			t.Errorf("the guest's clock is at %d; want between %d and %d", guest, before, after)
 		}
 	})
+	t.Run("wrong clock", func(t *testing.T) {
+		h := h.For(t)
+		for _, off := range []string{"-3 days", "3 days"} {
+			h.Run(0, "exec", "m", "--", "sudo", "date", "-s", off)
+			var guest int64
+			fmt.Sscan(h.Run(0, "exec", "m", "--", "date", "+%s").Stdout, &guest)
+			if d := time.Since(time.Unix(guest, 0)).Abs(); d > 10*time.Second {
+				t.Errorf("after date -s %q the next command sees a clock that is off by %v", off, d)
+			}
+		}
+	})
 	t.Run("zombies", func(t *testing.T) {
 		// Orphans of a command are reaped by the guest's first process.
 		sh(t, "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done")

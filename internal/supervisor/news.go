@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
@@ -28,6 +30,11 @@ func (s *supervisor) follow(g *guest) {
 		return
 	}
 	defer stream.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	var clock sync.WaitGroup
+	defer clock.Wait()
+	defer cancel()
+	clock.Go(func() { s.keepClock(ctx, g) })
 	var began time.Time
 	heard := 0
 	client.News(stream, func(n wire.News) {
@@ -39,6 +46,34 @@ func (s *supervisor) follow(g *guest) {
 		}
 		s.tellKilled(*n.Killed)
 	})
+}
+
+// clockInterval is how often a guest hears the time when nobody uses it.
+const clockInterval = 10 * time.Second
+
+// keepClock has the guest put its clock right until ctx ends. Each request tells it the
+// time.
+func (s *supervisor) keepClock(ctx context.Context, g *guest) {
+	tick := time.NewTicker(clockInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		stream, err := g.open()
+		if err != nil {
+			return
+		}
+		stop := context.AfterFunc(ctx, func() { stream.Close() })
+		stream.SetDeadline(time.Now().Add(clockInterval))
+		if _, err := client.Clock(stream, 0); err != nil {
+			s.log.Debug("tell the guest the time", "err", err)
+		}
+		stop()
+		stream.Close()
+	}
 }
 
 // tellKilled says that the guest ran out of memory.

@@ -40,6 +40,7 @@ type agent struct {
 
 	sessions session.Table
 	seeding  sync.Mutex // held while settings are written
+	clock    sync.Mutex // held while the clock is compared and put right
 
 	mu       sync.Mutex // guards what follows
 	prepared *prepared  // nil until then
@@ -119,6 +120,7 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 	if err := wire.ReadMessage(stream, &req); err != nil {
 		return
 	}
+	a.keepTime(req.Time)
 	switch {
 	case req.Op == wire.OpHello:
 		<-a.modules

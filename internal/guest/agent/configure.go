@@ -169,6 +169,31 @@ func setTime(nanos int64, came time.Time) error {
 	return nil
 }
 
+// maxSkew is what a clock may be off. Less than that a request may be under way.
+const maxSkew = time.Second
+
+// keepTime puts the clock right if it is wrong by the host's, as after the host has slept
+// or somebody in the guest has set it. Before the machine is configured it has no time of
+// its own.
+func (a *agent) keepTime(host int64) {
+	if _, err := a.configured(); err != nil || host == 0 {
+		return
+	}
+	a.clock.Lock() // else two would both add what is missing
+	defer a.clock.Unlock()
+	if by := skew(host, time.Now().UnixNano()); by != 0 {
+		adjustClock(by) // the next request tries again
+	}
+}
+
+// skew returns by how much a clock at now is to be changed, 0 if it is right.
+func skew(host, now int64) int64 {
+	if by := host - now; by > int64(maxSkew) || by < -int64(maxSkew) {
+		return by
+	}
+	return 0
+}
+
 // adjustClock adds nanos to the clock, clock_adjtime(2).
 func adjustClock(nanos int64) error {
 	if nanos == 0 {

@@ -115,12 +115,12 @@ func Booted(stream io.ReadWriter) (wire.Booted, error) {
 
 // PowerOff asks the guest to end. The machine may be off before it answers.
 func PowerOff(stream io.ReadWriter) error {
-	return wire.WriteMessage(stream, wire.Request{Op: wire.OpPowerOff})
+	return wire.WriteRequest(stream, wire.Request{Op: wire.OpPowerOff})
 }
 
 // News calls seen with what happens in the guest until the stream ends.
 func News(stream io.ReadWriter, seen func(wire.News)) error {
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpNews}); err != nil {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpNews}); err != nil {
 		return err
 	}
 	for {
@@ -150,7 +150,7 @@ func done(stream io.ReadWriter, req wire.Request) error {
 }
 
 func call(stream io.ReadWriter, req wire.Request, answer any) error {
-	if err := wire.WriteMessage(stream, req); err != nil {
+	if err := wire.WriteRequest(stream, req); err != nil {
 		return err
 	}
 	return wire.ReadMessage(stream, answer)
@@ -159,7 +159,7 @@ func call(stream io.ReadWriter, req wire.Request, answer any) error {
 // Changes lists what was changed in the workspace. yield is called for each
 // entry; its error ends the list.
 func Changes(stream io.ReadWriter, req wire.Changes, yield func(wire.Change) error) error {
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpChanges, Changes: &req}); err != nil {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpChanges, Changes: &req}); err != nil {
 		return err
 	}
 	for {
@@ -207,7 +207,7 @@ func fetch(stream io.ReadWriter, paths []string, put func(string, io.Reader) err
 	for _, p := range paths {
 		req.Paths = append(req.Paths, []byte(p))
 	}
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpFetch, Fetch: &req}); err != nil {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpFetch, Fetch: &req}); err != nil {
 		return fmt.Errorf("fetch changed files: %w", err)
 	}
 	frames := wire.NewFrameReader(stream)

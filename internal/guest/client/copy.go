@@ -10,7 +10,7 @@ import (
 
 // CopyOut asks for a file or directory of the guest, and returns the tar stream that comes.
 func CopyOut(stream io.ReadWriter, req wire.Copy) (io.Reader, error) {
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpCopy, Copy: &req}); err != nil {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpCopy, Copy: &req}); err != nil {
 		return nil, fmt.Errorf("copy out of the machine: %w", err)
 	}
 	return &file{frames: wire.NewFrameReader(stream)}, nil
@@ -19,7 +19,7 @@ func CopyOut(stream io.ReadWriter, req wire.Copy) (io.Reader, error) {
 // CopyIn sends a tar stream to the guest, as req has it. It closes stream.
 func CopyIn(stream io.ReadWriteCloser, req wire.Copy, content io.Reader) error {
 	defer stream.Close()
-	if err := wire.WriteMessage(stream, wire.Request{Op: wire.OpCopy, Copy: &req}); err != nil {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpCopy, Copy: &req}); err != nil {
 		return fmt.Errorf("copy into the machine: %w", err)
 	}
 	answer := make(chan error, 1)

@@ -33,7 +33,7 @@ func Exec(stream io.ReadWriteCloser, req *wire.Exec, stdio Stdio) (int, error) {
 // it calls begun first.
 func converse(stream io.ReadWriteCloser, req wire.Request, stdio Stdio, begun func(payload []byte) error) (int, error) {
 	defer stream.Close()
-	if err := wire.WriteMessage(stream, req); err != nil {
+	if err := wire.WriteRequest(stream, req); err != nil {
 		return 0, fmt.Errorf("start the command: %w", err)
 	}
 	x := &execution{frames: wire.NewFrameWriter(stream), done: make(chan struct{}), acks: make(chan struct{}, wire.StdinWindow)}

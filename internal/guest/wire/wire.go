@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Version is the version of the protocol. Host and guest come from one build,
@@ -55,6 +56,7 @@ const (
 // Request is the first message on every stream, from the host.
 type Request struct {
 	Op        Op         `json:"op"`
+	Time      int64      `json:"time,omitempty"` // the host's, ns since 1970, when it was sent
 	Prepare   *Prepare   `json:"prepare,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
 	Clock     *Clock     `json:"clock,omitempty"`
@@ -355,6 +357,12 @@ func Rehearse() error {
 		}
 	}
 	return nil
+}
+
+// WriteRequest writes the first message of a stream, with the time.
+func WriteRequest(w io.Writer, req Request) error {
+	req.Time = time.Now().UnixNano()
+	return WriteMessage(w, req)
 }
 
 // WriteMessage writes v as one message: a length of 4 bytes, little endian,
