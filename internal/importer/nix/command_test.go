@@ -209,7 +209,7 @@ func TestImportByNix(t *testing.T) {
 	}
 	notes := fmt.Sprint(res.Notes)
 	for _, want := range []string{
-		"mayfly net up --address 10.0.0.1/24", "a: dropped: services.nginx.enable: a service has no counterpart",
+		"mayfly net up --address 10.0.0.1/24", "a: unknown: services.nginx.enable: a service has no counterpart",
 		`networking.hostName is "what throws an error"`, "microvm.vms.c has no config",
 	} {
 		if !strings.Contains(notes, want) {

@@ -137,13 +137,15 @@ func TestImport(t *testing.T) {
 // All that a definition sets is in the machine's file, or in a note.
 func TestImportNotesOthers(t *testing.T) {
 	_, notes := imported(t, "{}", `{
-		"nixos": [{"name": "services.nginx.enable", "file": "vms.nix"}, {"name": "services.x"}, {"name": "foo.b.c", "file": "vms.nix"},
+		"nixos": [{"name": "services.nginx.enable", "file": "vms.nix"}, {"name": "services.x", "file": "vms.nix"},
+			{"name": "systemd.services.sync", "file": "sync.nix"}, {"name": "foo.b.c", "file": "vms.nix"},
 			{"name": "programs.x.a"}, {"name": "programs.x.b"}, {"name": "programs.git.enable"}, {"name": "microvm.vcpu"}],
 		"home": [{"name": "home.file", "file": "home.nix"}, {"name": "programs.zsh.initContent"}]}`)
 	want := `a: warning: no share that can be written has the tag "workspace": set workspace.path
 a: vms.nix: unknown: foo.b.c has no counterpart here and is left out
 a: unknown: programs.x has no counterpart here and is left out, with 2 options
-a: vms.nix: dropped: services.nginx.enable, services.x: a service has no counterpart; with machine.init = "systemd" those of Debian's packages run
+a: sync.nix: unknown: systemd.services.sync: a service has no counterpart; with image.init = "systemd" those of Debian's packages run
+a: vms.nix: unknown: services.nginx.enable, services.x: a service has no counterpart; with image.init = "systemd" those of Debian's packages run
 a: home.nix: dropped: home.file: files are not taken over: home.dotfiles takes a directory or a git repository
 `
 	if d := cmp.Diff(want, notes); d != "" {

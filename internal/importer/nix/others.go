@@ -1,6 +1,7 @@
 package nix
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ const (
 	ownEngine  = "mayfly chooses how machines run (machine.engine)"
 	ownKernel  = "mayfly chooses the kernel"
 	ownUser    = "the machine's user has the name, the ids and the groups of the host's"
-	noServices = "a service has no counterpart; with machine.init = \"systemd\" those of Debian's packages run"
+	noServices = "a service has no counterpart; with image.init = \"systemd\" those of Debian's packages run"
 	noFiles    = "files are not taken over: home.dotfiles takes a directory or a git repository"
 )
 
@@ -84,17 +85,19 @@ func (m *importer) reportOthers(all map[string]others, err error) {
 // maxNamed bounds the options that one note names.
 const maxNamed = 12
 
-// reportSettings notes settings: those with one reason together and, without one, those
-// that are about the same.
+// reportSettings notes settings: those of one file with one reason together and, without
+// one, those that are about the same.
 func (m *importer) reportSettings(all []setting, table []reason) {
-	dropped := make(map[string][]setting) // by reason
+	type group struct{ why, file string }
+	dropped := make(map[group][]setting)
 	unknown := make(map[string][]setting) // by what they are about
 	for _, s := range all {
 		switch why, known := reasonFor(table, s.Name); {
 		case !known:
 			unknown[about(s.Name)] = append(unknown[about(s.Name)], s)
 		case why != "":
-			dropped[why] = append(dropped[why], s)
+			g := group{why, s.File}
+			dropped[g] = append(dropped[g], s)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
@@ -105,8 +108,9 @@ func (m *importer) reportSettings(all []setting, table []reason) {
 		}
 		m.noteAt(settings[0].File, Unknown, "%s has no counterpart here and is left out, with %d options", name, len(settings))
 	}
-	for _, why := range slices.Sorted(maps.Keys(dropped)) {
-		settings := dropped[why]
+	order := func(a, b group) int { return cmp.Or(cmp.Compare(a.why, b.why), cmp.Compare(a.file, b.file)) }
+	for _, g := range slices.SortedFunc(maps.Keys(dropped), order) {
+		settings := dropped[g]
 		var names []string
 		for _, s := range settings[:min(len(settings), maxNamed)] {
 			names = append(names, s.Name)
@@ -114,7 +118,11 @@ func (m *importer) reportSettings(all []setting, table []reason) {
 		if len(settings) > maxNamed {
 			names = append(names, "…")
 		}
-		m.noteAt(settings[0].File, Dropped, "%s: %s", strings.Join(names, ", "), why)
+		kind := Dropped
+		if g.why == noServices {
+			kind = Unknown // it does work that nothing else does here
+		}
+		m.noteAt(g.file, kind, "%s: %s", strings.Join(names, ", "), g.why)
 	}
 }
 
