@@ -308,8 +308,8 @@ func below(path, prefix string) bool {
 }
 
 func shorten(s string) string {
-	if len(s) > 20 {
-		return s[:20] + "…"
+	if len(s) > 40 {
+		return s[:40] + "…"
 	}
 	return s
 }
