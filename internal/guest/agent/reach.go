@@ -42,7 +42,7 @@ func (t tree) reach(authority []byte) error {
 		{"/etc/systemd", "/etc/systemd/system.conf.d/mayfly-trust.conf", manager, 0o644},
 		{"/etc/systemd", "/etc/systemd/user.conf.d/mayfly-trust.conf", manager, 0o644},
 		{"/etc/systemd", "/etc/environment.d/90-mayfly-trust.conf", lines, 0o644},
-		{"/etc", "/etc/pip.conf", "[global]\ncert = " + wire.TrustedFile + "\n", 0o644},
+		{"/etc", "/etc/xdg/pip/pip.conf", "[global]\ncert = " + wire.TrustedFile + "\n", 0o644},
 		{"/etc", "/etc/chromium/policies/managed/mayfly-trust.json", string(chrome) + "\n", 0o644},
 		{"/etc", "/etc/opt/chrome/policies/managed/mayfly-trust.json", string(chrome) + "\n", 0o644},
 		{"/etc", "/etc/firefox/policies/policies.json", string(firefox) + "\n", 0o644},

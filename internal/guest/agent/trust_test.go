@@ -125,7 +125,7 @@ func TestTrustReaches(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
-	if got := read("/etc/pip.conf"); !strings.Contains(got, wire.TrustedFile) {
+	if got := read("/etc/xdg/pip/pip.conf"); !strings.Contains(got, wire.TrustedFile) {
 		t.Errorf("pip has %q", got)
 	}
 }
