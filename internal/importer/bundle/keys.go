@@ -51,6 +51,7 @@ var rules = map[string]rule{
 	"network.allow":   each(widen("reaches")),
 	"network.presets": each(widen("reaches what this preset names:")),
 	"network.ports":   each((*reviewer).port),
+	"network.proxy":   widen("leaves your computer through the proxy"),
 	"network.address": (*reviewer).address,
 	"network.mac":     set,
 
