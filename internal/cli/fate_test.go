@@ -74,7 +74,7 @@ func coded(code fault.Code) error {
 
 // runFake runs a command in m as mayfly run does once the machine has started, and returns
 // what it printed. in is its standard input, and its standard error if it is a terminal.
-func runFake(t *testing.T, m *fakeStarted, o runOptions, in *os.File) (err error, printed string) {
+func runFake(t *testing.T, m *fakeStarted, o runOptions, in *os.File) (printed string, err error) {
 	t.Helper()
 	r, w, pipeErr := os.Pipe()
 	null, nullErr := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -99,7 +99,7 @@ func runFake(t *testing.T, m *fakeStarted, o runOptions, in *os.File) (err error
 	}
 	w.Close()
 	out, _ := io.ReadAll(r)
-	return a.interrupted(err), string(out)
+	return string(out), a.interrupted(err)
 }
 
 // pseudoTerminal returns both ends of one.
@@ -174,7 +174,7 @@ func TestRunKeeps(t *testing.T) {
 		{"another signal", fakeStarted{exec: signals(syscall.SIGTERM, 143), changes: oneChange}, runOptions{}, false, 143},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err, printed := runFake(t, &tt.m, tt.o, nil)
+			printed, err := runFake(t, &tt.m, tt.o, nil)
 			if got := !tt.m.discarded; got != tt.keep {
 				t.Errorf("the machine is kept: %t; want %t", got, tt.keep)
 			}
@@ -227,7 +227,7 @@ func TestRunKeepsAtTheQuestion(t *testing.T) {
 				}
 			}()
 			m := &fakeStarted{changes: oneChange}
-			err, _ := runFake(t, m, runOptions{}, ours)
+			_, err := runFake(t, m, runOptions{}, ours)
 			<-asked
 			if m.discarded != (name == "no") || m.kept != (name != "no") {
 				t.Errorf("discarded: %t, kept: %t", m.discarded, m.kept)
@@ -249,7 +249,7 @@ func TestRunKeepsAtHangup(t *testing.T) {
 		<-kept // and the command goes on
 		return 0, nil
 	}
-	if _, printed := runFake(t, m, runOptions{}, nil); m.discarded {
+	if printed, _ := runFake(t, m, runOptions{}, nil); m.discarded {
 		t.Errorf("the machine is discarded after a hangup; printed %q", printed)
 	}
 }

@@ -121,15 +121,20 @@ func TestUploadsMakeRoom(t *testing.T) {
 	n, _ := smallNetwork(t, port)
 	k := newKernel(t, n)
 	to, count := uploads(t, n, k, port, 50)
-	time.Sleep(blockedTime)
-	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	// Refused at first: none has been blocked for long enough.
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	for made := 0; made < 3; {
 		conn, err := k.dial(ctx, to)
-		cancel()
-		if err != nil {
-			t.Fatalf("a connection after %d that are blocked: %v", count, err)
+		switch {
+		case err == nil:
+			defer conn.Close()
+			made++
+		case ctx.Err() != nil:
+			t.Fatalf("connection %d after %d that are blocked: %v", made+1, count, err)
+		default:
+			time.Sleep(20 * time.Millisecond)
 		}
-		defer conn.Close()
 	}
 }
 
