@@ -48,6 +48,9 @@ type Root struct {
 	Entries []Entry
 	// Proc adds the /proc of the process's own namespace.
 	Proc bool
+	// Nodes are devices below /dev that the root has anew, open to everybody in
+	// it, whoever may open the host's. Only root can make them.
+	Nodes []string
 }
 
 // Enter makes r the root of this process, which must be in a mount namespace of its
@@ -71,6 +74,9 @@ func (r Root) Enter() error {
 	}
 	if err := unix.Mount("tmpfs", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=1m"); err != nil {
 		return fmt.Errorf("make a root: %w", err)
+	}
+	if err := makeNodes(root, r.Nodes); err != nil {
+		return err
 	}
 	for _, p := range parts {
 		if err := p.place(root); err != nil {
@@ -197,6 +203,38 @@ func place(mount int, target string, dir bool) error {
 	}
 	if err := unix.MoveMount(mount, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mount %s: %w", target, err)
+	}
+	return nil
+}
+
+// devDir is where nodes are.
+const devDir = "/dev"
+
+// makeNodes makes the devices of paths below root, on a file system of their own: that
+// of the root is to have none.
+func makeNodes(root string, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	if err := os.Mkdir(root+devDir, 0o755); err != nil {
+		return fmt.Errorf("make a root: %w", err)
+	}
+	if err := unix.Mount("tmpfs", root+devDir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=64k"); err != nil {
+		return fmt.Errorf("make a root: %w", err)
+	}
+	for _, path := range paths {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return fmt.Errorf("find the device %s: %w", path, err)
+		}
+		target := root + path
+		err := unix.Mknod(target, unix.S_IFCHR|0o600, int(st.Rdev))
+		if err == nil {
+			err = unix.Chmod(target, 0o666) // whatever the umask
+		}
+		if err != nil {
+			return fmt.Errorf("make the device %s: %w", path, err)
+		}
 	}
 	return nil
 }

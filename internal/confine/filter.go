@@ -3,6 +3,7 @@ package confine
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"unsafe"
 
@@ -69,6 +70,38 @@ func OnlyIf(arg uint32, errno unix.Errno, values ...uint32) Answer {
 func NeedBits(arg, bits uint32, errno unix.Errno, answer Answer) Answer {
 	return append(Answer{loadArg(arg), jump(unix.BPF_JSET, bits, 1, 0), fails(errno)}, answer...)
 }
+
+// OnlyNull fails with errno where the argument arg is a pointer to something.
+func OnlyNull(arg uint32, errno unix.Errno) Answer {
+	return Answer{
+		loadArg(arg), jump(unix.BPF_JEQ, 0, 0, 2),
+		load(offsetArgs + 8*arg + 4), jump(unix.BPF_JEQ, 0, 1, 0),
+		fails(errno), allows(),
+	}
+}
+
+// FailIoctls fails with errno where the argument arg is an ioctl(2) of one of types.
+func FailIoctls(arg uint32, errno unix.Errno, types ...uint32) Answer {
+	a := Answer{
+		loadArg(arg),
+		statement(unix.BPF_ALU|unix.BPF_RSH|unix.BPF_K, 8),
+		statement(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, 0xff),
+	}
+	for i, v := range types {
+		a = append(a, jump(unix.BPF_JEQ, v, uint8(len(types)-i), 0))
+	}
+	return append(a, allows(), fails(errno))
+}
+
+// FailSince answers with later for calls whose numbers are at least first, and with
+// errno for others. It is for the end of a filter.
+func FailSince(first uint32, later, errno unix.Errno) Answer {
+	return Answer{jump(unix.BPF_JGE, first, 0, 1), fails(later), fails(errno)}
+}
+
+// Once lets a call happen until the program that installed the filter executes
+// another, which includes that execution itself. After that it fails with ENOSYS.
+func Once() Answer { return Answer{returns(unix.SECCOMP_RET_USER_NOTIF)} }
 
 // NoDevice fails with EPERM where the mode makes a device or has one of bits.
 func NoDevice(mode, bits uint32) Answer {
@@ -143,14 +176,40 @@ func NewFilter(rules []Rule, otherwise Answer) Filter {
 // Install puts the filter on the calling thread, which must be locked and have given
 // up new privileges.
 func (f Filter) Install() error {
+	_, err := f.install(0)
+	return err
+}
+
+func (f Filter) install(flags uintptr) (int, error) {
 	if auditArch == 0 {
-		return errors.New("filter system calls: not on this architecture")
+		return -1, errors.New("filter system calls: not on this architecture")
 	}
 	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
-		return fmt.Errorf("filter system calls: %w", errno)
+		return -1, fmt.Errorf("filter system calls: %w", errno)
 	}
+	return int(fd), nil
+}
+
+// InstallOnce is Install for a filter with answers of Once. They are given by a thread
+// of this process, which needs another CPU of Go's for it, and which ends with the
+// execution of another program: with nobody to ask, the kernel answers ENOSYS,
+// seccomp_unotify(2).
+func (f Filter) InstallOnce() error {
+	fd, err := f.install(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER) // closed on exec
+	if err != nil {
+		return err
+	}
+	// It runs before anything is executed: package syscall lets no thread be made
+	// meanwhile, and this one would be waited for in vain.
+	running := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(running)
+		answerNotices(fd)
+	}()
+	<-running
 	return nil
 }
 
@@ -176,4 +235,39 @@ func (f Filter) InstallOnAllThreads() error {
 		return fmt.Errorf("filter system calls: %w", err)
 	}
 	return nil
+}
+
+// notice and noticeAnswer are struct seccomp_notif and struct seccomp_notif_resp,
+// linux/seccomp.h.
+type notice struct {
+	id         uint64
+	pid, flags uint32
+	number     int32
+	arch       uint32
+	pointer    uint64
+	args       [6]uint64
+}
+
+type noticeAnswer struct {
+	id    uint64
+	value int64
+	err   int32
+	flags uint32
+}
+
+// answerNotices lets the calls happen that fd tells of. It keeps its CPU of Go's while it
+// waits: getting one back may take another thread.
+func answerNotices(fd int) {
+	for {
+		var notice notice
+		if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&notice))); errno != 0 {
+			if errno == unix.EINTR || errno == unix.ENOENT {
+				continue
+			}
+			return
+		}
+		// One that a signal has broken off comes again.
+		answer := noticeAnswer{id: notice.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+		unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&answer)))
+	}
 }

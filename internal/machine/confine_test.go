@@ -36,28 +36,28 @@ func TestConfineFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Symlink("../secret", filepath.Join(dir, "dir", "link")); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name, script string
 		want         bool
 	}{
-		{"read what is readable", "cat $D/readable", true},
-		{"read in a readable directory", "cat $D/dir/inside", true},
-		{"list a readable directory", "ls $D/dir", true},
+		{"read what is readable", "read x <$D/readable", true},
+		{"read in a readable directory", "read x <$D/dir/inside", true},
+		{"list a readable directory", "set -- $D/dir/*; test $1 = $D/dir/inside", true},
 		{"write what is writable", "echo x >>$D/writable", true},
-		{"run the system's programs", "ls /usr/bin", true},
-		{"read a neighbour", "cat $D/secret", false},
-		{"list the neighbours", "ls $D", false},
-		{"read the system's files", "cat /etc/passwd", false},
+		{"list the system's files", "set -- /usr/bin/*; test -e $1", true},
+		{"run the system's programs", "exec ls /usr/bin", false},
+		{"read a neighbour", "read x <$D/secret", false},
+		{"list the neighbours", "set -- $D/*; test -e $1", false},
+		{"read the system's files", "read x </etc/passwd", false},
 		{"write what is readable", "echo x >>$D/readable", false},
 		{"write into a readable directory", "echo x >$D/dir/new", false},
-		{"truncate what is readable", "truncate -s 0 $D/readable", false},
+		{"truncate what is readable", ": >$D/readable", false},
 		{"make a file", "echo x >/tmp/mayfly-machine-test", false},
-		{"make a directory", "mkdir $D/new", false},
-		{"remove a file", "rm -f $D/secret", false},
-		{"rename a file", "mv $D/readable $D/other", false},
-		{"link a file", "ln $D/secret $D/dir/link", false},
-		{"go through a link", "ln -s $D/secret $D/dir/link", false},
-		{"trace its parent", "cat /proc/$PPID/mem", false},
+		{"go through a link", "read x <$D/dir/link", false},
+		{"trace its parent", "read x </proc/$PPID/mem", false},
 		{"signal its parent", "kill -0 $PPID", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestConfinePosture(t *testing.T) {
 	}
 	defer unix.Close(inherited)
 	for _, isolate := range []bool{false, true} {
-		c := script("echo ready >&3; exec sleep 1000", File{Socket: Control})
+		c := script("echo ready >&3; exec <&3; read x", File{Socket: Control})
 		c.Isolate = isolate
 		p, err := Start(c, os.Stderr, nil)
 		if err != nil {
@@ -125,12 +125,6 @@ func TestConfinePosture(t *testing.T) {
 		conn.SetDeadline(time.Now().Add(20 * time.Second))
 		if _, err := conn.Read(make([]byte, 10)); err != nil {
 			t.Fatal(err)
-		}
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			// The shell has files of its own until it is another program.
-			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID)); string(name) == "sleep\n" || time.Now().After(deadline) {
-				break
-			}
 		}
 		status := procStatus(t, p.PID)
 		for field, want := range map[string]string{
@@ -160,7 +154,7 @@ func TestConfinePosture(t *testing.T) {
 				break
 			}
 		}
-		for _, ns := range []string{"net", "ipc", "uts"} {
+		for _, ns := range []string{"mnt", "pid", "net", "ipc", "uts"} {
 			ours, err := os.Readlink("/proc/self/ns/" + ns)
 			if err != nil {
 				t.Fatal(err)

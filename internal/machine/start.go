@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,40 +33,65 @@ type Process struct {
 // process of its own would keep that open.
 const logDelay = time.Second
 
-// Start executes c, confined. The VMM dies with this process, also when that is
-// killed. Its standard output and error go to log. given are the files that c only
-// names; they stay the caller's.
+// Start executes c, confined, by way of this program (Main). The VMM dies with this
+// process, also when that is killed. Its standard output and error go to log. given are
+// the files that c only names; they stay the caller's.
 func Start(c Command, log io.Writer, given map[string]*os.File) (*Process, error) {
-	// Opened here: the thread that starts the VMM can open nothing else.
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, err
-	}
-	defer null.Close()
 	p := &Process{Sockets: make(map[Socket]net.Conn), done: make(chan struct{})}
-	cmd := exec.Command(c.Path, c.Args...)
-	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, c.Env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
+	if err := p.start(c, log, given); err != nil {
+		p.closeSockets()
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
+	}
+	return p, nil
+}
+
+func (p *Process) start(c Command, log io.Writer, given map[string]*os.File) error {
+	readyR, readyW, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer readyR.Close()
+	opened := []*os.File{readyW}
+	defer func() { closeAll(opened) }()
+
+	o := order{
+		Path: c.Path, Args: c.Args, Env: append([]string{"PATH=/usr/bin:/bin"}, c.Env...),
+		Ready:    FirstFile + len(c.Files),
+		Isolate:  c.Isolate,
+		Readable: c.Readable, Writable: c.Writable,
+	}
+	if c.Isolate && os.Geteuid() == 0 {
+		if o.User = ownUser(); o.User != 0 {
+			if err := lend(c, o.User); err != nil {
+				return err
+			}
+		}
+	}
+	arg, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(ownProgram, Word, string(arg))
+	cmd.Args[0] = "mayfly"
+	// Two threads of Go's: one waits in the call that the other allows.
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=2", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = logDelay
 	cmd.SysProcAttr = sysProcAttr(c.Isolate)
-	var opened []*os.File
-	fail := func(err error) (*Process, error) {
-		closeAll(opened)
-		p.closeSockets()
-		return nil, err
-	}
 	for _, f := range c.Files {
 		file := given[f.Given]
 		if f.Given == "" {
 			if file, err = p.open(f); err != nil {
-				return fail(err)
+				return err
 			}
 			opened = append(opened, file)
 		} else if file == nil {
-			return fail(fmt.Errorf("start %s: no file for %s", c.Path, f.Given))
+			return fmt.Errorf("no file for %s", f.Given)
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, readyW)
 	p.cmd = cmd
 	// What we were started with ourselves, by a shell perhaps, is none of the
 	// VMM's business. Our own files are never inherited.
@@ -72,10 +99,7 @@ func Start(c Command, log io.Writer, given map[string]*os.File) (*Process, error
 
 	started := make(chan error)
 	proc.OnThread(func() {
-		err := confineThread(c)
-		if err == nil {
-			err = cmd.Start()
-		}
+		err := cmd.Start()
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
@@ -83,12 +107,26 @@ func Start(c Command, log io.Writer, given map[string]*os.File) (*Process, error
 		}
 	})
 	if err := <-started; err != nil {
-		return fail(fmt.Errorf("start %s: %w", c.Path, err))
+		return err
 	}
-	closeAll(opened)
 	p.PID = cmd.Process.Pid
-	return p, nil
+	readyW.Close()
+	// Its end comes when the process has become the VMM, or has ended.
+	why, err := io.ReadAll(io.LimitReader(readyR, maxWhy))
+	if err == nil && len(why) > 0 {
+		err = errors.New(strings.TrimSpace(string(why)))
+	}
+	if err != nil {
+		p.Kill()
+	}
+	return err
 }
+
+// ownProgram is this program, also after its file was replaced.
+const ownProgram = "/proc/self/exe"
+
+// maxWhy bounds the reason why a process did not become a VMM, in bytes.
+const maxWhy = 4 << 10
 
 // open returns the VMM's end of f.
 func (p *Process) open(f File) (*os.File, error) {
@@ -141,16 +179,17 @@ func (p *Process) closeSockets() {
 	}
 }
 
-// sysProcAttr returns how a VMM is started. In namespaces of its own it has no
-// network, whatever it is made to do.
+// sysProcAttr returns how the process that becomes the VMM is started.
 func sysProcAttr(isolate bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if isolate {
-		attr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 		uid, gid := os.Geteuid(), os.Getegid()
 		if uid == 0 {
 			return attr // needs no user namespace to make the others
 		}
+		// What it takes to make a root and to give up both.
+		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP}
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}

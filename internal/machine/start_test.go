@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The variable makes this binary, executed again, the parent of a VMM that
@@ -24,10 +27,18 @@ import (
 const helperVariable = "MAYFLY_MACHINE_TEST"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(helperVariable) == "" {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == Word:
+		unix.CloseRange(FirstFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // as the command line does
+		Main(os.Args[2])
+		os.Exit(1)
+	case len(os.Args) == 3 && os.Args[1] == hostileWord:
+		hostile(os.Args[2])
+		os.Exit(0)
+	case os.Getenv(helperVariable) == "":
 		os.Exit(m.Run())
 	}
-	p, err := Start(script("echo ready >&3; exec sleep 1000 >&- 2>&-", File{Socket: Control}), os.Stderr, nil)
+	p, err := Start(script("echo ready >&3; exec >&- 2>&-; read x <&3", File{Socket: Control}), os.Stderr, nil)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -76,11 +87,11 @@ func TestStartFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p, output := start(t, script(`cat <&3; echo; cat <&5 >&5; echo more >&4; echo no >&3; for i in 6 7 8 9; do test -e /proc/$$/fd/$i && echo $i; done; exit 0`,
+	p, output := start(t, script(`read x <&3; echo $x; read y <&5; printf "$y" >&5; echo more >&4; echo no >&3; for i in 6 7 8 9; do { true <&$i; } 2>/dev/null && echo $i; done; exec 5>&-; exit 0`,
 		File{Path: in}, File{Path: out, Writable: true}, File{Socket: Control}))
 	conn := p.Sockets[Control].(*net.UnixConn)
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := conn.Write([]byte("echo this")); err != nil {
+	if _, err := conn.Write([]byte("echo this\n")); err != nil {
 		t.Fatal(err)
 	}
 	conn.CloseWrite()
@@ -151,7 +162,7 @@ func descriptors(t testing.TB) int {
 func TestKill(t *testing.T) {
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	for range 5 {
-		p, err := Start(script("trap '' TERM INT HUP; while :; do sleep 0.05; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr, nil)
+		p, err := Start(script("trap '' TERM INT HUP; while :; do read x <&3; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +215,7 @@ func TestStartOutlivesCaller(t *testing.T) {
 	started := make(chan *Process)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		p, err := Start(script("exec sleep 100"), os.Stderr, nil)
+		p, err := Start(script("read x <&3", File{Socket: Control}), os.Stderr, nil)
 		if err != nil {
 			t.Error(err)
 		}

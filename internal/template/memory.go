@@ -16,6 +16,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/confine"
 )
 
 // The memory of a template is too large to be read at every start. It is
@@ -65,7 +67,7 @@ func sealMemory(dir string) (Sum, error) {
 		return Sum{}, err
 	}
 	defer f.Close()
-	if err := f.Chmod(0o400); err != nil {
+	if err := takeBack(f); err != nil {
 		return Sum{}, err
 	}
 	sum, err := digest(f, true)
@@ -73,6 +75,17 @@ func sealMemory(dir string) (Sum, error) {
 		return Sum{}, err
 	}
 	return sum, writeStamp(dir, f)
+}
+
+// takeBack makes f a file that nobody writes and that only its user reads; as root, who
+// lent it to a VMM with a user of its own, also those of all machines.
+func takeBack(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return f.Chmod(0o400)
+	}
+	// A container may have no such group: then VMMs are root's there.
+	f.Chown(0, confine.Group)
+	return f.Chmod(0o440)
 }
 
 func writeStamp(dir string, f *os.File) error {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -122,12 +123,23 @@ func TestMakeAndFind(t *testing.T) {
 	}
 }
 
-// Nobody but the user can read what was in a guest's memory, and nobody at all
-// write it.
+// Nobody but the user, and the VMMs of root's, can read what was in a guest's memory,
+// and nobody at all write it.
 func TestModes(t *testing.T) {
 	s := newStore(t)
 	tmpl := mustMake(t, s, identity(t, "a"))
-	for path, want := range map[string]os.FileMode{s.Dir: 0o700, filepath.Dir(tmpl.Private().Path): 0o700, tmpl.Private().Path: 0o400} {
+	memory := os.FileMode(0o400)
+	if os.Geteuid() == 0 {
+		memory = 0o440
+		fi, err := os.Stat(tmpl.Private().Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := fi.Sys().(*syscall.Stat_t); st.Uid != 0 || st.Gid != confine.Group {
+			t.Errorf("the memory is of user %d and group %d; want 0 and %d", st.Uid, st.Gid, confine.Group)
+		}
+	}
+	for path, want := range map[string]os.FileMode{s.Dir: 0o700, filepath.Dir(tmpl.Private().Path): 0o700, tmpl.Private().Path: memory} {
 		fi, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,15 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/machine"
 )
 
+// This binary, executed again, becomes a VMM.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == machine.Word {
+		machine.Main(os.Args[2])
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
 // script starts a shell script in the place of QEMU.
 func script(t *testing.T, text string, files ...machine.File) *vmm {
 	t.Helper()
@@ -35,7 +44,7 @@ func TestSilentMonitor(t *testing.T) {
 		"continue": func(ctx context.Context, v *vmm) error { return v.Continue(ctx) },
 		"quit":     func(ctx context.Context, v *vmm) error { return v.Quit(ctx) },
 	} {
-		v := script(t, "exec sleep 1000", machine.File{Socket: machine.Monitor})
+		v := script(t, "read x <&3", machine.File{Socket: machine.Monitor})
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
 		if err := use(ctx, v); !errors.Is(err, late) {
 			t.Errorf("%s: %v; want %v", name, err, late)
@@ -57,8 +66,8 @@ func TestQuit(t *testing.T) {
 
 // Every connection to a port is its own to close, and the port stays open.
 func TestDial(t *testing.T) {
-	v := script(t, "exec cat <&3 >&3", machine.File{Socket: machine.Control})
-	for _, said := range []string{"one", "another"} {
+	v := script(t, "while read x; do echo $x; done <&3 >&3", machine.File{Socket: machine.Control})
+	for _, said := range []string{"one\n", "another\n"} {
 		conn, err := v.Dial(t.Context(), machine.Control)
 		if err != nil {
 			t.Fatal(err)

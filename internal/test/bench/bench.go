@@ -32,6 +32,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/machine"
 )
 
 // options are the flags.
@@ -118,6 +119,10 @@ func groupNames() string {
 
 // Main runs the benchmarks and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[0] == machine.Word && machine.Spawned(args[1]) {
+		machine.Main(args[1]) // a VMM of ours
+		return 1
+	}
 	if len(args) > 0 && args[0] == childCommand {
 		if err := child(args[1:], stdout); err != nil {
 			fmt.Fprintln(stderr, "mayfly-bench:", err)

@@ -1,0 +1,15 @@
+package confine
+
+// FirstUser and Users are the range of the users that VMMs of root's have, one each. It
+// is between those of systemd-nspawn and those that distributions give away,
+// https://systemd.io/UIDS-GIDS. Group is the one that they have in common: it may read
+// what several machines begin from.
+const (
+	FirstUser = 1_900_000_000
+	Users     = 1 << 22 // as many as there can be processes, PID_MAX_LIMIT in linux/threads.h
+	Group     = FirstUser
+)
+
+// User returns the user, and the group, of the VMM of the supervisor with this process
+// number: while that runs, nobody else has it.
+func User(supervisor int) int { return FirstUser + supervisor }
