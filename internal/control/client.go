@@ -37,6 +37,7 @@ const (
 type Request struct {
 	Version int            `json:"version"`
 	Op      Op             `json:"op"`
+	Token   token          `json:"token,omitempty"` // set by who connects
 	Change  *NetworkChange `json:"change,omitempty"`
 }
 
@@ -92,22 +93,6 @@ func (r Response) err() error {
 	return err
 }
 
-// Listen makes the machine's socket. The directory's descriptor stands in for
-// its path, which may be longer than the 108 bytes of sockaddr_un.
-func Listen(m state.Machine) (*net.UnixListener, error) {
-	dir, err := os.Open(m.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(dir)})
-	if err != nil {
-		return nil, fmt.Errorf("listen for commands: %w", err)
-	}
-	l.SetUnlinkOnClose(false) // the name is gone by then; the directory's end is the socket's
-	return l, nil
-}
-
 func socketPath(dir *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), state.SocketFile)
 }
@@ -135,13 +120,17 @@ func dial(ctx context.Context, m state.Machine, req Request) (net.Conn, Response
 		}
 		return nil, Response{}, fault.New(fault.MachineNotRunning, fault.Args{"name": m.Name}, "reach machine %s: %s", m.Name, why)
 	}
+	if req.Token, err = readToken(dir); err != nil {
+		conn.Close()
+		return nil, Response{}, fmt.Errorf("reach machine %s: %w", m.Name, err)
+	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	answer, err := ask(conn, req)
 	if !stop() {
 		return nil, answer, context.Cause(ctx)
 	}
-	if fault.CodeOf(err) == fault.MachineVersion {
-		err = fault.Wrap(err, fault.MachineVersion, fault.Args{"name": m.Name})
+	if code := fault.CodeOf(err); code == fault.MachineVersion || code == fault.MachineForbidden {
+		err = fault.Wrap(err, code, fault.Args{"name": m.Name})
 	}
 	if err != nil {
 		conn.Close()

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -46,6 +48,48 @@ func TestDialNobody(t *testing.T) {
 	}
 	if _, err := OpenGuest(t.Context(), m); err == nil {
 		t.Error("OpenGuest() of no machine = nil; want an error")
+	}
+}
+
+// What a supervisor that was taken over puts in the token's place is not shown to it.
+func TestTokenReplaced(t *testing.T) {
+	for name, replace := range map[string]func(path, secret string) error{
+		"a link":      func(path, secret string) error { return os.Symlink(secret, path) },
+		"a hard link": func(path, secret string) error { return os.Link(secret, path) },
+		"a pipe":      func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a directory": func(path, _ string) error { return os.Mkdir(path, 0o700) },
+	} {
+		dir := t.TempDir()
+		_, m, _ := newMachine(t, dir, "m")
+		l, err := Listen(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := make(chan int64, 1)
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				heard <- 0
+				return
+			}
+			defer conn.Close()
+			n, _ := io.Copy(io.Discard, conn)
+			heard <- n
+		}()
+		secret, path := filepath.Join(dir, "secret"), m.File(state.TokenFile)
+		// As long as a token.
+		if err := errors.Join(os.WriteFile(secret, []byte(strings.Repeat("key-of-the-user!", 4)), 0o600), os.Remove(path), replace(path, secret)); err != nil {
+			t.Fatal(err)
+		}
+		if conn, err := OpenGuest(t.Context(), m); err == nil {
+			conn.Close()
+			t.Errorf("%s: OpenGuest() = nil; want an error", name)
+		}
+		if n := <-heard; n > 0 {
+			t.Errorf("%s: the supervisor heard %d bytes; want none", name, n)
+		}
+		l.Close()
 	}
 }
 

@@ -10,6 +10,7 @@ const (
 	VolumeShrinks    Code = "volume-shrinks"
 	MachineStarting  Code = "machine-starting"
 	MachineVersion   Code = "machine-version"
+	MachineForbidden Code = "machine-forbidden"
 	MachineApplying  Code = "machine-applying"
 
 	MachinePaused      Code = "machine-paused"
@@ -245,6 +246,7 @@ func Kinds() []Kind {
 		{MachineStarting, nil, "The machine is being started and cannot be used yet."},
 		{MachineApplying, []string{"name", "pid"}, "A process applies changes of the machine, which cannot be removed meanwhile."},
 		{MachineVersion, []string{"name", "defined"}, "The machine was started by another version of mayfly. The second argument is its name, too, if it is defined."},
+		{MachineForbidden, []string{"name"}, "The machine obeys only programs that may read its directory."},
 		{MachinePaused, []string{"name", "dir", "free", "reason"}, "The machine stands still, because the host cannot write its disk: free is the number of free bytes of a file system that is full."},
 		{MachineUnreachable, []string{"name", "reason", "defined"}, "The guest has broken off the conversation with the host. The last argument is its name, too, if it is defined."},
 		{MachinePanicked, []string{"name"}, "The machine ended, because its kernel panicked."},

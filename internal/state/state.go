@@ -35,6 +35,7 @@ const (
 	ImageFile     = "image.json"         // image.Image, as resolved at the start
 	StatusFile    = "status.json"        // Status
 	SocketFile    = "control.sock"       // the supervisor's
+	TokenFile     = "control.token"      // what its clients show
 	LogFile       = "supervisor.log"     // the supervisor's, for its developers
 	VMMLogFile    = "vmm.log"            // what the VMM printed
 	ConsoleFile   = "console.log"        // what the guest's kernel printed, bounded

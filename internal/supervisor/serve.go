@@ -79,17 +79,17 @@ func (s *server) current() service {
 
 // serve answers until l is closed. The conversations then go on until the machine
 // ends, and the process with it.
-func (s *server) serve(l *net.UnixListener) {
+func (s *server) serve(l *control.Listener) {
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
 			return
 		}
-		go s.answer(conn)
+		go s.answer(conn, l)
 	}
 }
 
-func (s *server) answer(conn *net.UnixConn) {
+func (s *server) answer(conn *net.UnixConn, l *control.Listener) {
 	defer conn.Close()
 	if err := checkPeer(conn); err != nil {
 		return
@@ -100,7 +100,11 @@ func (s *server) answer(conn *net.UnixConn) {
 		return
 	}
 	conn.SetReadDeadline(time.Time{})
-	if err := req.Check(); err != nil {
+	err := l.Admit(req)
+	if err == nil {
+		err = req.Check()
+	}
+	if err != nil {
 		wire.WriteMessage(conn, control.Refuse(err))
 		return
 	}

@@ -4,17 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/proc"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -176,7 +181,7 @@ func TestStop(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		go srv.answer(conn)
+		go srv.answer(conn, l)
 		<-asked
 		time.Sleep(20 * time.Millisecond) // it ends in its own time
 		lock.Release()
@@ -210,16 +215,124 @@ func connect(t testing.TB, m state.Machine) net.Conn {
 	return conn
 }
 
-// ask sends req and returns the answer.
+// ask sends req with the machine's token and returns the answer.
 func ask(t testing.TB, m state.Machine, req control.Request) (answer control.Response, err error) {
 	t.Helper()
+	data, err := os.ReadFile(m.File(state.TokenFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return askWith(t, m, req, string(data))
+}
+
+// askWith sends req with a token and returns the answer.
+func askWith(t testing.TB, m state.Machine, req control.Request, token string) (answer control.Response, err error) {
+	t.Helper()
+	message := map[string]any{"version": req.Version, "op": req.Op, "token": token}
+	if req.Change != nil {
+		message["change"] = req.Change
+	}
 	conn := connect(t, m)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if err = wire.WriteMessage(conn, req); err == nil {
+	if err = wire.WriteMessage(conn, message); err == nil {
 		err = wire.ReadMessage(conn, &answer)
 	}
 	return answer, err
+}
+
+// Who may connect and may not read the machine's files learns nothing and does nothing.
+func TestToken(t *testing.T) {
+	_, m, _ := newMachine(t, t.TempDir(), "m")
+	_, other, _ := newMachine(t, t.TempDir(), "other")
+	stopped := make(chan struct{}, 1)
+	srv := newServer(newEvents(io.Discard), func() { stopped <- struct{}{} })
+	opened := make(chan struct{}, 1)
+	srv.offer(guestService(func() (net.Conn, error) {
+		opened <- struct{}{}
+		return echoGuest()
+	}))
+	serve(t, m, srv)
+	serve(t, other, guestServer(echoGuest))
+	read := func(m state.Machine) string {
+		path := m.File(state.TokenFile)
+		if fi, err := os.Lstat(path); err != nil || fi.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v; want a file for its owner only", path, fi.Mode(), err)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || len(data) != 64 {
+			t.Fatalf("%s has %d bytes, %v; want 64", path, len(data), err)
+		}
+		return string(data)
+	}
+	token := read(m)
+	want := control.Response{Version: control.Version, Code: "machine-forbidden"}
+	for name, wrong := range map[string]string{
+		"none": "", "another machine's": read(other), "a part": token[:63], "more": token + "0", "upper case": strings.ToUpper(token),
+		"zeros": strings.Repeat("0", 64), "long": strings.Repeat("0", 1<<19), "NUL": "\x00",
+	} {
+		for _, op := range []control.Op{control.OpGuest, control.OpStop, control.OpNetwork, control.OpWatch, control.OpCondition, "no-such-op"} {
+			for _, version := range []int{control.Version, control.Version + 1} {
+				answer, err := askWith(t, m, control.Request{Version: version, Op: op}, wrong)
+				if want.Error == "" {
+					want.Error = answer.Error
+				}
+				if err != nil || answer.Error == "" || !reflect.DeepEqual(answer, want) {
+					t.Errorf("%s, %s: the answer is %+v, %v; want %+v", name, op, answer, err, want)
+				}
+			}
+		}
+	}
+	if len(stopped)+len(opened) > 0 {
+		t.Error("it did what a client without its token asked for")
+	}
+	if strings.Contains(want.Error, token) || strings.Contains(fmt.Sprintf("%v %+v", control.Request{Token: "secret"}, control.Request{Token: "secret"}), "secret") {
+		t.Error("a token is printed")
+	}
+	checkGuest(t, m)
+}
+
+// Landlock lets a process in a sandbox connect to the socket, and not read the token.
+func TestTokenInSandbox(t *testing.T) {
+	if proc.LandlockVersion() == 0 {
+		t.Skip("no Landlock here")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "mayfly-") // a short path: it is connected to as it is
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	_, m, _ := newMachine(t, dir, "m")
+	serve(t, m, guestServer(echoGuest))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for ever: the thread ends with its sandbox
+		if err := errors.Join(proc.NoNewPrivileges(), proc.Restrict([]proc.Rule{{Path: "/usr", Access: proc.Run}})); err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := unix.Open(m.File(state.TokenFile), unix.O_RDONLY, 0); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("open the token in a sandbox: %v; want no permission", err)
+		}
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err == nil {
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: m.File(state.SocketFile)})
+		}
+		if err != nil {
+			t.Errorf("connect in a sandbox: %v; want a connection, which the token then refuses", err)
+			return
+		}
+		conn := os.NewFile(uintptr(fd), "conn")
+		defer conn.Close()
+		var answer control.Response
+		err = errors.Join(wire.WriteMessage(conn, control.Request{Version: control.Version, Op: control.OpGuest}), wire.ReadMessage(conn, &answer))
+		if err != nil || answer.Code != "machine-forbidden" {
+			t.Errorf("the answer is %+v, %v; want machine-forbidden", answer, err)
+		}
+	}()
+	<-done
+	checkGuest(t, m)
 }
 
 // Who connects and says nothing, or too much, is let go.

@@ -19,6 +19,7 @@ var next = map[fault.Code][]string{
 	fault.MachineDataLeft:  {"mayfly rm {name} removes it"},
 	fault.MachineApplying:  {"wait for process {pid} to end, then mayfly rm {name}"},
 	fault.MachineVersion:   {"mayfly restart {defined}", "mayfly rm {name}, or use the mayfly that started it"},
+	fault.MachineForbidden: {"mayfly rm {name}, or use the mayfly that started it, outside of a sandbox"},
 	fault.MachineStarting:  {"mayfly ls"},
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 

@@ -24,6 +24,7 @@ func TestTable(t *testing.T) {
 		{fault.MachineVersion, fault.Args{"name": "web"}, "mayfly rm web, or use the mayfly that started it"},
 		{fault.MachineVersion, fault.Args{"name": "web", "defined": "web"}, "mayfly restart web"},
 		{fault.MachineApplying, fault.Args{"name": "web", "pid": "7"}, "wait for process 7 to end, then mayfly rm web"},
+		{fault.MachineForbidden, fault.Args{"name": "web"}, "mayfly rm web, or use the mayfly that started it, outside of a sandbox"},
 		{fault.MachineStarting, nil, "mayfly ls"},
 		{fault.MachinePaused, fault.Args{"name": "web", "dir": "/d", "free": "0"}, "mayfly gc makes room; mayfly rm web ends the machine"},
 		{fault.MachineUnreachable, fault.Args{"name": "web", "reason": "r"}, "mayfly rm web"},
