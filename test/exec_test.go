@@ -33,6 +33,8 @@ func testExec(t *testing.T, start string, flags ...string) {
 	secret := filepath.Join(h.Home, "secret")
 	writeFile(t, secret, "not for a guest")
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
+	writeFile(t, filepath.Join(h.Home, ".gitconfig"), "[user]\n\tname = Ada L.\n\temail = ada@example.org\n")
+	onHost(t, h.Dir, "git init -q && git config commit.gpgSign true && git config user.signingKey none")
 	r := h.Run(0, append(append([]string{"run"}, flags...), "--keep", "--name", "m", "--no-detect", "--explain", "--", "true")...)
 	wantStart(t, r, start)
 
@@ -102,6 +104,16 @@ func testExec(t *testing.T, start string, flags ...string) {
 		}
 		if got := sh(t, "pip --version >/dev/null 2>&1; cat /etc/pip.conf; echo $NPM_CONFIG_PREFIX; grep -c $USER /etc/subuid"); !strings.Contains(got, "break-system-packages = true") || !strings.Contains(got, "/.local\n1\n") {
 			t.Errorf("pip, npm and containers find %q", got)
+		}
+	})
+	t.Run("commit", func(t *testing.T) {
+		if !strings.Contains(r.Stderr, "git does not sign in the machine") {
+			t.Errorf("the start said %q", r.Stderr)
+		}
+		got := sh(t, `commit='git commit -q --allow-empty -m'
+$commit one && sudo $commit two && bash -lc "$commit three" && git log --format='%an <%ae> %cn %G?' && git tag -a -m t t && git -c commit.gpgsign=true commit --allow-empty -m four 2>&1 | grep -c gpg`)
+		if want := strings.Repeat("Ada L. <ada@example.org> Ada L. N\n", 3); !strings.HasPrefix(got, want) {
+			t.Errorf("commits are by %q", got)
 		}
 	})
 	t.Run("modules", func(t *testing.T) {

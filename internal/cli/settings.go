@@ -37,6 +37,13 @@ type keyFlag struct {
 	value     func() any
 }
 
+// not returns the variable for a flag that sets a key to false.
+func not(s *settings, flag, key string) *bool {
+	v := new(bool)
+	s.keys = append(s.keys, keyFlag{flag, key, func() any { return !*v }})
+	return v
+}
+
 // key returns the variable for the value of such a flag.
 func key[T any](s *settings, flag, key string) *T {
 	v := new(T)
@@ -61,6 +68,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(key[string](s, "boot-timeout", "machine.boot_timeout"), "boot-timeout", "", "`time` within which the guest must answer, such as 90s")
 	f.BoolVar(key[bool](s, "allow-old-qemu", "machine.allow_old_qemu"), "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
 	f.BoolVar(key[bool](s, "cold", "machine.cold"), "cold", false, "force a full boot, without a template")
+	f.BoolVar(not(s, "no-git-identity", "git.identity"), "no-git-identity", false, "do not give git in the machine your name and e-mail address")
 	f.StringVar(key[string](s, "network", "network.mode"), "network", "", "`mode` of the network: user, none or bridge")
 	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist or none")
 	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")

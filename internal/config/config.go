@@ -40,6 +40,7 @@ type Config struct {
 	Shares    []Share
 	Network   Network
 	Home      Home
+	Git       Git
 	Volumes   []Volume          // [[volume]]
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
 	Secrets   map[string]Secret // by the name of the variable
@@ -83,6 +84,11 @@ type Home struct {
 	History   bool     // a machine with a name keeps what was typed into its shells
 }
 
+// Git is the section [git].
+type Git struct {
+	Identity bool // the name and the e-mail address of the host's git are in the machine
+}
+
 // Default returns the configuration of a user who wrote nothing.
 func Default() Config {
 	return Config{
@@ -90,6 +96,7 @@ func Default() Config {
 		Image:     Image{Base: "debian:trixie", Init: "mayfly"},
 		Workspace: Workspace{Mode: "copy"},
 		Network:   Network{Mode: "user", Egress: "public"},
+		Git:       Git{Identity: true},
 	}
 }
 

@@ -74,6 +74,9 @@ dotfiles = ["~/configfiles"]
 shell_init = "umask 077"
 history = true
 
+[git]
+identity = false
+
 [env]
 GOPATH = "$HOME/go"
 
@@ -142,6 +145,10 @@ func TestLoadSetsEveryField(t *testing.T) {
 	}
 	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
 	cfg.Network.Proxy = "none" // TestProxy
+	if cfg.Git.Identity {
+		t.Error("Config.Git.Identity is the default")
+	}
+	cfg.Git.Identity = true
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {

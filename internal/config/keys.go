@@ -123,6 +123,9 @@ var fields = []field{
 		kind{"string", appendShellInit}},
 	{"home.history", "true", "false", "keep the shell history of a named machine: bash and zsh",
 		boolean(func(c *Config) *bool { return &c.Home.History })},
+
+	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
+		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 }
 
 // lists are the keys of lists that are checked and stored element by element:

@@ -32,6 +32,7 @@ const (
 	NoteGitSubdirectory   = "git-subdirectory"
 	NoteGitElsewhere      = "git-elsewhere"
 	NoteGitAlternates     = "git-alternates"
+	NoteGitUnsigned       = "git-unsigned"
 
 	DetailAccelerator = "accelerator"
 	DetailClone       = "clone-progress"
@@ -85,6 +86,7 @@ func EventCodes() []EventCode {
 		{Note, NoteGitSubdirectory, []string{"dir", "path"}, "The workspace is a part of the repository in path. git does not find that in the machine."},
 		{Note, NoteGitElsewhere, []string{"dir", "path"}, "The repository of the workspace is in path. git does not find that in the machine."},
 		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the workspace borrows objects from path. git does not find them in the machine."},
+		{Note, NoteGitUnsigned, []string{"settings"}, "git signs on the host by these settings, and not in the machine, which has no keys."},
 
 		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},
 		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},

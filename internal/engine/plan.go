@@ -71,7 +71,16 @@ func (e *Engine) planFile(ctx context.Context, d definition.Definition, file con
 // planConfig makes the plan of a machine of the configuration cfg. The workspace of in
 // is still as the user wrote it.
 func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Input, dryRun bool) (plan.Plan, error) {
+	var err error
+	if in.Workspace != "" {
+		if in.Workspace, err = realPath(in.Workspace); err != nil {
+			return plan.Plan{}, InputError{fault.Wrap(err, fault.WorkspaceUnusable, nil)}
+		}
+	}
+	git := make(chan host.Git, 1)
+	go func() { git <- host.ReadGit(ctx, e.probe(dryRun), in.Workspace) }() // beside the rest
 	facts, err := e.facts(ctx, cfg.Machine.Accel != string(plan.TCG), dryRun)
+	in.Git = <-git
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -80,11 +89,6 @@ func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Inpu
 	}
 	if in.Home, err = realPath(facts.User.Home); err != nil {
 		in.Home = ""
-	}
-	if in.Workspace != "" {
-		if in.Workspace, err = realPath(in.Workspace); err != nil {
-			return plan.Plan{}, InputError{fault.Wrap(err, fault.WorkspaceUnusable, nil)}
-		}
 	}
 	if err := e.sharesInput(ctx, cfg, facts, &in); err != nil {
 		return plan.Plan{}, InputError{err}
@@ -116,6 +120,9 @@ func (e *Engine) checkWorkspace(p plan.Plan) error {
 	}
 	if err := workspace.Check(dir); err != nil {
 		return inputError(err)
+	}
+	if unsigned := p.Guest.Unsigned; len(unsigned) > 0 {
+		e.note(NoteGitUnsigned, args{"settings": strings.Join(unsigned, ", ")})
 	}
 	o, ok := repository.Find(dir)
 	// A repository of the whole home directory has settings, and is no workspace.

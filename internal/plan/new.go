@@ -39,6 +39,9 @@ type Input struct {
 	// host.
 	Dotfiles []string
 
+	// Git is what git on the host says in the workspace.
+	Git host.Git
+
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool
 }
@@ -62,6 +65,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.template()
 	b.workspace(in)
 	b.plan.Guest.Dotfiles = slices.Clone(in.Dotfiles)
+	b.git(in.Git)
 	b.keep(in)
 	b.shares(in)
 	if len(b.errs) > 0 {

@@ -50,7 +50,10 @@ func golden(t *testing.T, path string) {
 		}
 		return nil
 	}
-	in := struct{ Facts, Name, Workspace, Home, Keep string }{Name: "m1", Workspace: "/home/ada/src/project"}
+	in := struct {
+		Facts, Name, Workspace, Home, Keep string
+		Git                                host.Git
+	}{Name: "m1", Workspace: "/home/ada/src/project"}
 	decodeStrict(t, part("input.json"), &in)
 	facts := readFacts(t, in.Facts)
 	cfg, err := config.Load(config.Sources{Files: []config.File{
@@ -63,7 +66,7 @@ func golden(t *testing.T, path string) {
 	if cfg.Workspace.Path != "" {
 		workspace = WorkspacePath(cfg, facts.User.Home, "")
 	}
-	p, err := New(cfg, facts, Input{Name: in.Name, Workspace: workspace, Home: in.Home, Keep: in.Keep})
+	p, err := New(cfg, facts, Input{Name: in.Name, Workspace: workspace, Home: in.Home, Keep: in.Keep, Git: in.Git})
 	var got []byte
 	if err != nil {
 		got = []byte(errorText(err))

@@ -119,6 +119,11 @@ type Guest struct {
 	// Dotfiles are directories of the host, absolute, whose files appear in the
 	// home, read-only; of the last that has a file of a name.
 	Dotfiles []string `json:"dotfiles,omitempty"`
+	// Git are settings of git's for all users, such as user.name: who commits.
+	Git map[string]string `json:"git,omitempty"`
+	// Unsigned are the settings that make git sign on the host, and that are off in the
+	// machine, which has no keys.
+	Unsigned []string `json:"unsigned,omitempty"`
 }
 
 // User is the guest's only human user. It is never root, whoever runs mayfly.

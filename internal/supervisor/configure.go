@@ -149,7 +149,7 @@ func newConfigure(p plan.Plan) *wire.Configure {
 			c.KeepDirs = append(c.KeepDirs, wire.KeepDir{Name: "history", Path: c.History})
 		}
 	}
-	c.ShellInit = p.Guest.ShellInit
+	c.ShellInit, c.Git = p.Guest.ShellInit, p.Guest.Git
 	if p.Guest.Timezone != "" {
 		// By content: the image need not know any time zone.
 		if data, err := readSmall("/etc/localtime", 64<<10); err == nil {

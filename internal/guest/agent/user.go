@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,10 +27,7 @@ func identify(t tree, req *wire.Configure) error {
 		"/etc/machine-id": req.MachineID + "\n",
 		"/etc/hosts": "127.0.0.1\tlocalhost\n127.0.1.1\t" + req.Hostname + "\n" +
 			"::1\tlocalhost ip6-localhost ip6-loopback\n",
-		// git compares inode numbers and change times with those of its
-		// index, which came from the host. Without these it would read
-		// and rewrite everything at the first status.
-		"/etc/gitconfig": "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n",
+		"/etc/gitconfig": gitConfig(req.Git),
 	}
 	for name, content := range files {
 		if err := t.writeFile(name, []byte(content), 0o644); err != nil {
@@ -45,6 +43,21 @@ func identify(t tree, req *wire.Configure) error {
 		}
 	}
 	return nil
+}
+
+// gitConfig returns git's settings for all users of the machine. Those of the user's own
+// files, and of a repository, win over them.
+func gitConfig(settings map[string]string) string {
+	// git compares inode numbers and change times with those of its index, which
+	// came from the host. Without these it would read and rewrite everything at the
+	// first status.
+	text := "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n"
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		section, name, _ := strings.Cut(key, ".")
+		text += fmt.Sprintf("[%s]\n\t%s = \"%s\"\n", section, name, escape.Replace(settings[key]))
+	}
+	return text
 }
 
 // addTerminfo makes a terminal known that the image does not know.
@@ -113,7 +126,8 @@ func setUpUser(t tree, req *wire.Configure) ([]string, error) {
 		}
 	}
 	if _, _, err := t.stat("/etc/sudoers.d"); err == nil {
-		line := u.Name + " ALL=(ALL:ALL) NOPASSWD: ALL\n"
+		line := u.Name + " ALL=(ALL:ALL) NOPASSWD: ALL\n" +
+			"Defaults env_keep += \"GIT_CONFIG_COUNT GIT_CONFIG_KEY_* GIT_CONFIG_VALUE_*\"\n" // as what makes git not sign
 		if err := t.writeFile("/etc/sudoers.d/mayfly", []byte(line), 0o440); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -19,6 +22,24 @@ func TestSetEntry(t *testing.T) {
 	} {
 		if got := string(setEntry([]byte(tt.in), "u", line)); got != tt.want {
 			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What is written for git, git reads.
+func TestGitConfig(t *testing.T) {
+	settings := map[string]string{
+		"user.name": `  Ada "L" \n; # ä `, "user.email": "ada@example.org", "author.name": "Augusta", "committer.email": `\`,
+	}
+	file := filepath.Join(t.TempDir(), "gitconfig")
+	if err := os.WriteFile(file, []byte(gitConfig(settings)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings["core.checkStat"], settings["core.trustctime"] = "minimal", "false"
+	for key, want := range settings {
+		out, err := exec.Command("git", "config", "--file", file, key).Output()
+		if got := string(out); err != nil || got != want+"\n" {
+			t.Errorf("git config %s = %q, %v; want %q", key, got, err, want)
 		}
 	}
 }

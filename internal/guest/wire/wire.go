@@ -129,6 +129,8 @@ type Configure struct {
 	// History is the directory of the histories of shells, absolute, one of KeepDirs;
 	// "" leaves them where they are by themselves.
 	History string `json:"history,omitempty"`
+	// Git are settings of git's for all users: who commits.
+	Git map[string]string `json:"git,omitempty"`
 	// Dotfiles are shown in the home.
 	Dotfiles *Dotfiles `json:"dotfiles,omitempty"`
 	// Init is what process 1 is to be: InitSystemd, or "" for the agent. For the

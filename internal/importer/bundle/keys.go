@@ -59,10 +59,12 @@ var rules = map[string]rule{
 	"home.dotfiles":   each((*reviewer).dotfiles),
 	"home.shell_init": run("runs in the machine, in each shell:"),
 	"home.history":    unless(false, "keeps, when it stops, what was typed into its shells"),
+
+	"git.identity": unless(false, "gets your name and e-mail address from git"),
 }
 
 // tables are the sections; the names in env and secrets are free.
-var tables = []string{"machine", "image", "workspace", "network", "home"}
+var tables = []string{"machine", "image", "workspace", "network", "home", "git"}
 
 // keys reviews all keys of the file.
 func (r *reviewer) keys() {

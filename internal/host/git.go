@@ -1,0 +1,198 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Git is what git on this host says of its user.
+type Git struct {
+	// Identity is who commits, by the names of git's settings: user.name, user.email,
+	// and those of author and committer. Nil for nobody.
+	Identity map[string]string
+	// Signs are the settings that make git sign, in lower case, sorted.
+	Signs []string
+}
+
+// Bounds of what git is asked. The timeout is of one git: it may wait for a file of the
+// repository's choice.
+const (
+	gitTimeout     = 2 * time.Second
+	maxGitOutput   = 64 << 10
+	maxGitIdentity = 256
+	maxGitConfig   = 1 << 20
+)
+
+// signs are the settings that make git sign without an option that says so.
+var signs = []string{"commit.gpgsign", "push.gpgsign", "tag.forcesignannotated", "tag.gpgsign"}
+
+// gitQuestion matches the names of the settings that are asked for.
+const gitQuestion = `^(user\.(name|email)|author\.(name|email)|committer\.(name|email)|(commit|tag|push)\.gpgsign|tag\.forcesignannotated)$`
+
+// ReadGit returns what git says in the directory dir, "" for none. The repository there
+// may be anybody's: git is asked for values of its configuration alone, which starts
+// nothing, and not in dir if that configuration includes other files or is no file.
+// Without git there is nothing to say.
+func ReadGit(ctx context.Context, o Options, dir string) Git {
+	path := findTool(o, "git").Path
+	if path == "" {
+		return Git{}
+	}
+	var g Git
+	settings, asked := map[string]string(nil), false
+	switch plainRepository(dir) {
+	case repositoryPlain:
+		settings, asked = o.askGit(ctx, path, dir)
+	case repositoryOther:
+		// git reads in the machine what is not read here.
+		g.Signs = []string{"commit.gpgsign", "tag.gpgsign"}
+	}
+	if !asked {
+		settings, _ = o.askGit(ctx, path, "/")
+	}
+	for _, key := range signs {
+		if v, ok := settings[key]; ok && isTrue(v) && !slices.Contains(g.Signs, key) {
+			g.Signs = append(g.Signs, key)
+		}
+	}
+	slices.Sort(g.Signs)
+	g.Identity = o.gitIdentity(settings)
+	return g
+}
+
+// gitIdentity returns who commits by the settings and, before them, by the environment,
+// git-commit(1).
+func (o Options) gitIdentity(settings map[string]string) map[string]string {
+	id := make(map[string]string)
+	set := func(key string, values ...string) {
+		for _, v := range values {
+			if v = strings.TrimSpace(v); validIdentity(v) {
+				id[key] = v
+				return
+			}
+		}
+	}
+	for _, part := range []string{"name", "email"} {
+		author, committer := "GIT_AUTHOR_"+strings.ToUpper(part), "GIT_COMMITTER_"+strings.ToUpper(part)
+		set("author."+part, o.env(author), settings["author."+part])
+		set("committer."+part, o.env(committer), settings["committer."+part])
+		set("user."+part, settings["user."+part])
+	}
+	set("user.email", id["user.email"], o.env("EMAIL"))
+	// Who is one of the two by the environment alone is both, so that a commit works.
+	set("user.name", id["user.name"], id["author.name"], id["committer.name"])
+	set("user.email", id["user.email"], id["author.email"], id["committer.email"])
+	if len(id) == 0 {
+		return nil
+	}
+	return id
+}
+
+// validIdentity reports whether a value can be one line of a configuration.
+func validIdentity(v string) bool {
+	return v != "" && len(v) <= maxGitIdentity && utf8.ValidString(v) && !strings.ContainsFunc(v, unicode.IsControl)
+}
+
+// isTrue reports whether git takes a value for true, or for something like it.
+func isTrue(v string) bool {
+	return !slices.Contains([]string{"", "false", "no", "off", "0"}, strings.ToLower(v))
+}
+
+// askGit returns the settings that git has in dir, whoever owns that, and whether it said
+// so. Where it was said more than once, the last holds.
+func (o Options) askGit(ctx context.Context, path, dir string) (map[string]string, bool) {
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--no-pager", "-c", "safe.directory=*", "config", "--includes", "--null", "--get-regexp", gitQuestion)
+	cmd.Dir = dir
+	cmd.Env = []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0"}
+	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"} {
+		if v := o.env(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	cmd.WaitDelay = 100 * time.Millisecond
+	var out bytes.Buffer
+	cmd.Stdout = &boundedWriter{w: &out, left: maxGitOutput}
+	if err := cmd.Run(); err != nil && cmd.ProcessState.ExitCode() != 1 {
+		return nil, false
+	}
+	settings := make(map[string]string)
+	for setting := range strings.SplitSeq(strings.TrimSuffix(out.String(), "\x00"), "\x00") {
+		key, value, ok := strings.Cut(setting, "\n")
+		if !ok {
+			value = "true" // a name alone
+		}
+		settings[key] = value
+	}
+	return settings, true
+}
+
+// boundedWriter is a writer that fails beyond its bound.
+type boundedWriter struct {
+	w    io.Writer
+	left int
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	if len(p) > b.left {
+		return 0, io.ErrShortWrite
+	}
+	b.left -= len(p)
+	return b.w.Write(p)
+}
+
+// repositoryKind says whether git can be asked in a directory.
+type repositoryKind int
+
+const (
+	repositoryNone  repositoryKind = iota // the repository, if there is one, begins elsewhere
+	repositoryPlain                       // all of its configuration is in one file
+	repositoryOther
+)
+
+// plainRepository looks at the repository of dir, before git does. git works in the
+// machine only with one that is a directory.
+func plainRepository(dir string) repositoryKind {
+	git := filepath.Join(dir, ".git")
+	if fi, err := os.Lstat(git); dir == "" || err != nil || !fi.IsDir() {
+		return repositoryNone
+	}
+	if _, err := os.Lstat(filepath.Join(git, "commondir")); err == nil || !plainConfig(filepath.Join(git, "config")) {
+		return repositoryOther
+	}
+	worktree := filepath.Join(git, "config.worktree")
+	if _, err := os.Lstat(worktree); err == nil && !plainConfig(worktree) {
+		return repositoryOther
+	}
+	return repositoryPlain
+}
+
+// includes matches the beginning of sections for which git reads other files.
+var includes = regexp.MustCompile(`(?i)\[\s*include`)
+
+// plainConfig reports whether a file of git's configuration is one, and includes no other.
+func plainConfig(path string) bool {
+	if fi, err := os.Lstat(path); err != nil || !fi.Mode().IsRegular() || fi.Size() > maxGitConfig {
+		return false
+	}
+	// O_NONBLOCK: it may have become a FIFO meanwhile.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxGitConfig+1))
+	return err == nil && len(text) <= maxGitConfig && !includes.Match(text)
+}
