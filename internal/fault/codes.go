@@ -104,6 +104,7 @@ const (
 	E2fsprogsMissing      Code = "e2fsprogs-missing"
 	SubordinateIDsMissing Code = "subordinate-ids-missing"
 	BuildDirectoryMounted Code = "build-directory-mounted"
+	BuildDirectoryOpen    Code = "build-directory-open"
 )
 
 // Codes of coding agents.
@@ -319,6 +320,7 @@ func Kinds() []Kind {
 		{UIDMapMissing, nil, "The host has no newuidmap, which a user needs who is not root."},
 		{E2fsprogsMissing, nil, "The host has no mkfs.ext4."},
 		{SubordinateIDsMissing, []string{"user"}, "The user has no subordinate user and group IDs."},
+		{BuildDirectoryOpen, []string{"dir"}, "Others could look into the directory of a build, which has a password: its file system has no access control lists."},
 		{BuildDirectoryMounted, []string{"dir"}, "Something is mounted in the directory of a build."},
 
 		{AgentsLockInvalid, []string{"file"}, "The lock file of coding agents is wrong."},

@@ -281,7 +281,8 @@ func (b *builder) packages(ctx context.Context, base string) (string, error) {
 
 // withDebian runs fn with a directory to unpack a root file system in.
 func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debian.Builder) (string, error)) (id string, err error) {
-	dir, lock, release, err := b.buildDir()
+	settings := apt.HostSettings(ctx)
+	dir, lock, release, err := b.buildDir(settings)
 	if err != nil {
 		return "", err
 	}
@@ -289,16 +290,16 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 	return fn(debian.Builder{
 		Suite:     b.want.suite,
 		Mirrors:   b.mirrors,
-		AptConfig: apt.HostSettings(ctx),
+		AptConfig: settings,
 		Dir:       dir,
 		Lock:      lock,
 		Text:      func(text string) { b.report.event(PhaseBuild, artifact, text) },
 	})
 }
 
-// buildDir makes a directory in Options.BuildDir. The store remembers it, so
-// that a prune can remove it after a crash.
-func (b *builder) buildDir() (dir string, lock *os.File, release func() error, err error) {
+// buildDir makes a directory in Options.BuildDir for a build with those settings of apt.
+// The store remembers it, so that a prune can remove it after a crash.
+func (b *builder) buildDir(settings string) (dir string, lock *os.File, release func() error, err error) {
 	temp, lock, err := b.lockedTemp()
 	if err != nil {
 		return "", nil, nil, err
@@ -315,15 +316,9 @@ func (b *builder) buildDir() (dir string, lock *os.File, release func() error, e
 		}
 		return os.RemoveAll(temp)
 	}
-	// Root's builds unpack real setuid programs, which are nobody's business;
-	// a normal user's run under other ids, which must pass.
-	perm := os.FileMode(0o700)
-	if os.Geteuid() != 0 {
-		perm = 0o711
-	}
 	err = os.WriteFile(filepath.Join(temp, buildDirFile), []byte(dir), 0o600)
 	if err == nil {
-		err = os.Mkdir(dir, perm)
+		err = debian.MakeDir(dir, settings)
 	}
 	if err != nil {
 		return "", nil, nil, errors.Join(err, os.RemoveAll(temp), lock.Close())

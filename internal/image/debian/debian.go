@@ -42,8 +42,8 @@ type Builder struct {
 	// syntax of apt.conf. It does not get into the result.
 	AptConfig string
 
-	// Dir is an empty directory in which the tree is unpacked. Others must be
-	// able to pass through it if a normal user builds. Remove removes it.
+	// Dir is an empty directory in which the tree is unpacked, which MakeDir has
+	// made. Remove removes it.
 	Dir string
 
 	// Lock, if not nil, stays locked until the last process of a build has
@@ -323,27 +323,12 @@ func rootMode() (string, error) {
 		return "", err
 	}
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
-		if err := hasSubordinates(file, u); err != nil {
+		if _, err := subordinate(file, u); err != nil {
 			return "", fault.New(fault.SubordinateIDsMissing, fault.Args{"user": u.Username},
 				"build a Debian root as a normal user: %w", err)
 		}
 	}
 	return "unshare", nil
-}
-
-func hasSubordinates(file string, u *user.User) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 3 && (f[0] == u.Username || f[0] == u.Uid) {
-			if n, err := strconv.Atoi(f[2]); err == nil && n >= 65536 {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("%s gives %s no 65536 subordinate ids", file, u.Username)
 }
 
 // Remove removes a build's directory, also what a killed build left in it.
