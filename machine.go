@@ -315,7 +315,8 @@ func (m *Machine) Explain(err error, a CodingAgent) error {
 }
 
 // CopyIn copies a file or directory of the host into the machine. A target that is a
-// directory gets the source inside of it; one that is relative begins in the workspace.
+// directory gets the source inside of it; one that is relative, or begins with
+// "~/", is below the home of the machine's user.
 func (m *Machine) CopyIn(ctx context.Context, source, target string) error {
 	return public(m.m.CopyIn(ctx, source, target))
 }

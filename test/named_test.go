@@ -213,17 +213,24 @@ func TestNamed(t *testing.T) {
 		writeFile(t, filepath.Join(dir, "src/sub/b"), "b")
 		h.Run(0, "cp", filepath.Join(dir, "src"), "m:/tmp")
 		h.Run(0, "cp", filepath.Join(dir, "src/a"), "m:renamed")
-		if got := sh(t, "cat /tmp/src/a /tmp/src/sub/b renamed; stat -c %U /tmp/src"); got != "aba"+strings.TrimSpace(sh(t, "id -un"))+"\n" {
+		h.Run(0, "cp", filepath.Join(dir, "src/a"), "m:~/tilde")
+		if got := sh(t, "cat /tmp/src/a /tmp/src/sub/b ~/renamed ~/tilde; stat -c %U /tmp/src"); got != "abaa"+strings.TrimSpace(sh(t, "id -un"))+"\n" {
 			t.Errorf("copied in: %q", got)
 		}
 		h.Run(0, "cp", "m:/tmp/src", filepath.Join(dir, "back"))
 		if data, err := os.ReadFile(filepath.Join(dir, "back/sub/b")); err != nil || string(data) != "b" {
 			t.Errorf("copied out: %q, %v", data, err)
 		}
-		// All of the workspace, which has a name of its own.
+		// As with scp, paths begin in the home, which has a name of its own.
+		for _, from := range []string{"m:renamed", "m:~/renamed"} {
+			h.Run(0, "cp", from, filepath.Join(dir, "out"))
+			if data, err := os.ReadFile(filepath.Join(dir, "out")); err != nil || string(data) != "a" {
+				t.Errorf("%s copied out: %q, %v", from, data, err)
+			}
+		}
 		h.Run(0, "cp", "m:.", filepath.Join(dir, "all"))
 		if data, err := os.ReadFile(filepath.Join(dir, "all/renamed")); err != nil || string(data) != "a" {
-			t.Errorf("the workspace copied out: %q, %v", data, err)
+			t.Errorf("the home copied out: %q, %v", data, err)
 		}
 		if r := h.Run(1, "cp", "m:/no/such", dir); !strings.Contains(r.Stderr, "machine m: ") {
 			t.Errorf("cp of nothing: %q", r.Stderr)

@@ -15,14 +15,16 @@ func (a *app) cpCommand() *cobra.Command {
 		Use:   "cp SOURCE TARGET",
 		Short: "Copy files to or from a running machine",
 		Long: `Copy a file or a directory to or from a running machine. Write the path in the
-machine as NAME:PATH. A relative path begins in the machine's workspace. If the
-target is a directory, the source is copied into it.
+machine as NAME:PATH. As with scp, a relative path begins in the home of the
+machine's user, and so does ~/. If the target is a directory, the source is
+copied into it.
 
 What comes out of a machine is not trusted. mayfly writes nothing outside of the
 target, leaves out devices and links that lead out of it, drops setuid bits, and
 does not fill the disk.`,
 		Example: `  mayfly cp report.pdf dcs:
-  mayfly cp dcs:/var/log/apt ./logs`,
+  mayfly cp dcs:/var/log/apt ./logs
+  mayfly cp dcs:~/notes.txt .`,
 		Args: takes(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.cp(cmd.Context(), args[0], args[1]) },
 	}

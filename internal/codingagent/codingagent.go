@@ -7,8 +7,8 @@
 // it. A new agent is one row, and its version in the lock file of image/agents. A
 // test walks the source and fails where an agent is known outside the table.
 //
-// In comes an agent's name, and for its start the directory that it is to work in,
-// the user's home and arguments; out come values. The package reads nothing,
+// In comes an agent's name, and for its start the machine as it finds it and
+// arguments; out come values. The package reads nothing,
 // starts nothing, and knows neither disks nor machines.
 package codingagent
 
@@ -56,7 +56,9 @@ type Agent struct {
 	after       []string // subcommands behind which the flags stand
 	interactive []string // more flags, but for the subcommands that have no screen
 	headless    []string // these
-	prepare     func(s *Spec)
+	stores      []store  // where it keeps its files
+	emulated    []string // variables for machines whose CPU is emulated
+	prepare     func(s *Spec, at Place, stores []string)
 }
 
 // Host is a host that an agent reaches by HTTPS.

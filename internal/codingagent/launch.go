@@ -19,6 +19,17 @@ type Spec struct {
 	State string   // absolute; all that the agent keeps of its settings and logins
 	Dirs  []string // that have to be there; absolute
 	Files []File   // settings, to be written before it starts
+	Links []Link   // places that are to be one with the agent's own
+}
+
+// Link makes a place, where programs and their users expect the files of an agent, one
+// with the directory in which it keeps them.
+type Link struct {
+	Path   string // absolute, in the user's home: "/home/dev/.claude"
+	Target string // absolute, one of Spec.Dirs
+	// Below are paths in the home whose files of the user's dotfiles, if there are
+	// some, appear in Target.
+	Below []string
 }
 
 // File is a file with settings: a JSON object with what must be in it and what is
@@ -57,27 +68,100 @@ func Get(name string) (Agent, error) {
 	return a, nil
 }
 
-// Launch says how agent is started in the directory dir with args, for a user
-// whose home is home.
-func Launch(agent, dir, home string, args []string) (Spec, error) {
+// Place is a machine as an agent finds it.
+type Place struct {
+	Dir  string // where the agent works
+	Home string // its user's
+	// Env are the machine's variables, with those that the user gave it: an agent's own
+	// never take their place, and its files are where they say.
+	Env map[string]string
+	// Mounts are the volumes and live shares of the machine. What the user mounts where
+	// an agent looks by itself is where it is to look.
+	Mounts []string
+	// Emulated says that the machine's CPU is: all takes several times as long.
+	Emulated bool
+}
+
+// Launch says how agent is started in a machine with args.
+func Launch(agent string, at Place, args []string) (Spec, error) {
 	a, err := Get(agent)
 	if err != nil {
 		return Spec{}, err
 	}
-	if !path.IsAbs(dir) || !path.IsAbs(home) {
-		return Spec{}, fmt.Errorf("start %s: %q or %q is not an absolute path", agent, dir, home)
+	if !path.IsAbs(at.Dir) || !path.IsAbs(at.Home) {
+		return Spec{}, fmt.Errorf("start %s: %q or %q is not an absolute path", agent, at.Dir, at.Home)
 	}
-	s := Spec{Agent: a.Name, Dir: dir, State: path.Join(home, StateDir, a.Name)}
+	s := Spec{Agent: a.Name, Dir: at.Dir, State: path.Join(at.Home, StateDir, a.Name)}
 	s.Argv = append([]string{a.Name}, a.arguments(args)...)
 	s.Dirs = []string{s.State}
-	a.prepare(&s)
+	stores := make([]string, len(a.stores))
+	for i, store := range a.stores {
+		stores[i] = store.settle(&s, at)
+		s.Dirs = append(s.Dirs, stores[i])
+	}
+	if at.Emulated {
+		s.Env = append(s.Env, a.emulated...)
+	}
+	a.prepare(&s, at, stores)
+	s.Env = slices.DeleteFunc(s.Env, func(kv string) bool {
+		key, _, _ := strings.Cut(kv, "=")
+		_, own := at.Env[key]
+		return own
+	})
 	return s, nil
+}
+
+// store is a directory of an agent.
+type store struct {
+	variable string // that names it, or the directory Sub of which it is; "" for none
+	below    string // of what the variable names
+	own      string // where it is without the variable, below the home
+	sub      string // where mayfly has it, below the agent's directory
+}
+
+// settle decides where a store is, adds the variable and the link that make it so to s, and
+// returns its directory.
+func (t store) settle(s *Spec, at Place) string {
+	own := path.Join(at.Home, t.own)
+	if value, ok := at.Env[t.variable]; ok && t.variable != "" {
+		dir := own
+		if path.IsAbs(value) {
+			dir = path.Join(value, t.below)
+		}
+		s.link(t, at, dir, own)
+		return dir
+	}
+	dir := path.Join(s.State, t.sub)
+	if slices.ContainsFunc(at.Mounts, func(m string) bool { return within(own, m) && !within(dir, m) }) {
+		dir = own
+	}
+	if t.variable != "" {
+		s.Env = append(s.Env, t.variable+"="+strings.TrimSuffix(strings.TrimSuffix(dir, t.below), "/"))
+	}
+	s.link(t, at, dir, own)
+	return dir
+}
+
+// link adds the link from own to dir, unless that would be a file of somebody else's.
+func (s *Spec) link(t store, at Place, dir, own string) {
+	if dir == own || within(own, at.Dir) || within(dir, at.Dir) {
+		return
+	}
+	s.Links = append(s.Links, Link{
+		Path: own, Target: dir,
+		Below: []string{t.own, path.Join(StateDir, s.Agent, t.sub)},
+	})
+}
+
+// within reports whether p is dir, or below it. Both are absolute and clean.
+func within(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
 
 // Env returns the variables with which the agent keeps its files in its directory also
 // when its user starts it by hand: those of its own, which mean nothing to others.
-func Env(agent, home string) []string {
-	s, err := Launch(agent, home, home, nil)
+func Env(agent string, at Place) []string {
+	s, err := Launch(agent, at, nil)
 	if err != nil {
 		return nil
 	}

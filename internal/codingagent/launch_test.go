@@ -49,7 +49,7 @@ func TestLaunchArgv(t *testing.T) {
 	} {
 		args := strings.Fields(tt.args)
 		before := slices.Clone(args)
-		s, err := Launch(tt.agent, "/work/it", "/home/dev", args)
+		s, err := Launch(tt.agent, Place{Dir: "/work/it", Home: "/home/dev"}, args)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestLaunchArgv(t *testing.T) {
 func TestLaunchState(t *testing.T) {
 	const dir, home = `/work/a "b\c`, "/home/dev"
 	for _, name := range Names() {
-		s, err := Launch(name, dir, home, nil)
+		s, err := Launch(name, Place{Dir: dir, Home: home}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func paths(s Spec) []string {
 
 func TestLaunchSettings(t *testing.T) {
 	const dir = "/work/a \"b\\c\x01ä.d"
-	s, err := Launch("codex", dir, "/h", nil)
+	s, err := Launch("codex", Place{Dir: dir, Home: "/h"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestLaunchSettings(t *testing.T) {
 		t.Errorf("config.toml: -want +got:\n%s", d)
 	}
 
-	s, err = Launch("copilot", dir, "/h", nil)
+	s, err = Launch("copilot", Place{Dir: dir, Home: "/h"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestLaunchSettings(t *testing.T) {
 		t.Errorf("config.json = %s, %v; want it to trust %q", s.Files[0].Text, err, dir)
 	}
 
-	s, err = Launch("claude", dir, "/h", nil)
+	s, err = Launch("claude", Place{Dir: dir, Home: "/h"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +145,11 @@ func TestLaunchSettings(t *testing.T) {
 }
 
 func TestLaunchRefuses(t *testing.T) {
-	if _, err := Launch("cluade", "/d", "/h", nil); fault.CodeOf(err) != fault.AgentUnknown {
+	if _, err := Launch("cluade", Place{Dir: "/d", Home: "/h"}, nil); fault.CodeOf(err) != fault.AgentUnknown {
 		t.Errorf("Launch(cluade) = %v; want %s", err, fault.AgentUnknown)
 	}
 	for _, tt := range [][2]string{{"d", "/h"}, {"/d", ""}} {
-		if _, err := Launch("claude", tt[0], tt[1], nil); err == nil {
+		if _, err := Launch("claude", Place{Dir: tt[0], Home: tt[1]}, nil); err == nil {
 			t.Errorf("Launch(%q) = nil; want an error", tt)
 		}
 	}
@@ -162,7 +162,7 @@ func TestLaunchKeys(t *testing.T) {
 		"codex":  {"auth.json", "OPENAI_API_KEY"},
 		"gemini": {".gemini/settings.json", "GEMINI_API_KEY"},
 	} {
-		s, err := Launch(agent, "/work", "/h", nil)
+		s, err := Launch(agent, Place{Dir: "/work", Home: "/h"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,6 +179,128 @@ func TestLaunchKeys(t *testing.T) {
 			if err := json.Unmarshal([]byte(strings.ReplaceAll(text, Value, `"sk-1"`)), &auth); err != nil || auth.Mode != "apikey" || auth.Key != "sk-1" {
 				t.Errorf("%s: %v: %s", agent, err, text)
 			}
+		}
+	}
+}
+
+// An agent has its files where the user's variables and mounts say, and what is not said
+// stays as it was: the variables are left to the machine.
+func TestLaunchPlace(t *testing.T) {
+	const home = "/home/dev"
+	env := func(kv ...string) map[string]string {
+		m := make(map[string]string)
+		for i := 0; i < len(kv); i += 2 {
+			m[kv[i]] = kv[i+1]
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		name, agent string
+		at          Place
+		file        string   // the first of its settings
+		env         []string // that it has, or with "!" has not
+		links       []string // PATH TARGET
+	}{
+		{
+			"as mayfly has it", "claude", Place{}, "/S/claude/.claude.json",
+			[]string{"CLAUDE_CONFIG_DIR=/S/claude", "!BASH_DEFAULT_TIMEOUT_MS"}, []string{"/home/dev/.claude /S/claude"},
+		},
+		{
+			"as a machine repeats it", "claude", Place{Env: env("CLAUDE_CONFIG_DIR", "/S/claude")}, "/S/claude/.claude.json",
+			[]string{"!CLAUDE_CONFIG_DIR", "DISABLE_AUTOUPDATER=1"}, []string{"/home/dev/.claude /S/claude"},
+		},
+		{
+			"a place of the user's", "claude", Place{Env: env("CLAUDE_CONFIG_DIR", "/srv/c", "DISABLE_AUTOUPDATER", "0")}, "/srv/c/.claude.json",
+			[]string{"!CLAUDE_CONFIG_DIR", "!DISABLE_AUTOUPDATER"}, []string{"/home/dev/.claude /srv/c"},
+		},
+		{
+			"the agent's own place", "claude", Place{Env: env("CLAUDE_CONFIG_DIR", home+"/.claude")}, home + "/.claude/.claude.json",
+			[]string{"!CLAUDE_CONFIG_DIR"}, nil,
+		},
+		{
+			"no variable", "claude", Place{Env: env("CLAUDE_CONFIG_DIR", "")}, home + "/.claude.json",
+			[]string{"!CLAUDE_CONFIG_DIR"}, nil,
+		},
+		{
+			"a share in its place", "claude", Place{Mounts: []string{home + "/.claude"}}, home + "/.claude/.claude.json",
+			[]string{"CLAUDE_CONFIG_DIR=/home/dev/.claude"}, nil,
+		},
+		{
+			"a share of mayfly's place", "claude", Place{Mounts: []string{"/S"}}, "/S/claude/.claude.json",
+			[]string{"CLAUDE_CONFIG_DIR=/S/claude"}, []string{"/home/dev/.claude /S/claude"},
+		},
+		{
+			"an emulated CPU", "claude", Place{Emulated: true, Env: env("BASH_MAX_TIMEOUT_MS", "1")}, "/S/claude/.claude.json",
+			[]string{"BASH_DEFAULT_TIMEOUT_MS=600000", "!BASH_MAX_TIMEOUT_MS"}, []string{"/home/dev/.claude /S/claude"},
+		},
+		{
+			"the workspace is the agent's directory", "claude", Place{Dir: home + "/.claude"}, "/S/claude/.claude.json",
+			[]string{"CLAUDE_CONFIG_DIR=/S/claude"}, nil,
+		},
+		{
+			"another agent's variable", "codex", Place{Env: env("CLAUDE_CONFIG_DIR", "/srv/c")}, "/S/codex/config.toml",
+			[]string{"CODEX_HOME=/S/codex"}, []string{"/home/dev/.codex /S/codex"},
+		},
+		{
+			"codex elsewhere", "codex", Place{Env: env("CODEX_HOME", "/srv/c")}, "/srv/c/config.toml",
+			[]string{"!CODEX_HOME"}, []string{"/home/dev/.codex /srv/c"},
+		},
+		{
+			"a home below the variable", "gemini", Place{Env: env("GEMINI_CLI_HOME", "/srv/g")}, "/srv/g/.gemini/settings.json",
+			[]string{"!GEMINI_CLI_HOME"}, []string{"/home/dev/.gemini /srv/g/.gemini"},
+		},
+		{
+			"a volume below the variable", "gemini", Place{Mounts: []string{home + "/.gemini"}}, home + "/.gemini/settings.json",
+			[]string{"GEMINI_CLI_HOME=/home/dev"}, nil,
+		},
+		{
+			"two directories, one above mounted", "opencode", Place{Mounts: []string{home + "/.config"}}, "",
+			[]string{"OPENCODE_CONFIG_DIR=/home/dev/.config/opencode", "XDG_DATA_HOME=/S/opencode/data"},
+			[]string{"/home/dev/.local/share/opencode /S/opencode/data/opencode"},
+		},
+		{
+			"data of the user's", "opencode", Place{Env: env("XDG_DATA_HOME", "/srv/d")}, "",
+			[]string{"OPENCODE_CONFIG_DIR=/S/opencode/config", "!XDG_DATA_HOME"},
+			[]string{"/home/dev/.config/opencode /S/opencode/config", "/home/dev/.local/share/opencode /srv/d/opencode"},
+		},
+	} {
+		state := func(s string) string { return strings.ReplaceAll(s, "/S", home+"/"+StateDir) }
+		at := tt.at
+		at.Home = home
+		if at.Dir == "" {
+			at.Dir = "/work"
+		}
+		for i, m := range at.Mounts {
+			at.Mounts[i] = state(m)
+		}
+		for k, v := range at.Env {
+			at.Env[k] = state(v)
+		}
+		s, err := Launch(tt.agent, at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.file != "" && s.Files[0].Path != state(tt.file) {
+			t.Errorf("%s: settings are in %s; want %s", tt.name, s.Files[0].Path, state(tt.file))
+		}
+		for _, want := range tt.env {
+			key, not := strings.CutPrefix(want, "!")
+			has := slices.ContainsFunc(s.Env, func(kv string) bool {
+				return kv == state(key) || not && strings.HasPrefix(kv, key+"=")
+			})
+			if has == not {
+				t.Errorf("%s: Env = %q; want %s", tt.name, s.Env, want)
+			}
+		}
+		var links []string
+		for _, l := range s.Links {
+			links = append(links, l.Path+" "+l.Target)
+		}
+		for i := range tt.links {
+			tt.links[i] = state(tt.links[i])
+		}
+		if d := cmp.Diff(tt.links, links); d != "" {
+			t.Errorf("%s: links: -want +got:\n%s", tt.name, d)
 		}
 	}
 }

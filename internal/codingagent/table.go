@@ -37,16 +37,23 @@ func Agents() []Agent {
 				"agents", "auth", "auto-mode", "doctor", "install", "mcp", "plugin", "plugins", "project", "setup-token",
 				"update", "upgrade",
 			},
-			// The variable moves both ~/.claude and ~/.claude.json.
-			prepare: func(s *Spec) {
-				s.Env = []string{
-					"CLAUDE_CONFIG_DIR=" + s.State,
+			stores: []store{{variable: "CLAUDE_CONFIG_DIR", own: ".claude"}},
+			// It ends a command after 2 minutes by itself, and after 10 whatever it
+			// was asked for.
+			emulated: []string{"BASH_DEFAULT_TIMEOUT_MS=600000", "BASH_MAX_TIMEOUT_MS=3600000"},
+			prepare: func(s *Spec, at Place, stores []string) {
+				s.Env = append(s.Env,
 					"DISABLE_AUTOUPDATER=1", // the image's is pinned
 					"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+				)
+				// The variable moves both ~/.claude and ~/.claude.json.
+				state := path.Join(stores[0], ".claude.json")
+				if value, ok := at.Env["CLAUDE_CONFIG_DIR"]; ok && value == "" {
+					state = path.Join(at.Home, ".claude.json")
 				}
 				s.Files = []File{
 					{
-						Path: path.Join(s.State, ".claude.json"),
+						Path: state,
 						Must: object{
 							"hasCompletedOnboarding":        true,
 							"bypassPermissionsModeAccepted": true, // as older versions call it
@@ -57,7 +64,7 @@ func Agents() []Agent {
 						Tails: []Tail{{Keys: []string{"customApiKeyResponses", "approved"}, Variable: "ANTHROPIC_API_KEY", Length: 20}},
 					},
 					{
-						Path: path.Join(s.State, "settings.json"),
+						Path: path.Join(stores[0], "settings.json"),
 						Must: object{"skipDangerousModePermissionPrompt": true}.encode(),
 					},
 				}
@@ -100,15 +107,15 @@ func Agents() []Agent {
 			// It refuses to start where CODEX_HOME is not there. It writes
 			// config.toml itself, and asks whether it may trust a directory only
 			// where it would ask for permissions too.
-			prepare: func(s *Spec) {
-				s.Env = []string{"CODEX_HOME=" + s.State}
+			stores: []store{{variable: "CODEX_HOME", own: ".codex"}},
+			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
-					Path: path.Join(s.State, "config.toml"),
+					Path: path.Join(stores[0], "config.toml"),
 					Text: "check_for_update_on_startup = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
 				}, {
 					// As `codex login --with-api-key` writes it: a key in
 					// a variable it does not take.
-					Path:     path.Join(s.State, "auth.json"),
+					Path:     path.Join(stores[0], "auth.json"),
 					Variable: "OPENAI_API_KEY",
 					Text:     "{\n  \"auth_mode\": \"apikey\",\n  \"OPENAI_API_KEY\": " + Value + "\n}\n",
 				}}
@@ -143,10 +150,11 @@ func Agents() []Agent {
 			},
 			// It writes config.json itself, with comments in it, and asks
 			// whether it may trust a directory also where it may do everything.
-			prepare: func(s *Spec) {
-				s.Env = []string{"COPILOT_HOME=" + s.State, "COPILOT_AUTO_UPDATE=false"}
+			stores: []store{{variable: "COPILOT_HOME", own: ".copilot"}},
+			prepare: func(s *Spec, _ Place, stores []string) {
+				s.Env = append(s.Env, "COPILOT_AUTO_UPDATE=false")
 				s.Files = []File{{
-					Path: path.Join(s.State, "config.json"),
+					Path: path.Join(stores[0], "config.json"),
 					Text: string(object{"trustedFolders": []string{s.Dir}}.encode()) + "\n",
 				}}
 			},
@@ -179,10 +187,10 @@ func Agents() []Agent {
 			otherwise:   []string{"-y", "--approval-mode"},
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
-			prepare: func(s *Spec) {
-				s.Env = []string{"GEMINI_CLI_HOME=" + s.State, "GEMINI_CLI_TRUST_WORKSPACE=true"}
-				dir := path.Join(s.State, ".gemini")
-				s.Dirs = append(s.Dirs, dir)
+			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini"}},
+			prepare: func(s *Spec, _ Place, stores []string) {
+				s.Env = append(s.Env, "GEMINI_CLI_TRUST_WORKSPACE=true")
+				dir := stores[0]
 				s.Files = []File{
 					{
 						Path:    path.Join(dir, "settings.json"),
@@ -225,10 +233,12 @@ func Agents() []Agent {
 			after: []string{"run"},
 			// It keeps its log-ins where XDG_DATA_HOME says, and has no variable of
 			// its own for that.
-			prepare: func(s *Spec) {
-				config, data := path.Join(s.State, "config"), path.Join(s.State, "data")
-				s.Env = []string{"OPENCODE_CONFIG_DIR=" + config, "XDG_DATA_HOME=" + data, "OPENCODE_DISABLE_AUTOUPDATE=1"}
-				s.Dirs = append(s.Dirs, config, data)
+			stores: []store{
+				{variable: "OPENCODE_CONFIG_DIR", own: ".config/opencode", sub: "config"},
+				{variable: "XDG_DATA_HOME", below: "opencode", own: ".local/share/opencode", sub: "data/opencode"},
+			},
+			prepare: func(s *Spec, _ Place, _ []string) {
+				s.Env = append(s.Env, "OPENCODE_DISABLE_AUTOUPDATE=1")
 			},
 		},
 	}

@@ -9,12 +9,26 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/transfer"
 )
+
+// guestPath returns a path in a machine, whose user's home is home, as an absolute one. As
+// with scp, a relative one begins there.
+func guestPath(home, name string) string {
+	if name == "~" {
+		return home
+	}
+	if path.IsAbs(name) {
+		return name
+	}
+	// What ends in a slash is a directory.
+	return home + "/" + strings.TrimPrefix(name, "~/")
+}
 
 // CopyIn copies a file or directory of the host into the machine. A target that is a
 // directory gets the source inside of it.
@@ -31,7 +45,7 @@ func (m Machine) CopyIn(ctx context.Context, source, target string) error {
 		w.CloseWithError(err)
 		done <- err
 	}()
-	req := wire.Copy{Path: []byte(target), Dir: m.p.Dir(), Name: []byte(name)}
+	req := wire.Copy{Path: []byte(guestPath(m.p.Guest.User.Home, target)), Dir: m.p.Guest.User.Home, Name: []byte(name)}
 	err = m.converse(ctx, func(stream net.Conn) error { return client.CopyIn(stream, req, r) })
 	r.Close()
 	if packErr := <-done; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
@@ -51,8 +65,8 @@ func (m Machine) copyError(err error) error {
 // CopyOut copies a file or directory of the machine to the host. It returns what it left
 // out, in words with quoted names.
 func (m Machine) CopyOut(ctx context.Context, source, target string) (skipped []string, err error) {
-	if source == "." {
-		source = m.p.Dir() // which has a name
+	if source != "" {
+		source = guestPath(m.p.Guest.User.Home, source)
 	}
 	name := path.Base(path.Clean(source))
 	if source == "" || name == "/" || name == "." || name == ".." {
@@ -70,7 +84,7 @@ func (m Machine) CopyOut(ctx context.Context, source, target string) (skipped []
 	defer root.Close()
 	// The first error on either side ends the conversation, and with it what the guest sends.
 	err = m.converse(ctx, func(stream net.Conn) error {
-		r, err := client.CopyOut(stream, wire.Copy{Path: []byte(source), Dir: m.p.Dir()})
+		r, err := client.CopyOut(stream, wire.Copy{Path: []byte(source), Dir: m.p.Guest.User.Home})
 		if err != nil {
 			return err
 		}

@@ -205,7 +205,7 @@ func (m Machine) CodingAgent(agent string, extra []string) (codingagent.Spec, er
 	if err != nil {
 		return codingagent.Spec{}, err
 	}
-	spec, err := codingagent.Launch(agent, m.p.Dir(), m.p.Guest.User.Home, extra)
+	spec, err := codingagent.Launch(agent, m.p.Place(), extra)
 	return spec, inputError(err)
 }
 
@@ -271,6 +271,9 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 	s := &wire.Seed{}
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
+		for _, l := range spec.Links {
+			s.Links = append(s.Links, wire.SeedLink(l))
+		}
 		for _, f := range spec.Files {
 			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text, Variable: f.Variable}
 			for _, t := range f.Tails {
@@ -297,7 +300,7 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 func (m Machine) seedAgents(ctx context.Context) error {
 	var specs []codingagent.Spec
 	for _, agent := range m.p.Image.Agents {
-		spec, err := codingagent.Launch(agent, m.p.Dir(), m.p.Guest.User.Home, nil)
+		spec, err := codingagent.Launch(agent, m.p.Place(), nil)
 		if err != nil {
 			return err
 		}

@@ -68,6 +68,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.git(in.Git)
 	b.keep(in)
 	b.shares(in)
+	b.agents()
 	if len(b.errs) > 0 {
 		return Plan{}, errors.Join(b.errs...)
 	}

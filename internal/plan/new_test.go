@@ -287,3 +287,35 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What the user gives a machine wins over what mayfly gives to coding agents, and is told
+// where it does not last.
+func TestAgentEnv(t *testing.T) {
+	facts := readFacts(t, "laptop")
+	facts.KVM.Proven, facts.KVM.Reason = false, "none"
+	var cfg config.Config
+	cfg.Image.Base, cfg.Image.Agents = "debian:trixie", []string{"claude", "codex"}
+	cfg.Env = map[string]string{"CLAUDE_CONFIG_DIR": "$HOME/.claude", "BASH_MAX_TIMEOUT_MS": "1"}
+	in := Input{Name: "m", Keep: "/keep"}
+	p, err := New(cfg, facts, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := p.Guest.User.Home
+	for key, want := range map[string]string{
+		"CLAUDE_CONFIG_DIR": home + "/.claude", "CODEX_HOME": home + "/.local/share/mayfly-agents/codex",
+		"BASH_MAX_TIMEOUT_MS": "1", "BASH_DEFAULT_TIMEOUT_MS": "600000", "DISABLE_AUTOUPDATER": "1",
+	} {
+		if got := p.Guest.Env[key]; got != want {
+			t.Errorf("%s = %q; want %q", key, got, want)
+		}
+	}
+	notes := strings.Join(p.Notes, "\n")
+	if !strings.Contains(notes, "claude keeps its files in "+home+"/.claude, which does not outlive") || strings.Contains(notes, "codex keeps") {
+		t.Errorf("notes: %s", notes)
+	}
+	cfg.Volumes = []config.Volume{{Name: "c", Mount: "~/.claude", SizeMiB: 64}}
+	if p, err = New(cfg, facts, in); err != nil || strings.Contains(strings.Join(p.Notes, "\n"), "outlive") {
+		t.Errorf("with a volume: %v, %q", err, p.Notes)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // fallbackUser is the guest's user when the host's cannot be it.
@@ -43,20 +44,59 @@ func (b *builder) guest(name string) {
 		}
 		g.Env[key] = value
 	}
-	for _, agent := range b.cfg.Image.Agents {
-		for _, kv := range codingagent.Env(agent, u.Home) {
+	g.ShellInit = b.cfg.Home.ShellInit
+	b.plan.Guest = g
+}
+
+// agents gives all programs the variables of the image's coding agents, so that these are
+// the same whoever starts them. Those that the user gave the machine stay.
+func (b *builder) agents() {
+	g := &b.plan.Guest
+	at := b.plan.Place()
+	at.Env = maps.Clone(g.Env) // an agent's are no other's
+	for _, agent := range b.plan.Image.Agents {
+		b.lasting(agent, at)
+		for _, kv := range codingagent.Env(agent, at) {
 			key, value, _ := strings.Cut(kv, "=")
-			if _, own := g.Env[key]; own {
-				continue
-			}
 			if g.Env == nil {
 				g.Env = make(map[string]string)
 			}
 			g.Env[key] = value
 		}
 	}
-	g.ShellInit = b.cfg.Home.ShellInit
-	b.plan.Guest = g
+}
+
+// lasting says so where a stop would take the files of an agent along, because of what the
+// user says of their place.
+func (b *builder) lasting(agent string, at codingagent.Place) {
+	if b.plan.Keep == nil {
+		return
+	}
+	spec, err := codingagent.Launch(agent, at, nil)
+	if err != nil {
+		return
+	}
+	kept := append(slices.Clone(at.Mounts), b.plan.Keep.Agents, b.plan.Workspace.Path)
+	for _, dir := range spec.Dirs {
+		if !slices.ContainsFunc(kept, func(k string) bool { return k != "" && within(dir, k) }) {
+			b.note("%s keeps its files in %s, which does not outlive a stop; a volume or a live share there does", agent, termsafe.Quote(dir))
+		}
+	}
+}
+
+// Place returns the machine as a coding agent finds it.
+func (p Plan) Place() codingagent.Place {
+	at := codingagent.Place{
+		Dir: p.Dir(), Home: p.Guest.User.Home, Env: p.Guest.Env,
+		Emulated: p.Machine.Accelerator == TCG,
+	}
+	for _, v := range p.Volumes {
+		at.Mounts = append(at.Mounts, v.Mount)
+	}
+	for _, s := range p.Shares {
+		at.Mounts = append(at.Mounts, s.Path)
+	}
+	return at
 }
 
 // UserName returns what the user of all machines of a host's user is called. It may

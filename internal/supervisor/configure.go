@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -51,7 +52,11 @@ func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.D
 		req.Workspace.Copy = workspaceCopy
 	}
 	if targets := g.disks.dotfiles; len(targets) > 0 {
-		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: targets}
+		shown, hidden := shownDotfiles(s.plan, targets)
+		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: shown}
+		for _, name := range hidden[:min(len(hidden), maxNotes)] {
+			s.noteGuest(fmt.Sprintf("home.dotfiles: ~/%s is not in the machine: something else is mounted there", name))
+		}
 	}
 	var err error
 	if req.SSH, err = newSSH(s.machine, s.plan); err != nil {

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"slices"
+	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/dotfiles"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -25,4 +29,36 @@ func packDotfiles(m state.Machine, g plan.Guest) (targets []string, err error) {
 		err = f.Truncate(plan.DiskSize)
 	}
 	return targets, errors.Join(err, f.Close())
+}
+
+// shownDotfiles returns those of targets, the names of dotfiles in the home of p's user, that
+// are linked there: a volume, a live share, the workspace or what the machine keeps hides
+// what is in its place. hidden are those of which the user may wonder.
+func shownDotfiles(p plan.Plan, targets []string) (shown, hidden []string) {
+	var mounts []string
+	for _, v := range p.Volumes {
+		mounts = append(mounts, v.Mount)
+	}
+	for _, s := range p.Shares {
+		mounts = append(mounts, s.Path)
+	}
+	if p.Workspace.Path != "" {
+		mounts = append(mounts, p.Workspace.Path)
+	}
+	// Where coding agents keep their files, those of the dotfiles are shown one by one.
+	own := []string{path.Join(p.Guest.User.Home, codingagent.StateDir)}
+	if p.Keep != nil && p.Keep.History != "" {
+		own = append(own, p.Keep.History)
+	}
+	for _, target := range targets {
+		at := path.Join(p.Guest.User.Home, target)
+		has := func(m string) bool { return m == at || strings.HasPrefix(m, at+"/") }
+		switch {
+		case slices.ContainsFunc(mounts, has):
+			hidden = append(hidden, target)
+		case !slices.ContainsFunc(own, has):
+			shown = append(shown, target)
+		}
+	}
+	return shown, hidden
 }

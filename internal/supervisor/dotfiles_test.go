@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -20,5 +21,24 @@ func TestPackDotfilesAgain(t *testing.T) {
 		if fi, err := os.Stat(m.File(state.DotfilesFile)); err != nil || fi.Size() != plan.DiskSize {
 			t.Errorf("the disk: %v, %v; want %d bytes", fi, err, int64(plan.DiskSize))
 		}
+	}
+}
+
+// What is mounted in the home hides dotfiles, and never stops a start.
+func TestShownDotfiles(t *testing.T) {
+	var p plan.Plan
+	p.Guest.User.Home = "/home/dev"
+	p.Workspace.Path = "/home/dev/.emacs.d/lisp"
+	p.Volumes = []plan.Volume{{Mount: "/home/dev/.cache"}}
+	p.Shares = []plan.Share{{Path: "/home/dev/.config/nvim"}}
+	p.Keep = &plan.Keep{Agents: "/home/dev/.local/share/mayfly-agents", History: "/home/dev/.local/share/mayfly-history"}
+	shown, hidden := shownDotfiles(p, []string{
+		".cache", ".config/nvim", ".config/nvim2", ".emacs.d", ".local/share/fonts", ".local/share/mayfly-agents", ".local/share/mayfly-history", ".zshrc",
+	})
+	if want := []string{".config/nvim2", ".local/share/fonts", ".zshrc"}; !slices.Equal(shown, want) {
+		t.Errorf("shown are %q; want %q", shown, want)
+	}
+	if want := []string{".cache", ".config/nvim", ".emacs.d"}; !slices.Equal(hidden, want) {
+		t.Errorf("hidden are %q; want %q", hidden, want)
 	}
 }

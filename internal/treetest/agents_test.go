@@ -66,7 +66,7 @@ func agentWords(t *testing.T) map[string]string {
 	t.Helper()
 	known := make(map[string]string)
 	for _, a := range codingagent.Agents() {
-		spec, err := codingagent.Launch(a.Name, "/work", "/home/dev", nil)
+		spec, err := codingagent.Launch(a.Name, codingagent.Place{Dir: "/work", Home: "/home/dev"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

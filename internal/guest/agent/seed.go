@@ -38,6 +38,15 @@ func (a *agent) seed(req *wire.Seed) wire.Seeded {
 				return err
 			}
 		}
+		copies := make(map[string]bool)
+		for _, f := range req.Files {
+			copies[f.Path] = true
+		}
+		for _, l := range req.Links {
+			if err := seedLink(l, m.user.Home, wire.DotfilesDir, copies); err != nil {
+				return err
+			}
+		}
 		for _, f := range req.Files {
 			aside, err := seedFile(f, m.env)
 			if err != nil {

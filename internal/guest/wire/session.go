@@ -69,6 +69,16 @@ const MaxSessions = 16
 type Seed struct {
 	Dirs  []string   `json:"dirs,omitempty"` // absolute; made with mode 0700
 	Files []SeedFile `json:"files,omitempty"`
+	Links []SeedLink `json:"links,omitempty"`
+}
+
+// SeedLink makes Path a symbolic link to the directory Target, unless something of the
+// user's is there, and shows in Target what the user's dotfiles have at Below: as links,
+// and as copies what are Files. What Target has stays.
+type SeedLink struct {
+	Path   string   `json:"path"`   // absolute
+	Target string   `json:"target"` // absolute
+	Below  []string `json:"below"`  // relative to the home, and to the dotfiles
 }
 
 // SeedFile is a file to have settings. Either it holds a JSON object, in which
