@@ -57,7 +57,7 @@ func uploads(t *testing.T, n *Network, k *kernel, port uint16, most int) (to net
 	t.Helper()
 	to = netip.AddrPortFrom(n.names.Pool.Addr(plan.HostName), port)
 	for count < most {
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		conn, err := k.dial(ctx, to)
 		cancel()
 		if err != nil {
@@ -107,7 +107,7 @@ func TestUploadsOfEndedProgram(t *testing.T) {
 	for _, ep := range k.stack.RegisteredEndpoints() {
 		ep.Abort()
 	}
-	for deadline := time.Now().Add(5 * time.Second); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d KiB of %d connections are still taken", b.Used()>>10, count)
 		}
@@ -122,7 +122,7 @@ func TestUploadsMakeRoom(t *testing.T) {
 	k := newKernel(t, n)
 	to, count := uploads(t, n, k, port, 50)
 	// Refused at first: none has been blocked for long enough.
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for made := 0; made < 3; {
 		conn, err := k.dial(ctx, to)
@@ -177,10 +177,21 @@ func TestFloods(t *testing.T) {
 			k.send(packet(6, uint16(i), uint16(i), syn))
 		}
 	}
-	if grown := heap() - before; grown > 32<<20 {
-		t.Errorf("%d MiB are held after names and first packets; want at most 32", grown>>20)
+	// What is on its way when the last packet was sent is no flood's: it goes by itself.
+	const most = 32 << 20
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		grown := heap() - before
+		if grown <= most {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d MiB are held after names and first packets; want at most %d", grown>>20, most>>20)
+		}
 	}
 	_, count := uploads(t, n, k, port, 200) // of each size of connection
+	if count < 10 {
+		t.Fatalf("%d uploads; want some more", count)
+	}
 	grown, more := heap()-before, runtime.NumGoroutine()-routines
 	t.Logf("%d uploads hold %d MiB, those of the guest's kernel included, and %d goroutines; counted: %d MiB", count, grown>>20, more, b.Used()>>20)
 	// The other end of each is here: 256 KiB, and a goroutine; and that of the service.
@@ -193,7 +204,7 @@ func TestFloods(t *testing.T) {
 	for _, ep := range k.stack.RegisteredEndpoints() {
 		ep.Abort()
 	}
-	for deadline := time.Now().Add(10 * time.Second); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d KiB of %d connections are still taken", b.Used()>>10, count)
 		}
