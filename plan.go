@@ -3,6 +3,7 @@ package mayfly
 import (
 	"bytes"
 	"encoding/json"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -56,8 +57,16 @@ type Network struct {
 	Allow   []Rule
 	Ports   []Port
 	Secrets []Secret
-	Address string // on the bridge: "192.168.83.6/24"
-	MAC     string // on the bridge
+	// Authorities are those of the host that the machine trusts beside its own.
+	Authorities []Authority
+	Address     string // on the bridge: "192.168.83.6/24"
+	MAC         string // on the bridge
+}
+
+// Authority is a certificate authority that the host trusts beside its distribution's.
+type Authority struct {
+	Subject string
+	Until   time.Time
 }
 
 func newPlan(p plan.Plan) Plan {
@@ -73,6 +82,9 @@ func newPlan(p plan.Plan) Plan {
 			Allow: rules(p.Network.Allow), Ports: ports(p.Network.Ports), Secrets: secrets(p.Network.Secrets),
 		},
 		document: newDocument(p),
+	}
+	for _, a := range p.Network.Authorities {
+		out.Network.Authorities = append(out.Network.Authorities, Authority{a.Subject, a.Until})
 	}
 	for _, s := range p.Shares {
 		out.Shares = append(out.Shares, Share{s.Source, s.Path, s.ReadOnly})

@@ -95,7 +95,7 @@ func Default() Config {
 		Machine:   Machine{Engine: "auto", Accel: "auto"},
 		Image:     Image{Base: "debian:trixie", Init: "mayfly"},
 		Workspace: Workspace{Mode: "copy"},
-		Network:   Network{Mode: "user", Egress: "public"},
+		Network:   Network{Mode: "user", Egress: "public", TrustHostAuthorities: true},
 		Git:       Git{Identity: true},
 	}
 }

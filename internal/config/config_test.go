@@ -108,7 +108,8 @@ func TestLoadEverything(t *testing.T) {
 		Volumes: []Volume{{Name: "var", Mount: "/var", SizeMiB: 12 << 10}},
 		Shares:  []Share{{Source: "~/agent"}, {Source: "/srv/data", Path: "~/data", ReadOnly: true}},
 		Network: Network{
-			Mode: "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},
+			TrustHostAuthorities: true,
+			Mode:                 "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},
 			Allow: []Rule{
 				{Host: "github.com"},
 				{Host: "*.golang.org"},

@@ -110,6 +110,8 @@ var fields = []field{
 		choice(func(c *Config) *string { return &c.Network.Egress }, "none", "public", "allowlist")},
 	{"network.proxy", `"http://proxy.example:3128"`, "those of the host's environment", "proxy through which connections leave the host: `http://`, `https://`, `socks5://`, or `none`",
 		kind{"string", func(c *Config, s setting) *Error { return asProxy(s, &c.Network.Proxy) }}},
+	{"network.trust_host_authorities", "false", "true", "the machine trusts the certificate authorities that this computer trusts beside its distribution's, as where a network looks into TLS",
+		boolean(func(c *Config) *bool { return &c.Network.TrustHostAuthorities })},
 	{"network.address", `"192.168.83.6/24"`, "", "address of a machine on the bridge, with the length of the network's prefix",
 		kind{"string", func(c *Config, s setting) *Error { return asAddress(s, &c.Network.Address) }}},
 	{"network.mac", `"02:00:00:00:00:05"`, "follows from the address", "hardware address of a machine on the bridge",

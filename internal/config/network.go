@@ -19,8 +19,11 @@ type Network struct {
 	Allow   []Rule
 	Ports   []Port
 	Proxy   string // "http://proxy.example:3128", "none"; "" for those of the environment
-	Address string // "192.168.83.6/24", the guest's; mode bridge only
-	MAC     string // "02:00:00:00:00:05", the guest's; mode bridge only
+	// TrustHostAuthorities lets the machine trust the authorities that this host trusts
+	// beside its distribution's.
+	TrustHostAuthorities bool
+	Address              string // "192.168.83.6/24", the guest's; mode bridge only
+	MAC                  string // "02:00:00:00:00:05", the guest's; mode bridge only
 }
 
 // None reports whether the machine gets no network card.

@@ -313,6 +313,23 @@ func wantErrors(t *testing.T, text string, want []string) {
 	}
 }
 
+// A file leaves the host's authorities out of machines, and a later one brings them back.
+func TestTrustHostAuthorities(t *testing.T) {
+	const off, on = "version = 1\n[network]\ntrust_host_authorities = false", "version = 1\n[network]\ntrust_host_authorities = true"
+	for want, texts := range map[bool][][]string{true: {nil, {on}, {off, on}}, false: {{off}, {on, off}}} {
+		for _, files := range texts {
+			var src Sources
+			for _, text := range files {
+				src.Files = append(src.Files, file("mayfly.toml", text))
+			}
+			cfg, err := Load(src)
+			if err != nil || cfg.Network.TrustHostAuthorities != want {
+				t.Errorf("%q: %v, %v; want %v", files, cfg.Network.TrustHostAuthorities, err, want)
+			}
+		}
+	}
+}
+
 func TestNetworkMerge(t *testing.T) {
 	got, err := Load(Sources{
 		Detected: []string{"node"},
@@ -331,7 +348,8 @@ func TestNetworkMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantNetwork := Network{
-		Mode: "user", Egress: "allowlist", Presets: []string{"npm", "github"},
+		TrustHostAuthorities: true,
+		Mode:                 "user", Egress: "allowlist", Presets: []string{"npm", "github"},
 		Allow: []Rule{{Host: "a.example"}, {Host: "b.example", Port: 22}, {Host: "c.example"}, {Host: "d.example", Methods: []string{"GET"}, Paths: []string{"/x"}}},
 		Ports: []Port{{"127.0.0.1", 8080, 80}},
 	}

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 )
 
 // FactsVersion is the version of the Facts format. Fields are only added; the
@@ -77,6 +78,10 @@ type Facts struct {
 	Mirrors []Mirror `json:"mirrors,omitempty"`
 
 	Cgroup2 bool `json:"cgroup2"`
+
+	// Authorities are those that this host trusts beside its distribution's.
+	Authorities        []Authority `json:"authorities,omitempty"`
+	AuthoritiesOmitted int         `json:"authorities_omitted,omitempty"` // over the bound
 
 	Disk     Disk   `json:"disk"`
 	Dirs     Dirs   `json:"dirs"`
@@ -181,9 +186,10 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 		Timezone: timezone(o),
 	}
 
-	// The only slow part, about 20 ms, runs beside the rest.
-	var qemu sync.WaitGroup
-	qemu.Go(func() { f.QEMU = findQEMU(ctx, o) })
+	// The only slow parts, some ms each, run beside the rest.
+	var beside sync.WaitGroup
+	beside.Go(func() { f.QEMU = findQEMU(ctx, o) })
+	beside.Go(func() { f.Authorities, f.AuthoritiesOmitted = probeAuthorities(o, time.Now()) })
 
 	cpu := parseCPUInfo(o.read("/proc/cpuinfo"))
 	f.CPUModel, f.TSCKHz, f.Virtualization = cpu.model, cpu.tscKHz, cpu.virtualization
@@ -216,7 +222,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 		CacheFree: freeBytes(o.Dirs.Cache),
 	}
 
-	qemu.Wait()
+	beside.Wait()
 	if f.KVM = probeKVM(o); f.KVM.Openable {
 		f.KVM = cachedProof(f)
 	}

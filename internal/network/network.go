@@ -14,6 +14,7 @@ package network
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,12 +102,17 @@ func New(cfg Config) (*Network, error) {
 	n.dialer.Forbid = n.forbid
 	n.dialer.SetProxies(cfg.Proxies)
 	if cfg.Plan.Mode == plan.NetworkUser {
+		roots, err := rootsOf(cfg.Plan.Authorities)
+		if err != nil {
+			n.cancel()
+			return nil, err
+		}
 		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}
-		var err error
 		n.proxy, err = intercept.New(intercept.Config{
 			Policy:  n.policy.Load,
 			Secrets: secret.NewTable(cfg.Secrets),
 			Dial:    n.dialName,
+			Roots:   roots,
 			Record:  n.audit.Record,
 			Budget:  cfg.Budget,
 		})
@@ -120,6 +126,28 @@ func New(cfg Config) (*Network, error) {
 		})
 	}
 	return n, nil
+}
+
+// rootsOf returns who is believed of hosts: nil for those of this computer, which are read
+// when the first host is asked, unless there are more.
+func rootsOf(authorities []plan.Authority) (*x509.CertPool, error) {
+	var roots *x509.CertPool
+	for _, a := range authorities {
+		if a.System {
+			continue
+		}
+		cert, err := x509.ParseCertificate(a.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("the authority %s: %w", a.Subject, err)
+		}
+		if roots == nil {
+			if roots, err = x509.SystemCertPool(); err != nil {
+				return nil, fmt.Errorf("read this computer's authorities: %w", err)
+			}
+		}
+		roots.AddCert(cert)
+	}
+	return roots, nil
 }
 
 // Attach connects the socket of a VMM's network card, which it takes over.

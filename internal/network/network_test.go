@@ -2,11 +2,13 @@ package network
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -205,5 +207,36 @@ func TestDeniedAddresses(t *testing.T) {
 	n.mu.Unlock()
 	if reason != "cut: the address is that of bad.example, which is denied" {
 		t.Errorf("the flow ended with %q", reason)
+	}
+}
+
+// A host whose certificate comes from an authority that only the user has added is
+// believed. Others are read by the system's own way, and not before they are needed.
+func TestRoots(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	cert := server.Certificate()
+	a := plan.Authority{Subject: "test", Certificate: cert.Raw}
+	system := a
+	system.System = true
+	if roots, err := rootsOf([]plan.Authority{system}); err != nil || roots != nil {
+		t.Errorf("rootsOf one that the system has = %v, %v; want none", roots, err)
+	}
+	roots, err := rootsOf([]plan.Authority{system, a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: roots}); err != nil {
+		t.Error(err)
+	}
+	all, err := x509.SystemCertPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all.AddCert(cert); !roots.Equal(all) {
+		t.Error("the system's are not believed any more")
+	}
+	if _, err := rootsOf([]plan.Authority{{Subject: "bad", Certificate: []byte("x")}}); err == nil {
+		t.Error("what is no certificate is believed")
 	}
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/credential"
@@ -27,8 +28,21 @@ type Network struct {
 	// for those of the host's environment. It has no password.
 	Proxy string `json:"proxy,omitempty"`
 
+	// Authorities are those of the host that the machine trusts beside its own and its
+	// image's.
+	Authorities []Authority `json:"authorities,omitempty"`
+
 	Address string `json:"address,omitempty"` // mode bridge: the guest's, "192.168.83.6/24"
 	MAC     string `json:"mac,omitempty"`     // mode bridge: "02:00:00:00:00:05"
+}
+
+// Authority is a certificate authority of the host: host.Authority.
+type Authority struct {
+	Subject     string    `json:"subject"`
+	Until       time.Time `json:"until"`
+	Hash        string    `json:"hash"`        // of the subject, as OpenSSL names its files
+	Certificate []byte    `json:"certificate"` // DER
+	System      bool      `json:"system"`      // the host's programs find it by themselves
 }
 
 // The modes and what egress can be.

@@ -45,6 +45,14 @@ func (b *builder) network(learn bool) {
 	if learn && n.Mode != NetworkUser {
 		b.fail(fault.New(fault.NothingToLearn, fault.Args{"mode": n.Mode}, "there is nothing to learn with the network %q", n.Mode))
 	}
+	if n.Mode != NetworkNone && cfg.TrustHostAuthorities {
+		for _, a := range b.facts.Authorities {
+			n.Authorities = append(n.Authorities, Authority(a))
+		}
+		if more := b.facts.AuthoritiesOmitted; more > 0 {
+			b.note("%d more certificate authorities of this computer are not trusted in the machine; they are too many", more)
+		}
+	}
 	switch n.Mode {
 	case NetworkNone:
 		if rules, secrets := len(cfg.Allow), len(b.cfg.Secrets); rules+secrets > 0 {

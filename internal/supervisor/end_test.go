@@ -185,7 +185,7 @@ func TestVMMDies(t *testing.T) {
 // What is asked of a machine that is ready reaches its guest and its network.
 func TestServeMachine(t *testing.T) {
 	r := newRig(t, nil, func(p *plan.Plan) {
-		p.Network = plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist}
+		p.Network = plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressAllowlist, Authorities: []plan.Authority{{Certificate: []byte("DER"), Hash: "0123abcd", System: true}}}
 	})
 	wait := r.life(t)
 	stream, err := control.OpenGuest(t.Context(), r.machine)
@@ -204,6 +204,9 @@ func TestServeMachine(t *testing.T) {
 	c := r.driver.VMMs()[0].Configured()
 	if c.Network == nil || len(c.Network.Authority) == 0 || !slices.Contains(c.Env, "SSL_CERT_FILE="+wire.TrustedFile) {
 		t.Errorf("the guest was configured with the network %+v, variables %q; want one with an authority", c.Network, c.Env)
+	}
+	if c.Network == nil || len(c.Network.HostAuthorities) != 1 || string(c.Network.HostAuthorities[0].Certificate) != "DER" || c.Network.HostAuthorities[0].Hash != "0123abcd" {
+		t.Errorf("the guest was configured with the network %+v; want the host's authority", c.Network)
 	}
 	r.owner.requestStop()
 	if err := wait(); err != nil {

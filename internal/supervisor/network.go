@@ -166,18 +166,23 @@ func (h halfStream) CloseWrite() error {
 
 // setUp returns how the guest is to set up its network card; nil for none.
 func (n *guestNetwork) setUp() *wire.Network {
+	var set *wire.Network
 	switch n.plan.Mode {
 	case plan.NetworkUser:
-		set := userNetwork()
+		set = userNetwork()
 		set.Authority, set.AuthorityHash = n.Authority(), intercept.SubjectHash
-		return set
 	case plan.NetworkBridge:
-		return &wire.Network{
+		set = &wire.Network{
 			Address: n.plan.Address, MAC: n.plan.MAC,
 			Gateway: n.bridge.Address.Addr().String(), DNS: bridge.Resolver(),
 		}
+	default:
+		return nil
 	}
-	return nil
+	for _, a := range n.plan.Authorities {
+		set.HostAuthorities = append(set.HostAuthorities, wire.Authority{Certificate: a.Certificate, Hash: a.Hash})
+	}
+	return set
 }
 
 // userNetwork is what all machines of user mode have in common.
@@ -193,7 +198,7 @@ func userNetwork() *wire.Network {
 // find what they are to trust.
 func networkEnv(n *wire.Network, secrets []secret.Secret) []string {
 	var env []string
-	if n != nil && len(n.Authority) > 0 {
+	if n != nil && len(n.Authority)+len(n.HostAuthorities) > 0 {
 		env = wire.TrustEnv()
 	}
 	for _, s := range secrets {

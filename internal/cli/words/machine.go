@@ -3,6 +3,7 @@ package words
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -165,6 +166,7 @@ func (r *rows) reach(n mayfly.Network) {
 		return
 	case "bridge":
 		r.add("network", "on the host's bridge as %s, MAC %s: the public internet", n.Address, n.MAC)
+		r.trusts(n.Authorities)
 		return
 	}
 	reach, but := "may reach nothing", " except:"
@@ -183,5 +185,13 @@ func (r *rows) reach(n mayfly.Network) {
 	}
 	for _, p := range n.Ports {
 		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
+	}
+	r.trusts(n.Authorities)
+}
+
+// trusts adds which authorities of the host a machine trusts.
+func (r *rows) trusts(list []mayfly.Authority) {
+	for _, a := range list {
+		r.add("trusts", "%s until %s, an authority of this computer", termsafe.Quote(a.Subject), a.Until.Format(time.DateOnly))
 	}
 }

@@ -2,7 +2,9 @@ package words
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,5 +51,25 @@ func TestPolicy(t *testing.T) {
 	}
 	if d := cmp.Diff([]Row{{"network", "bridge"}}, Policy(mayfly.NetworkState{Mode: "bridge"})); d != "" {
 		t.Errorf("Policy() differs on a bridge (-want +got):\n%s", d)
+	}
+}
+
+// What a machine trusts of its host is shown with its end, and a subject cannot write on the
+// terminal.
+func TestTrusts(t *testing.T) {
+	until := time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
+	for _, mode := range []string{"user", "bridge"} {
+		var d mayfly.Details
+		d.Plan.Network = mayfly.Network{Mode: mode, Authorities: []mayfly.Authority{{Subject: "CN=Corp", Until: until}, {Subject: "CN=\x1b[2J", Until: until}}}
+		var got []string
+		for _, row := range Details(d) {
+			if row.Name == "trusts" || row.Name == "" {
+				got = append(got, row.Text)
+			}
+		}
+		want := []string{"CN=Corp until 2031-05-01, an authority of this computer", `"CN=\x1b[2J" until 2031-05-01, an authority of this computer`}
+		if !slices.Equal(got, want) {
+			t.Errorf("mode %s: %q; want %q", mode, got, want)
+		}
 	}
 }

@@ -181,10 +181,11 @@ func (t tree) setUpNetwork(n *wire.Network) error {
 	if err := t.writeFile("/etc/resolv.conf", []byte("nameserver "+n.DNS+"\n"), 0o644); err != nil {
 		return err
 	}
-	if len(n.Authority) == 0 {
-		return nil
+	all, err := certificatesOf(n)
+	if err != nil || len(all) == 0 {
+		return err
 	}
-	return t.trust(n.Authority, n.AuthorityHash)
+	return t.trust(all)
 }
 
 // connectTime bounds the time in which a program of the guest's has to take a

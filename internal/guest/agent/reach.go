@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"io/fs"
 	"strings"
@@ -9,10 +8,15 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
-// reach lets programs find the authority that do not look where the system's
+// reach lets programs find certificates that do not look where the system's
 // certificates are, and that get none of the machine's variables: by sudo, cron, a
 // service of systemd's, or a browser. What somebody has written is left as it is.
-func (t tree) reach(authority []byte) error {
+func (t tree) reach(added []certificate) error {
+	var ders [][]byte
+	var files []string
+	for _, c := range added {
+		ders, files = append(ders, c.der), append(files, c.file())
+	}
 	env := wire.TrustEnv()
 	lines := strings.Join(env, "\n") + "\n"
 	err := t.edit("/etc/environment", 0o644, func(all []byte) []byte { return addVariables(all, env) })
@@ -26,11 +30,11 @@ func (t tree) reach(authority []byte) error {
 	}
 	manager := "[Manager]\nDefaultEnvironment=" + strings.Join(quoted, " ") + "\n"
 	// Chrome and its kin have lists of their own, and so has Firefox.
-	chrome, err := json.Marshal(map[string]any{"CACertificates": []string{base64.StdEncoding.EncodeToString(authority)}})
+	chrome, err := json.Marshal(map[string]any{"CACertificates": ders})
 	if err != nil {
 		return err
 	}
-	firefox, err := json.Marshal(map[string]any{"policies": map[string]any{"Certificates": map[string]any{"Install": []string{wire.AuthorityFile}}}})
+	firefox, err := json.Marshal(map[string]any{"policies": map[string]any{"Certificates": map[string]any{"Install": files}}})
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +54,7 @@ func TestTrust(t *testing.T) {
 	}
 	text, _ := newAuthority(t)
 	root := tree{upper, []string{lower}}
-	if err := root.trust(text, "0123abcd"); err != nil {
+	if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := root.readFile(wire.TrustedFile)
@@ -70,7 +72,7 @@ func TestTrust(t *testing.T) {
 			t.Errorf("%s leads to %q, %v; want %q", link, got, err, want)
 		}
 	}
-	if err := root.trust([]byte("nothing"), "0123abcd"); err == nil {
+	if err := root.setUpNetwork(&wire.Network{Authority: []byte("nothing"), AuthorityHash: "0123abcd"}); err == nil {
 		t.Error("what is no certificate is trusted")
 	}
 }
@@ -93,7 +95,7 @@ func TestTrustReaches(t *testing.T) {
 	text, _ := newAuthority(t)
 	root := tree{upper, []string{lower}}
 	for range 2 { // also in a machine that is started again
-		if err := root.trust(text, "0123abcd"); err != nil {
+		if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,6 +132,65 @@ func TestTrustReaches(t *testing.T) {
 	}
 }
 
+// A machine trusts the host's authorities everywhere where it trusts its own, or them alone,
+// and those of the image stay.
+func TestTrustHostAuthorities(t *testing.T) {
+	text, der := newAuthority(t)
+	hostText, hostDER := newAuthority(t)
+	for what, own := range map[string][]byte{"with an authority": text, "on the bridge": nil} {
+		lower, upper := t.TempDir(), t.TempDir()
+		for name, text := range map[string]string{
+			"etc/ssl/certs/ca-certificates.crt": "image's\n", "etc/ssl/certs/0123abcd.0": "image's", "etc/ssl/certs/89abcdef.0": "image's",
+		} {
+			if err := os.MkdirAll(filepath.Join(lower, filepath.Dir(name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(lower, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root := tree{upper, []string{lower}}
+		n := &wire.Network{Authority: own, AuthorityHash: "0123abcd", HostAuthorities: []wire.Authority{{Certificate: hostDER, Hash: "89abcdef"}, {Certificate: der, Hash: "89abcdef"}}}
+		for range 2 {
+			if err := root.setUpNetwork(n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		added := string(own) + string(hostText) + string(text)
+		links := map[string]string{
+			"mayfly-host-1.pem": wire.AuthorityDir + "/mayfly-host-1.crt", "89abcdef.1": "mayfly-host-1.pem", "89abcdef.2": "mayfly-host-2.pem",
+		}
+		ders := [][]byte{hostDER, der}
+		if own != nil {
+			links["0123abcd.1"] = "mayfly.pem"
+			ders = append([][]byte{der}, ders...)
+		}
+		for link, want := range links {
+			if got, err := os.Readlink(filepath.Join(upper, certsDir, link)); err != nil || got != want {
+				t.Errorf("%s: %s leads to %q, %v; want %q", what, link, got, err, want)
+			}
+		}
+		if all, err := root.readFile(wire.TrustedFile); err != nil || !strings.HasPrefix(string(all), "image's\n"+added) {
+			t.Errorf("%s: %s is %q, %v", what, wire.TrustedFile, all, err)
+		}
+		if all, err := root.readFile(wire.AddedFile); err != nil || string(all) != added {
+			t.Errorf("%s: %s is %q, %v; want %q", what, wire.AddedFile, all, err, added)
+		}
+		if one, err := root.readFile(wire.AuthorityDir + "/mayfly-host-1.crt"); err != nil || !bytes.Equal(one, hostText) {
+			t.Errorf("%s: the file of the host's authority is %q, %v", what, one, err)
+		}
+		var chrome struct{ CACertificates [][]byte }
+		data, err := root.readFile("/etc/chromium/policies/managed/mayfly-trust.json")
+		if err := errors.Join(err, json.Unmarshal(data, &chrome)); err != nil || !slices.EqualFunc(chrome.CACertificates, ders, bytes.Equal) {
+			t.Errorf("%s: Chromium has %s, %v", what, data, err)
+		}
+		firefox, err := root.readFile("/etc/firefox/policies/policies.json")
+		if err != nil || strings.Count(string(firefox), ".crt") != len(ders) {
+			t.Errorf("%s: Firefox has %s, %v", what, firefox, err)
+		}
+	}
+}
+
 // A key store to which the authority was added is one that Java's own tool reads,
 // with its digest.
 func TestAddToKeyStore(t *testing.T) {
@@ -157,7 +218,7 @@ func TestAddToKeyStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, ok := addToKeyStore(store, der, time.Now())
+	more, ok := addToKeyStore(store, "mayfly", der, time.Now())
 	if !ok {
 		t.Fatal("the key store of Java's tool is none")
 	}
@@ -171,7 +232,7 @@ func TestAddToKeyStore(t *testing.T) {
 	for what, bad := range map[string][]byte{
 		"empty": nil, "short": store[:20], "another digest": append(bytes.Clone(store[:len(store)-1]), store[len(store)-1]^1),
 	} {
-		if _, ok := addToKeyStore(bad, der, time.Now()); ok {
+		if _, ok := addToKeyStore(bad, "mayfly", der, time.Now()); ok {
 			t.Errorf("a key store that is %s: a certificate was added", what)
 		}
 	}

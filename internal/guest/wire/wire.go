@@ -198,13 +198,23 @@ type Network struct {
 	// the image's.
 	Authority     []byte `json:"authority,omitempty"`
 	AuthorityHash string `json:"authority_hash,omitempty"` // of its subject, as OpenSSL writes it
+	// HostAuthorities are those of the host that it is to trust, too.
+	HostAuthorities []Authority `json:"host_authorities,omitempty"`
 }
 
-// Where a machine finds the certificates that it trusts: those of the image and the
-// one of wire.Network, and the latter alone.
+// Authority is a certificate that a machine is to trust.
+type Authority struct {
+	Certificate []byte `json:"certificate"` // DER
+	Hash        string `json:"hash"`        // of its subject, as OpenSSL writes it
+}
+
+// Where a machine finds the certificates that it trusts: those of the image with those of
+// wire.Network, the latter alone, and the machine's own authority alone.
 const (
 	TrustedFile   = "/etc/ssl/certs/ca-certificates.crt"
-	AuthorityFile = "/usr/local/share/ca-certificates/mayfly.crt"
+	AddedFile     = "/etc/ssl/mayfly.pem"
+	AuthorityFile = AuthorityDir + "/mayfly.crt"
+	AuthorityDir  = "/usr/local/share/ca-certificates"
 )
 
 // Workspace is the private copy of a host directory.

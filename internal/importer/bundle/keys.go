@@ -53,7 +53,10 @@ var rules = map[string]rule{
 	"network.ports":   each((*reviewer).port),
 	"network.proxy":   widen("leaves your computer through the proxy"),
 	"network.address": (*reviewer).address,
-	"network.mac":     set,
+
+	"network.trust_host_authorities": set,
+
+	"network.mac": set,
 
 	"home.shell":      set,
 	"home.dotfiles":   each((*reviewer).dotfiles),
