@@ -13,3 +13,7 @@ const (
 // User returns the user, and the group, of the VMM of the supervisor with this process
 // number: while that runs, nobody else has it.
 func User(supervisor int) int { return FirstUser + supervisor }
+
+// FirstBuilder is the first of the 65536 users that images are built as when root builds
+// them: the root of a build, and those of the system that is built.
+const FirstBuilder = FirstUser + Users

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/apt"
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
@@ -235,7 +236,7 @@ func aptOptions() []string {
 // run runs mmdebstrap. Without lines for a sources.list it has its own, for who
 // does not skip its setup.
 func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) error {
-	mode, err := rootMode()
+	mode, users, err := b.rootMode(ctx)
 	if err != nil {
 		return err
 	}
@@ -270,6 +271,8 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 		Args:   args,
 		Keep:   keep,
 		Dir:    b.Dir,
+		Users:  users,
+		Drop:   foreign,
 		Env:    []string{"TMPDIR=" + b.Dir, "SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch)},
 		Stdout: w,
 		Line:   line,
@@ -310,25 +313,50 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// rootMode returns the way in which mmdebstrap gets to be root.
-func rootMode() (string, error) {
+// rootMode returns the way in which mmdebstrap gets to be root, and the first of the users
+// that it has instead of the system's, if root builds: what a package's script does is
+// then done without any right on the host. Where this is the root of a container that has
+// no such users, it builds as root.
+func (b Builder) rootMode(ctx context.Context) (mode string, users int, err error) {
 	if os.Geteuid() == 0 {
-		return "root", nil
+		if err := b.giveTo(ctx, confine.FirstBuilder); err != nil {
+			return "root", 0, os.Chown(b.Dir, 0, 0)
+		}
+		return "unshare", confine.FirstBuilder, nil
 	}
 	if _, err := tool.Find("newuidmap"); err != nil {
-		return "", fault.New(fault.UIDMapMissing, nil, "build a Debian root as a normal user: %w", err)
+		return "", 0, fault.New(fault.UIDMapMissing, nil, "build a Debian root as a normal user: %w", err)
 	}
 	u, err := user.Current()
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
 		if _, err := subordinate(file, u); err != nil {
-			return "", fault.New(fault.SubordinateIDsMissing, fault.Args{"user": u.Username},
+			return "", 0, fault.New(fault.SubordinateIDsMissing, fault.Args{"user": u.Username},
 				"build a Debian root as a normal user: %w", err)
 		}
 	}
-	return "unshare", nil
+	return "unshare", 0, nil
+}
+
+// giveTo gives the directory to the root of other users, and finds out whether programs can
+// work there as these.
+func (b Builder) giveTo(ctx context.Context, users int) error {
+	if err := os.Chown(b.Dir, users, users); err != nil {
+		return err
+	}
+	return tool.Run(ctx, tool.Cmd{Name: "true", Dir: b.Dir, Users: users})
+}
+
+// foreign reports whether a variable of the user is none of a build's business, which runs
+// the scripts of packages: a token may be in it. Those of proxies are.
+func foreign(name string) bool {
+	switch strings.ToLower(name) {
+	case "path", "home", "lang", "apt_config", "http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy":
+		return false
+	}
+	return true
 }
 
 // Remove removes a build's directory, also what a killed build left in it.

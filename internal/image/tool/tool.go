@@ -51,6 +51,11 @@ type Cmd struct {
 	// OwnMounts hides from the rest of the system what the program mounts, and
 	// ends those mounts with it, however it ends. It needs root.
 	OwnMounts bool
+
+	// Users, if not 0, is the first of 65536 users that the program has instead of
+	// the system's, in a user namespace of its own. As the root of these it has no
+	// right outside of it. It needs root.
+	Users int
 }
 
 // Error is a program that did not succeed.
@@ -105,6 +110,13 @@ func Run(ctx context.Context, c Cmd) error {
 	if c.OwnMounts {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes them private, too
 	}
+	if c.Users != 0 {
+		users := []syscall.SysProcIDMap{{HostID: c.Users, Size: usersCount}}
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = users, users
+		cmd.SysProcAttr.GidMappingsEnableSetgroups = true
+		cmd.SysProcAttr.Credential = &syscall.Credential{}
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	// Without WaitDelay a grandchild that keeps a pipe open would hold Wait.
 	cmd.WaitDelay = Grace
@@ -123,6 +135,9 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	return nil
 }
+
+// usersCount is how many users a Debian system has.
+const usersCount = 65536
 
 // environ returns this process's environment without the variables to drop.
 func environ(drop func(string) bool) []string {
