@@ -1,6 +1,7 @@
 package test
 
 import (
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,5 +47,25 @@ func TestAgents(t *testing.T) {
 	if got := h.Run(0, "exec", "agents", "--", "sh", "-c", strings.Replace(prompt, "%s", "", 1)).Stdout; strings.Contains(got, refusal) || got == "" {
 		t.Errorf("as the user claude says %q; want it to work", got)
 	}
-	h.Run(0, "rm", "agents")
+	// However an agent is started, its files are in one place.
+	const places = "echo $CLAUDE_CONFIG_DIR $CODEX_HOME $COPILOT_HOME $GEMINI_CLI_HOME; readlink -f ~/.local/share/opencode"
+	for _, argv := range [][]string{{"exec", "agents", "--", "sh", "-c", places}, {"exec", "agents", "--", "bash", "-lic", places}} {
+		got := h.Run(0, argv...).Stdout
+		for _, agent := range []string{"claude", "codex", "copilot", "gemini", "opencode"} {
+			if !strings.Contains(got, "/.local/share/mayfly-agents/"+agent) {
+				t.Errorf("by %s, %s is not in its place: %q", argv[3], agent, got)
+			}
+		}
+	}
+	// What is said in a machine that is thrown away outlives it.
+	h.Run(0, "exec", "agents", "--", "sh", "-c", "mkdir -p $CLAUDE_CONFIG_DIR/projects/p; echo said > $CLAUDE_CONFIG_DIR/projects/p/t.jsonl; echo said > ~/.local/share/opencode/opencode.db")
+	r = h.Run(0, "rm", "agents")
+	_, archive, _ := strings.Cut(r.Stderr, "the transcripts of its coding agents are in ")
+	archive, _, _ = strings.Cut(archive, "\n")
+	for _, name := range []string{"claude/projects/p/t.jsonl", "opencode/opencode.db"} {
+		out, err := exec.Command("tar", "-xOf", archive, name).CombinedOutput()
+		if err != nil || string(out) != "said\n" {
+			t.Errorf("%s: %v: %q; rm said %q", name, err, out, r.Stderr)
+		}
+	}
 }

@@ -13,6 +13,7 @@
 package codingagent
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -45,10 +46,9 @@ type Agent struct {
 	// read; "" for one that gains nothing. What it writes is thrown away.
 	Prewarm string
 
-	Hosts       []Host   // its API and its log-in; those for updates and statistics are left out
-	Nix         []string // the names of its package in nixpkgs, and of its option programs.NAME
-	Skills      Skills
-	Transcripts []string // directories with its conversations, below its own in StateDir
+	Hosts  []Host   // its API and its log-in; those for updates and statistics are left out
+	Nix    []string // the names of its package in nixpkgs, and of its option programs.NAME
+	Skills Skills
 
 	unattended  []string // flags that make it work without asking
 	otherwise   []string // flags with which the user says how it is to ask
@@ -79,6 +79,30 @@ type Skills struct {
 	// Variable is one of the user's; "" for none.
 	Variable string
 	Default  string // below the user's home
+}
+
+// Transcripts is where an agent keeps its conversations, in the machine of a user.
+type Transcripts struct {
+	Agent    string
+	Variable string // with it, they are in Below of the directory that it names
+	Below    string
+	Dirs     []string // absolute; without it, they are in these, the first that has them
+	Files    []string // what they are: files and directories there
+}
+
+// AllTranscripts returns where all agents keep their conversations below home, or may have
+// before they were in an image.
+func AllTranscripts(home string) []Transcripts {
+	var all []Transcripts
+	for _, a := range Agents() {
+		for _, s := range a.stores {
+			if len(s.transcripts) > 0 {
+				dirs := []string{path.Join(home, StateDir, a.Name, s.sub), path.Join(home, s.own)}
+				all = append(all, Transcripts{a.Name, s.variable, s.below, dirs, s.transcripts})
+			}
+		}
+	}
+	return all
 }
 
 // Find returns the agent of that name.

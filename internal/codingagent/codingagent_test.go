@@ -15,8 +15,8 @@ func TestAgents(t *testing.T) {
 	name := regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 	seen := make(map[string]string)
 	for _, a := range Agents() {
-		if !name.MatchString(a.Name) || a.Title == "" || len(a.Hosts) == 0 || len(a.Transcripts) == 0 || len(a.unattended) == 0 {
-			t.Errorf("the row of %q lacks its name, title, hosts, transcripts or flags", a.Name)
+		if !name.MatchString(a.Name) || a.Title == "" || len(a.Hosts) == 0 || len(a.stores) == 0 || len(a.unattended) == 0 {
+			t.Errorf("the row of %q lacks its name, title, hosts, stores or flags", a.Name)
 		}
 		if a.Skills.Project == "" || a.Skills.User == "" {
 			t.Errorf("%s looks for skills nowhere: %+v", a.Name, a.Skills)
@@ -30,6 +30,29 @@ func TestAgents(t *testing.T) {
 			}
 			seen[key] = a.Name
 		}
+	}
+}
+
+// Each agent has one place with transcripts, which a variable moves and the user's own name
+// for it leads to.
+func TestAllTranscripts(t *testing.T) {
+	all := AllTranscripts("/h")
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Agent)
+		if p.Variable == "" || len(p.Files) == 0 || len(p.Dirs) != 2 || !strings.HasPrefix(p.Dirs[0], "/h/"+StateDir+"/"+p.Agent) {
+			t.Errorf("the transcripts of %s are %+v", p.Agent, p)
+		}
+		s, err := Launch(p.Agent, Place{Dir: "/work", Home: "/h"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(s.Links, func(l Link) bool { return l.Path == p.Dirs[1] && l.Target == p.Dirs[0] }) {
+			t.Errorf("%s keeps its files by %+v, and has transcripts in %q", p.Agent, s.Links, p.Dirs)
+		}
+	}
+	if !slices.Equal(names, Names()) {
+		t.Errorf("there are transcripts of %q; want of %q", names, Names())
 	}
 }
 

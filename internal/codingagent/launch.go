@@ -117,6 +117,8 @@ type store struct {
 	below    string // of what the variable names
 	own      string // where it is without the variable, below the home
 	sub      string // where mayfly has it, below the agent's directory
+	// transcripts are its files and directories with what the agent and its user said.
+	transcripts []string
 }
 
 // settle decides where a store is, adds the variable and the link that make it so to s, and

@@ -29,15 +29,14 @@ func Agents() []Agent {
 			),
 			Nix: []string{"claude-code"},
 			// code.claude.com/docs/en/skills
-			Skills:      Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
-			Transcripts: []string{"projects"},
-			unattended:  []string{"--dangerously-skip-permissions"},
-			otherwise:   []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
+			Skills:     Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
+			unattended: []string{"--dangerously-skip-permissions"},
+			otherwise:  []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
 			subcommands: []string{
 				"agents", "auth", "auto-mode", "doctor", "install", "mcp", "plugin", "plugins", "project", "setup-token",
 				"update", "upgrade",
 			},
-			stores: []store{{variable: "CLAUDE_CONFIG_DIR", own: ".claude"}},
+			stores: []store{{variable: "CLAUDE_CONFIG_DIR", own: ".claude", transcripts: []string{"projects"}}},
 			// It ends a command after 2 minutes by itself, and after 10 whatever it
 			// was asked for.
 			emulated: []string{"BASH_DEFAULT_TIMEOUT_MS=600000", "BASH_MAX_TIMEOUT_MS=3600000"},
@@ -90,10 +89,9 @@ func Agents() []Agent {
 			},
 			Nix: []string{"codex"},
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
-			Skills:      Skills{Project: ".agents/skills", User: ".agents/skills"},
-			Transcripts: []string{"sessions"},
-			unattended:  []string{"--dangerously-bypass-approvals-and-sandbox"},
-			otherwise:   []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
+			Skills:     Skills{Project: ".agents/skills", User: ".agents/skills"},
+			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
+			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
 				"login", "logout", "mcp", "mcp-server", "app-server", "completion", "sandbox", "debug", "apply", "a",
 				"cloud", "features", "help", "review", "plugin", "update", "doctor", "agents", "remote-control", "queue",
@@ -107,7 +105,7 @@ func Agents() []Agent {
 			// It refuses to start where CODEX_HOME is not there. It writes
 			// config.toml itself, and asks whether it may trust a directory only
 			// where it would ask for permissions too.
-			stores: []store{{variable: "CODEX_HOME", own: ".codex"}},
+			stores: []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),
@@ -137,9 +135,8 @@ func Agents() []Agent {
 			},
 			Nix: []string{"github-copilot-cli"},
 			// copilot skill --help
-			Skills:      Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
-			Transcripts: []string{"session-state"},
-			unattended:  []string{"--allow-all"},
+			Skills:     Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
+			unattended: []string{"--allow-all"},
 			otherwise: []string{
 				"--yolo", "--allow-all-tools", "--allow-all-paths", "--allow-all-urls", "--allow-tool", "--allow-url",
 				"--assisted-approval",
@@ -150,7 +147,7 @@ func Agents() []Agent {
 			},
 			// It writes config.json itself, with comments in it, and asks
 			// whether it may trust a directory also where it may do everything.
-			stores: []store{{variable: "COPILOT_HOME", own: ".copilot"}},
+			stores: []store{{variable: "COPILOT_HOME", own: ".copilot", transcripts: []string{"session-state"}}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "COPILOT_AUTO_UPDATE=false")
 				s.Files = []File{{
@@ -182,12 +179,11 @@ func Agents() []Agent {
 			Nix: []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
-			Transcripts: []string{".gemini/tmp"},
 			unattended:  []string{"--yolo"},
 			otherwise:   []string{"-y", "--approval-mode"},
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
-			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini"}},
+			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "GEMINI_CLI_TRUST_WORKSPACE=true")
 				dir := stores[0]
@@ -223,9 +219,8 @@ func Agents() []Agent {
 			},
 			Nix: []string{"opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
-			Skills:      Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
-			Transcripts: []string{"data/opencode/storage"},
-			unattended:  []string{"--auto"},
+			Skills:     Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
+			unattended: []string{"--auto"},
 			subcommands: []string{
 				"completion", "acp", "mcp", "attach", "debug", "providers", "auth", "agent", "upgrade", "uninstall",
 				"serve", "web", "models", "stats", "export", "import", "github", "pr", "session", "plugin", "plug", "db",
@@ -235,7 +230,11 @@ func Agents() []Agent {
 			// its own for that.
 			stores: []store{
 				{variable: "OPENCODE_CONFIG_DIR", own: ".config/opencode", sub: "config"},
-				{variable: "XDG_DATA_HOME", below: "opencode", own: ".local/share/opencode", sub: "data/opencode"},
+				{
+					variable: "XDG_DATA_HOME", below: "opencode", own: ".local/share/opencode", sub: "data/opencode",
+					// A database, with what was not merged into it yet; older versions wrote files.
+					transcripts: []string{"opencode.db", "opencode.db-wal", "storage"},
+				},
 			},
 			prepare: func(s *Spec, _ Place, _ []string) {
 				s.Env = append(s.Env, "OPENCODE_DISABLE_AUTOUPDATE=1")

@@ -195,7 +195,7 @@ func (s Store) Collect() error {
 		return err
 	}
 	var temps []string
-	for _, dir := range []string{s.files(), filepath.Join(s.dirs(), "*")} {
+	for _, dir := range []string{s.files(), filepath.Join(s.dirs(), "*"), filepath.Join(s.StateDir, transcriptsDir)} {
 		more, err := filepath.Glob(filepath.Join(dir, atomicfile.Leftovers))
 		if err != nil {
 			return err

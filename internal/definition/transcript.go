@@ -3,21 +3,25 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
 
-// transcriptsDir holds the transcripts of machines that were removed or reset.
+// transcriptsDir holds the transcripts of machines that are gone, or were reset.
 const transcriptsDir = "transcripts"
 
-// How long the transcripts of a machine that was removed or reset stay, as the record of
-// its network does, and how much all of them may take, the oldest going first.
+// How long the transcripts of a machine that is gone or was reset stay, as the record of
+// its network does, and how much and how many all of them may be, the oldest going first.
 const (
 	TranscriptAge   = 30 * 24 * time.Hour
 	TranscriptBytes = 1 << 30 // eight of the largest
+	TranscriptCount = 2000
 )
 
 // SaveTranscripts puts the transcripts of the machine's agents where they outlive it, and
@@ -33,7 +37,7 @@ func (s Store) SaveTranscripts(name string, now time.Time) (path string, err err
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
-	path = filepath.Join(dir, name+"-"+now.UTC().Format("20060102T150405.000000000")+".tar")
+	path = transcriptsFile(dir, name, now)
 	if err == nil {
 		err = os.Rename(from, path)
 	}
@@ -41,6 +45,40 @@ func (s Store) SaveTranscripts(name string, now time.Time) (path string, err err
 		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
 	}
 	return path, nil
+}
+
+// AddTranscripts puts what write writes, the transcripts of the agents of a machine that
+// keeps nothing, where they outlive it, and returns that place; "" if there are none. Those
+// that are too old, or too many, make room.
+func (s Store) AddTranscripts(name string, now time.Time, write func(io.Writer) (n int64, err error)) (path string, err error) {
+	dir := filepath.Join(s.StateDir, transcriptsDir)
+	err = os.MkdirAll(dir, 0o700)
+	var f *atomicfile.File
+	if err == nil {
+		path = transcriptsFile(dir, name, now)
+		f, err = atomicfile.Create(path, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
+	}
+	defer f.Close()
+	n, err := write(f)
+	if err == nil && n > 0 {
+		err = f.CommitUnsynced()
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep the transcripts of %s: %w", name, err)
+	}
+	if n == 0 {
+		return "", nil
+	}
+	_, err = s.CollectTranscripts(now)
+	return path, err
+}
+
+// transcriptsFile returns the name of an archive.
+func transcriptsFile(dir, name string, now time.Time) string {
+	return filepath.Join(dir, name+"-"+now.UTC().Format("20060102T150405.000000000")+".tar")
 }
 
 // CollectTranscripts removes the transcripts that are too old, or too many, and returns
@@ -64,8 +102,8 @@ func (s Store) CollectTranscripts(now time.Time) (removed []string, err error) {
 	}
 	slices.SortFunc(archives, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
 	var errs []error
-	for _, fi := range archives {
-		if now.Sub(fi.ModTime()) <= TranscriptAge && total <= TranscriptBytes {
+	for i, fi := range archives {
+		if now.Sub(fi.ModTime()) <= TranscriptAge && total <= TranscriptBytes && len(archives)-i <= TranscriptCount {
 			break
 		}
 		if err := os.Remove(filepath.Join(dir, fi.Name())); err != nil {

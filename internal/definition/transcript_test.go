@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -67,6 +69,27 @@ func TestTranscripts(t *testing.T) {
 		t.Fatalf("there are %q, %v; want three", all, err)
 	}
 	collect(filepath.Base(all[0])) // the one that is almost too old makes room
+	// One that keeps nothing of its own puts its archive there, and the oldest go.
+	write := func(text string, err error) func(io.Writer) (int64, error) {
+		return func(w io.Writer) (int64, error) {
+			n, _ := io.WriteString(w, text)
+			return int64(n), err
+		}
+	}
+	if path, err := s.AddTranscripts("run-1", now, write("", nil)); path != "" || err != nil {
+		t.Errorf("AddTranscripts without any = %q, %v", path, err)
+	}
+	if path, err := s.AddTranscripts("run-1", now, write("cut", errors.New("lost"))); path != "" || err == nil {
+		t.Errorf("AddTranscripts of a guest that was lost = %q, %v", path, err)
+	}
+	path, err := s.AddTranscripts("run-1", now, write("said", nil))
+	if data, readErr := os.ReadFile(path); err != nil || readErr != nil || string(data) != "said" {
+		t.Errorf("AddTranscripts = %q, %v; it holds %q, %v", path, err, data, readErr)
+	}
+	all, err = filepath.Glob(filepath.Join(s.StateDir, transcriptsDir, "*"))
+	if err != nil || len(all) != 3 { // of the two that take a GiB together one has gone
+		t.Errorf("there are %q, %v; want three", all, err)
+	}
 	if _, err := os.Stat(foreign); err != nil {
 		t.Errorf("what is no archive is gone: %v", err)
 	}

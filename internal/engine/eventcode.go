@@ -21,6 +21,7 @@ const (
 	NoteHere              = "machine-here"
 	NoteMachine           = "machine"
 	NoteTranscripts       = "transcripts-kept"
+	NoteTranscriptsLost   = "transcripts-lost"
 	NoteReleaseName       = "name-not-released"
 	NoteClone             = "clone-note"
 	NoteQEMUByPackage     = "qemu-by-package"
@@ -75,6 +76,7 @@ func EventCodes() []EventCode {
 		{Note, NoteHere, []string{"name"}, "The host has this machine of the set-up already."},
 		{Note, NoteMachine, []string{"text"}, "A remark of the machine's supervisor, in English."},
 		{Note, NoteTranscripts, []string{"path"}, "The transcripts of the machine's coding agents are kept in this file."},
+		{Note, NoteTranscriptsLost, []string{"reason"}, "The transcripts of the machine's coding agents were not kept."},
 		{Note, NoteReleaseName, []string{"reason"}, "The name that was reserved for the command could not be released."},
 		{Note, NoteClone, []string{"text"}, "A remark about a clone, in English."},
 		{Note, NoteQEMUByPackage, nil, "The distribution's packages are the way to a newer QEMU."},

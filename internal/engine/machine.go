@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
@@ -315,7 +317,10 @@ func (e *Engine) Stop(who string) (ran bool, err error) {
 }
 
 // Stop stops the machine. It may be one that Stop of an Engine refuses.
-func (m Machine) Stop() error { return control.Stop(m.m) }
+func (m Machine) Stop() error {
+	m.keepTranscripts()
+	return control.Stop(m.m)
+}
 
 // CheckStart finds out whether the machine name could be started now.
 func (e *Engine) CheckStart(ctx context.Context, name string) error {
@@ -374,6 +379,38 @@ func (e *Engine) saveTranscripts(name string) error {
 	return err
 }
 
+// How long a machine that keeps nothing may take to tell its transcripts, and how long its
+// guest, before it is ended without.
+const (
+	transcriptTimeout = 10 * time.Second
+	transcriptLimit   = 5 * time.Second
+)
+
+// keepTranscripts keeps what the coding agents of a machine said that keeps nothing, before
+// its end, and says where. What one keeps that is defined its supervisor fetches.
+func (m Machine) keepTranscripts() {
+	if m.p.Keep != nil || len(m.p.Image.Agents) == 0 || !m.Alive() || m.m.Status().Phase != state.Running {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), transcriptTimeout, errors.New("the guest takes too long"))
+	defer cancel()
+	path, err := m.e.definitions().AddTranscripts(m.Name(), time.Now(), func(w io.Writer) (n int64, err error) {
+		stream, err := m.open(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer stream.Close()
+		n, err = client.Transcripts(stream, m.p.Guest.User.Home, transcriptLimit, w)
+		return n, m.spoken(ctx, err)
+	})
+	if path != "" {
+		m.e.note(NoteTranscripts, args{"path": path})
+	}
+	if err != nil {
+		m.e.note(NoteTranscriptsLost, args{"reason": err.Error()})
+	}
+}
+
 // Remove ends the machine name and removes what there is of it. With force it is killed
 // in place of being asked to end.
 func (e *Engine) Remove(who string, force bool) error {
@@ -407,8 +444,13 @@ func (e *Engine) removeRun(name string, force bool) error {
 		// One that is being started has nothing to save yet, and does not listen.
 		if force || m.Status().Phase == state.Starting {
 			control.Kill(m)
-		} else if err := control.Stop(m); err != nil && m.Alive() {
-			return fault.Wrap(err, fault.MachineStuck, args{"name": name})
+		} else {
+			if known, err := e.at(m); err == nil { // else it is another version's
+				known.keepTranscripts()
+			}
+			if err := control.Stop(m); err != nil && m.Alive() {
+				return fault.Wrap(err, fault.MachineStuck, args{"name": name})
+			}
 		}
 	}
 	for range 100 {

@@ -165,6 +165,7 @@ func (o *Owned) Close() { o.owner.Close() }
 
 // Discard ends the machine and waits until nothing of it is left, also if it was kept.
 func (o *Owned) Discard() error {
+	o.keepTranscripts()
 	o.Close()
 	if !o.owner.Kept() {
 		return nil

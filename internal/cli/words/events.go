@@ -28,6 +28,7 @@ var events = map[string]string{
 	"machine-here":        "machine {name} is here already",
 	"machine":             "{text}",
 	"transcripts-kept":    "the transcripts of its coding agents are in {path}",
+	"transcripts-lost":    "the transcripts of its coding agents were not kept: {reason}",
 	"clone-note":          "{text}",
 	"name-not-released":   "{reason}",
 	"qemu-by-package":     "use this distribution's own packages to get a newer QEMU",

@@ -150,6 +150,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.fetch(stream, req.Fetch)
 	case req.Op == wire.OpCopy && req.Copy != nil:
 		a.copy(stream, req.Copy)
+	case req.Op == wire.OpTranscripts && req.Transcripts != nil:
+		a.transcripts(stream, req.Transcripts)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
 	case req.Op == wire.OpNews:

@@ -409,10 +409,6 @@ func TestExecStopsItself(t *testing.T) {
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
 // When the host is gone, so is the program with its group, also one that
 // ignores the hang-up or that is stuck in its output.
 func TestExecHangUp(t *testing.T) {

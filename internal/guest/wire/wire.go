@@ -33,42 +33,44 @@ type Op string
 
 // The operations, with what follows the Request on the stream.
 const (
-	OpHello     Op = "hello"      // Hello
-	OpPrepare   Op = "prepare"    // Prepared
-	OpConfigure Op = "configure"  // Configured
-	OpClock     Op = "clock"      // Clocked
-	OpExec      Op = "exec"       // frames in both directions, see Exec
-	OpChanges   Op = "changes"    // Change messages, the last with End set
-	OpConnect   Op = "connect"    // Connected, then the bytes of the connection
-	OpSession   Op = "session"    // frames in both directions, see Session
-	OpSessions  Op = "sessions"   // Sessions
-	OpSeed      Op = "seed"       // Seeded
-	OpSSH       Op = "ssh"        // Connected, then a connection to the SSH server
-	OpFetch     Op = "fetch"      // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
-	OpCopy      Op = "copy"       // frames in one direction, see Copy
-	OpShareLost Op = "share-lost" // Done; see ShareLost
-	OpNews      Op = "news"       // News messages, until the host closes the stream
-	OpInit      Op = "init"       // Done; with the end of the conversation it happens, see Configure.Init
-	OpBooted    Op = "booted"     // Booted
-	OpPowerOff  Op = "poweroff"   // Done, then the machine is off
+	OpHello       Op = "hello"       // Hello
+	OpPrepare     Op = "prepare"     // Prepared
+	OpConfigure   Op = "configure"   // Configured
+	OpClock       Op = "clock"       // Clocked
+	OpExec        Op = "exec"        // frames in both directions, see Exec
+	OpChanges     Op = "changes"     // Change messages, the last with End set
+	OpConnect     Op = "connect"     // Connected, then the bytes of the connection
+	OpSession     Op = "session"     // frames in both directions, see Session
+	OpSessions    Op = "sessions"    // Sessions
+	OpSeed        Op = "seed"        // Seeded
+	OpSSH         Op = "ssh"         // Connected, then a connection to the SSH server
+	OpFetch       Op = "fetch"       // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
+	OpCopy        Op = "copy"        // frames in one direction, see Copy
+	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
+	OpShareLost   Op = "share-lost"  // Done; see ShareLost
+	OpNews        Op = "news"        // News messages, until the host closes the stream
+	OpInit        Op = "init"        // Done; with the end of the conversation it happens, see Configure.Init
+	OpBooted      Op = "booted"      // Booted
+	OpPowerOff    Op = "poweroff"    // Done, then the machine is off
 )
 
 // Request is the first message on every stream, from the host.
 type Request struct {
-	Op        Op         `json:"op"`
-	Time      int64      `json:"time,omitempty"` // the host's, ns since 1970, when it was sent
-	Prepare   *Prepare   `json:"prepare,omitempty"`
-	Configure *Configure `json:"configure,omitempty"`
-	Clock     *Clock     `json:"clock,omitempty"`
-	Exec      *Exec      `json:"exec,omitempty"`
-	Session   *Session   `json:"session,omitempty"`
-	Seed      *Seed      `json:"seed,omitempty"`
-	Connect   *Connect   `json:"connect,omitempty"`
-	SSH       *SSHClient `json:"ssh,omitempty"`
-	Changes   *Changes   `json:"changes,omitempty"`
-	Fetch     *Fetch     `json:"fetch,omitempty"`
-	Copy      *Copy      `json:"copy,omitempty"`
-	ShareLost *ShareLost `json:"share_lost,omitempty"`
+	Op          Op           `json:"op"`
+	Time        int64        `json:"time,omitempty"` // the host's, ns since 1970, when it was sent
+	Prepare     *Prepare     `json:"prepare,omitempty"`
+	Configure   *Configure   `json:"configure,omitempty"`
+	Clock       *Clock       `json:"clock,omitempty"`
+	Exec        *Exec        `json:"exec,omitempty"`
+	Session     *Session     `json:"session,omitempty"`
+	Seed        *Seed        `json:"seed,omitempty"`
+	Connect     *Connect     `json:"connect,omitempty"`
+	SSH         *SSHClient   `json:"ssh,omitempty"`
+	Changes     *Changes     `json:"changes,omitempty"`
+	Fetch       *Fetch       `json:"fetch,omitempty"`
+	Copy        *Copy        `json:"copy,omitempty"`
+	Transcripts *Transcripts `json:"transcripts,omitempty"`
+	ShareLost   *ShareLost   `json:"share_lost,omitempty"`
 }
 
 // Hello is what the agent says of itself once its modules are loaded. Nothing
@@ -347,6 +349,25 @@ type Change struct {
 // Fetch asks for the content of regular files that Changes listed.
 type Fetch struct {
 	Paths [][]byte `json:"paths"`
+}
+
+// Transcripts asks for the conversations of coding agents as a tar stream: regular files,
+// the newest first, as many as fit. There is no stream if there are none.
+type Transcripts struct {
+	Places []TranscriptPlace `json:"places"`
+	Bytes  int64             `json:"bytes"` // how long the stream may be
+	Nanos  int64             `json:"nanos"` // after so long no other file is begun
+}
+
+// TranscriptPlace is where one agent keeps them.
+type TranscriptPlace struct {
+	Name string `json:"name"` // of the agent: the first directory in the archive
+	// Variable is the machine's for the directory that has Below. Without it Dirs are
+	// taken, for each of Files the first that has it.
+	Variable string   `json:"variable"`
+	Below    string   `json:"below,omitempty"`
+	Dirs     []string `json:"dirs"` // absolute
+	Files    []string `json:"files"`
 }
 
 // Copy copies a file or directory as a tar stream, as the guest's user. Out of the guest it
