@@ -35,8 +35,13 @@ func testExec(t *testing.T, start string, flags ...string) {
 	writeFile(t, filepath.Join(h.Dir, "README"), "hello\n")
 	writeFile(t, filepath.Join(h.Home, ".gitconfig"), "[user]\n\tname = Ada L.\n\temail = ada@example.org\n")
 	onHost(t, h.Dir, "git init -q && git config commit.gpgSign true && git config user.signingKey none")
+	link := filepath.Join(h.Home, "links/to it")
+	onHost(t, h.Home, "mkdir links && ln -s '"+h.Dir+"' '"+link+"'")
+	real := h.Dir
+	h.Dir = link
 	r := h.Run(0, append(append([]string{"run"}, flags...), "--keep", "--name", "m", "--no-detect", "--explain", "--", "true")...)
 	wantStart(t, r, start)
+	h.Dir = real
 
 	sh := func(t *testing.T, script string) string {
 		t.Helper()
@@ -104,6 +109,11 @@ func testExec(t *testing.T, start string, flags ...string) {
 		}
 		if got := sh(t, "pip --version >/dev/null 2>&1; cat /etc/pip.conf; echo $NPM_CONFIG_PREFIX; grep -c $USER /etc/subuid"); !strings.Contains(got, "break-system-packages = true") || !strings.Contains(got, "/.local\n1\n") {
 			t.Errorf("pip, npm and containers find %q", got)
+		}
+	})
+	t.Run("typed path", func(t *testing.T) {
+		if got := sh(t, fmt.Sprintf("readlink '%s'; cat '%[1]s/README'", link)); got != h.Dir+"\nhello\n" {
+			t.Errorf("at the path that was typed: %q", got)
 		}
 	})
 	t.Run("commit", func(t *testing.T) {

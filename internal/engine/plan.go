@@ -72,7 +72,7 @@ func (e *Engine) planFile(ctx context.Context, d definition.Definition, file con
 // is still as the user wrote it.
 func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Input, dryRun bool) (plan.Plan, error) {
 	var err error
-	if in.Workspace != "" {
+	if in.Typed = in.Workspace; in.Workspace != "" {
 		if in.Workspace, err = realPath(in.Workspace); err != nil {
 			return plan.Plan{}, InputError{fault.Wrap(err, fault.WorkspaceUnusable, nil)}
 		}

@@ -23,6 +23,8 @@ type Input struct {
 	// Workspace is the real path (filepath.EvalSymlinks) of WorkspacePath, so
 	// that no link leads around the checks; empty for no workspace.
 	Workspace string
+	// Typed is the path by which the user knows Workspace, where that has links.
+	Typed string
 	// Home is the real path of the user's home directory.
 	Home string
 

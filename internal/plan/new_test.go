@@ -51,8 +51,8 @@ func golden(t *testing.T, path string) {
 		return nil
 	}
 	in := struct {
-		Facts, Name, Workspace, Home, Keep string
-		Git                                host.Git
+		Facts, Name, Workspace, Typed, Home, Keep string
+		Git                                       host.Git
 	}{Name: "m1", Workspace: "/home/ada/src/project"}
 	decodeStrict(t, part("input.json"), &in)
 	facts := readFacts(t, in.Facts)
@@ -66,7 +66,7 @@ func golden(t *testing.T, path string) {
 	if cfg.Workspace.Path != "" {
 		workspace = WorkspacePath(cfg, facts.User.Home, "")
 	}
-	p, err := New(cfg, facts, Input{Name: in.Name, Workspace: workspace, Home: in.Home, Keep: in.Keep, Git: in.Git})
+	p, err := New(cfg, facts, Input{Name: in.Name, Workspace: workspace, Typed: in.Typed, Home: in.Home, Keep: in.Keep, Git: in.Git})
 	var got []byte
 	if err != nil {
 		got = []byte(errorText(err))
@@ -128,6 +128,18 @@ func decodeStrict(t *testing.T, data []byte, v any) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		t.Fatalf("%s: %v", data, err)
+	}
+}
+
+func TestLinkable(t *testing.T) {
+	for typed, want := range map[string]bool{
+		"/home/u/link": true, "/link": true, "/home/u/./link/": true, "/data": false, "/data/project": false, "/data/project/link": false,
+		"": false, "link": false, "/": false, "/etc/link": false, "/proc/self/cwd": false, "/dev/shm/x": false, "/usr": false,
+		"/a\nb": false, "/\xff": false, "/" + strings.Repeat("a", 2000): false,
+	} {
+		if got := linkable(typed, "/data/project"); got != want {
+			t.Errorf("linkable(%q) = %t", typed, got)
+		}
 	}
 }
 

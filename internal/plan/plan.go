@@ -147,6 +147,9 @@ type Workspace struct {
 	Path    string   `json:"path"` // absolute, the same on the host and in the guest; "" for none
 	Mode    string   `json:"mode"` // ModeCopy or ModeShare
 	Exclude []string `json:"exclude,omitempty"`
+	// Link is the path by which the user knows the directory, where that is another: a
+	// symbolic link in the guest.
+	Link string `json:"link,omitempty"`
 }
 
 // Keep is what a machine with a name of its own has beyond one start.

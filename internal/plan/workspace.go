@@ -43,6 +43,22 @@ func (b *builder) workspace(in Input) {
 		Mode:    b.cfg.Workspace.Mode,
 		Exclude: slices.Clone(b.cfg.Workspace.Exclude),
 	}
+	if path := b.plan.Workspace.Path; linkable(in.Typed, path) {
+		b.plan.Workspace.Link = filepath.Clean(in.Typed)
+	}
+}
+
+// maxLink bounds the length of a path that becomes a link.
+const maxLink = 1024
+
+// linkable reports whether a link at typed can lead to the directory dir in the guest. The
+// environment says what was typed, and so perhaps somebody else.
+func linkable(typed, dir string) bool {
+	if !filepath.IsAbs(typed) || len(typed) > maxLink || !textual(typed) {
+		return false
+	}
+	typed = filepath.Clean(typed)
+	return systemDir(typed) == "" && !within(typed, dir) && !within(dir, typed)
 }
 
 // Protected are the directories of this user that no workspace may hold. Empty

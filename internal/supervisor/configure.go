@@ -147,6 +147,9 @@ func newConfigure(p plan.Plan) *wire.Configure {
 	if p.Workspace.Copied() {
 		c.Workspace = &wire.Workspace{Serial: machine.Serial(plan.SlotWorkspace), Path: p.Workspace.Path}
 	}
+	if link := p.Workspace.Link; link != "" {
+		c.Link = &wire.Link{Path: link, Target: p.Workspace.Path}
+	}
 	if p.Keep != nil {
 		c.Keep, c.Volumes = machine.KeptSerial(0), keptVolumes(p)
 		c.KeepDirs = []wire.KeepDir{{Name: "agents", Path: p.Keep.Agents}}

@@ -169,6 +169,9 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 		}
 		at.shares = append(at.shares, path)
 	}
+	if req.Link != nil {
+		t.link(*req.Link, req.User) // a machine can do without
+	}
 	return m, at, nil
 }
 

@@ -197,6 +197,26 @@ func (t tree) makePath(name string, u wire.User) (string, error) {
 	})
 }
 
+// link makes a symbolic link for the user u, unless there is something at its place.
+func (t tree) link(l wire.Link, u wire.User) error {
+	name, err := t.resolve(l.Path)
+	if err != nil {
+		return err
+	}
+	if _, _, err := t.lookup(name); err == nil {
+		return fs.ErrExist
+	}
+	dir, err := t.makePath(path.Dir(name), u)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(t.upper, dir, path.Base(name))
+	if err := os.Symlink(l.Target, file); err != nil {
+		return err
+	}
+	return os.Lchown(file, u.UID, u.GID)
+}
+
 // own gives file the owner and the mode of fi.
 func own(file string, fi fs.FileInfo) error {
 	st, ok := fi.Sys().(*syscall.Stat_t)

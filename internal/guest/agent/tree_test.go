@@ -63,6 +63,35 @@ func checkFile(t *testing.T, tr tree, name, want string) {
 	}
 }
 
+// A link hides nothing that is there, and its parents are made.
+func TestLink(t *testing.T) {
+	tr := newTree(t, map[string]string{"home/u/": "", "here/": "", "file": "a file", "away": "→/here", "loop": "→loop", "gone": "whiteout"}, map[string]string{"gone": "below"})
+	u := wire.User{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/u"}
+	for name, made := range map[string]bool{
+		"/home/u/a/b/project": true, "/away/project": true, "/gone": true, "/new": true,
+		"/here": false, "/file": false, "/away": false, "/loop": false, "/file/x": false, "/loop/x/y": false, "/../..": false,
+	} {
+		_, before, _ := tr.stat(name)
+		err := tr.link(wire.Link{Path: name, Target: "/data/project"}, u)
+		if (err == nil) != made {
+			t.Errorf("link at %s: %v", name, err)
+		}
+		file, fi, statErr := tr.stat(name)
+		if !made {
+			if before != nil && (statErr != nil || !os.SameFile(before, fi)) {
+				t.Errorf("at %s is %v, %v", name, fi, statErr)
+			}
+			continue
+		}
+		if target, err := os.Readlink(file); err != nil || target != "/data/project" {
+			t.Errorf("the link at %s leads to %q, %v", name, target, err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(tr.upper, "here/project")); err != nil {
+		t.Errorf("links on the way are not followed in the tree: %v", err)
+	}
+}
+
 // What a tree shows is what an overlay of it would.
 func TestTree(t *testing.T) {
 	tr := newTree(t,

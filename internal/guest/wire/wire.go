@@ -131,6 +131,8 @@ type Configure struct {
 	// History is the directory of the histories of shells, absolute, one of KeepDirs;
 	// "" leaves them where they are by themselves.
 	History string `json:"history,omitempty"`
+	// Link is a symbolic link to a directory that the user knows by that name, too.
+	Link *Link `json:"link,omitempty"`
 	// Git are settings of git's for all users: who commits.
 	Git map[string]string `json:"git,omitempty"`
 	// Dotfiles are shown in the home.
@@ -148,6 +150,12 @@ const InitSystemd = "systemd"
 type Booted struct {
 	State  string   `json:"state"`            // as of systemctl is-system-running
 	Failed []string `json:"failed,omitempty"` // units
+}
+
+// Link is a symbolic link. It hides nothing that is there.
+type Link struct {
+	Path   string `json:"path"`   // absolute
+	Target string `json:"target"` // absolute
 }
 
 // Dotfiles are the user's own files for a home, on a disk of their own.
