@@ -35,6 +35,7 @@ type Cmd struct {
 	Dir    string                 // working directory; empty for this process's own
 	Env    []string               // "NAME=value", added to this process's environment
 	Drop   func(name string) bool // which variables of that environment it does not get; nil for none
+	Stdin  io.Reader              // nil for an empty one
 	Stdout io.Writer              // nil discards it
 
 	// Line, if not nil, gets every line of standard error as it comes.
@@ -98,6 +99,7 @@ func Run(ctx context.Context, c Cmd) error {
 	stderr := &lines{each: c.Line}
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", group, "sh", path}, c.Args...)...)
 	cmd.Dir = c.Dir
+	cmd.Stdin = c.Stdin
 	cmd.Stdout = c.Stdout
 	cmd.Stderr = stderr
 	cmd.ExtraFiles = c.Keep
@@ -149,8 +151,9 @@ func environ(drop func(string) bool) []string {
 
 // group runs a program and passes SIGTERM on to the whole process group. It is
 // for Pdeathsig, which reaches one process only: dpkg would go on for as long as
-// mmdebstrap waits for it.
-const group = `trap 'trap "" TERM; kill -TERM 0' TERM; "$@" & p=$!; wait $p; s=$?; ` +
+// mmdebstrap waits for it. What a shell starts with & has no standard input, so that it
+// gets the shell's by another descriptor.
+const group = `trap 'trap "" TERM; kill -TERM 0' TERM; exec 9<&0; "$@" <&9 9<&- & exec 9<&-; p=$!; wait $p; s=$?; ` +
 	`if [ $s -gt 128 ]; then wait $p; fi; exit $s` // a trap ends the first wait early
 
 // runLocked runs cmd from one operating system thread: Pdeathsig is sent when
