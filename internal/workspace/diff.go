@@ -70,12 +70,25 @@ func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change,
 		return nil, err
 	}
 	for i := range d.edits {
-		e := &d.edits[i]
-		e.From = d.from(e)
-		e.Implied = (e.Op == Add && e.NewKind == Dir || e.Op == Delete && e.OldKind == Dir) &&
-			i+1 < len(d.edits) && below(d.edits[i+1].Path, e.Path)
+		d.edits[i].From = d.from(&d.edits[i])
 	}
+	setImplied(d.edits)
 	return d.edits, nil
+}
+
+// setImplied says which directories other edits make obvious: with them they come or go.
+// Those that are ignored do not come with those that are not.
+func setImplied(edits []Edit) {
+	var next [2]string // the path of the next edit, of those not ignored and those ignored
+	for i := len(edits) - 1; i >= 0; i-- {
+		e := &edits[i]
+		n := &next[0]
+		if e.Ignored {
+			n = &next[1]
+		}
+		e.Implied = (e.Op == Add && e.NewKind == Dir || e.Op == Delete && e.OldKind == Dir) && below(*n, e.Path)
+		*n = e.Path
+	}
 }
 
 // collect checks the changes one by one and sorts them.
