@@ -21,6 +21,7 @@ type Change struct {
 	Target  string `json:"target,omitempty"`
 	Escapes bool   `json:"escapes,omitempty"` // a link that leads, or may lead, out of the workspace
 	Skipped string `json:"skipped,omitempty"` // why it cannot be applied
+	Ignored bool   `json:"ignored,omitempty"` // the host's git ignores it
 
 	edit workspace.Edit
 }
@@ -34,6 +35,9 @@ type ChangeSet struct {
 	Root string
 	// Changes are all but directories that others of them make obvious.
 	Changes []Change
+	// ApplyIgnored has Apply take also what the host's git ignores: build output and
+	// installed packages, which are often of use only where they were made.
+	ApplyIgnored bool
 
 	c *engine.Changes
 }
@@ -58,7 +62,7 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 		if e.Op == workspace.Rename {
 			from = e.From
 		}
-		set.Changes = append(set.Changes, Change{e.Op.String(), e.Path, from, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped, e})
+		set.Changes = append(set.Changes, Change{e.Op.String(), e.Path, from, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped, e.Ignored, e})
 	}
 	return set, nil
 }
@@ -89,11 +93,15 @@ type Conflict struct {
 func (c Conflict) String() string { return workspace.Conflict(c).String() }
 
 // Apply carries changes out on the host's directory: those of the paths and of what is
-// below them, with the directories that they need; all without any path. The contents are
-// fetched and checked first: then all of them are there, or none is applied. What was done
-// is returned also when there is an error.
+// below them, with the directories that they need; all without any path. What is ignored
+// is left out unless ApplyIgnored is set. The contents are fetched and checked first: then
+// all of them are there, or none is applied. What was done is returned also when there is
+// an error.
 func (s *ChangeSet) Apply(ctx context.Context, paths ...string) (Applied, error) {
 	edits := s.c.Edits
+	if !s.ApplyIgnored {
+		edits = workspace.WithoutIgnored(edits)
+	}
 	if len(paths) > 0 {
 		edits = workspace.Select(edits, paths)
 	}

@@ -26,6 +26,7 @@ const (
 type reviewOptions struct {
 	apply   bool
 	discard bool
+	ignored bool // also what git ignores
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
 	// attended says that there was somebody to ask when the command began.
@@ -55,7 +56,11 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		a.debug("nothing changed in the workspace")
 		return answerNone, nil
 	}
-	a.printChanges(a.Err, set.Changes, mostChanges)
+	set.ApplyIgnored = o.ignored
+	changes := a.printChanges(a.Err, set, mostChanges)
+	if len(changes) == 0 {
+		return answerNone, nil
+	}
 	for !o.apply {
 		switch {
 		case o.discard || o.keep: // kept, the machine lives on with them
@@ -67,7 +72,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 			return answerDiscard, nil
 		}
 		words := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
-		if len(set.Changes) > mostChanges {
+		if len(changes) > mostChanges {
 			words = append(words, string(answerList))
 		}
 		word, err := a.ask("apply these changes?", words)
@@ -81,7 +86,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		case answerApply:
 			o.apply = true
 		case answerList:
-			a.printChanges(a.Err, set.Changes, len(set.Changes))
+			a.printChanges(a.Err, set, len(changes))
 		default:
 			return answer(word), nil
 		}
@@ -89,7 +94,17 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	return a.applyChanges(ctx, set)
 }
 
-func (a *app) printChanges(w io.Writer, changes []mayfly.Change, most int) {
+// printChanges prints the changes that set would apply, at most a number of them, and
+// returns all of those. What is left out since git ignores it is one line.
+func (a *app) printChanges(w io.Writer, set *mayfly.ChangeSet, most int) (changes []mayfly.Change) {
+	var ignored []mayfly.Change
+	for _, c := range set.Changes {
+		if c.Ignored && !set.ApplyIgnored {
+			ignored = append(ignored, c)
+		} else {
+			changes = append(changes, c)
+		}
+	}
 	for i, c := range changes {
 		if i < most {
 			fmt.Fprintln(w, c)
@@ -98,7 +113,13 @@ func (a *app) printChanges(w io.Writer, changes []mayfly.Change, most int) {
 	if len(changes) > most {
 		fmt.Fprintf(w, "… and %d more\n", len(changes)-most)
 	}
-	a.note("%s", words.Changes(changes))
+	if len(changes) > 0 {
+		a.note("%s", words.Changes(changes))
+	}
+	if len(ignored) > 0 {
+		a.note("%s; not applied (--ignored applies them)", words.Ignored(ignored))
+	}
+	return changes
 }
 
 // applyChanges carries all changes out on the host's directory.

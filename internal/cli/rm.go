@@ -82,7 +82,8 @@ func (a *app) confirmRemoval(ctx context.Context, name string) error {
 	return err
 }
 
-// countChanges lists the changes of a running machine, and returns how many there are.
+// countChanges lists the changes of a running machine, and returns how many there are that
+// would be applied.
 func (a *app) countChanges(ctx context.Context, name string) (int, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, countTimeout, fmt.Errorf("no list within %v", countTimeout))
 	defer cancel()
@@ -95,10 +96,7 @@ func (a *app) countChanges(ctx context.Context, name string) (int, error) {
 		return 0, err
 	}
 	defer set.Close()
-	if len(set.Changes) > 0 {
-		a.printChanges(a.Err, set.Changes, mostChanges)
-	}
-	return len(set.Changes), nil
+	return len(a.printChanges(a.Err, set, mostChanges)), nil
 }
 
 // keepsChanges reports whether a machine that does not run can hold changes of its

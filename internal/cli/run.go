@@ -18,6 +18,7 @@ type runOptions struct {
 	noTTY   bool
 	apply   bool
 	discard bool
+	ignored bool
 	keep    bool
 	explain bool
 	learn   string
@@ -33,7 +34,9 @@ the same path. Without a command, run a shell.
 
 When the command ends, mayfly lists what it changed and asks whether to apply
 the changes to your directory. Then it discards the machine, or keeps it if you
-ask for that. Without a terminal, changes are applied only with --apply.
+ask for that. Without a terminal, changes are applied only with --apply. Files
+that git ignores in your directory, such as build output, stay out of it unless
+you pass --ignored.
 
 The exit code is the command's, or 128 plus the number of the signal that ended
 it; 125 if mayfly itself failed, 126 if the command could not be started, 127 if
@@ -68,6 +71,7 @@ it was not found.`,
 	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "run the command without a terminal")
 	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
+	ignoredFlag(f, &o.ignored, "list and apply also files that git ignores")
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running after the command ends")
 	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")
 	f.BoolVar(&o.explain, "explain", false, "print at the end how the machine was started, why, and how long each phase took")

@@ -17,11 +17,13 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly/internal/workspace/ignored"
 )
 
 // Changes is what differs in a machine from the workspace that was packed.
 type Changes struct {
-	// Edits are all differences, in an order in which they can be applied.
+	// Edits are all differences, in an order in which they can be applied. Those that the
+	// host's git ignores are marked; [workspace.WithoutIgnored] leaves them out.
 	Edits []workspace.Edit
 
 	machine  Machine
@@ -79,6 +81,14 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, guestChanges(stream, quiesce))
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	err = ignored.Mark(ctx, c.manifest.Root, c.Edits)
+	if errors.Is(err, ignored.ErrUnknown) {
+		m.e.note(NoteIgnoredUnknown, args{"dir": c.manifest.Root, "reason": termsafe.Line(err.Error())})
+		err = nil
+	}
 	return c, err
 }
 

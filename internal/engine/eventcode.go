@@ -34,6 +34,7 @@ const (
 	NoteGitElsewhere      = "git-elsewhere"
 	NoteGitAlternates     = "git-alternates"
 	NoteGitUnsigned       = "git-unsigned"
+	NoteIgnoredUnknown    = "ignored-unknown"
 
 	DetailAccelerator = "accelerator"
 	DetailClone       = "clone-progress"
@@ -89,6 +90,7 @@ func EventCodes() []EventCode {
 		{Note, NoteGitElsewhere, []string{"dir", "path"}, "The repository of the workspace is in path. git does not find that in the machine."},
 		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the workspace borrows objects from path. git does not find them in the machine."},
 		{Note, NoteGitUnsigned, []string{"settings"}, "git signs on the host by these settings, and not in the machine, which has no keys."},
+		{Note, NoteIgnoredUnknown, []string{"dir", "reason"}, "git does not work in the workspace, so no changed file counts as ignored."},
 
 		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},
 		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},

@@ -46,6 +46,7 @@ network:            plan network/*
 attack:                                                 # runs in the guest
 workspace:          plan
 workspace/repository:                                    # what a repository says of itself
+workspace/ignored:  workspace                           # what the host's git ignores
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition

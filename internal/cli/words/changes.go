@@ -2,6 +2,7 @@ package words
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly"
@@ -20,6 +21,33 @@ func Changes(changes []mayfly.Change) string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// Ignored says how many changes of ignored files there are, and how large they are.
+func Ignored(changes []mayfly.Change) string {
+	var bytes int64
+	for _, c := range changes {
+		if c.Kind == "file" {
+			bytes += c.Size
+		}
+	}
+	text := group(len(changes)) + " ignored files changed"
+	if len(changes) == 1 {
+		text = "1 ignored file changed"
+	}
+	if bytes > 0 {
+		text += ", " + Size(bytes)
+	}
+	return text
+}
+
+// group writes a number in groups of three digits.
+func group(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // Attempt says what became of an attempt to get out of a machine's network.

@@ -41,6 +41,7 @@ var events = map[string]string{
 	"git-elsewhere":       "git will not work in the machine: the repository of {dir} is in {path}; work in a clone: git clone {dir} DIRECTORY",
 	"git-alternates":      "git will miss commits in the machine: {dir} borrows them from {path}; copy them first: git -C {dir} repack -ad && rm {dir}/.git/objects/info/alternates",
 	"git-unsigned":        "git does not sign in the machine, which has no keys ({settings}); sign after an apply: git rebase --force-rebase --gpg-sign LAST-SIGNED-COMMIT",
+	"ignored-unknown":     "{reason}, so none is left out: {dir}",
 	"systemd-slow":        "{text}; look with: mayfly exec {name} -- systemctl list-jobs",
 	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
 	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",

@@ -73,3 +73,20 @@ func TestTrusts(t *testing.T) {
 		}
 	}
 }
+
+func TestIgnored(t *testing.T) {
+	many := make([]mayfly.Change, 1_234_567)
+	for i := range many {
+		many[i] = mayfly.Change{Kind: "file", Size: 100}
+	}
+	for want, changes := range map[string][]mayfly.Change{
+		"1,234,567 ignored files changed, 118 MiB": many,
+		"1,000 ignored files changed, 1 MiB":       many[:1000],
+		"999 ignored files changed, 1 MiB":         many[:999],
+		"1 ignored file changed":                   {{Op: "D", Kind: "file"}},
+	} {
+		if got := Ignored(changes); got != want {
+			t.Errorf("Ignored of %d = %q; want %q", len(changes), got, want)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly"
+)
+
+// printed runs a command of mayfly and returns what it printed on both streams.
+func (a *app) printed(t *testing.T, args ...string) (out, messages string) {
+	t.Helper()
+	dir := t.TempDir()
+	stdout, err := os.Create(filepath.Join(dir, "out"))
+	stderr, err2 := os.Create(filepath.Join(dir, "err"))
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	defer stderr.Close()
+	a.Out, a.Err = stdout, stderr
+	if err := a.command(args...); err != nil {
+		t.Errorf("%s = %v", args, err)
+	}
+	text, err := os.ReadFile(stdout.Name())
+	note, err2 := os.ReadFile(stderr.Name())
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	return string(text), string(note)
+}
+
+// What the host's git ignores is one line, and stays in the machine until it is asked for.
+func TestIgnored(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("no git here")
+	}
+	home := t.TempDir()
+	m := runFakeMachine(t, home, map[string]string{
+		"main.go": "package main", ".envrc": "rm -rf /", ".gitignore": ".envrc\nmain.go\n",
+		"a.o": strings.Repeat("a", 2<<20), "b.o": "b",
+	})
+	cmd := exec.Command("git", "init", "-q")
+	cmd.Dir = m.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git init: %v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, ".git", "info", "exclude"), []byte("*.o\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const line = "mayfly: 2 ignored files changed, 3 MiB; not applied (--ignored applies them)\n"
+
+	list, notes := userOf(t, home, nil).printed(t, "diff", "m")
+	if want := "A  .envrc (8 B)\nA  .gitignore (15 B)\nA  main.go (12 B)\n"; list != want || notes != "mayfly: 3 added\n"+line {
+		t.Errorf("diff printed %q and %q", list, notes)
+	}
+	list, notes = userOf(t, home, nil).printed(t, "diff", "--ignored", "m")
+	if strings.Count(list, "\n") != 5 || notes != "mayfly: 5 added\n" {
+		t.Errorf("diff --ignored printed %q and %q", list, notes)
+	}
+	list, _ = userOf(t, home, nil).printed(t, "diff", "--json", "m")
+	var changes []mayfly.Change
+	if err := json.Unmarshal([]byte(list), &changes); err != nil || len(changes) != 5 {
+		t.Fatalf("diff --json printed %q", list)
+	}
+	for _, c := range changes {
+		if c.Ignored != strings.HasSuffix(c.Path, ".o") {
+			t.Errorf("diff --json: %s is ignored: %t", c.Path, c.Ignored)
+		}
+	}
+
+	files := func() (names []string) {
+		entries, err := os.ReadDir(m.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	_, notes = userOf(t, home, nil).printed(t, "apply", "m")
+	if got := files(); !slices.Equal(got, []string{".envrc", ".git", ".gitignore", "main.go"}) || !strings.Contains(notes, line) {
+		t.Errorf("after apply the directory has %q; it printed %q", got, notes)
+	}
+	_, notes = userOf(t, home, nil).printed(t, "apply", "--ignored", "m")
+	if got := files(); !slices.Equal(got, []string{".envrc", ".git", ".gitignore", "a.o", "b.o", "main.go"}) || strings.Contains(notes, "not applied") {
+		t.Errorf("after apply --ignored the directory has %q; it printed %q", got, notes)
+	}
+}
+
+// Ignored files alone are nothing to ask about, and do not keep a machine.
+func TestRunIgnored(t *testing.T) {
+	user, ours := pseudoTerminal(t)
+	go io.Copy(io.Discard, user)
+	ignored := func(context.Context) (*mayfly.ChangeSet, error) {
+		return &mayfly.ChangeSet{Changes: []mayfly.Change{{Op: "A", Path: "a.o", Kind: "file", Size: 1, Ignored: true}}}, nil
+	}
+	for name, in := range map[string]*os.File{"on a terminal": ours, "without a terminal": nil} {
+		t.Run(name, func(t *testing.T) {
+			for _, o := range []runOptions{{}, {apply: true}, {discard: true}} {
+				m := &fakeStarted{changes: ignored}
+				printed, err := runFake(t, m, o, in)
+				if err != nil || !m.discarded || m.kept {
+					t.Errorf("run = %v; discarded: %t, kept: %t", err, m.discarded, m.kept)
+				}
+				if in == nil && printed != "mayfly: 1 ignored file changed, 1 MiB; not applied (--ignored applies them)\n" {
+					t.Errorf("run printed %q", printed)
+				}
+			}
+		})
+	}
+	m := &fakeStarted{changes: ignored}
+	if printed, err := runFake(t, m, runOptions{ignored: true}, nil); err != nil || !strings.Contains(printed, "mayfly: 1 added\n") {
+		t.Errorf("run --ignored = %v; printed %q", err, printed)
+	}
+}

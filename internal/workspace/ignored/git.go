@@ -1,0 +1,149 @@
+package ignored
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/image/tool"
+)
+
+// always is the configuration that holds whatever that of the repository says. Neither of
+// the commands below runs a program of the configuration's; this is a second wall.
+var always = []string{
+	"-c", "core.fsmonitor=false",
+	"-c", "core.hooksPath=/dev/null",
+	"-c", "core.untrackedCache=false",
+	"-c", "protocol.allow=never",
+	"--no-pager",
+	"--no-replace-objects",
+}
+
+// kept are git's variables that name the user's own configuration, with core.excludesFile.
+// All others lead git to other repositories, indices, programs or traces.
+var kept = []string{"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"}
+
+func drop(name string) bool { return strings.HasPrefix(name, "GIT_") && !slices.Contains(kept, name) }
+
+var environment = []string{
+	"GIT_OPTIONAL_LOCKS=0",    // the repository stays as it is
+	"GIT_ALLOW_PROTOCOL=none", // an index whose objects are elsewhere makes git fetch them
+	"GIT_NO_LAZY_FETCH=1",
+	"GIT_TERMINAL_PROMPT=0",
+}
+
+func git(ctx context.Context, dir string, in io.Reader, out io.Writer, args ...string) error {
+	return tool.Run(ctx, tool.Cmd{
+		Name: "git", Args: append(slices.Clone(always), args...), Dir: dir,
+		Env: environment, Drop: drop, NoTerminal: true, Stdin: in, Stdout: out,
+	})
+}
+
+// answer is what git says of the paths that it was asked about.
+type answer struct {
+	matched map[string]bool // paths that rules match
+	tracked map[string]bool // paths in the index, with the directories that they are in
+	links   map[string]bool // other repositories in the index: directories
+}
+
+func (a *answer) ignores(p string) bool {
+	if !a.matched[p] || a.tracked[p] {
+		return false
+	}
+	if len(a.links) > 0 {
+		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+			if a.links[dir] {
+				return false // no rule of this repository's counts in there
+			}
+		}
+	}
+	return true
+}
+
+// consult asks the repository of dir about paths relative to it. The value of a path says
+// whether it is a directory that is not on the host.
+func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, error) {
+	a := &answer{matched: make(map[string]bool), tracked: make(map[string]bool), links: make(map[string]bool)}
+	// Before git hears a word of the guest's: does it work here at all?
+	index := &records{each: func(entry string) { a.index(entry, asked) }}
+	if err := git(ctx, dir, nil, index, "ls-files", "-z", "--stage"); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, reason(err))
+	}
+	// --no-index, since with it git compares each path with all of the index.
+	var in bytes.Buffer
+	for _, p := range slices.Sorted(maps.Keys(asked)) {
+		in.WriteString("./" + p) // which may begin as one of git's patterns
+		if asked[p] {
+			in.WriteByte('/')
+		}
+		in.WriteByte(0)
+	}
+	out := &records{each: func(p string) { a.matched[strings.TrimSuffix(strings.TrimPrefix(p, "./"), "/")] = true }}
+	err := git(ctx, dir, &in, out, "check-ignore", "-z", "--stdin", "--no-index")
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == 1 {
+		err = nil // none is ignored
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find out what git ignores in %s: %w", dir, err)
+	}
+	return a, nil
+}
+
+// index takes an entry of the index as ls-files --stage has it.
+func (a *answer) index(entry string, asked map[string]bool) {
+	mode, p, ok := strings.Cut(entry, "\t")
+	if !ok {
+		return
+	}
+	if strings.HasPrefix(mode, "160000 ") {
+		a.links[p] = true
+	}
+	for ; p != "."; p = path.Dir(p) {
+		if _, ok := asked[p]; !ok {
+			continue
+		}
+		if a.tracked[p] {
+			break // and what it is in
+		}
+		a.tracked[p] = true
+	}
+}
+
+// reason returns what git gave as the reason in one line.
+func reason(err error) string {
+	failed, ok := errors.AsType[*tool.Error](err)
+	if !ok || failed.Tail == "" {
+		return err.Error()
+	}
+	line, _, _ := strings.Cut(failed.Tail, "\n")
+	return strings.TrimPrefix(line, "fatal: ")
+}
+
+// records splits what is written to it at each NUL.
+type records struct {
+	each func(string)
+	part []byte
+}
+
+func (r *records) Write(b []byte) (int, error) {
+	n := len(b)
+	for {
+		i := bytes.IndexByte(b, 0)
+		if i < 0 {
+			r.part = append(r.part, b...)
+			return n, nil
+		}
+		r.each(string(append(r.part, b[:i]...)))
+		r.part, b = r.part[:0], b[i+1:]
+	}
+}

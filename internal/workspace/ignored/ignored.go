@@ -1,0 +1,222 @@
+// Package ignored finds out which changes are of files that the host's git ignores:
+// build output, installed packages.
+//
+// The edits of a machine and the directory on the host flow in, and the edits are marked.
+// The guest has no say in it: the rules are those of the host's own .gitignore files,
+// .git/info/exclude and core.excludesFile, read by the host's git, and what its index has
+// is never ignored. A .gitignore that the guest has made counts once it was applied. A
+// repository in the workspace, such as a submodule, judges what is in it.
+//
+// git runs without anything that the repository's configuration could have it run.
+package ignored
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// timeout bounds what git may take for the paths of a guest.
+const timeout = 2 * time.Minute
+
+// ErrUnknown is the error if the host's git does not work in the repository, whatever the
+// edits are: it is missing, say, or the repository is another user's.
+var ErrUnknown = errors.New("git does not tell which files it ignores")
+
+// Mark marks which of edits are about files that the git repositories of the workspace dir
+// ignore. Outside of a repository none is. After an error no edit is marked.
+func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
+	if len(edits) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("git has not told within %v which files it ignores", timeout))
+	defer cancel()
+	j := newJudge(dir)
+	for i := range edits {
+		e := &edits[i]
+		j.add(e.Path, e.OldKind == workspace.None && e.NewKind == workspace.Dir)
+		if e.From != "" {
+			j.add(e.From, false)
+		}
+	}
+	if err := j.ask(ctx); err != nil {
+		return err
+	}
+	workspace.SetIgnored(edits, j.isIgnored)
+	return nil
+}
+
+// judge finds out which paths of a workspace are ignored.
+type judge struct {
+	dir    string
+	places map[string]place       // by directory, "." for the workspace
+	repos  map[string]*repository // by their directories; nil for one that there is not
+	judged map[string]verdict     // by path
+}
+
+// place is a directory of the workspace as it is on the host.
+type place struct {
+	repo string // directory of the repository that it belongs to, "" for none
+	// whole is the path that stands for all in the directory: a symbolic link, beyond
+	// which git does not look, or what holds a .git. "" for none.
+	whole  string
+	absent bool // it is no directory on the host
+}
+
+// verdict is where the answer for a path is.
+type verdict struct {
+	repo string
+	path string // in repo; "" for never
+}
+
+// repository is what is to be asked in one repository.
+type repository struct {
+	dir   string
+	outer string          // the repository that this one lies in
+	asked map[string]bool // paths, whether they are new directories
+	*answer
+}
+
+func newJudge(dir string) *judge {
+	j := &judge{dir: dir, places: make(map[string]place), repos: make(map[string]*repository), judged: make(map[string]verdict)}
+	var top place
+	// As git does, look above for the repository that the workspace is a part of.
+	for at := dir; ; at = filepath.Dir(at) {
+		if hasGit(at) {
+			top.repo = "."
+			j.repos["."] = &repository{dir: ".", asked: make(map[string]bool)}
+		}
+		if top.repo != "" || at == filepath.Dir(at) {
+			break
+		}
+	}
+	j.places["."] = top
+	return j
+}
+
+// hasGit reports whether dir is the directory of a repository with its files.
+func hasGit(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, ".git"))
+	return err == nil
+}
+
+// place returns what the directory p of the workspace is on the host.
+func (j *judge) place(p string) place {
+	if at, ok := j.places[p]; ok {
+		return at
+	}
+	at := j.place(path.Dir(p))
+	switch {
+	case at.whole != "":
+	case path.Base(p) == ".git":
+		at.whole = path.Dir(p)
+	case !at.absent:
+		full := filepath.Join(j.dir, p)
+		fi, err := os.Lstat(full)
+		switch {
+		case err == nil && fi.Mode()&os.ModeSymlink != 0:
+			at.whole = p
+		case err != nil || !fi.IsDir():
+			at.absent = true
+		case hasGit(full):
+			j.repos[p] = &repository{dir: p, outer: at.repo, asked: make(map[string]bool)}
+			if at.repo != "" {
+				j.repos[at.repo].asked[inside(p, at.repo)] = false
+			}
+			at.repo = p
+		}
+	}
+	j.places[p] = at
+	return at
+}
+
+// add has p judged, which may be a directory that the guest has made.
+func (j *judge) add(p string, newDir bool) {
+	at := j.place(path.Dir(p))
+	if path.Base(p) == ".git" {
+		at.whole = path.Dir(p)
+	}
+	v := verdict{repo: at.repo}
+	if at.whole != "" {
+		// In the repository that at.whole is in, which may be one itself.
+		v.repo, v.path, newDir = at.repo, at.whole, false
+		if at.whole == at.repo {
+			v.repo = j.repos[at.repo].outer
+		}
+	} else {
+		v.path = p
+	}
+	if v.repo == "" || v.path == "." {
+		j.judged[p] = verdict{}
+		return
+	}
+	if newDir {
+		// One that the host does not have is a directory to git by its slash only.
+		_, err := os.Lstat(filepath.Join(j.dir, p))
+		newDir = err != nil
+	}
+	v.path = inside(v.path, v.repo)
+	if r := j.repos[v.repo]; !r.asked[v.path] {
+		r.asked[v.path] = newDir
+	}
+	j.judged[p] = v
+}
+
+// inside returns the path p relative to the directory dir, which it is in.
+func inside(p, dir string) string {
+	if dir == "." {
+		return p
+	}
+	return strings.TrimPrefix(p, dir+"/")
+}
+
+// ask asks git about all that was added, in the outer repositories first.
+func (j *judge) ask(ctx context.Context) error {
+	var dirs []string
+	for dir := range j.repos {
+		dirs = append(dirs, dir)
+	}
+	slices.SortFunc(dirs, func(a, b string) int { return len(a) - len(b) })
+	for _, dir := range dirs {
+		r := j.repos[dir]
+		if len(r.asked) == 0 || r.outer != "" && j.ignores(r.outer, inside(dir, r.outer)) {
+			continue
+		}
+		var err error
+		if r.answer, err = consult(ctx, filepath.Join(j.dir, dir), r.asked); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isIgnored reports whether the path p, which was added, is ignored.
+func (j *judge) isIgnored(p string) bool {
+	v := j.judged[p]
+	return v.path != "" && j.ignores(v.repo, v.path)
+}
+
+// ignores reports whether p is ignored in the repository of the directory dir, or that
+// whole repository in one that it lies in.
+func (j *judge) ignores(dir, p string) bool {
+	for ; dir != ""; dir = j.repos[dir].outer {
+		r := j.repos[dir]
+		if r.answer != nil {
+			return r.answer.ignores(p)
+		}
+		// It was not asked, since the outer one ignores it as a whole.
+		if r.outer == "" {
+			return false
+		}
+		p = inside(dir, r.outer)
+	}
+	return false
+}
