@@ -24,7 +24,8 @@ type Check struct {
 }
 
 // Doctor looks at this computer anew. With fix it fetches a QEMU that is good enough where
-// the distribution's is not; with refresh KVM is tested again.
+// the distribution's is not, and as root gives this program an AppArmor profile where it
+// takes one to make user namespaces; with refresh KVM is tested again.
 func (c *Client) Doctor(ctx context.Context, refresh, fix bool) (Health, error) {
 	h, err := c.e.Doctor(ctx, refresh, fix)
 	if err != nil {

@@ -83,6 +83,14 @@ type Details struct {
 	Plan Plan
 	// Persists is all that outlives a stop.
 	Persists []Persist
+	Walls    Walls
+}
+
+// Walls are those around a machine's QEMU that not every host has. Its filter of system
+// calls is always there.
+type Walls struct {
+	Namespaces bool `json:"namespaces"` // a root, processes and a network of its own
+	Landlock   int  `json:"landlock"`   // the kernel's version of it; 0 for none
 }
 
 // What outlives a stop.
@@ -112,7 +120,7 @@ func (c *Client) Inspect(ctx context.Context, name string) (Details, error) {
 		return Details{}, public(err)
 	}
 	persists := convert(d.Persists, func(p engine.Persist) Persist { return Persist(p) })
-	return Details{newInfo(d.Listed), newPlan(d.Plan), persists}, nil
+	return Details{newInfo(d.Listed), newPlan(d.Plan), persists, Walls(d.Walls)}, nil
 }
 
 // Names returns the names of machines that run or have left something, and of those that

@@ -19,7 +19,9 @@ The file /dev/kvm does not prove that KVM works. mayfly boots a tiny guest to
 find out, and remembers the answer for this kernel, QEMU and CPU.
 
 With --fix, mayfly fetches a newer QEMU into your data directory if that of the
-distribution is not good enough. This needs no root.
+distribution is not good enough. This needs no root. As root, --fix gives mayfly
+an AppArmor profile where AppArmor allows user namespaces to programs with one
+only (Ubuntu since 24.04), if nobody but root can change mayfly's file.
 
 With --attack, a running machine tries in some fifty ways to reach what it must
 not: the host, its network, hosts that are not allowed. Each attempt must be
@@ -36,7 +38,7 @@ which no hostile code has run.`,
 	f := cmd.Flags()
 	a.jsonFlag(cmd)
 	f.BoolVar(&refresh, "refresh", false, "test KVM again")
-	f.BoolVar(&fix, "fix", false, "fetch a newer QEMU, if needed")
+	f.BoolVar(&fix, "fix", false, "fetch a newer QEMU, or as root give mayfly an AppArmor profile, if needed")
 	f.StringVar(&target, "attack", "", "try to get out of the network of a running `machine`")
 	return cmd
 }

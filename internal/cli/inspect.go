@@ -29,6 +29,7 @@ type inspectJSON struct {
 	machineJSON
 	Persists []words.Persist `json:"persists"` // all that outlives a stop; nothing else does
 	Shares   []mayfly.Share  `json:"shares"`   // directories of the host that the machine sees live
+	Walls    mayfly.Walls    `json:"walls"`    // around its QEMU, as far as hosts differ
 	Plan     mayfly.Plan     `json:"plan"`
 }
 
@@ -37,7 +38,7 @@ func (a *app) inspect(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	out := inspectJSON{machineJSON: newMachineJSON(d.Info), Persists: []words.Persist{}, Shares: append([]mayfly.Share{}, d.Plan.Shares...), Plan: d.Plan}
+	out := inspectJSON{machineJSON: newMachineJSON(d.Info), Persists: []words.Persist{}, Shares: append([]mayfly.Share{}, d.Plan.Shares...), Walls: d.Walls, Plan: d.Plan}
 	for _, p := range d.Persists {
 		out.Persists = append(out.Persists, words.NewPersist(p))
 	}

@@ -16,7 +16,8 @@ type Health struct {
 }
 
 // Doctor looks at the host anew. With fix it fetches a QEMU that is good enough where the
-// distribution's is not; with refresh KVM is tested again.
+// distribution's is not, and as root gives this program an AppArmor profile where it takes
+// one to make user namespaces; with refresh KVM is tested again.
 func (e *Engine) Doctor(ctx context.Context, refresh, fix bool) (Health, error) {
 	anew := *e
 	anew.opt.Fresh = true
@@ -30,6 +31,13 @@ func (e *Engine) Doctor(ctx context.Context, refresh, fix bool) (Health, error) 
 		} else if facts.QEMU, err = host.InstallQEMU(ctx, facts, func(s string) { e.note(NoteInstall, args{"text": s}) }); err != nil {
 			return Health{}, err
 		}
+	}
+	if fix && facts.AppArmor.Restricts && facts.User.UID == 0 {
+		file, err := host.InstallProfile(ctx, facts)
+		if err != nil {
+			return Health{}, err
+		}
+		e.note(NoteProfile, args{"file": file})
 	}
 	if facts.KVM.Openable && facts.QEMU.Path != "" {
 		if facts.KVM, err = host.ProveKVM(ctx, facts, host.ProveOptions{Refresh: refresh}); err != nil {

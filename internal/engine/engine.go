@@ -121,7 +121,7 @@ func (e *Engine) facts(ctx context.Context, proveKVM, dryRun bool) (host.Facts, 
 }
 
 func (e *Engine) probe(dryRun bool) host.Options {
-	return host.Options{Dirs: e.dirs, Getenv: e.opt.Getenv, Fresh: e.opt.Fresh, Forget: dryRun}
+	return host.Options{Dirs: e.dirs, Getenv: e.opt.Getenv, Program: e.opt.Program, Fresh: e.opt.Fresh, Forget: dryRun}
 }
 
 // newName returns a name for a machine that its user did not name.

@@ -26,6 +26,7 @@ const (
 	NoteClone             = "clone-note"
 	NoteQEMUByPackage     = "qemu-by-package"
 	NoteInstall           = "install"
+	NoteProfile           = "apparmor-profile"
 	NoteAttackThrough     = "attack-through"
 	NoteGuestSays         = "guest-says"
 	NoteGitWorktree       = "git-worktree"
@@ -82,6 +83,7 @@ func EventCodes() []EventCode {
 		{Note, NoteClone, []string{"text"}, "A remark about a clone, in English."},
 		{Note, NoteQEMUByPackage, nil, "The distribution's packages are the way to a newer QEMU."},
 		{Note, NoteInstall, []string{"text"}, "A step of installing a private QEMU, in English."},
+		{Note, NoteProfile, []string{"file"}, "mayfly has an AppArmor profile in this file now, by which it may make user namespaces."},
 		{Note, NoteAttackThrough, []string{"host"}, "Some attempts of the attack go through this host, which is allowed."},
 		{Note, NoteGuestSays, []string{"text"}, "A line that the attack printed in the machine."},
 		{Note, NoteGitWorktree, []string{"dir", "path"}, "The workspace is a linked worktree of the repository in path. git does not find that in the machine."},

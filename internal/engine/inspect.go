@@ -7,6 +7,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/proc"
 )
 
 // Details is what is known of one machine.
@@ -17,6 +18,13 @@ type Details struct {
 	Plan plan.Plan
 	// Persists is all that outlives a stop.
 	Persists []Persist
+	Walls    Walls
+}
+
+// Walls are those around a machine's VMM that the host has or has not.
+type Walls struct {
+	Namespaces bool // a root, processes and a network of its own
+	Landlock   int  // the kernel's version of it; 0 for none
 }
 
 // What outlives a stop.
@@ -64,6 +72,7 @@ func (e *Engine) Inspect(ctx context.Context, name string) (Details, error) {
 			return out, err
 		}
 	}
+	out.Walls = Walls{Namespaces: out.Plan.Machine.Engine.Isolate, Landlock: proc.LandlockVersion()}
 	if d, ok := definition.Of(out.Plan); ok {
 		out.Persists = persists(d, out.Plan)
 	}

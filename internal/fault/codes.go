@@ -34,6 +34,9 @@ const (
 	NothingToLearn        Code = "nothing-to-learn"
 	AddressMissing        Code = "address-missing"
 	UserNamespacesMissing Code = "user-namespaces-missing"
+	AppArmorProgram       Code = "apparmor-program"
+	AppArmorOld           Code = "apparmor-old"
+	AppArmorForeign       Code = "apparmor-profile-foreign"
 	ShareRefused          Code = "share-refused"
 	SharePathInvalid      Code = "share-path-invalid"
 	WorkspaceRefused      Code = "workspace-refused"
@@ -265,6 +268,9 @@ func Kinds() []Kind {
 		{MemoryTooLarge, []string{"mib", "host-mib", "fits-mib"}, "The machine would have more memory than the host."},
 		{NothingToLearn, []string{"mode"}, "Rules are learned in the network mode user only."},
 		{AddressMissing, nil, "A machine on the bridge needs an address."},
+		{AppArmorProgram, []string{"program", "reason"}, "mayfly gets no AppArmor profile where others than root can change it."},
+		{AppArmorOld, nil, "AppArmor's programs are older than version 4, which has the rule that mayfly needs."},
+		{AppArmorForeign, []string{"file"}, "There is an AppArmor profile in this file that mayfly has not written."},
 		{UserNamespacesMissing, nil, "Live shares need user namespaces, which the host does not give."},
 		{ShareRefused, []string{"dir"}, "This directory must not be live in a machine."},
 		{SharePathInvalid, []string{"dir", "path", "better"}, "A live share cannot have this path in the machine."},

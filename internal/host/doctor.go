@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/confine"
+	"github.com/mayfly-vm/mayfly/internal/shellquote"
 )
 
 // Status is the outcome of a check.
@@ -52,10 +55,11 @@ func Doctor(f Facts) []Check {
 		checkLandlock(f),
 		checkTool(f, "npm", f.Npm, Warn, "fetches coding agents; images without one need it not"),
 	}
-	if f.User.UID != 0 { // root needs none of these
-		checks = append(checks, checkNamespaces(f), checkUIDMap(f), checkSubIDs(f))
+	checks = append(checks, checkNamespaces(f))
+	if f.User.UID == 0 {
+		return append(checks, checkMachineUsers(f))
 	}
-	return checks
+	return append(checks, checkUIDMap(f), checkSubIDs(f))
 }
 
 // ShareServer is the virtiofsd of this computer. It is no fact, since it is looked for
@@ -189,25 +193,69 @@ func checkKeyring(f Facts) Check {
 	return c
 }
 
+// The versions of Landlock that close something more, userspace-api/landlock.rst.
+const (
+	landlockTCP     = 4
+	landlockSignals = 6
+)
+
 func checkLandlock(f Facts) Check {
-	if f.Landlock == 0 {
-		return Check{Name: "landlock", Status: Warn,
-			Detail: "not in this kernel (5.13 or newer, and in its list of security modules): QEMU and the supervisor can open what their user can"}
+	c := Check{Name: "landlock", Status: OK}
+	c.Detail = fmt.Sprintf("version %d: QEMU and the supervisor of a ready machine can open nothing but their own files", f.Landlock)
+	switch {
+	case f.Landlock == 0:
+		c.Status = Warn
+		c.Detail = "not in this kernel (5.13 or newer, and in its list of security modules): the supervisor of a ready machine can open what its user can, and so can QEMU where it has no namespaces"
+	case f.Landlock < landlockTCP:
+		c.Detail += "; it does not know ports (Linux 6.7) and signals (6.12), which other walls close"
+	case f.Landlock < landlockSignals:
+		c.Detail += "; it does not know signals (Linux 6.12), which the filter of system calls closes"
 	}
-	return Check{Name: "landlock", Status: OK, Detail: fmt.Sprintf("version %d: QEMU and the supervisor of a ready machine can open nothing but their own files", f.Landlock)}
+	return c
 }
 
+// checkNamespaces says whether QEMU is in namespaces of its own, and what is left where it
+// is not.
 func checkNamespaces(f Facts) Check {
-	c := Check{Name: "user namespaces", Status: OK, Detail: "allowed"}
-	switch {
+	c := Check{Name: "user namespaces", Status: OK, Detail: "allowed: QEMU has a root, processes and a network of its own"}
+	if f.UserNamespaces {
+		if f.AppArmor.Profile {
+			c.Detail += ", by the AppArmor profile " + profileName
+		}
+		return c
+	}
+	c.Status = Warn
+	left := "QEMU runs without namespaces of its own, behind Landlock and its filter of system calls"
+	if f.Landlock == 0 {
+		left = "QEMU runs without namespaces of its own and without Landlock; only its filter of system calls is left"
+	}
+	c.Detail = cmp.Or(f.UserNamespacesProblem, "not allowed by the kernel's settings") + ": " + left
+	switch program := cmp.Or(f.AppArmor.Program, "mayfly"); {
+	case f.AppArmorUserNS && f.AppArmor.Problem == "":
+		c.Detail += "; there are no live shares; the fix gives mayfly a profile"
+		c.Fix = "sudo " + program + " doctor --fix"
 	case f.AppArmorUserNS:
-		c.Status = Warn
-		c.Detail = "restricted by AppArmor: images are built (mmdebstrap has a profile), but QEMU runs without namespaces of its own; the fix lets every program make them"
-		c.Fix = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-	case !f.UserNamespaces:
-		c.Status = Fail
-		c.Detail = "not allowed by the kernel's settings; building images as a normal user needs them"
+		c.Detail += "; there are no live shares; a profile is for a program that only root can change, and " + f.AppArmor.Problem
+		c.Fix = "sudo install -m 755 " + shellquote.Word(program) + " /usr/local/bin/mayfly && sudo /usr/local/bin/mayfly doctor --fix"
+	case f.User.UID == 0 && strings.Contains(c.Detail, "CAP_SYS_ADMIN"): // the container's affair
+	default:
+		if f.User.UID != 0 {
+			c.Status = Fail
+			c.Detail += "; building images as a normal user needs them, and so do live shares"
+		}
 		c.Fix = "sudo sysctl -e -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1"
+	}
+	return c
+}
+
+// checkMachineUsers judges the users of what root starts.
+func checkMachineUsers(f Facts) Check {
+	c := Check{Name: "machines' users", Status: OK}
+	c.Detail = fmt.Sprintf("QEMU runs as users %d to %d, one each, and builds as %d more; ranges of systemd and of useradd are elsewhere",
+		confine.FirstUser, confine.FirstBuilder-1, subIDCount)
+	if f.MachineUsers != "" {
+		c.Status = Warn
+		c.Detail = fmt.Sprintf("users %d to %d: %s", confine.FirstUser, confine.FirstBuilder+subIDCount-1, f.MachineUsers)
 	}
 	return c
 }

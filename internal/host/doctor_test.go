@@ -90,6 +90,25 @@ func TestDoctor(t *testing.T) {
 				KVM: KVM{Reason: "/dev/kvm does not exist"}, QEMU: QEMU{Problem: "qemu-system-x86_64 is not installed"},
 				Dirs: f.Dirs, User: f.User}
 		}},
+		{"apparmor", func(f *Facts) {
+			f.OS, f.UserNamespaces, f.AppArmorUserNS = ubuntu, false, true
+			f.UserNamespacesProblem, f.AppArmor = "AppArmor gives them to programs with a profile only", AppArmor{Restricts: true, Program: "/usr/bin/mayfly"}
+		}},
+		{"apparmor-users-program", func(f *Facts) {
+			f.OS, f.UserNamespaces, f.AppArmorUserNS = ubuntu, false, true
+			f.UserNamespacesProblem = "AppArmor gives them to programs with a profile only"
+			f.AppArmor = AppArmor{Restricts: true, Program: "/home/me/my bin/mayfly", Problem: "/home/me/my bin/mayfly is not root's"}
+		}},
+		{"apparmor-profile", func(f *Facts) {
+			f.OS, f.AppArmor = ubuntu, AppArmor{Restricts: true, Profile: true, Program: "/usr/bin/mayfly"}
+		}},
+		{"no-namespaces-no-landlock", func(f *Facts) {
+			f.UserNamespaces, f.Landlock, f.UserNamespacesProblem = false, 0, "user.max_user_namespaces is 0"
+		}},
+		{"old-landlock", func(f *Facts) { f.Landlock = 2 }},
+		{"older-landlock-and-root", func(f *Facts) {
+			f.Landlock, f.User, f.MachineUsers = 4, User{Name: "root"}, "/etc/subuid gives some of them to bob, who could reach into machines of root's"
+		}},
 		{"fedora-bare", func(f *Facts) {
 			*f = Facts{Arch: "amd64", OS: OS{ID: "fedora", Name: "Fedora Linux 43"}, SubIDNext: 100000,
 				KVM: KVM{Reason: "/dev/kvm does not exist"}, QEMU: QEMU{Problem: "qemu-system-x86_64 is not installed"},

@@ -57,6 +57,13 @@ type Facts struct {
 	// AppArmor profile for it may (Ubuntu since 24.04; mmdebstrap has one).
 	UserNamespaces bool `json:"user_namespaces"`
 	AppArmorUserNS bool `json:"apparmor_user_namespaces"`
+	// UserNamespacesProblem says why there are none, for people.
+	UserNamespacesProblem string   `json:"user_namespaces_problem,omitempty"`
+	AppArmor              AppArmor `json:"apparmor,omitzero"`
+
+	// MachineUsers says what is wrong with the users that root's machines and builds
+	// have, for people; empty when nothing is.
+	MachineUsers string `json:"machine_users,omitempty"`
 
 	// Landlock is the version of the kernel's Landlock, 0 for none. With it a
 	// machine's QEMU can open nothing but its own files.
@@ -146,6 +153,8 @@ type Options struct {
 	Root string
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
+	// Program is the file of this program, which an AppArmor profile is for.
+	Program string
 	// Fresh asks every program anew in place of the cache.
 	Fresh bool
 	// Forget keeps no answer in the cache.
@@ -199,9 +208,13 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	f.MemoryBytes, f.MemoryAvailableBytes = mem["MemTotal"], mem["MemAvailable"]
 
 	f.User = probeUser(o)
-	f.UserNamespaces, f.AppArmorUserNS = userNamespaces(o, f.User)
+	f.AppArmor = probeAppArmor(o)
+	f.UserNamespaces, f.AppArmorUserNS, f.UserNamespacesProblem = userNamespaces(o, f.User, f.AppArmor)
 	f.Landlock = landlockABI()
 	subuid, subgid := o.read("/etc/subuid"), o.read("/etc/subgid")
+	if f.User.UID == 0 {
+		f.MachineUsers = machineUsers(o)
+	}
 	f.SubUID = hasSubIDs(subuid, f.User) && hasSubIDs(subgid, f.User)
 	f.SubIDNext = max(nextSubID(subuid), nextSubID(subgid))
 	f.UIDMap = findTool(o, "newuidmap").Path != "" && findTool(o, "newgidmap").Path != ""

@@ -145,18 +145,50 @@ func TestUserNamespaces(t *testing.T) {
 		usable, appArmor bool
 	}{
 		{nil, me, false, false},
+		{map[string]string{limit: "100\n", appArmor: "1\n", "proc/self/attr/apparmor/current": "mayfly (unconfined)\n"}, me, true, false},
+		{map[string]string{limit: "100\n", appArmor: "1\n", "proc/self/attr/current": "mayfly (unconfined)\n"}, me, true, false},
+		{map[string]string{limit: "100\n", appArmor: "1\n", "proc/self/attr/apparmor/current": "unconfined\n"}, me, false, true},
+		{map[string]string{limit: "0\n", appArmor: "1\n", "proc/self/attr/apparmor/current": "mayfly (unconfined)\n"}, me, false, false},
+		{map[string]string{limit: "100\n", clone: "0\n", appArmor: "1\n", "proc/self/attr/apparmor/current": "mayfly (unconfined)\n"}, me, false, false},
 		{map[string]string{limit: "0\n"}, me, false, false},
 		{map[string]string{limit: "100\n"}, me, true, false},
 		{map[string]string{limit: "100\n", clone: "0\n"}, me, false, false},
 		{map[string]string{limit: "100\n", clone: "0\n"}, root, true, false},
+		{map[string]string{limit: "100\n", "proc/self/status": "Name:\tx\nCapEff:\t000001ffffffffff\n"}, root, true, false},
+		{map[string]string{limit: "100\n", "proc/self/status": "CapEff:\t00000000a80425fb\n"}, root, false, false}, // Docker's
+		{map[string]string{limit: "100\n", "proc/self/status": "CapEff:\t0000000000000000\n"}, me, true, false},
 		{map[string]string{limit: "100\n", clone: "1\n", appArmor: "1\n"}, me, false, true},
 		{map[string]string{limit: "100\n", appArmor: "1\n"}, root, true, false},
 		{map[string]string{limit: "100\n", appArmor: "0\n"}, me, true, false},
 	}
 	for _, tt := range tests {
-		usable, appArmor := userNamespaces(Options{Root: tree(t, tt.files)}, tt.user)
-		if usable != tt.usable || appArmor != tt.appArmor {
-			t.Errorf("userNamespaces(%v, uid %d) = %v, %v; want %v, %v", tt.files, tt.user.UID, usable, appArmor, tt.usable, tt.appArmor)
+		o := Options{Root: tree(t, tt.files)}
+		usable, appArmor, problem := userNamespaces(o, tt.user, probeAppArmor(o))
+		if usable != tt.usable || appArmor != tt.appArmor || (problem == "") != usable {
+			t.Errorf("userNamespaces(%v, uid %d) = %v, %v, %q; want %v, %v", tt.files, tt.user.UID, usable, appArmor, problem, tt.usable, tt.appArmor)
+		}
+	}
+}
+
+// The users that root's machines have are to be nobody else's.
+func TestMachineUsers(t *testing.T) {
+	for _, tt := range []struct {
+		files map[string]string
+		want  string // a part of it
+	}{
+		{nil, ""},
+		{map[string]string{"proc/self/uid_map": "0 0 4294967295\n", "proc/self/gid_map": "0 0 4294967295\n", "etc/subuid": "me:100000:65536\nold:524288:1879000000\n", "etc/passwd": "me:x:1000:1000::/:/bin/sh\n"}, ""},
+		{map[string]string{"proc/self/uid_map": "0 100000 65536\n"}, "root of a container"},
+		{map[string]string{"proc/self/uid_map": "0 0 4294967295\n", "proc/self/gid_map": "0 0 1900000001\n"}, "root of a container"},
+		{map[string]string{"etc/subuid": "me:100000:65536\nbob:1899999999:2\n"}, "/etc/subuid gives some of them to bob"},
+		{map[string]string{"etc/subuid": "bob:1899999999:1\nbob:1904259840:65536\n"}, ""},
+		{map[string]string{"etc/subgid": "bob:1904259839:65536\n"}, "/etc/subgid gives some of them to bob"},
+		{map[string]string{"etc/passwd": "eve:x:1900000007:1::/:/bin/sh\n"}, "/etc/passwd has one of them as eve"},
+		{map[string]string{"etc/group": "eve:x:1900000000:\n"}, "/etc/group has one of them as eve"},
+		{map[string]string{"etc/subuid": "bob:x:1\nbob\n:::\nbob:-1:99999999999\n", "etc/passwd": "a:b\n\n"}, ""},
+	} {
+		if got := machineUsers(Options{Root: tree(t, tt.files)}); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("machineUsers(%q) = %q; want %q", tt.files, got, tt.want)
 		}
 	}
 }

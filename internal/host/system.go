@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/diskspace"
 )
 
@@ -145,20 +146,86 @@ var zonePattern = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
 func validZone(name string) bool { return len(name) < 100 && zonePattern.MatchString(name) }
 
 // userNamespaces tells from the kernel's settings whether u may make a user
-// namespace, and whether AppArmor restricts that to programs with a profile.
-func userNamespaces(o Options, u User) (usable, appArmor bool) {
-	limit, err := strconv.Atoi(strings.TrimSpace(o.read("/proc/sys/user/max_user_namespaces")))
-	if err != nil || limit == 0 {
-		return false, false
+// namespace, and whether AppArmor restricts that to programs with a profile; and why not.
+func userNamespaces(o Options, u User, a AppArmor) (usable, appArmor bool, problem string) {
+	const limitFile = "/proc/sys/user/max_user_namespaces"
+	limit, err := strconv.Atoi(strings.TrimSpace(o.read(limitFile)))
+	if err != nil {
+		return false, false, "the kernel has none (CONFIG_USER_NS)"
+	}
+	if limit == 0 {
+		return false, false, "user.max_user_namespaces is 0"
 	}
 	if u.UID == 0 {
-		return true, false
+		if !mayMakeNamespaces(o.read("/proc/self/status")) {
+			return false, false, "this root has not the right to make namespaces (CAP_SYS_ADMIN), as in a container"
+		}
+		return true, false, ""
 	}
 	if strings.TrimSpace(o.read("/proc/sys/kernel/unprivileged_userns_clone")) == "0" {
-		return false, false // Debian's own switch, gone from newer kernels
+		// Debian's own switch, gone from newer kernels
+		return false, false, "kernel.unprivileged_userns_clone is 0"
 	}
-	appArmor = strings.TrimSpace(o.read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")) == "1"
-	return !appArmor, appArmor
+	if a.Restricts && !a.Profile {
+		return false, true, "AppArmor gives them to programs with a profile only"
+	}
+	return true, false, ""
+}
+
+// mayMakeNamespaces reports whether a process of root's with this status may make
+// namespaces without one of users. A status that does not say so is one that may.
+func mayMakeNamespaces(status string) bool {
+	for line := range strings.Lines(status) {
+		if text, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			caps, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+			return err != nil || caps&(1<<unix.CAP_SYS_ADMIN) != 0
+		}
+	}
+	return true
+}
+
+// machineUsers says what is wrong with the users of root's machines and builds.
+func machineUsers(o Options) string {
+	const first, last = confine.FirstUser, confine.FirstBuilder + subIDCount - 1
+	for _, name := range []string{"uid_map", "gid_map"} {
+		if text := o.read("/proc/self/" + name); text != "" && !(hasID(text, first) && hasID(text, last)) {
+			return "this is the root of a container that has no such users: QEMU runs as root without capabilities, and images are built as root"
+		}
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		for line := range strings.Lines(o.read(file)) {
+			fields := strings.Split(strings.TrimSpace(line), ":")
+			if len(fields) != 3 {
+				continue
+			}
+			start, err1 := strconv.ParseUint(fields[1], 10, 32)
+			count, err2 := strconv.ParseUint(fields[2], 10, 32)
+			if err1 == nil && err2 == nil && start <= last && start+count > first {
+				return fmt.Sprintf("%s gives some of them to %s, who could reach into machines of root's", file, fields[0])
+			}
+		}
+	}
+	for _, file := range []string{"/etc/passwd", "/etc/group"} {
+		for line := range strings.Lines(o.read(file)) {
+			if fields := strings.Split(line, ":"); len(fields) > 3 {
+				if id, err := strconv.ParseUint(fields[2], 10, 32); err == nil && id >= first && id <= last {
+					return fmt.Sprintf("%s has one of them as %s, who could reach into machines of root's", file, fields[0])
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// hasID reports whether id exists by the text of a table of user_namespaces(7).
+func hasID(text string, id int) bool {
+	for line := range strings.Lines(text) {
+		var inside, outside, count int
+		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 && inside <= id && id-inside < count {
+			return true
+		}
+	}
+	return false
 }
 
 // subIDCount is how many subordinate ids a Debian root file system needs.

@@ -32,6 +32,7 @@ var events = map[string]string{
 	"clone-note":          "{text}",
 	"name-not-released":   "{reason}",
 	"qemu-by-package":     "use this distribution's own packages to get a newer QEMU",
+	"apparmor-profile":    "mayfly may make user namespaces now, by the AppArmor profile in {file}",
 	"install":             "{text}",
 	"attack-through":      "some attempts go through {host}, which is allowed",
 	"guest-says":          "the machine: {text}",

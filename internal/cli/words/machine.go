@@ -113,6 +113,9 @@ func Details(d mayfly.Details) []Row {
 	if i.DiskBound > 0 {
 		r.add("disk", "%s of at most %s", Size(i.DiskUsed), Size(i.DiskBound))
 	}
+	if p.Name != "" {
+		r.add("walls", "%s", Walls(d.Walls))
+	}
 	image := []string{p.Base}
 	if p.Init != "" {
 		image = append(image, "init "+p.Init)
@@ -148,6 +151,26 @@ func Details(d mayfly.Details) []Row {
 	}
 	r.reach(p.Network)
 	return r
+}
+
+// Walls says what confines QEMU, and what is missing.
+func Walls(w mayfly.Walls) string {
+	var there, missing []string
+	for _, wall := range []struct {
+		name string
+		is   bool
+	}{{"namespaces of its own", w.Namespaces}, {"Landlock", w.Landlock > 0}, {"a filter of system calls", true}} {
+		if wall.is {
+			there = append(there, wall.name)
+		} else {
+			missing = append(missing, "no "+wall.name)
+		}
+	}
+	text := "QEMU has " + strings.Join(there, ", ")
+	if len(missing) > 0 {
+		text += "; " + strings.Join(missing, ", ") + ": mayfly doctor says why"
+	}
+	return text
 }
 
 // parenthesis returns text in parentheses, if there is any.

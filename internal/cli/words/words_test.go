@@ -90,3 +90,20 @@ func TestIgnored(t *testing.T) {
 		}
 	}
 }
+
+func TestWalls(t *testing.T) {
+	for _, tt := range []struct {
+		walls mayfly.Walls
+		want  string
+	}{
+		{mayfly.Walls{Namespaces: true, Landlock: 6}, "QEMU has namespaces of its own, Landlock, a filter of system calls"},
+		{mayfly.Walls{Landlock: 1}, "QEMU has Landlock, a filter of system calls; no namespaces of its own: mayfly doctor says why"},
+		{mayfly.Walls{}, "QEMU has a filter of system calls; no namespaces of its own, no Landlock: mayfly doctor says why"},
+	} {
+		d := mayfly.Details{Walls: tt.walls}
+		d.Plan.Name = "web"
+		if got := Details(d); !slices.Contains(got, Row{"walls", tt.want}) {
+			t.Errorf("%+v: %q; want the walls %q", tt.walls, got, tt.want)
+		}
+	}
+}
