@@ -273,7 +273,7 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 		Dir:    b.Dir,
 		Users:  users,
 		Drop:   foreign,
-		Env:    []string{"TMPDIR=" + b.Dir, "SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch)},
+		Env:    append([]string{"TMPDIR=" + b.Dir}, sameBytes...),
 		Stdout: w,
 		Line:   line,
 		// Its other mode has namespaces anyway.
@@ -287,6 +287,10 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 	}
 	return err
 }
+
+// sameBytes makes one list of packages one image, whoever builds it. What Python compiles
+// would differ with the random order of its sets, and with what it wrote before.
+var sameBytes = []string{"SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch), "PYTHONDONTWRITEBYTECODE=1", "PYTHONHASHSEED=0"}
 
 // stage matches those of mmdebstrap's messages that tell a user something.
 var stage = regexp.MustCompile(`^(running apt-get|downloading|extracting|installing|creating tarball)`)

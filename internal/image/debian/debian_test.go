@@ -42,7 +42,7 @@ func fake(t *testing.T, script string) {
 }
 
 func TestBase(t *testing.T) {
-	fake(t, `echo "$SOURCE_DATE_EPOCH $TMPDIR $*"; echo "I: installing essential packages..." >&2; echo "I: main() noise" >&2`)
+	fake(t, `echo "$SOURCE_DATE_EPOCH $TMPDIR $*"; echo "python $PYTHONDONTWRITEBYTECODE $PYTHONHASHSEED"; echo "I: installing essential packages..." >&2; echo "I: main() noise" >&2`)
 	var text []string
 	b := debian.Builder{
 		Suite:   "trixie",
@@ -58,7 +58,7 @@ func TestBase(t *testing.T) {
 	if err := b.Base(t.Context(), []string{"make", "gcc"}, "", &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", " --include=make,gcc ", " trixie - deb [signed-by=" + keyring + "] http://MIRROR trixie main deb [signed-by=" + keyring + "] http://MIRROR trixie-updates main deb [signed-by=" + keyring + "] http://SECURITY trixie-security main\n"} {
+	for _, want := range []string{"1754697600 " + b.Dir + " --mode=root", "\npython 1 0\n", " --include=make,gcc ", " trixie - deb [signed-by=" + keyring + "] http://MIRROR trixie main deb [signed-by=" + keyring + "] http://MIRROR trixie-updates main deb [signed-by=" + keyring + "] http://SECURITY trixie-security main\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("mmdebstrap was called with %q; want %q in it", out.String(), want)
 		}
