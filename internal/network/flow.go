@@ -53,6 +53,16 @@ func (f *flow) decide(p *policy.Set) policy.Verdict {
 	return p.Addr(f.dst.Addr(), f.dst.Port())
 }
 
+// web reports whether the flow is one of requests that a proxy of the host's makes: many
+// connect to the port of TLS only.
+func (f *flow) web() bool {
+	const port = 80
+	return f.dst.Port() == port && f.network.webProxyOf(f.target(), port) != nil
+}
+
+// target returns the name that the flow is to, or the address.
+func (f *flow) target() string { return cmp.Or(f.name, f.dst.Addr().String()) }
+
 // endLocked ends the flow at once, for a reason of ours.
 func (f *flow) endLocked(reason string) {
 	if f.reason != "" {
@@ -116,9 +126,12 @@ func (n *Network) tcp(ctx context.Context, a *vnet.Attempt) {
 		n.record(f, audit.Deny, v.Reason, nil)
 		return
 	}
-	if v.Intercept {
+	switch {
+	case v.Intercept:
 		f.intercept(ctx, a)
-	} else {
+	case f.web():
+		f.request(ctx, a, v)
+	default:
 		f.pass(ctx, a, v)
 	}
 }
@@ -226,9 +239,21 @@ func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
 		return
 	}
 	t := &traffic{}
-	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t, f: f}, cmp.Or(f.name, f.dst.Addr().String()), f.dst.Port())
+	f.network.proxy.Serve(ctx, &counted{Conn: conn, t: t, f: f}, f.target(), f.dst.Port())
 	conn.Close()
 	f.done(t.sum(), nil)
+}
+
+// request hands the connection to the proxy that sends its requests to the host's own. What
+// may not be connected to is refused as without one.
+func (f *flow) request(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
+	f.network.learnDenied(ctx)
+	if err := f.network.dialer.CheckProxied(ctx, f.target(), f.dst.Port(), v.Private); err != nil {
+		a.Reject()
+		f.done(nil, err)
+		return
+	}
+	f.intercept(ctx, a)
 }
 
 // pass connects to the host, accepts the connection only then, and copies.
@@ -292,7 +317,7 @@ func (c *noted) CloseWrite() error {
 
 // says checks a connection without a rule, by the policy that is in force then.
 func (f *flow) says(h intercept.Hello) error {
-	v := f.network.policy.Load().Says(cmp.Or(f.name, f.dst.Addr().String()), h.Name, f.dst.Port())
+	v := f.network.policy.Load().Says(f.target(), h.Name, f.dst.Port())
 	if !v.Allow {
 		return &nameError{v.Reason}
 	}

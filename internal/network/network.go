@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,14 +108,17 @@ func New(cfg Config) (*Network, error) {
 			n.cancel()
 			return nil, err
 		}
+		n.dialer.Roots = roots
 		n.names = &dns.Responder{Pool: dns.NewPool(), Decide: n.knows}
 		n.proxy, err = intercept.New(intercept.Config{
 			Policy:  n.policy.Load,
 			Secrets: secret.NewTable(cfg.Secrets),
 			Dial:    n.dialName,
-			Roots:   roots,
-			Record:  n.audit.Record,
-			Budget:  cfg.Budget,
+
+			WebProxy: n.webProxy, DialProxy: n.dialer.DialProxy,
+			Roots:  roots,
+			Record: n.audit.Record,
+			Budget: cfg.Budget,
 		})
 		if err != nil {
 			n.cancel()
@@ -299,6 +303,31 @@ func (n *Network) dialName(ctx context.Context, name string, port uint16) (net.C
 		conn = n.keepPrivate(conn, func(p *policy.Set) policy.Verdict { return p.Connect(name, port) })
 	}
 	return conn, err
+}
+
+// webProxy returns the proxy for a request without TLS, once it may be made.
+func (n *Network) webProxy(ctx context.Context, name string, port uint16) (*url.URL, error) {
+	proxy := n.webProxyOf(name, port)
+	if proxy == nil {
+		return nil, nil
+	}
+	v := n.policy.Load().Connect(name, port)
+	if !v.Allow {
+		return nil, fmt.Errorf("%w: %s", intercept.ErrDenied, v.Reason)
+	}
+	n.learnDenied(ctx)
+	err := n.dialer.CheckProxied(ctx, name, port, v.Private)
+	if _, ok := errors.AsType[*dial.AddressError](err); ok {
+		err = fmt.Errorf("%w: %w", intercept.ErrDenied, err)
+	}
+	return proxy, err
+}
+
+func (n *Network) webProxyOf(name string, port uint16) *url.URL {
+	if name == plan.HostName {
+		return nil
+	}
+	return n.dialer.WebProxy(name, port)
 }
 
 // datagram answers questions for names, whoever they are sent to, and nothing

@@ -8,6 +8,7 @@ package dial
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -55,6 +56,8 @@ type Dialer struct {
 	// Forbid, if it is not nil, returns why no connection for name ("" for none) may
 	// end at an address, "" if one may.
 	Forbid func(name string, to netip.AddrPort) string
+	// Roots are who is believed of proxies; nil for those of this computer.
+	Roots *x509.CertPool
 
 	resolver net.Resolver
 	names    cache
@@ -155,10 +158,7 @@ func (d *Dialer) Dial(ctx context.Context, name string, port uint16, private boo
 	case err != nil:
 		return nil, err
 	case proxy != nil:
-		if err := d.CheckProxied(ctx, name, port, private); err != nil {
-			return nil, err
-		}
-		return throughProxy(ctx, proxy, name, port)
+		return d.dialProxied(ctx, proxy, name, port, private)
 	}
 	addrs, err := d.Lookup(ctx, name, private)
 	if err != nil {
@@ -193,16 +193,18 @@ func (d *Dialer) DialAddr(ctx context.Context, to netip.AddrPort, private bool) 
 	return d.connect(ctx, "", to, private)
 }
 
-func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, private bool) (net.Conn, error) {
-	check := func(to netip.AddrPort) error {
-		if d.Forbid != nil {
-			if why := d.Forbid(name, to); why != "" {
-				return &AddressError{name, to.Addr(), why}
-			}
+// mayEnd returns an error unless a connection for name, "" for none, may end at an address.
+func (d *Dialer) mayEnd(name string, to netip.AddrPort, private bool) error {
+	if d.Forbid != nil {
+		if why := d.Forbid(name, to); why != "" {
+			return &AddressError{name, to.Addr(), why}
 		}
-		return d.check(name, to.Addr(), private)
 	}
-	if err := check(to); err != nil {
+	return d.check(name, to.Addr(), private)
+}
+
+func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, private bool) (net.Conn, error) {
+	if err := d.mayEnd(name, to, private); err != nil {
 		return nil, err // without a socket
 	}
 	if name == "" {
@@ -210,7 +212,7 @@ func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, pr
 		case err != nil:
 			return nil, err
 		case proxy != nil:
-			return throughProxy(ctx, proxy, to.Addr().String(), to.Port())
+			return d.throughProxy(ctx, proxy, to.Addr().String(), to.Port())
 		}
 	}
 	dialer := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -218,7 +220,7 @@ func (d *Dialer) connect(ctx context.Context, name string, to netip.AddrPort, pr
 		if err != nil {
 			return err
 		}
-		return check(final)
+		return d.mayEnd(name, final, private)
 	}}
 	return dialer.DialContext(ctx, "tcp", to.String())
 }

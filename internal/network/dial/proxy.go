@@ -110,6 +110,33 @@ func (d *Dialer) proxyOf(host string, port uint16) (*url.URL, error) {
 	return d.proxyFor(u)
 }
 
+// WebProxy returns the proxy for requests of HTTP without TLS to a port of a host, which it
+// wants with the address of the host in them; nil for none. A proxy of SOCKS is none: to it
+// they are as other connections.
+func (d *Dialer) WebProxy(host string, port uint16) *url.URL {
+	if d.proxyFor == nil {
+		return nil
+	}
+	u, err := d.proxyFor(&url.URL{Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(port)))})
+	if err != nil || u == nil || isSOCKS(u) {
+		return nil
+	}
+	return u
+}
+
+func isSOCKS(u *url.URL) bool { return strings.HasPrefix(u.Scheme, "socks5") }
+
+// DialProxy connects to a proxy of WebProxy.
+func (d *Dialer) DialProxy(ctx context.Context, u *url.URL) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := d.connectProxy(ctx, u)
+	if err != nil {
+		return nil, proxyError(u, err)
+	}
+	return &proxied{Conn: conn, to: "a host"}, nil
+}
+
 // Proxied reports whether a name is reached through a proxy, on one of the web's ports:
 // its addresses are the proxy's business, then.
 func (d *Dialer) Proxied(name string) bool {
@@ -127,16 +154,26 @@ const ownLookup = time.Second
 
 // CheckProxied returns an error for a name that no proxy is to be asked for: one that
 // leads to where the machine may not go, as far as this host knows, or one that only a
-// local network can have.
+// local network can have. An address is one, too.
 func (d *Dialer) CheckProxied(ctx context.Context, name string, port uint16, private bool) error {
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return d.mayEnd("", netip.AddrPortFrom(addr, port), private)
+	}
+	_, err := d.lookupProxied(ctx, name, port, private)
+	return err
+}
+
+// lookupProxied is CheckProxied for a name. It returns its addresses, if this host knows
+// them, at each of which a connection may end.
+func (d *Dialer) lookupProxied(ctx context.Context, name string, port uint16, private bool) ([]netip.Addr, error) {
 	each, cancel := context.WithTimeout(ctx, ownLookup)
 	defer cancel()
 	addrs, err := d.Lookup(each, name, private)
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return nil, ctx.Err()
 	case err != nil && !private && isLocalName(name):
-		return &AddressError{Name: name, Why: "a name of a local network"}
+		return nil, &AddressError{Name: name, Why: "a name of a local network"}
 	case err != nil:
 		// For as long as an answer: it would take as long each time.
 		full := name
@@ -144,20 +181,39 @@ func (d *Dialer) CheckProxied(ctx context.Context, name string, port uint16, pri
 			full += "."
 		}
 		d.names.put(full, nil)
-		return nil
+		return nil, nil
 	}
 	for _, addr := range addrs {
-		if d.Forbid != nil {
-			if why := d.Forbid(name, netip.AddrPortFrom(addr, port)); why != "" {
-				return &AddressError{name, addr, why}
-			}
-		}
 		// Each, for nobody knows which one the proxy takes.
-		if err := d.check(name, addr, private); err != nil {
-			return err
+		if err := d.mayEnd(name, netip.AddrPortFrom(addr, port), private); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return addrs, nil
+}
+
+// dialProxied connects to a port of the host with this name through a proxy. Proxies of
+// HTTP get the name: many decide by it, and know more names than this host. So do those of
+// socks5h. To socks5 this host says the address that was checked, if it knows one.
+func (d *Dialer) dialProxied(ctx context.Context, u *url.URL, name string, port uint16, private bool) (net.Conn, error) {
+	addrs, err := d.lookupProxied(ctx, name, port, private)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "socks5" || len(addrs) == 0 {
+		return d.throughProxy(ctx, u, name, port)
+	}
+	var conn net.Conn
+	for i, addr := range addrs {
+		deadline, _ := ctx.Deadline()
+		each, cancel := context.WithTimeout(ctx, max(2*time.Second, time.Until(deadline)/time.Duration(len(addrs)-i)))
+		conn, err = d.throughProxy(each, u, addr.String(), port)
+		cancel()
+		if err == nil {
+			break
+		}
+	}
+	return conn, err
 }
 
 // isLocalName reports whether a name is one that the internet does not have, RFC 6761,
@@ -179,9 +235,9 @@ func isLocalName(name string) bool {
 func proxyError(u *url.URL, err error) error { return fmt.Errorf("the proxy %s: %w", u.Host, err) }
 
 // throughProxy connects to a port of host, a name or an address, through a proxy.
-func throughProxy(ctx context.Context, u *url.URL, host string, port uint16) (net.Conn, error) {
+func (d *Dialer) throughProxy(ctx context.Context, u *url.URL, host string, port uint16) (net.Conn, error) {
 	target := net.JoinHostPort(host, strconv.Itoa(int(port)))
-	conn, err := connectProxy(ctx, u, target)
+	conn, err := d.askFor(ctx, u, target)
 	if err != nil {
 		return nil, proxyError(u, err)
 	}
@@ -193,27 +249,44 @@ type withConn interface {
 	DialWithConn(ctx context.Context, conn net.Conn, network, address string) (net.Addr, error)
 }
 
-func connectProxy(ctx context.Context, u *url.URL, target string) (net.Conn, error) {
-	usual := map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	if usual == "" {
-		usual = "1080"
+// connectProxy connects to a proxy itself.
+func (d *Dialer) connectProxy(ctx context.Context, u *url.URL) (net.Conn, error) {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "http":
+		port = "80"
+	case u.Scheme == "https":
+		port = "443"
+	default:
+		port = "1080"
 	}
-	if p := u.Port(); p != "" {
-		usual = p
-	}
-	address := net.JoinHostPort(u.Hostname(), usual)
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "https" {
+		return conn, err
+	}
+	secure := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), NextProtos: []string{"http/1.1"}, RootCAs: d.Roots})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// askFor lets a proxy connect to target.
+func (d *Dialer) askFor(ctx context.Context, u *url.URL, target string) (net.Conn, error) {
+	conn, err := d.connectProxy(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(u.Scheme, "socks5") {
+	if isSOCKS(u) {
 		var auth *proxy.Auth
 		if u.User != nil {
 			password, _ := u.User.Password()
 			auth = &proxy.Auth{User: u.User.Username(), Password: password}
 		}
-		socks, err := proxy.SOCKS5("tcp", address, auth, &dialer)
+		socks, err := proxy.SOCKS5("tcp", u.Host, auth, nil)
 		if err != nil {
 			conn.Close()
 			return nil, err
@@ -226,9 +299,6 @@ func connectProxy(ctx context.Context, u *url.URL, target string) (net.Conn, err
 		return conn, nil
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	if u.Scheme == "https" {
-		conn = tls.Client(conn, &tls.Config{ServerName: u.Hostname(), NextProtos: []string{"http/1.1"}})
-	}
 	first, err := askProxy(conn, u.User, target)
 	if !stop() && err == nil {
 		err = ctx.Err()

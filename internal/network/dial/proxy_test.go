@@ -4,13 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	golog "log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +141,9 @@ func TestProxies(t *testing.T) {
 					t.Errorf("%s %s: %s: %v", what, how, name, err)
 					continue
 				}
+				if what == "socks5" && name == "outside.example" {
+					want = "93.184.216.34:443" // the address that was checked
+				}
 				conn.SetDeadline(time.Now().Add(10 * time.Second))
 				io.WriteString(conn, "hello\n")
 				conn.(interface{ CloseWrite() error }).CloseWrite()
@@ -195,6 +202,104 @@ func TestProxyFails(t *testing.T) {
 	for _, bad := range []string{"ftp://s3cret@proxy.example", "http://", "http://s3cret@%zz"} {
 		if _, err := NewProxies(bad, none); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("NewProxies(%s) = %v; want an error without the password", bad, err)
+		}
+	}
+}
+
+// A proxy that is reached by TLS has a certificate that this host, or its user, trusts.
+func TestProxyByTLS(t *testing.T) {
+	var log bytes.Buffer
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n\r\nat %s\n", r.RequestURI)
+		io.Copy(conn, conn)
+	}))
+	server.Config.ErrorLog = golog.New(&log, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	d := proxiedDialer(t, server.URL, nil)
+	if _, err := d.Dial(t.Context(), "outside.example", 443, false); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a proxy that nobody knows: %v; want an error of its certificate", err)
+	}
+	d.Roots = x509.NewCertPool()
+	d.Roots.AddCert(server.Certificate())
+	conn, err := d.Dial(t.Context(), "outside.example", 443, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "hello\n")
+	conn.(interface{ CloseWrite() error }).CloseWrite()
+	if got, err := io.ReadAll(conn); string(got) != "at outside.example:443\nhello\n" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// NO_PROXY is read as curl and Go's programs read it.
+func TestNoProxy(t *testing.T) {
+	for _, test := range []struct{ no, with, without string }{
+		{"*", "", "a.example:443 10.1.2.3:80 [2001:db8::1]:443"},
+		{"corp.example", "a.example:443 xcorp.example:443 corp.example.org:80", "corp.example:443 a.corp.example:80"},
+		{".corp.example", "corp.example:443", "a.corp.example:443 b.a.corp.example:80"},
+		{"*.corp.example", "corp.example:443", "a.corp.example:443"},
+		{"CORP.example", "a.example:80", "corp.example:443 a.corp.example:443"},
+		{"corp.example:8443", "corp.example:443 corp.example:80", "corp.example:8443"},
+		{"10.0.0.0/8", "11.1.2.3:443 ten.example:443", "10.1.2.3:443 10.255.0.1:22"},
+		{"192.168.1.5", "192.168.1.6:443", "192.168.1.5:443"},
+		{"2001:db8::/32", "[2001:db9::1]:443", "[2001:db8::1]:443"},
+		{" a.example , b.example,, ", "c.example:443", "a.example:443 b.example:80"},
+	} {
+		for how, env := range map[string]map[string]string{
+			"NO_PROXY":              {"ALL_PROXY": "http://p.example:3128", "NO_PROXY": test.no},
+			"no_proxy":              {"http_proxy": "p.example:3128", "https_proxy": "http://p.example:3128", "no_proxy": test.no},
+			"NO_PROXY over its own": {"HTTPS_PROXY": "http://p.example:3128", "HTTP_PROXY": "http://p.example:3128", "NO_PROXY": test.no, "no_proxy": "other.example"},
+		} {
+			p, err := NewProxies("", func(name string) string { return env[name] })
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := New()
+			d.SetProxies(p)
+			for want, list := range map[bool]string{true: test.with, false: test.without} {
+				for _, target := range strings.Fields(list) {
+					host, text, err := net.SplitHostPort(target)
+					if err != nil {
+						t.Fatal(err)
+					}
+					port, err := strconv.ParseUint(text, 10, 16)
+					if err != nil {
+						t.Fatal(err)
+					}
+					u, err := d.proxyOf(host, uint16(port))
+					if err != nil || (u != nil) != want || (d.WebProxy(host, uint16(port)) != nil) != want {
+						t.Errorf("%s=%q: the proxy of %s is %v, %v; want one: %v", how, test.no, target, u, err, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Requests without TLS are for proxies of HTTP, whatever their port; SOCKS makes connections.
+func TestWebProxyFor(t *testing.T) {
+	for proxy, want := range map[string]bool{
+		"http://p.example:3128": true, "https://p.example": true, "socks5://p.example": false, "socks5h://p.example": false, "none": false,
+	} {
+		p, err := NewProxies(proxy, none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := New()
+		d.SetProxies(p)
+		for _, port := range []uint16{80, 8080} {
+			if got := d.WebProxy("a.example", port) != nil; got != want {
+				t.Errorf("%s: port %d: %v; want %v", proxy, port, got, want)
+			}
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,11 @@ type Config struct {
 	// Dial makes a TCP connection to a port of the host with this name, and has
 	// checked its address.
 	Dial func(ctx context.Context, name string, port uint16) (net.Conn, error)
+	// WebProxy returns the proxy that makes requests without TLS to a host, of which it
+	// has checked whether they may be made; nil for none. DialProxy connects to it.
+	// Without them there is none.
+	WebProxy  func(ctx context.Context, name string, port uint16) (*url.URL, error)
+	DialProxy func(ctx context.Context, proxy *url.URL) (net.Conn, error)
 	// Roots are who is believed of hosts; nil for those of this computer.
 	Roots *x509.CertPool
 	// Record takes the line of a request. It fills in number, time and machine.
@@ -258,6 +264,9 @@ func (p *Proxy) left(c *clientConn) {
 }
 
 func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	if via := proxyOf(ctx); via != nil {
+		return p.cfg.DialProxy(ctx, via)
+	}
 	name, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

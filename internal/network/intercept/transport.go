@@ -1,9 +1,17 @@
 package intercept
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // transport makes requests to hosts. What a host sends ahead of a guest that does not read
@@ -15,6 +23,7 @@ func (p *Proxy) newTransport() *transport {
 	with := func(window int) *http.Transport {
 		return &http.Transport{
 			DialContext:           p.dial,
+			Proxy:                 webProxy,
 			TLSClientConfig:       &tls.Config{RootCAs: p.cfg.Roots},
 			TLSHandshakeTimeout:   headerTimeout,
 			ForceAttemptHTTP2:     true,
@@ -42,9 +51,54 @@ func (t *transport) closeIdle() {
 type roundTripper struct{ *Proxy }
 
 func (p roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
-	t := p.transport.Load()
-	if exchangeOf(r).large {
-		return t.large.RoundTrip(r)
+	via, err := p.via(r)
+	if err != nil {
+		return nil, err
 	}
-	return t.small.RoundTrip(r)
+	if via != nil {
+		r = r.WithContext(context.WithValue(r.Context(), proxyKey{}, via))
+		// It goes where the request says. The port in Host is the guest's word.
+		r.Host = r.URL.Host
+	}
+	t, e := p.transport.Load(), exchangeOf(r)
+	to := t.small
+	if e.large {
+		to = t.large
+	}
+	resp, err := to.RoundTrip(r)
+	if op, ok := errors.AsType[*net.OpError](err); ok && via != nil && op.Op == "proxyconnect" {
+		err = op.Err // which says so itself
+	}
+	if err == nil && via != nil && resp.StatusCode == http.StatusProxyAuthRequired {
+		resp.Body.Close()
+		return nil, fmt.Errorf("the proxy %s: it answers %s", via.Host, termsafe.Line(termsafe.Clip(resp.Status, 100)))
+	}
+	return resp, err
+}
+
+// via returns the proxy to which a request is sent as a whole. What is upgraded, and what
+// is for no resource, goes through a connection that the proxy makes.
+func (p roundTripper) via(r *http.Request) (*url.URL, error) {
+	if p.cfg.WebProxy == nil || r.URL.Scheme != "http" || len(r.Header["Upgrade"]) > 0 || !strings.HasPrefix(r.URL.RequestURI(), "/") {
+		return nil, nil
+	}
+	c := exchangeOf(r).conn
+	return p.cfg.WebProxy(r.Context(), c.name, c.port)
+}
+
+type proxyKey struct{}
+
+// proxyOf returns the proxy to which a request is sent as a whole, nil for none.
+func proxyOf(ctx context.Context) *url.URL {
+	via, _ := ctx.Value(proxyKey{}).(*url.URL)
+	return via
+}
+
+// webProxy is http.Transport.Proxy. TLS to the proxy is made with the connection.
+func webProxy(r *http.Request) (*url.URL, error) {
+	via := proxyOf(r.Context())
+	if via == nil {
+		return nil, nil
+	}
+	return &url.URL{Scheme: "http", Host: via.Host, User: via.User}, nil
 }
