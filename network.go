@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/engine"
@@ -89,6 +90,9 @@ type Denied struct {
 	Host  string `json:"host"` // a name, an address, or a kind of packet; the guest's word
 	Port  int    `json:"port,omitempty"`
 	Count int    `json:"count"`
+	// Needless is the coding agent that is known to try this and to need nothing of it:
+	// statistics, or a look for updates of a program that the image pins.
+	Needless string `json:"needless,omitempty"`
 }
 
 // ChangeNetwork changes what the running machine name may reach, at once and until its
@@ -109,7 +113,9 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied,
 	}
 	if st.Denied != nil {
-		out.Denied = convert(st.Denied, func(d audit.Denied) Denied { return Denied(d) })
+		out.Denied = convert(st.Denied, func(d audit.Denied) Denied {
+			return Denied{d.Host, d.Port, d.Count, codingagent.NeedlessOf(d.Host)}
+		})
 	}
 	if st.Opened != nil {
 		p := Port(*st.Opened)

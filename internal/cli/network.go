@@ -17,14 +17,19 @@ func (a *app) reportNetwork(m started, learn string) error {
 	if m.Plan().Network.Mode != "user" {
 		return nil
 	}
-	if st, err := a.client.ChangeNetwork(m.Name(), mayfly.NetworkChange{}); err != nil {
+	st, err := a.client.ChangeNetwork(m.Name(), mayfly.NetworkChange{})
+	if err != nil {
 		a.debug("%v", err)
-	} else if n := words.DeniedCount(st); n > 0 {
+	}
+	if n := words.DeniedCount(st); n > 0 {
 		what := "connections"
 		if n == 1 {
 			what = "connection"
 		}
 		a.note("%d %s denied: %s; mayfly audit %s", n, what, words.Denied(st), m.Name())
+	}
+	if text := words.Needless(st); text != "" {
+		a.debug("denied, and not needed by the coding agent: %s", text)
 	}
 	if learn == "" {
 		return nil

@@ -46,9 +46,12 @@ type Agent struct {
 	// read; "" for one that gains nothing. What it writes is thrown away.
 	Prewarm string
 
-	Hosts  []Host   // its API and its log-in; those for updates and statistics are left out
-	Nix    []string // the names of its package in nixpkgs, and of its option programs.NAME
-	Skills Skills
+	Hosts []Host // its API and its log-in; those for updates and statistics are left out
+	// Needless are hosts that it tries and needs nothing of: statistics, and updates
+	// of a program that the image pins. No rule lets it reach them.
+	Needless []string
+	Nix      []string // the names of its package in nixpkgs, and of its option programs.NAME
+	Skills   Skills
 
 	unattended  []string // flags that make it work without asking
 	otherwise   []string // flags with which the user says how it is to ask
@@ -132,6 +135,13 @@ func Names() []string {
 		names = append(names, a.Name)
 	}
 	return names
+}
+
+// NeedlessOf returns the agent that needs nothing of a host although it tries it, "" for
+// none.
+func NeedlessOf(host string) string {
+	a, _ := find(func(a Agent) bool { return slices.Contains(a.Needless, host) })
+	return a.Name
 }
 
 // NPM returns what npm fetches for a version: NAME@VERSION.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // A row is complete, and says nothing that another one says.
@@ -107,6 +109,29 @@ func TestKeys(t *testing.T) {
 		for _, h := range a.Hosts {
 			if (h.Errors != "") != (len(h.Keys) > 0) && h.Errors != GitHubErrors {
 				t.Errorf("%s at %s: errors %q, keys %v", a.Name, h.Name, h.Errors, h.Keys)
+			}
+		}
+	}
+}
+
+// A host that an agent does not need is exactly that one, and is let through nowhere.
+func TestNeedless(t *testing.T) {
+	for host, want := range map[string]string{
+		"downloads.claude.ai": "claude", "ab.chatgpt.com": "codex", "play.googleapis.com": "gemini",
+		"x.downloads.claude.ai": "", "claude.ai": "", "github.com": "", "raw.githubusercontent.com": "", "": "",
+	} {
+		if got := NeedlessOf(host); got != want {
+			t.Errorf("NeedlessOf(%q) = %q; want %q", host, got, want)
+		}
+	}
+	for _, a := range Agents() {
+		for _, name := range a.Needless {
+			for _, other := range Agents() {
+				for _, h := range other.Hosts {
+					if credential.Covers(h.Name, name) {
+						t.Errorf("%s does not need %s, and %s reaches it", a.Name, name, other.Name)
+					}
+				}
 			}
 		}
 	}

@@ -116,6 +116,8 @@ func TestLaunchSettings(t *testing.T) {
 	}
 	want := map[string]any{
 		"check_for_update_on_startup": false,
+		"analytics":                   map[string]any{"enabled": false},
+		"features":                    map[string]any{"plugins": false},
 		"projects":                    map[string]any{dir: map[string]any{"trust_level": "trusted"}},
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -9,9 +9,9 @@ import (
 
 // Agents returns the table, sorted by name.
 //
-// What it says of hosts is what the agents' makers document or their programs
-// know; none was tried with an account. The rest was tried with the versions that
-// the lock file pins.
+// What it says of hosts is what the programs that the lock file pins were seen to
+// contact, one-shot and on a terminal, with a key and without; of log-ins, which were not
+// tried with an account, it is what the agents' makers document.
 func Agents() []Agent {
 	return []Agent{
 		{
@@ -25,9 +25,13 @@ func Agents() []Agent {
 			// usual one.
 			Hosts: append(
 				[]Host{api("api.anthropic.com", AnthropicErrors, credential.InHeader("X-Api-Key"), credential.Bearer)},
-				hosts("claude.ai", "claude.com", "platform.claude.com")...,
+				append(hosts("claude.ai", "claude.com", "platform.claude.com"),
+					// Its release notes, at each start on a terminal.
+					Host{Name: "raw.githubusercontent.com", Paths: []string{"/anthropics/claude-code/refs/heads/main/CHANGELOG.md"}})...,
 			),
-			Nix: []string{"claude-code"},
+			// The catalogue of models, of which it has a copy, with updates; statistics.
+			Needless: []string{"downloads.claude.ai", "http-intake.logs.us5.datadoghq.com"},
+			Nix:      []string{"claude-code"},
 			// code.claude.com/docs/en/skills
 			Skills:     Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
 			unattended: []string{"--dangerously-skip-permissions"},
@@ -43,7 +47,11 @@ func Agents() []Agent {
 			prepare: func(s *Spec, at Place, stores []string) {
 				s.Env = append(s.Env,
 					"DISABLE_AUTOUPDATER=1", // the image's is pinned
-					"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+					// CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC and DISABLE_TELEMETRY
+					// would switch more off: the provider's feature flags, and what
+					// depends on them.
+					"DISABLE_ERROR_REPORTING=1",
+					"CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL=1", // a clone of GitHub
 				)
 				// The variable moves both ~/.claude and ~/.claude.json.
 				state := path.Join(stores[0], ".claude.json")
@@ -86,8 +94,11 @@ func Agents() []Agent {
 				api("api.openai.com", OpenAIErrors, credential.Bearer),
 				{Name: "auth.openai.com"},
 				api("chatgpt.com", OpenAIErrors, credential.Bearer),
+				// News, at each start on a terminal.
+				{Name: "raw.githubusercontent.com", Paths: []string{"/openai/codex/main/announcement_tip.toml"}},
 			},
-			Nix: []string{"codex"},
+			Needless: []string{"ab.chatgpt.com"}, // statistics
+			Nix:      []string{"codex"},
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
 			Skills:     Skills{Project: ".agents/skills", User: ".agents/skills"},
 			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
@@ -109,7 +120,8 @@ func Agents() []Agent {
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),
-					Text: "check_for_update_on_startup = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+					// Plugins are fetched from GitHub at each start.
+					Text: "check_for_update_on_startup = false\n\n[analytics]\nenabled = false\n\n[features]\nplugins = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
 				}, {
 					// As `codex login --with-api-key` writes it: a key in
 					// a variable it does not take.
@@ -176,7 +188,8 @@ func Agents() []Agent {
 				{Name: "accounts.google.com"},
 				{Name: "www.googleapis.com", Paths: []string{"/oauth2/"}},
 			},
-			Nix: []string{"gemini-cli"},
+			Needless: []string{"play.googleapis.com"}, // statistics
+			Nix:      []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
 			unattended:  []string{"--yolo"},
@@ -189,8 +202,11 @@ func Agents() []Agent {
 				dir := stores[0]
 				s.Files = []File{
 					{
-						Path:    path.Join(dir, "settings.json"),
-						Default: object{"general": object{"enableAutoUpdate": false, "disableAutoUpdate": true}}.encode(),
+						Path: path.Join(dir, "settings.json"),
+						Default: object{
+							"general": object{"enableAutoUpdate": false, "disableAutoUpdate": true, "enableAutoUpdateNotification": false},
+							"privacy": object{"usageStatisticsEnabled": false},
+						}.encode(),
 					},
 					{
 						// It would ask how to log in although it has a key.
@@ -215,7 +231,7 @@ func Agents() []Agent {
 			// is to use has a preset or a rule of its own.
 			Hosts: []Host{
 				api("opencode.ai", OpenAIErrors, credential.Bearer, credential.InHeader("X-Api-Key"), credential.InHeader("X-Goog-Api-Key")),
-				{Name: "models.dev"},
+				{Name: "models.opencode.ai"},
 			},
 			Nix: []string{"opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.

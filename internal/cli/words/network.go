@@ -3,6 +3,7 @@ package words
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly"
@@ -43,17 +44,32 @@ func Policy(st mayfly.NetworkState) []Row {
 	if text := Denied(st); text != "" {
 		r.add("denied", "%s", text)
 	}
+	if text := Needless(st); text != "" {
+		r.add("needless", "%s", text)
+	}
 	return r
 }
 
 // shownDenied is the number of hosts that a summary names.
 const shownDenied = 5
 
-// Denied says in one line what a machine was refused, "" for nothing.
+// Denied says in one line what a machine was refused, without what its coding agents do not
+// need, "" for nothing.
 func Denied(st mayfly.NetworkState) string {
+	return list(slices.DeleteFunc(slices.Clone(st.Denied), isNeedless), st.MoreDenied)
+}
+
+// Needless says in one line what a machine was refused that its coding agents try and do
+// not need, "" for nothing.
+func Needless(st mayfly.NetworkState) string {
+	return list(slices.DeleteFunc(slices.Clone(st.Denied), func(d mayfly.Denied) bool { return !isNeedless(d) }), 0)
+}
+
+func isNeedless(d mayfly.Denied) bool { return d.Needless != "" }
+
+func list(all []mayfly.Denied, more int) string {
 	var parts []string
-	more := st.MoreDenied
-	for i, d := range st.Denied {
+	for i, d := range all {
 		if i >= shownDenied {
 			more += d.Count
 			continue
@@ -73,11 +89,13 @@ func Denied(st mayfly.NetworkState) string {
 	return strings.Join(parts, ", ")
 }
 
-// DeniedCount is how often a machine was refused something.
+// DeniedCount is how often a machine was refused what Denied says.
 func DeniedCount(st mayfly.NetworkState) int {
 	n := st.MoreDenied
 	for _, d := range st.Denied {
-		n += d.Count
+		if !isNeedless(d) {
+			n += d.Count
+		}
 	}
 	return n
 }

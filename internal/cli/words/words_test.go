@@ -30,6 +30,23 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// What coding agents try and do not need is told apart, and not counted.
+func TestDenied(t *testing.T) {
+	st := mayfly.NetworkState{Mode: "user", Denied: []mayfly.Denied{
+		{Host: "stats.example", Port: 443, Count: 5, Needless: "claude"}, {Host: "x.example", Count: 2},
+	}}
+	if n, text := DeniedCount(st), Denied(st); n != 2 || text != "x.example (2)" {
+		t.Errorf("denied: %d, %q", n, text)
+	}
+	if text := Needless(st); text != "stats.example:443 (5)" {
+		t.Errorf("needless: %q", text)
+	}
+	rows := Policy(st)
+	if last := rows[len(rows)-1]; last != (Row{"needless", "stats.example:443 (5)"}) {
+		t.Errorf("Policy() = %q; want what is needless, too", rows)
+	}
+}
+
 // What a guest asked for is shown and controls no terminal.
 func TestPolicy(t *testing.T) {
 	got := Policy(mayfly.NetworkState{

@@ -103,6 +103,16 @@ func profiles() string {
 		rows = append(rows, []string{code(preset.Name), preset.For, hosts})
 	}
 	p.table([]string{"preset", "for", "lets a machine reach"}, rows)
+	p.paragraph("Coding agents try more hosts, of which they need nothing: statistics, and updates of a\n" +
+		"program that the image pins. Where such a host is denied, `mayfly run` does not count it among the\n" +
+		"denied connections; `-v`, `mayfly policy NAME` and `mayfly audit NAME` show it.")
+	rows = nil
+	for _, a := range codingagent.Agents() {
+		if len(a.Needless) > 0 {
+			rows = append(rows, []string{a.Title, codes(a.Needless)})
+		}
+	}
+	p.table([]string{"coding agent", "tries, and does not need"}, rows)
 	return p.String()
 }
 
