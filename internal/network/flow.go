@@ -249,8 +249,8 @@ func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
 func (f *flow) request(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	f.network.learnDenied(ctx)
 	if err := f.network.dialer.CheckProxied(ctx, f.target(), f.dst.Port(), v.Private); err != nil {
+		f.done(nil, err) // before the guest may end, and the machine with it
 		a.Reject()
-		f.done(nil, err)
 		return
 	}
 	f.intercept(ctx, a)
