@@ -144,7 +144,7 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 	defer leaveView()
 	what.Cmd.Stdin, what.Cmd.Stdout = in, a.Out
 	var detached atomic.Bool
-	leave := func() {}
+	leave := func(bool) {}
 	if terminal.Is(a.In) && terminal.Is(a.Out) {
 		restore, err := a.attachTerminal(&what.Cmd)
 		if err != nil {
@@ -156,13 +156,13 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		}}
 		shown := terminal.NewShown(a.Out)
 		what.Cmd.Stdout = shown
-		leave = func() {
-			shown.Leave()
+		leave = func(ended bool) {
+			shown.Leave(ended)
 			restore()
 		}
 	}
 	code, err := m.View(viewed, what, begun)
-	leave()
+	leave(err == nil)
 	switch {
 	case err == nil:
 		return exitCode(code)

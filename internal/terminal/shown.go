@@ -26,9 +26,14 @@ func (t *Shown) Write(p []byte) (int, error) {
 }
 
 // Leave gives the terminal back, whatever the program made of it and wherever
-// its output was cut off.
-func (t *Shown) Leave() {
-	if t.used {
-		t.to.Write(append(t.screen.Leave(), "\x1b[23;2t"...))
+// its output was cut off. What a program that has ended said last stays in sight.
+func (t *Shown) Leave(ended bool) {
+	if !t.used {
+		return
 	}
+	leave := t.screen.Leave
+	if ended {
+		leave = t.screen.LeaveEnded
+	}
+	t.to.Write(append(leave(), "\x1b[23;2t"...))
 }

@@ -101,6 +101,14 @@ func (s *Screen) endControl(seq []byte) bool {
 		return false
 	}
 	switch c.final {
+	case 'G', '`':
+		s.inLine = first > 1
+	case 'H', 'f':
+		s.inLine = c.params[1] > 1
+	case 'E', 'F':
+		s.inLine = false
+	case 'C', 'I', 'a', 'u':
+		s.inLine = true
 	case 'J':
 		if first == 3 {
 			return false // forgets what was scrolled away: only where it was asked for

@@ -39,6 +39,7 @@ var tracked = [...]struct {
 
 const (
 	firstAlternate = len(tracked) - 3
+	originMode     = 2 // in tracked
 	kittyDepth     = 8 // of the stack of keyboard flags; terminals have no more
 )
 
@@ -163,8 +164,6 @@ func (m *modes) leave() string {
 	if alternate == 1 {
 		m.kitty[0].leave(&b)
 	}
-	// The next prompt comes below everything.
-	b.WriteString("\x1b[999;1H\r\n")
 	return b.String()
 }
 

@@ -32,6 +32,8 @@ type Screen struct {
 	history history
 	modes   modes
 	title   string
+	// inLine says that the cursor may be behind something in its line.
+	inLine bool
 
 	state    state
 	seq      []byte // the sequence that has begun
@@ -110,6 +112,13 @@ func plain(p []byte) int {
 // control sequences; they are shown as they are and not remembered.
 func (s *Screen) plain(p []byte) {
 	s.out.All = append(s.out.All, p...)
+	rest := p
+	if cr := bytes.LastIndexByte(p, '\r'); cr >= 0 {
+		rest, s.inLine = p[cr:], false
+	}
+	if bytes.ContainsFunc(rest, func(r rune) bool { return r >= ' ' || r == '\t' }) {
+		s.inLine = true
+	}
 	start := 0
 	for i, b := range p {
 		control := s.c2 && b >= 0x80 && b <= 0x9f
@@ -279,10 +288,13 @@ func (s *Screen) drop() {
 func (s *Screen) endEscape(seq []byte) bool {
 	switch string(seq[1:]) {
 	case "c":
+		s.inLine = false
 		s.modes = modes{}
 		s.history.clear(&s.modes)
 	case "=", ">":
 		s.modes.keypad = seq[1] == '='
+	case "8":
+		s.inLine = true // or not: it is where it was kept
 	case "Z":
 		return false // asks what kind of terminal it is
 	}
@@ -363,8 +375,27 @@ func (s *Screen) Last() []byte {
 }
 
 // Leave returns what gives a terminal that got all of the output back to what
-// was there before.
+// was there before. The next prompt comes below everything.
 func (s *Screen) Leave() []byte {
+	return append(s.leave(), "\x1b[999;1H\r\n"...)
+}
+
+// LeaveEnded is Leave for a program that has ended by itself. Its last words are where
+// it left them, which may be the first line: the next prompt comes below its cursor,
+// as in the shell that it might have been started from.
+func (s *Screen) LeaveEnded() []byte {
+	m := &s.modes
+	if m.alternate() == 1 || m.bottom > 0 || m.changed[originMode] {
+		return s.Leave() // the cursor is not where it left it
+	}
+	b := s.leave()
+	if s.inLine {
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+func (s *Screen) leave() []byte {
 	var b []byte
 	if s.state != ground {
 		b = append(b, 0x18) // ends what was cut off
