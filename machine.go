@@ -220,13 +220,14 @@ type Session struct {
 	Exited  bool   `json:"exited"`
 	Code    int    `json:"code"`
 	Title   string `json:"title,omitempty"`
+	Stopped bool   `json:"stopped,omitempty"` // it goes on when something is typed
 
 	// New says that the call has begun it.
 	New bool `json:"-"`
 }
 
 func newSession(i wire.SessionInfo) Session {
-	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, termsafe.Line(i.Title), i.New}
+	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, termsafe.Line(i.Title), i.Stopped, i.New}
 }
 
 // Sessions lists the sessions of a machine.

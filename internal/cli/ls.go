@@ -88,6 +88,11 @@ func (a *app) ls(ctx context.Context) error {
 		if r.Reason != "" {
 			a.note("%s: %s: %s", r.Name, r.State, r.Reason)
 		}
+		for _, s := range r.Sessions {
+			if s.Stopped {
+				a.note("%s has stopped itself in %s; mayfly attach %s %s, then press a key to continue it", s.Name, r.Name, r.Name, s.Name)
+			}
+		}
 		if r.Error != "" {
 			a.note("%s: %s", r.Name, r.Error)
 		}

@@ -45,6 +45,8 @@ func Session(s mayfly.Session) string {
 	switch {
 	case s.Exited:
 		return fmt.Sprintf("%s (ended, %d)", s.Name, s.Code)
+	case s.Stopped:
+		return s.Name + " (stopped)"
 	case s.Waiting:
 		return s.Name + " (waits)"
 	}

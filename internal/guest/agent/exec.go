@@ -227,7 +227,7 @@ func (p *process) hangUp() syscall.WaitStatus {
 // input serves the frames of the host until the stream ends.
 func (p *process) input(stream net.Conn, out *output) {
 	fr := wire.NewFrameReader(stream)
-	feed := newFeeder(p.stdin, out)
+	feed := newFeeder(p, out)
 	defer close(feed.queue)
 	for {
 		t, payload, err := fr.Next()
@@ -370,18 +370,22 @@ type feeder struct {
 	queue chan []byte // nil closes the input
 }
 
-func newFeeder(f *os.File, out *output) feeder {
+func newFeeder(program *process, out *output) feeder {
 	feed := feeder{queue: make(chan []byte, wire.StdinWindow+1)}
+	var to io.Writer = program.stdin
+	if program.tty != nil {
+		to = &keys{p: program}
+	}
 	go func() {
 		var failed error
 		for p := range feed.queue {
 			if p == nil {
-				f.Close()
+				program.stdin.Close()
 				failed = os.ErrClosed
 				continue
 			}
 			if failed == nil {
-				_, failed = f.Write(p)
+				_, failed = to.Write(p)
 			}
 			out.write(wire.FrameStdinAck, nil)
 		}

@@ -61,8 +61,7 @@ func (r *reaper) reap() (left bool) {
 			// A program that suspends itself hands the terminal to the shell that it
 			// was started from. Where there is none, nobody could ever continue it.
 			if _, ok := r.waiting[pid]; ok {
-				syscall.Kill(-pid, syscall.SIGCONT)
-				syscall.Kill(-pid, syscall.SIGWINCH) // it may draw its screen anew
+				continueGroup(pid)
 			}
 		} else if status, ok := r.waiting[pid]; ok {
 			status <- ws
@@ -70,6 +69,12 @@ func (r *reaper) reap() (left bool) {
 		}
 		r.mu.Unlock()
 	}
+}
+
+// continueGroup continues a process group that is stopped.
+func continueGroup(group int) {
+	syscall.Kill(-group, syscall.SIGCONT)
+	syscall.Kill(-group, syscall.SIGWINCH) // it may draw its screen anew
 }
 
 // endTimeout is the time that programs have to end by themselves when the machine does.

@@ -27,7 +27,7 @@ func (a *agent) session(stream net.Conn, req *wire.Session) {
 			return session.Program{}, err
 		}
 		return session.Program{
-			Input:      p.tty,
+			Input:      &keys{p: p},
 			Resize:     func(ws wire.Winsize) { setWinsize(p.tty, unix.Winsize{Row: ws.Rows, Col: ws.Cols}) },
 			Signal:     func(sig syscall.Signal) { syscall.Kill(-p.pid, sig) },
 			Foreground: p.foreground,
@@ -49,6 +49,27 @@ func (p *process) runSession(s *session.Session) {
 	<-copied
 	p.close()
 	s.Exit(exitCode(ws))
+}
+
+// keys writes to the terminal of a program. What is typed for one that is stopped continues
+// it: if it has the terminal, no shell looks after it.
+type keys struct {
+	p      *process
+	looked time.Time
+}
+
+// lookTime is the least that is between two looks whether a program is stopped.
+const lookTime = time.Second
+
+func (k *keys) Write(b []byte) (int, error) {
+	n, err := k.p.tty.Write(b)
+	if now := time.Now(); now.Sub(k.looked) >= lookTime {
+		k.looked = now
+		if group := k.p.foreground(); session.Stopped(group) {
+			continueGroup(group)
+		}
+	}
+	return n, err
 }
 
 // foreground is the process group that reads p's terminal, or 0.

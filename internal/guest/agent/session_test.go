@@ -458,6 +458,42 @@ func TestSessionWaiting(t *testing.T) {
 	}
 }
 
+// A part of a program that stops itself is told of, and goes on when somebody types: also
+// where the program that was started does not look after it.
+func TestSessionStopped(t *testing.T) {
+	g := startGuest(t)
+	const script = `sh -c 'stty raw -echo; kill -STOP $$; echo on'; echo end; sleep 1000`
+	detach(t, g, "s", bash(t, script)...)
+	waitList(t, g, "stopped", func(all []wire.SessionInfo) bool { return all[0].Stopped && !all[0].Waiting })
+	v := look(t, g, wire.Session{Name: "s"})
+	v.typeKeys("x")
+	v.expect("end", 1)
+	if all := list(t, g); all[0].Stopped {
+		t.Errorf("it goes on, and the list says %+v", all)
+	}
+
+	// The same for a program without a session.
+	r, w := io.Pipe()
+	done := make(chan result, 1)
+	go func() {
+		done <- run(t, g, &wire.Exec{Argv: bash(t, "sh -c 'kill -STOP $$; echo on'; echo end"), Dir: "/", TTY: &wire.Winsize{Rows: 24, Cols: 80}}, r)
+	}()
+	for ended := time.After(20 * time.Second); ; {
+		select {
+		case got := <-done:
+			if got.code != 0 || !strings.Contains(got.stdout, "on") {
+				t.Errorf("it ended as %+v", got)
+			}
+			w.Close()
+			return
+		case <-ended:
+			t.Fatal("it stays stopped")
+		case <-time.After(100 * time.Millisecond):
+			w.Write([]byte("x"))
+		}
+	}
+}
+
 // A pager shows the same to whoever comes later.
 func TestSessionPager(t *testing.T) {
 	if _, err := exec.LookPath("less"); err != nil {

@@ -51,6 +51,14 @@ type Program struct {
 	Resize     func(wire.Winsize)
 	Signal     func(syscall.Signal) // to its process group
 	Foreground func() int           // the process group that reads the terminal; 0 if not known
+	Idle       func(group int) bool // whether it seems to wait for input; nil for a look at it
+}
+
+func (p Program) idle(group int) bool {
+	if p.Idle != nil {
+		return p.Idle(group)
+	}
+	return idle(group)
 }
 
 // Session is a program that runs or ran.
@@ -74,6 +82,7 @@ type Session struct {
 	seen       bool // somebody looked on after the program had ended, or as it did
 	lastOutput time.Time
 	lastInput  time.Time
+	quiet      quiet
 	why        wire.WaitReason // of what the program said since the last input
 	notice     string
 }
@@ -99,6 +108,7 @@ func (s *Session) Output(p []byte) error {
 	defer s.mu.Unlock()
 	out := s.screen.Write(p)
 	s.lastOutput = time.Now()
+	s.quiet.wrote(s.lastOutput)
 	switch {
 	case out.Notice != "":
 		s.why, s.notice = wire.WaitNotice, out.Notice
@@ -277,6 +287,7 @@ func (s *Session) typed(v *viewer, data []byte) bool {
 	defer s.mu.Unlock()
 	if !automatic(data) {
 		s.lastInput = time.Now()
+		s.quiet = quiet{}
 		s.why, s.notice = "", ""
 		if i := slices.Index(s.viewers, v); i >= 0 {
 			s.viewers = append(slices.Delete(s.viewers, i, i+1), v)
@@ -320,6 +331,7 @@ func (s *Session) attach(stream net.Conn, v *viewer) {
 
 // info tells of the session.
 func (s *Session) info() wire.SessionInfo {
+	stopped, idle := s.look()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := wire.SessionInfo{
@@ -330,16 +342,48 @@ func (s *Session) info() wire.SessionInfo {
 	if s.exited {
 		return i
 	}
-	i.Why, i.Notice = s.why, s.notice
-	last := s.lastOutput
-	if last.Before(s.lastInput) {
-		last = s.lastInput
-	}
-	if i.Why == "" && !last.IsZero() && time.Since(last) >= quietTime && idle(s.program.Foreground()) {
+	i.Why, i.Notice, i.Stopped = s.why, s.notice, stopped
+	if s.quiet.judge(time.Now(), s.silentSince(), idle) && i.Why == "" {
 		i.Why = wire.WaitQuiet
 	}
-	i.Waiting = i.Why != ""
+	i.Waiting = i.Why != "" && !stopped
 	return i
+}
+
+// look reports whether the program is stopped, and whether it seems to do nothing, which
+// is looked for only if it has been silent for long.
+func (s *Session) look() (stopped, idle bool) {
+	if !s.running() {
+		return false, false
+	}
+	group := s.program.Foreground()
+	if Stopped(group) {
+		return true, false
+	}
+	s.mu.Lock()
+	silent, judged := s.silentSince(), s.quiet.waits
+	s.mu.Unlock()
+	if !judged && !longSilent(time.Now(), silent) {
+		return false, false
+	}
+	// Under load even one that waits is caught at work now and then, and one that works
+	// between two steps.
+	for range looks {
+		if idle = s.program.idle(group); idle == judged {
+			break
+		}
+		time.Sleep(lookTime)
+	}
+	return false, idle
+}
+
+// silentSince returns when the program was last written to or wrote. It is never before
+// it has done either.
+func (s *Session) silentSince() time.Time {
+	if s.lastOutput.Before(s.lastInput) {
+		return s.lastInput
+	}
+	return s.lastOutput
 }
 
 func nanos(t time.Time) int64 {

@@ -127,10 +127,12 @@ func (t *Table) List() []wire.SessionInfo {
 	t.forgetLocked()
 	sessions := slices.Clone(t.sessions)
 	t.mu.Unlock()
-	infos := []wire.SessionInfo{}
-	for _, s := range sessions {
-		infos = append(infos, s.info())
+	infos := make([]wire.SessionInfo, len(sessions))
+	var looking sync.WaitGroup
+	for i, s := range sessions {
+		looking.Go(func() { infos[i] = s.info() })
 	}
+	looking.Wait()
 	return infos
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -15,6 +16,65 @@ import (
 // quietTime is how long a program that waits for an answer has written nothing.
 // Agents that work show that they do, several times a second.
 const quietTime = 10 * time.Second
+
+// looks is how often a program is looked at before the judgement changes, and lookTime
+// what is between two looks.
+const (
+	looks    = 4
+	lookTime = 25 * time.Millisecond
+)
+
+// What ends the judgement that a program waits: that it writes for that long, without a
+// pause of more than that, or that it is seen at work twice, that long apart.
+const (
+	workTime  = 2 * time.Second
+	pauseTime = 2 * time.Second
+)
+
+// quiet judges whether a silent program waits. One that does may still draw its screen
+// anew, when somebody comes to look at it, or do something for a moment: the judgement
+// stays until there is more to it than that, or until the program gets input, with which
+// quiet begins as its zero value.
+type quiet struct {
+	waits  bool
+	begun  time.Time // the output that goes on, if any has since it was judged
+	last   time.Time // the last of it
+	worked time.Time // it was first seen at work; zero if it has been idle since
+}
+
+// wrote is told of output.
+func (q *quiet) wrote(now time.Time) {
+	if q.begun.IsZero() || now.Sub(q.last) > pauseTime {
+		q.begun = now
+	}
+	q.last = now
+}
+
+// longSilent reports whether a program that did something last at since is silent for so
+// long that it might wait.
+func longSilent(now, since time.Time) bool { return !since.IsZero() && now.Sub(since) >= quietTime }
+
+// judge reports whether the program waits, which was last seen to do something at since,
+// and is idle now.
+func (q *quiet) judge(now, since time.Time, idle bool) bool {
+	if !q.waits {
+		if q.waits = idle && longSilent(now, since); q.waits {
+			q.begun, q.worked = time.Time{}, time.Time{}
+		}
+		return q.waits
+	}
+	switch {
+	case !q.begun.IsZero() && q.last.Sub(q.begun) >= workTime:
+		q.waits = false
+	case idle:
+		q.worked = time.Time{}
+	case q.worked.IsZero():
+		q.worked = now
+	case now.Sub(q.worked) >= workTime:
+		q.waits = false
+	}
+	return q.waits
+}
 
 // maxGroup bounds the processes that are looked at.
 const maxGroup = 4096
@@ -35,6 +95,29 @@ func idle(pgrp int) bool {
 	if number, _, ok := blockedIn(pgrp); ok && waitsForMany(number) {
 		return true
 	}
+	return anyOf(pgrp, func(pid int) bool {
+		number, fd, ok := blockedIn(pid)
+		if !ok || number != unix.SYS_READ {
+			return false
+		}
+		file, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		return err == nil && (strings.HasPrefix(file, "/dev/pts/") || file == "/dev/tty")
+	})
+}
+
+// Stopped reports whether a process of the group pgrp is stopped, as by itself. If it has
+// the terminal, no shell looks after it.
+func Stopped(pgrp int) bool {
+	return pgrp > 0 && anyOf(pgrp, func(pid int) bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		// The name, in brackets, may be anything.
+		end := bytes.LastIndexByte(b, ')')
+		return err == nil && end >= 0 && bytes.HasPrefix(b[end:], []byte(") T "))
+	})
+}
+
+// anyOf reports whether is holds for a process of the group pgrp.
+func anyOf(pgrp int, is func(pid int) bool) bool {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return false
@@ -46,15 +129,7 @@ func idle(pgrp int) bool {
 		if err != nil {
 			continue
 		}
-		if group, err := unix.Getpgid(pid); err != nil || group != pgrp {
-			continue
-		}
-		number, fd, ok := blockedIn(pid)
-		if !ok || number != unix.SYS_READ {
-			continue
-		}
-		file, err := os.Readlink("/proc/" + name + "/fd/" + strconv.FormatUint(fd, 10))
-		if err == nil && (strings.HasPrefix(file, "/dev/pts/") || file == "/dev/tty") {
+		if group, err := unix.Getpgid(pid); err == nil && group == pgrp && is(pid) {
 			return true
 		}
 	}

@@ -2,13 +2,18 @@ package session
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // A program that reads its terminal is idle, and so is one that waits for several
@@ -56,6 +61,100 @@ func TestIdle(t *testing.T) {
 	if idle(0) || idle(1<<30) {
 		t.Error("idle() of no process = true")
 	}
+}
+
+// A process is stopped if it is, whatever it is called.
+func TestStopped(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for _, step := range []struct {
+		signal syscall.Signal
+		want   bool
+	}{{syscall.SIGSTOP, true}, {syscall.SIGCONT, false}} {
+		cmd.Process.Signal(step.signal)
+		for deadline := time.Now().Add(10 * time.Second); Stopped(cmd.Process.Pid) != step.want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %v Stopped() is not %v", step.signal, step.want)
+			}
+		}
+	}
+	if Stopped(0) || Stopped(1<<30) {
+		t.Error("Stopped() of no process = true")
+	}
+}
+
+// The judgement that a program waits does not change with what it is caught at, nor when it
+// draws its screen anew, but with work that goes on and with input.
+func TestQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		isIdle := true
+		p := Program{
+			Input: io.Discard, Resize: func(wire.Winsize) {}, Signal: func(syscall.Signal) {}, Foreground: func() int { return 0 },
+			Idle: func(int) bool { return isIdle },
+		}
+		s := newSession("s", nil, wire.Winsize{Rows: 24, Cols: 80}, p)
+		defer s.Exit(0)
+		expect := func(what string, want bool) {
+			t.Helper()
+			if got := s.info(); got.Waiting != want {
+				t.Errorf("%s: it waits: %v; want %v", what, got.Waiting, want)
+			}
+		}
+		expect("before it has done anything", false)
+		s.Output([]byte("> "))
+		expect("at once", false)
+		time.Sleep(quietTime)
+		isIdle = false
+		expect("silent, and at work", false)
+		isIdle = true
+		expect("silent", true)
+		isIdle = false
+		expect("caught at work", true)
+		time.Sleep(time.Second)
+		expect("caught twice in a moment", true)
+		isIdle = true
+		expect("idle again", true)
+		isIdle = false
+		expect("caught later", true)
+		isIdle = true
+		s.Output([]byte("its screen anew"))
+		expect("drawn anew", true)
+		time.Sleep(time.Minute)
+		s.Output([]byte("its screen anew"))
+		time.Sleep(pauseTime / 2)
+		s.Output([]byte("its screen anew"))
+		expect("drawn anew for a viewer that comes and goes", true)
+		time.Sleep(time.Minute)
+		for range 10 {
+			s.Output([]byte("|"))
+			time.Sleep(workTime / 4)
+		}
+		expect("while it turns a wheel", false)
+		time.Sleep(quietTime)
+		expect("silent", true)
+		isIdle = false
+		expect("caught at work", true)
+		time.Sleep(time.Minute)
+		expect("at work a minute later", false)
+		isIdle = true
+		expect("silent", true)
+		s.typed(&viewer{wake: make(chan struct{}, 1)}, []byte("\x1b[I"))
+		expect("its terminal came to the front", true)
+		s.typed(&viewer{wake: make(chan struct{}, 1)}, []byte("y"))
+		expect("answered", false)
+		s.Output([]byte("\a"))
+		expect("it rings", true)
+		isIdle = false
+		time.Sleep(time.Minute)
+		expect("it has rung, and nobody answered", true)
+	})
 }
 
 func TestAutomatic(t *testing.T) {

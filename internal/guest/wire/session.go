@@ -40,7 +40,10 @@ type SessionInfo struct {
 
 	// Waiting says that the program seems to wait for an answer, and Why how
 	// that is known; see package session.
-	Waiting bool       `json:"waiting,omitempty"`
+	Waiting bool `json:"waiting,omitempty"`
+	// Stopped says that the program, or a part of it, is stopped and has the terminal:
+	// it goes on when somebody types.
+	Stopped bool       `json:"stopped,omitempty"`
 	Why     WaitReason `json:"why,omitempty"`
 	Notice  string     `json:"notice,omitempty"` // what the program notified
 }
