@@ -52,6 +52,9 @@ type Agent struct {
 	Needless []string
 	Nix      []string // the names of its package in nixpkgs, and of its option programs.NAME
 	Skills   Skills
+	// Leavings are files that it writes into the workspace for itself, whose paths
+	// are exactly these.
+	Leavings []string
 
 	unattended  []string // flags that make it work without asking
 	otherwise   []string // flags with which the user says how it is to ask
@@ -142,6 +145,15 @@ func Names() []string {
 func NeedlessOf(host string) string {
 	a, _ := find(func(a Agent) bool { return slices.Contains(a.Needless, host) })
 	return a.Name
+}
+
+// Leavings returns the files that agents write into a workspace for themselves.
+func Leavings() []string {
+	var all []string
+	for _, a := range Agents() {
+		all = append(all, a.Leavings...)
+	}
+	return all
 }
 
 // NPM returns what npm fetches for a version: NAME@VERSION.

@@ -4,7 +4,8 @@
 // The edits of a machine and the directory on the host flow in, and the edits are marked.
 // The guest has no say in it: the rules are those of the host's own .gitignore files,
 // .git/info/exclude and core.excludesFile, read by the host's git, and what its index has
-// is never ignored. A .gitignore that the guest has made counts once it was applied. A
+// is never ignored, but for files of exact names that coding agents leave behind for
+// themselves in .git, where git has no word. A .gitignore that the guest has made counts once it was applied. A
 // repository in the workspace, such as a submodule, judges what is in it.
 //
 // git runs without anything that the repository's configuration could have it run.
@@ -21,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -50,7 +52,8 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	if err := j.ask(ctx); err != nil {
 		return err
 	}
-	workspace.SetIgnored(edits, j.isIgnored)
+	leavings := codingagent.Leavings()
+	workspace.SetIgnored(edits, func(p string) bool { return slices.Contains(leavings, p) || j.isIgnored(p) })
 	return nil
 }
 
