@@ -143,6 +143,22 @@ func (f *File) Write(p []byte) (int, error) {
 	return f.file.Write(p)
 }
 
+// WriteAt writes a part of the content, see [os.File.WriteAt].
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if f.file == nil {
+		return 0, os.ErrClosed
+	}
+	return f.file.WriteAt(p, off)
+}
+
+// Truncate gives the content a size.
+func (f *File) Truncate(size int64) error {
+	if f.file == nil {
+		return os.ErrClosed
+	}
+	return f.file.Truncate(size)
+}
+
 // Commit gives the file its name, durably. If only the sync of the directory
 // fails, the new file is there already.
 func (f *File) Commit() error {

@@ -223,6 +223,34 @@ func (f *file) readPart(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// Data returns where the data at off or behind it begins and ends, and the file's size
+// for both where there is none. Only the holes of a chunk table are known as such.
+func (f *file) Data(off int64) (start, end int64, err error) {
+	if f.layout != layoutChunks || off >= f.size {
+		return min(off, f.size), f.size, nil
+	}
+	chunks := (f.size + 1<<f.chunk - 1) >> f.chunk
+	first, found := int64(0), false
+	for i := off >> f.chunk; i < chunks; {
+		table, err := f.im.read(f.after+4*i, 4*min(chunks-i, 1024))
+		if err != nil {
+			return 0, 0, err
+		}
+		for ; len(table) > 0; table, i = table[4:], i+1 {
+			switch hole := binary.LittleEndian.Uint32(table) == nullBlock; {
+			case !hole && !found:
+				first, found = i, true
+			case hole && found:
+				return max(off, first<<f.chunk), i << f.chunk, nil
+			}
+		}
+	}
+	if !found {
+		return f.size, f.size, nil
+	}
+	return max(off, first<<f.chunk), f.size, nil
+}
+
 // open returns the content of a regular file.
 func (f *file) open() *io.SectionReader {
 	return io.NewSectionReader(f, 0, f.size)

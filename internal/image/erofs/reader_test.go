@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -258,4 +260,58 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("took %v", d)
 		}
 	})
+}
+
+// The holes of a chunk table are known, also where there is a terabyte of them.
+func TestData(t *testing.T) {
+	const size = 1<<30 + 5
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, off := range []int64{1 << 20, 1<<20 + 70_000, 1 << 29} {
+		if _, err := f.WriteAt([]byte("x"), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	w, err := NewWriter(image, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.AddFile(Entry{Path: "f", Mode: unix.S_IFREG | 0o644, Size: size}, f); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := Open(image, stats.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := im.find("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const chunk = 64 << 10
+	for _, tt := range []struct{ off, start, end int64 }{
+		{0, 1 << 20, 1<<20 + 2*chunk},
+		{1<<20 + 5, 1<<20 + 5, 1<<20 + 2*chunk},
+		{1<<20 + 2*chunk, 1 << 29, 1<<29 + chunk},
+		{1<<29 + chunk, size, size},
+		{size, size, size},
+	} {
+		if start, end, err := got.Data(tt.off); err != nil || start != tt.start || end != tt.end {
+			t.Errorf("Data(%d) = %d, %d, %v; want %d, %d", tt.off, start, end, err, tt.start, tt.end)
+		}
+	}
 }
