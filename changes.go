@@ -2,6 +2,7 @@ package mayfly
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/mayfly-vm/mayfly/internal/engine"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -81,6 +82,8 @@ type Applied struct {
 	Of      int // how many of those that were chosen can be applied at all
 	// Conflicts were left alone: the host's file is not what was copied.
 	Conflicts []Conflict
+	// Notes are what of the changes that were applied is not as in the machine.
+	Notes []string
 }
 
 // Conflict is a change that was not applied.
@@ -112,7 +115,11 @@ func (s *ChangeSet) Apply(ctx context.Context, paths ...string) (Applied, error)
 	}
 	res, err := s.c.Apply(ctx, edits)
 	conflicts := convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) })
-	return Applied{res.Applied, count(edits), conflicts}, public(err)
+	notes := convert(res.Notes, workspace.Note.String)
+	if res.MoreNotes > 0 {
+		notes = append(notes, fmt.Sprintf("%d more like these", res.MoreNotes))
+	}
+	return Applied{res.Applied, count(edits), conflicts, notes}, public(err)
 }
 
 // count returns how many edits can be applied at all.

@@ -19,6 +19,8 @@ const (
 	EventDetail EventKind = EventKind(engine.Detail)
 	// EventStep begins what may take its time, and ends the step before.
 	EventStep EventKind = EventKind(engine.Step)
+	// EventProgress says how far something is that takes its time.
+	EventProgress EventKind = EventKind(engine.Progress)
 	// EventDone ends the last step.
 	EventDone EventKind = EventKind(engine.Done)
 	// EventPhase begins a part of a machine's start.

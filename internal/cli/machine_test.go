@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -31,6 +31,8 @@ type fakeMachine struct {
 	// returns false.
 	before func(req wire.Request) bool
 	exits  bool // its commands end when their input does
+	// list is what it says of its changes, if it is not nil.
+	list func(conn net.Conn)
 
 	lock *state.Lock
 	work sync.WaitGroup
@@ -111,9 +113,13 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 	}
 	switch asked.Op {
 	case wire.OpChanges:
+		if m.list != nil {
+			m.list(conn)
+			return
+		}
 		for name, text := range m.files {
-			sum := sha256.Sum256([]byte(text))
-			wire.WriteMessage(conn, wire.Change{Path: []byte(name), Kind: wire.KindFile, Mode: 0o644, Size: int64(len(text)), SHA256: sum[:]})
+			sum, _ := sparse.SumOf(t.Context(), strings.NewReader(text), int64(len(text)))
+			wire.WriteMessage(conn, wire.Change{Path: []byte(name), Kind: wire.KindFile, Mode: 0o644, Size: int64(len(text)), Sum: sum[:]})
 		}
 		wire.WriteMessage(conn, wire.Change{End: true})
 	case wire.OpExec:
@@ -298,6 +304,40 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A machine with too many changes is refused while its guest counts them, and the count is
+// seen on a terminal.
+func TestTooManyChanges(t *testing.T) {
+	home := t.TempDir()
+	m := runFakeMachine(t, home, nil)
+	m.list = func(conn net.Conn) {
+		for n := int64(1); ; n += 99_999 {
+			if wire.WriteMessage(conn, wire.Change{Progress: &wire.Progress{Counted: n}}) != nil {
+				return
+			}
+			if n == 700_000-6 {
+				time.Sleep(1500 * time.Millisecond) // what is quick is not shown
+			}
+		}
+	}
+	user, ours := pseudoTerminal(t)
+	seen := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(user)
+		seen <- string(text)
+	}()
+	a := userOf(t, home, ours)
+	err := a.command("diff", "m")
+	if errorCode(err) != "changes-too-many" {
+		t.Errorf("diff = %v; want the code changes-too-many", err)
+	}
+	a.progress.Stop()
+	ours.Close()
+	user.Close()
+	if text, want := <-seen, "count the changes of m: 699994"; !strings.Contains(text, want) {
+		t.Errorf("it printed %q; want %q", text, want)
 	}
 }
 

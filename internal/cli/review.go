@@ -129,6 +129,9 @@ func (a *app) applyChanges(ctx context.Context, set *mayfly.ChangeSet) (answer, 
 	if err == nil || result.Applied > 0 {
 		a.note("applied %d of %d changes to %s", result.Applied, result.Of, termsafe.Quote(set.Root))
 	}
+	for _, note := range result.Notes {
+		a.note("%s", note)
+	}
 	for _, conflict := range result.Conflicts {
 		a.note("not applied: %s", conflict)
 	}

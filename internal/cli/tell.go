@@ -24,6 +24,8 @@ func (a *app) tell(e mayfly.Event) {
 		a.debug("%s", words.Event(e))
 	case mayfly.EventStep:
 		a.steps().Step(words.Event(e), true)
+	case mayfly.EventProgress:
+		a.steps().Update(words.Event(e))
 	case mayfly.EventPhase:
 		if e.Code == "make-template" {
 			a.note("making a template: the first start of this kind takes longer")

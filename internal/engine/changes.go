@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
@@ -77,10 +78,18 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if c.base, err = c.manifest.OpenImage(c.image); err != nil {
 		return nil, err
 	}
+	defer m.e.done()
 	err = m.converse(ctx, func(stream net.Conn) (err error) {
-		c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, guestChanges(stream, quiesce))
+		c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, m.guestChanges(patient{stream, m.Name(), silence}, quiesce))
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	umask, err := workspace.Umask()
+	if err == nil {
+		err = workspace.Compare(ctx, c.manifest.Root, c.Edits, umask)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,12 +101,58 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	return c, err
 }
 
+// listed tells how far the guest is with its list, and refuses one that will be too long.
+func (m Machine) listed(p wire.Progress) error {
+	if err := workspace.CheckCount(p.Counted, p.Names); err != nil {
+		return err
+	}
+	count := strconv.FormatInt(p.Counted, 10)
+	if p.Listed == 0 && p.Read == 0 {
+		m.e.progress(ProgressCounted, args{"name": m.Name(), "count": count})
+		return nil
+	}
+	m.e.progress(ProgressListed, args{
+		"name": m.Name(), "count": count, "listed": strconv.FormatInt(p.Listed, 10), "mib": strconv.FormatInt(p.Read>>20, 10),
+	})
+	return nil
+}
+
+// silence is the time that a guest may say nothing while it lists or sends changes. It
+// tells of its progress much more often, on a slow host too.
+const silence = 2 * time.Minute
+
+// patient is a stream to the guest of the machine name that fails when nothing comes or
+// goes for some time.
+type patient struct {
+	net.Conn
+	name  string
+	limit time.Duration
+}
+
+func (p patient) Read(b []byte) (int, error)  { return p.limited(p.Conn.Read, b) }
+func (p patient) Write(b []byte) (int, error) { return p.limited(p.Conn.Write, b) }
+
+func (p patient) limited(do func([]byte) (int, error), b []byte) (int, error) {
+	if err := p.SetDeadline(time.Now().Add(p.limit)); err != nil {
+		return 0, err
+	}
+	n, err := do(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		seconds := strconv.Itoa(int(p.limit.Seconds()))
+		err = fault.New(fault.MachineSilent, args{"name": p.name, "seconds": seconds}, "machine %s has sent nothing for %v", p.name, p.limit)
+	}
+	return n, err
+}
+
 // Apply carries edits, some of c.Edits, out on the host's directory. The contents are
 // fetched and checked first: then all of them are there, or none is applied. The result
 // tells what was done also when there is an error.
 func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.Result, error) {
 	fetch := func(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
-		open := func() (io.ReadWriteCloser, error) { return c.machine.open(ctx) }
+		open := func() (io.ReadWriteCloser, error) {
+			stream, err := c.machine.open(ctx)
+			return patient{stream, c.machine.Name(), silence}, err
+		}
 		return c.machine.spoken(ctx, client.Fetch(open, paths, put))
 	}
 	release, err := c.machine.m.LockApply(ctx, func(pid int) {
@@ -123,10 +178,10 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 }
 
 // guestChanges translates the guest's words into package workspace's.
-func guestChanges(stream net.Conn, quiesce bool) iter.Seq2[workspace.Change, error] {
+func (m Machine) guestChanges(stream net.Conn, quiesce bool) iter.Seq2[workspace.Change, error] {
 	return func(yield func(workspace.Change, error) bool) {
 		stopped := errors.New("stopped")
-		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, func(c wire.Change) error {
+		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, m.listed, func(c wire.Change) error {
 			if !yield(translate(c)) {
 				return stopped
 			}
@@ -146,8 +201,9 @@ func translate(c wire.Change) (workspace.Change, error) {
 	switch c.Kind {
 	case wire.KindFile:
 		out.Kind = workspace.File
-		if copy(out.SHA256[:], c.SHA256) != len(out.SHA256) || len(c.SHA256) != len(out.SHA256) {
-			return out, fmt.Errorf("the guest sent a hash of %d bytes for %s", len(c.SHA256), termsafe.Quote(out.Path))
+		out.Link, out.Attributes = string(c.Link), c.Attributes
+		if len(c.Link) == 0 && (copy(out.Sum[:], c.Sum) != len(out.Sum) || len(c.Sum) != len(out.Sum)) {
+			return out, fmt.Errorf("the guest sent a sum of %d bytes for %s", len(c.Sum), termsafe.Quote(out.Path))
 		}
 	case wire.KindDir:
 		out.Kind = workspace.Dir

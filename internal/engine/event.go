@@ -19,6 +19,9 @@ const (
 	Detail Kind = "detail"
 	// Step begins what may take its time, and ends the step before.
 	Step Kind = "step"
+	// Progress says how far something is that takes its time, a few times a second. It is
+	// a step of its own if there was none.
+	Progress Kind = "progress"
 	// Done ends the last step. The next event may be much later.
 	Done Kind = "done"
 	// Phase begins a part of a start that a front end may want to time.
@@ -38,8 +41,11 @@ type Event struct {
 func (e *Engine) note(code string, a args)   { e.opt.Tell(Event{Kind: Note, Code: code, Args: a}) }
 func (e *Engine) detail(code string, a args) { e.opt.Tell(Event{Kind: Detail, Code: code, Args: a}) }
 func (e *Engine) step(code string, a args)   { e.opt.Tell(Event{Kind: Step, Code: code, Args: a}) }
-func (e *Engine) phase(code string)          { e.opt.Tell(Event{Kind: Phase, Code: code}) }
-func (e *Engine) done()                      { e.opt.Tell(Event{Kind: Done}) }
+func (e *Engine) progress(code string, a args) {
+	e.opt.Tell(Event{Kind: Progress, Code: code, Args: a})
+}
+func (e *Engine) phase(code string) { e.opt.Tell(Event{Kind: Phase, Code: code}) }
+func (e *Engine) done()             { e.opt.Tell(Event{Kind: Done}) }
 
 // imageStep tells of the steps of building an image.
 func (e *Engine) imageStep(ev image.Event) {

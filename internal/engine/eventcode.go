@@ -48,6 +48,9 @@ const (
 	StepAwaitEnd   = "await-end"
 	StepAwaitApply = "await-apply"
 
+	ProgressCounted = "changes-counted"
+	ProgressListed  = "changes-listed"
+
 	PhasePlan       = "plan"
 	PhaseImage      = "find-image"
 	PhaseSupervisor = "start-supervisor"
@@ -121,6 +124,9 @@ func EventCodes() []EventCode {
 		{Step, StepAwaitStart, []string{"name"}, "Another command starts the machine. This one waits for it."},
 		{Step, StepAwaitEnd, []string{"name"}, "The machine is ending. This command waits for it."},
 		{Step, StepAwaitApply, []string{"name", "pid"}, "This process applies changes of the machine. This command waits for it."},
+
+		{Progress, ProgressCounted, []string{"name", "count"}, "The changes of the machine are being counted."},
+		{Progress, ProgressListed, []string{"name", "listed", "count", "mib"}, "The changes of the machine are being listed. So many MiB of their contents were read."},
 
 		{Phase, PhasePlan, nil, "Read the configuration and make the plan."},
 		{Phase, PhaseImage, nil, "Find the image, or build it."},

@@ -15,6 +15,7 @@ const (
 
 	MachinePaused      Code = "machine-paused"
 	MachineUnreachable Code = "machine-unreachable"
+	MachineSilent      Code = "machine-silent"
 	MachinePanicked    Code = "machine-panicked"
 	MachinePoweredOff  Code = "machine-powered-off"
 	MachineKilled      Code = "machine-killed"
@@ -60,6 +61,7 @@ const (
 	WorkspaceTooLarge        Code = "workspace-too-large"
 	NoSpaceForWorkspace      Code = "no-space-for-workspace"
 	ChangesTooLarge          Code = "changes-too-large"
+	ChangesTooMany           Code = "changes-too-many"
 	NoSpaceForChanges        Code = "no-space-for-changes"
 	NoSpaceForCopy           Code = "no-space-for-copy"
 )
@@ -253,6 +255,7 @@ func Kinds() []Kind {
 		{MachineForbidden, []string{"name"}, "The machine obeys only programs that may read its directory."},
 		{MachinePaused, []string{"name", "dir", "free", "reason"}, "The machine stands still, because the host cannot write its disk: free is the number of free bytes of a file system that is full."},
 		{MachineUnreachable, []string{"name", "reason", "defined"}, "The guest has broken off the conversation with the host. The last argument is its name, too, if it is defined."},
+		{MachineSilent, []string{"name", "seconds"}, "The guest has sent nothing for so long, though it was asked."},
 		{MachinePanicked, []string{"name"}, "The machine ended, because its kernel panicked."},
 		{MachinePoweredOff, []string{"name"}, "The machine was powered off or rebooted from inside."},
 		{MachineKilled, []string{"name"}, "The host killed the machine's VMM, probably because it had too little memory."},
@@ -289,6 +292,7 @@ func Kinds() []Kind {
 		{WorkspaceTooLarge, []string{"bytes", "limit"}, "The workspace does not fit on a disk of a machine."},
 		{NoSpaceForWorkspace, []string{"dir"}, "The disk is too full for the copy of the workspace."},
 		{ChangesTooLarge, []string{"limit"}, "The changes of a machine are larger than the bytes that may be fetched."},
+		{ChangesTooMany, []string{"limit"}, "A machine has more changes than can be listed."},
 		{NoSpaceForChanges, []string{"dir", "bytes", "free"}, "The disk is too full for the changes of a machine."},
 		{NoSpaceForCopy, []string{"free"}, "A file that is copied out of a machine does not fit on the host's disk."},
 

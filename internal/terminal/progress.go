@@ -67,6 +67,19 @@ func (p *Progress) Step(text string, plain bool) {
 	}
 }
 
+// Update says more of the step, or begins one that is only for a terminal.
+func (p *Progress) Update(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return
+	}
+	if p.text == "" {
+		p.began = time.Now()
+	}
+	p.text = text
+}
+
 func (p *Progress) endLocked() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")

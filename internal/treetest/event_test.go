@@ -18,7 +18,7 @@ const engineDir = "internal/engine"
 // with the arguments that are declared.
 func TestEvents(t *testing.T) {
 	fset := token.NewFileSet()
-	tellers := map[string]engine.Kind{"note": engine.Note, "detail": engine.Detail, "step": engine.Step, "phase": engine.Phase}
+	tellers := map[string]engine.Kind{"note": engine.Note, "detail": engine.Detail, "step": engine.Step, "progress": engine.Progress, "phase": engine.Phase}
 	args := make(map[string][]string)
 	for _, e := range engine.EventCodes() {
 		args[string(e.Kind)+" "+e.Code] = e.Args

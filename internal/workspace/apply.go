@@ -28,6 +28,8 @@ type Application struct {
 type Result struct {
 	Applied   int // edits that are now on the host; implied ones not counted
 	Conflicts []Conflict
+	Notes     []Note // what of applied edits is not as in the guest, or is lost; the first ones
+	MoreNotes int    // that are not among Notes
 }
 
 // Conflict is an edit that was not applied, because the host's file is not
@@ -62,7 +64,8 @@ const (
 // as it is and becomes a Conflict, unless it already is what the edit makes of
 // it; so an Apply that was interrupted can be repeated. Nothing is followed
 // through a symbolic link, no special file is made, and no setuid, setgid or
-// sticky bit is set. Extended attributes of a replaced file are not kept.
+// sticky bit is set. The extended attributes of a replaced file that are its user's stay,
+// and hard links of the guest are hard links. What is not so is in the notes of the Result.
 //
 // Run by root, Apply keeps the owner of what it replaces and gives new files
 // the owner of their directory.
@@ -93,11 +96,15 @@ type applier struct {
 	moves       moves           // that are done
 	unmoved     map[string]bool // new paths of renames that were not done
 	settled     map[int]bool    // edits that were carried out early, by their number
+	made        made
 	result      Result
 }
 
 func newApplier(app Application) *applier {
-	return &applier{Application: app, asRoot: os.Geteuid() == 0, unmoved: make(map[string]bool), settled: make(map[int]bool)}
+	return &applier{
+		Application: app, asRoot: os.Geteuid() == 0, unmoved: make(map[string]bool), settled: make(map[int]bool),
+		made: linkTargets(app.Edits),
+	}
 }
 
 func (a *applier) run(ctx context.Context) (err error) {
@@ -141,15 +148,18 @@ func (a *applier) run(ctx context.Context) (err error) {
 			}
 		}
 	}
-	for i, e := range edits {
-		if e.Op != Delete && e.Op != Rename && !e.changesDirMode() && !a.settled[i] {
-			if err := a.edit(ctx, e, i); err != nil {
-				return err
+	// Other names of files come when these have theirs.
+	for _, links := range []bool{false, true} {
+		for i, e := range edits {
+			if e.Op != Delete && e.Op != Rename && !e.changesDirMode() && !a.settled[i] && (e.Link != "") == links {
+				if err := a.edit(ctx, e, i); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	if err := a.flush(); err != nil {
-		return err
+		if err := a.flush(); err != nil {
+			return err
+		}
 	}
 	a.finishDirs()
 	return a.syncDirs(parents)
@@ -211,6 +221,14 @@ func (a *applier) settle(e *Edit, err error) error {
 	return fmt.Errorf("%s: %w", termsafe.Quote(e.Path), err)
 }
 
+func (a *applier) note(path, text string) {
+	if len(a.result.Notes) == maxNotes {
+		a.result.MoreNotes++
+		return
+	}
+	a.result.Notes = append(a.result.Notes, Note{path, text})
+}
+
 func (a *applier) conflict(e *Edit, why string) {
 	a.result.Conflicts = append(a.result.Conflicts, Conflict{e.Path, why})
 }
@@ -253,7 +271,7 @@ func (a *applier) edit(ctx context.Context, e *Edit, n int) error {
 	if err != nil {
 		return a.settle(e, err)
 	}
-	deferred, err := a.editIn(dir, name, a.journal.temp(n), e)
+	deferred, err := a.editIn(ctx, dir, name, a.journal.temp(n), e)
 	if deferred {
 		if a.batchFull() {
 			return a.flush()
@@ -266,7 +284,7 @@ func (a *applier) edit(ctx context.Context, e *Edit, n int) error {
 
 // editIn is edit in an open directory. If it returns true, the batch has taken
 // over the edit and the directory.
-func (a *applier) editIn(dir int, name, temp string, e *Edit) (deferred bool, err error) {
+func (a *applier) editIn(ctx context.Context, dir int, name, temp string, e *Edit) (deferred bool, err error) {
 	now, err := look(dir, name)
 	if err != nil {
 		return false, err
@@ -277,20 +295,24 @@ func (a *applier) editIn(dir int, name, temp string, e *Edit) (deferred bool, er
 			return false, errors.New("an edit of what was not packed")
 		}
 	}
-	switch done, err := a.check(dir, name, now, old, e); {
+	switch done, err := a.check(ctx, dir, name, now, old, e); {
 	case err != nil:
 		return false, err
 	case done:
+		a.made.set(e.Path, now)
 		a.mayFinish(e, now)
 		return false, nil
 	case e.Op == Delete:
 		return false, a.remove(dir, temp, name, now)
+	case e.Link != "" && a.link(ctx, dir, temp, e):
+		return false, a.place(dir, temp, name, e, now)
 	case e.ModeOnly && now.links == 1:
+		a.made.set(e.Path, now)
 		return false, a.chmod(dir, name, now, e)
 	case e.NewKind == File:
 		// A new mode for a file with several names makes a new file as well:
 		// the other names may be outside of the workspace.
-		f, err := a.createFile(dir, temp, e, now)
+		f, err := a.createFile(ctx, dir, temp, name, e, now)
 		if err != nil {
 			return false, err
 		}
@@ -326,14 +348,14 @@ func (a *applier) mayFinish(e *Edit, now hostFile) {
 
 // check says whether e is done already. If not, and now is not what was
 // packed (old, nil for nothing), the error is a conflict.
-func (a *applier) check(dir int, name string, now hostFile, old *Entry, e *Edit) (done bool, err error) {
+func (a *applier) check(ctx context.Context, dir int, name string, now hostFile, old *Entry, e *Edit) (done bool, err error) {
 	if old == nil && now.kind == None {
 		return false, nil
 	}
 	if old != nil && now.kind != None && now.kind != Dir && now.id == old.ID && a.Manifest.trusts(old) {
 		return false, nil // by far the most frequent case, and needs no reading
 	}
-	if done, err := a.isNew(dir, name, now, e); done || err != nil {
+	if done, err := a.isNew(ctx, dir, name, now, e); done || err != nil {
 		return done, err
 	}
 	switch {
@@ -344,7 +366,7 @@ func (a *applier) check(dir int, name string, now hostFile, old *Entry, e *Edit)
 	case now.kind == Dir && old.Kind == Dir:
 		return false, nil // its mode does not matter, only whether it is empty
 	}
-	same, err := a.isOld(dir, name, now, old)
+	same, err := a.isOld(ctx, dir, name, now, old)
 	if err == nil && !same {
 		err = conflictChanged
 	}

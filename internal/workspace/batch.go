@@ -52,7 +52,11 @@ func (a *applier) flush() error {
 	for len(a.batch) > 0 {
 		p := a.batch[0]
 		a.batch = a.batch[1:]
-		err := a.settle(p.edit, a.placePending(p))
+		err := a.placePending(p)
+		if err == nil {
+			a.made.setOpen(p.edit.Path, int(p.file.Fd()))
+		}
+		err = a.settle(p.edit, err)
 		p.close()
 		if err != nil {
 			return err

@@ -2,15 +2,17 @@ package workspace
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -33,7 +35,11 @@ type Change struct {
 	// Redirect is, of a directory, the packed one that it shows in place of what was
 	// packed at Path: "/" and a path, or a name beside its own.
 	Redirect string
-	SHA256   [32]byte // not for a copy
+	Sum      [sparse.Size]byte // of a file's content, but not of a copy's
+	// Link is, of a file, the path of another in the list that it is the same file as. What
+	// differs between the two is that one's.
+	Link       string
+	Attributes bool // a file has extended attributes, which stay in the guest
 
 	copies string // the packed file of which it is a copy that the guest made by renames
 }
@@ -91,6 +97,15 @@ func setImplied(edits []Edit) {
 	}
 }
 
+// CheckCount refuses a list of so many changes, whose names have so many bytes.
+func CheckCount(changes, bytes int64) error {
+	if changes <= maxChanges && bytes <= maxChangeBytes {
+		return nil
+	}
+	return fault.New(fault.ChangesTooMany, fault.Args{"limit": strconv.Itoa(maxChanges)},
+		"%w: it has more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
+}
+
 // collect checks the changes one by one and sorts them.
 func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 	var cs []Change
@@ -102,11 +117,11 @@ func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 		if err := c.check(); err != nil {
 			return nil, fmt.Errorf("%w: %w", errChanges, err)
 		}
-		bytes += len(c.Path) + len(c.Target) + len(c.Redirect)
-		if len(cs) == maxChanges || bytes > maxChangeBytes {
-			return nil, fmt.Errorf("%w: more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
-		}
+		bytes += len(c.Path) + len(c.Target) + len(c.Redirect) + len(c.Link)
 		cs = append(cs, c)
+		if err := CheckCount(int64(len(cs)), int64(bytes)); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortFunc(cs, func(a, b Change) int { return comparePaths(a.Path, b.Path) })
 	for i := 1; i < len(cs); i++ {
@@ -114,7 +129,24 @@ func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 			return nil, fmt.Errorf("%w: %s is there twice", errChanges, termsafe.Quote(cs[i].Path))
 		}
 	}
-	return cs, nil
+	return cs, resolveLinks(cs)
+}
+
+// resolveLinks gives those that are other names of a file what that is. cs is sorted.
+func resolveLinks(cs []Change) error {
+	for i := range cs {
+		c := &cs[i]
+		if c.Link == "" {
+			continue
+		}
+		j, ok := slices.BinarySearchFunc(cs, c.Link, func(c Change, p string) int { return comparePaths(c.Path, p) })
+		if !ok || c.Kind != File || cs[j].Kind != File || cs[j].Link != "" {
+			return fmt.Errorf("%w: %s is another name of what is no file in it", errChanges, termsafe.Quote(c.Path))
+		}
+		of := cs[j]
+		c.Mode, c.Size, c.MTime, c.Sum, c.Attributes = of.Mode, of.Size, of.MTime, of.Sum, of.Attributes
+	}
+	return nil
 }
 
 func (c *Change) check() error {
@@ -266,7 +298,7 @@ func (d *differ) changed(ctx context.Context, old *Entry, c *Change) error {
 		e.Escapes = leavesTree(d.manifest.Root, c.Path, c.Target)
 	}
 	if old != nil && old.Kind == c.Kind {
-		same, err := d.sameContent(old, c)
+		same, err := d.sameContent(ctx, old, c)
 		if err != nil {
 			return err
 		}
@@ -298,7 +330,7 @@ func (d *differ) checkParent(c *Change) error {
 }
 
 // sameContent compares all but modes of two of the same kind.
-func (d *differ) sameContent(old *Entry, c *Change) (bool, error) {
+func (d *differ) sameContent(ctx context.Context, old *Entry, c *Change) (bool, error) {
 	switch c.Kind {
 	case Symlink:
 		return old.Target == c.Target, nil
@@ -306,26 +338,25 @@ func (d *differ) sameContent(old *Entry, c *Change) (bool, error) {
 		if old.Size != c.Size {
 			return false, nil
 		}
-		packed, err := d.hash(d.moves.origin(old.Path))
+		packed, err := d.sum(ctx, d.moves.origin(old.Path))
 		if err == nil && c.copies != "" {
-			c.SHA256, err = d.hash(c.copies)
+			c.Sum, err = d.sum(ctx, c.copies)
 		}
-		return packed == c.SHA256, err
+		return packed == c.Sum, err
 	}
 	return true, nil
 }
 
-// hash returns that of the content of a packed file.
-func (d *differ) hash(packed string) (sum [32]byte, err error) {
-	h := sha256.New()
+// sum returns that of the content of a packed file.
+func (d *differ) sum(ctx context.Context, packed string) (sum [sparse.Size]byte, err error) {
 	r, err := d.base.Open(packed)
 	if err == nil {
-		_, err = io.Copy(h, r)
+		sum, err = sparse.SumOf(ctx, r, r.Size())
 	}
 	if err != nil {
 		return sum, fmt.Errorf("read the packed %s: %w", termsafe.Quote(packed), err)
 	}
-	return [32]byte(h.Sum(nil)), nil
+	return sum, nil
 }
 
 // newEdit returns the edit from old to c, either of which may be nil.
@@ -346,8 +377,10 @@ func newEdit(op Op, old *Entry, c *Change) Edit {
 			e.NewMode = c.Mode & 0o777
 			e.NewSize = c.Size
 			e.MTime = c.MTime
-			e.SHA256 = c.SHA256
+			e.Sum = c.Sum
 			e.Copies = c.copies
+			e.Link = c.Link
+			e.Attributes = c.Attributes
 		case Dir:
 			e.NewMode = c.Mode & 0o777
 		case Symlink:

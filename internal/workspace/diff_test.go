@@ -1,7 +1,6 @@
 package workspace
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -40,7 +39,7 @@ func (tr tree) manifest() *Manifest {
 }
 
 func file(data string, mode uint32) Change {
-	return Change{Kind: File, Mode: mode, Size: int64(len(data)), SHA256: sha256.Sum256([]byte(data))}
+	return Change{Kind: File, Mode: mode, Size: int64(len(data)), Sum: sumOf(string(data))}
 }
 
 func at(path string, c Change) Change {

@@ -2,7 +2,9 @@ package workspace
 
 import (
 	"fmt"
+	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -34,9 +36,15 @@ type Edit struct {
 	OldSize, NewSize     int64  // of files
 	OldTarget, NewTarget string // of symbolic links
 
-	MTime  int64    // of the new file, in nanoseconds since 1970
-	SHA256 [32]byte // of the new file's content, which comes from the guest
-	Copies string   // the packed file that has the new content, "" for the guest
+	MTime  int64             // of the new file, in nanoseconds since 1970
+	Sum    [sparse.Size]byte // of the new file's content, which comes from the guest
+	Copies string            // the packed file that has the new content, "" for the guest
+	// Link is, of a new file, the path of another that it is the same file as in the guest.
+	Link       string
+	Attributes bool // the new file has extended attributes, which stay in the guest
+	// Parts is the number of other names that the host's file has, which keep the old
+	// content; see Compare.
+	Parts int
 
 	ModeOnly bool   // content or children are the same, only NewMode differs
 	Implied  bool   // a directory that other edits in the list make obvious
@@ -70,37 +78,58 @@ func (e Edit) String() string {
 	}
 	if e.Op == Rename {
 		name = termsafe.Quote(e.From) + "/ -> " + name
-		if e.NewMode != e.OldMode {
-			name += fmt.Sprintf(" (mode %03o, was %03o)", e.NewMode, e.OldMode)
-		}
 	}
 	s := fmt.Sprintf("%s  %s", e.Op, name)
 	if kind == Symlink && e.Op != Delete {
 		s += " -> " + termsafe.Quote(e.NewTarget)
-		if e.Escapes {
-			s += " (leads out of the workspace)"
-		}
+	}
+	if more := e.details(); more != "" {
+		s += " (" + more + ")"
+	}
+	return s
+}
+
+// details returns what is said of e behind its name.
+func (e *Edit) details() string {
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if e.Escapes {
+		add("leads out of the workspace")
+	}
+	if e.Skipped != "" {
+		add("skipped: %s", e.Skipped)
+		return strings.Join(parts, ", ")
 	}
 	switch {
-	case e.Skipped != "":
-		return s + " (skipped: " + e.Skipped + ")"
 	case e.Op == Modify && e.OldKind != e.NewKind:
-		return fmt.Sprintf("%s (was a %s)", s, e.OldKind)
-	case e.ModeOnly:
-		return fmt.Sprintf("%s (mode %03o, was %03o)", s, e.NewMode, e.OldMode)
-	case kind == File && e.Op == Add:
-		return fmt.Sprintf("%s (%s)", s, formatSize(e.NewSize))
-	case kind == File && e.Op == Modify:
+		add("was a %s", e.OldKind)
+	case e.NewKind == File && e.Op == Add:
+		add("%s", formatSize(e.NewSize))
+	case e.NewKind == File && e.Op == Modify && !e.ModeOnly:
 		sign, delta := "+", e.NewSize-e.OldSize
 		if delta < 0 {
 			sign, delta = "-", -delta
 		}
-		if e.NewMode != e.OldMode {
-			return fmt.Sprintf("%s (%s%s, mode %03o, was %03o)", s, sign, formatSize(delta), e.NewMode, e.OldMode)
-		}
-		return fmt.Sprintf("%s (%s%s)", s, sign, formatSize(delta))
+		add("%s%s", sign, formatSize(delta))
 	}
-	return s
+	switch comparable := e.OldKind == e.NewKind && (e.NewKind == File || e.NewKind == Dir); {
+	case comparable && e.NewMode != e.OldMode:
+		add("mode %03o, was %03o", e.NewMode, e.OldMode)
+	case !comparable && e.NewKind == File && e.NewMode&0o111 != 0:
+		add("mode %03o", e.NewMode)
+	}
+	switch {
+	case e.Link != "":
+		add("hard link to %s", termsafe.Quote(e.Link))
+	case e.Parts == 1:
+		add("its other hard link stays as it is")
+	case e.Parts > 1:
+		add("its %d other hard links stay as they are", e.Parts)
+	}
+	if e.Attributes {
+		add("extended attributes stay in the machine")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // formatSize returns n bytes for people.

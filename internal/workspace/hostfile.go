@@ -1,12 +1,14 @@
 package workspace
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 )
 
 // hostFile is what a name on the host is right now.
@@ -49,41 +51,22 @@ func (f hostFile) same(g hostFile) bool {
 	return f.kind == Dir || f.size == g.size && f.id.MTime == g.id.MTime
 }
 
-// equals reports whether the regular file name has the content want.
-func equals(dir int, name string, want io.Reader) (bool, error) {
+// equals reports whether the regular file name has the content want, of size bytes.
+func equals(ctx context.Context, dir int, name string, want io.ReaderAt, size int64) (bool, error) {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() || fi.Size() != size {
 		return false, err
 	}
-	return sameBytes(f, want)
-}
-
-func sameBytes(a, b io.Reader) (bool, error) {
-	var bufA, bufB [32 << 10]byte
-	for {
-		n, errA := io.ReadFull(a, bufA[:])
-		m, errB := io.ReadFull(b, bufB[:])
-		if !bytes.Equal(bufA[:n], bufB[:m]) {
-			return false, nil
-		}
-		for _, err := range []error{errA, errB} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-				return false, err
-			}
-		}
-		if errA != nil || errB != nil {
-			return errA != nil && errB != nil, nil
-		}
-	}
+	return sparse.Equal(ctx, f, want, size)
 }
 
 // isOld reports whether a name is as it was packed.
-func (a *applier) isOld(dir int, name string, now hostFile, old *Entry) (bool, error) {
+func (a *applier) isOld(ctx context.Context, dir int, name string, now hostFile, old *Entry) (bool, error) {
 	if now.kind != old.Kind || now.mode != old.Mode && now.kind != Symlink {
 		return false, nil
 	}
@@ -102,11 +85,11 @@ func (a *applier) isOld(dir int, name string, now hostFile, old *Entry) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return equals(dir, name, want)
+	return equals(ctx, dir, name, want, want.Size())
 }
 
 // isNew reports whether a name is already what e makes of it.
-func (a *applier) isNew(dir int, name string, now hostFile, e *Edit) (bool, error) {
+func (a *applier) isNew(ctx context.Context, dir int, name string, now hostFile, e *Edit) (bool, error) {
 	if now.kind != e.NewKind {
 		return false, nil
 	}
@@ -129,11 +112,11 @@ func (a *applier) isNew(dir int, name string, now hostFile, e *Edit) (bool, erro
 		return false, err
 	}
 	defer want.Close()
-	return equals(dir, name, want)
+	return equals(ctx, dir, name, want.ReaderAt, e.NewSize)
 }
 
 // content opens what the file of e is to hold.
-func (a *applier) content(e *Edit) (io.ReadCloser, error) {
+func (a *applier) content(e *Edit) (*content, error) {
 	packed := e.Copies
 	if e.ModeOnly {
 		packed = e.packed()
@@ -143,7 +126,23 @@ func (a *applier) content(e *Edit) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		return io.NopCloser(r), nil
+		return &content{r, nil}, nil
 	}
-	return a.Staging.open(e)
+	f, err := a.Staging.open(e)
+	if err != nil {
+		return nil, err
+	}
+	return &content{f, f}, nil
+}
+
+// content is what a file is to hold.
+type content struct {
+	io.ReaderAt
+	file *os.File // to be closed, if there is one
+}
+
+func (c *content) Close() {
+	if c.file != nil {
+		c.file.Close()
+	}
 }

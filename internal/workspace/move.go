@@ -263,8 +263,9 @@ func (r *rearranger) copy(cs []Change, copies []move) ([]Change, error) {
 			if err := checkPath(to); err != nil {
 				return nil, fmt.Errorf("%w: %w", errChanges, err)
 			}
-			if bytes += len(to); len(all) >= maxChanges || bytes > maxChangeBytes {
-				return nil, fmt.Errorf("%w: with copies of %s more than %d entries or %d MiB of names", errChanges, termsafe.Quote(m.from), maxChanges, maxChangeBytes>>20)
+			bytes += len(to)
+			if err := CheckCount(int64(len(all))+1, int64(bytes)); err != nil {
+				return nil, fmt.Errorf("with copies of %s: %w", termsafe.Quote(m.from), err)
 			}
 			all = append(all, c)
 		}

@@ -1,7 +1,6 @@
 package workspace
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"maps"
@@ -176,7 +175,7 @@ func listUpper(t *testing.T, upper string) []Change {
 		}
 		switch n.kind {
 		case File:
-			c.Size, c.SHA256 = int64(len(n.data)), sha256.Sum256([]byte(n.data))
+			c.Size, c.Sum = int64(len(n.data)), sumOf(string(n.data))
 		case Symlink:
 			c.Target = n.data
 		case Dir:

@@ -1,14 +1,16 @@
 package workspace
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -17,11 +19,7 @@ import (
 func (a *applier) create(dir int, temp string, e *Edit, now hostFile) (err error) {
 	switch e.NewKind {
 	case Symlink:
-		err = unix.Symlinkat(e.NewTarget, dir, temp)
-		if err == nil && a.asRoot {
-			uid, gid, oerr := owner(dir, now)
-			err = errors.Join(oerr, unix.Fchownat(dir, temp, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
-		}
+		err = a.createLink(dir, temp, e, now)
 	case Dir:
 		err = a.createDir(dir, temp, e, now)
 	default:
@@ -31,6 +29,52 @@ func (a *applier) create(dir int, temp string, e *Edit, now hostFile) (err error
 		removeAt(dir, temp)
 	}
 	return err
+}
+
+func (a *applier) createLink(dir int, temp string, e *Edit, now hostFile) error {
+	if err := unix.Symlinkat(e.NewTarget, dir, temp); err != nil || !a.asRoot {
+		return err
+	}
+	fd, err := unix.Openat(dir, temp, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return giveAway(fd, dir, Symlink, now)
+}
+
+// giveAway makes what root has just made, and opened by its name, a file of the owner of
+// now or of the directory dir. Who else may write to dir may have put something in its
+// place meanwhile: of what is root's, only what is as new is given away.
+func giveAway(fd, dir int, kind Kind, now hostFile) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	names := uint64(1)
+	if kind == Dir {
+		names = uint64(min(st.Nlink, 2)) // some file systems count directories in it
+	}
+	if kindOf(&st) != kind || int(st.Uid) != os.Geteuid() || uint64(st.Nlink) != names {
+		return conflictAdded
+	}
+	if kind == Dir {
+		d, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(d), ".")
+		_, err = f.Readdirnames(1)
+		f.Close()
+		if err != io.EOF {
+			return conflictAdded
+		}
+	}
+	uid, gid, err := owner(dir, now)
+	if err != nil {
+		return err
+	}
+	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
 }
 
 // owner returns who is to own what takes the place of now: who owned that, or
@@ -44,8 +88,8 @@ func owner(dir int, now hostFile) (uid, gid int, err error) {
 	return int(st.Uid), int(st.Gid), err
 }
 
-// createFile writes the new file of e under a temporary name.
-func (a *applier) createFile(dir int, temp string, e *Edit, now hostFile) (_ *os.File, err error) {
+// createFile writes the new file of e, which is to be called name, under a temporary name.
+func (a *applier) createFile(ctx context.Context, dir int, temp, name string, e *Edit, now hostFile) (_ *os.File, err error) {
 	content, err := a.content(e)
 	if err != nil {
 		return nil, err
@@ -62,7 +106,7 @@ func (a *applier) createFile(dir int, temp string, e *Edit, now hostFile) (_ *os
 			removeAt(dir, temp)
 		}
 	}()
-	if _, err := io.Copy(f, content); err != nil {
+	if err := sparse.CopyFile(ctx, f, content.ReaderAt, e.NewSize); err != nil {
 		return nil, err
 	}
 	uid, gid, err := owner(dir, now)
@@ -76,11 +120,16 @@ func (a *applier) createFile(dir int, temp string, e *Edit, now hostFile) (_ *os
 	} else if now.kind != None {
 		f.Chown(-1, gid) // where the user is not a member of that group, the own one is right
 	}
+	if now.kind == File {
+		if lost := keepAttributes(dir, name, now, f); len(lost) > 0 {
+			a.note(e.Path, "without its extended attributes "+strings.Join(lost, ", "))
+		}
+	}
 	if err := unix.Fchmod(fd, e.NewMode&0o777); err != nil {
 		return nil, err
 	}
 	when := unix.NsecToTimespec(modTime(e, now, time.Now().UnixNano()))
-	if err := unix.UtimesNanoAt(dir, temp, []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procFD(fd), []unix.Timespec{when, when}, 0); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -106,11 +155,7 @@ func (a *applier) createDir(dir int, temp string, e *Edit, now hostFile) error {
 	}
 	defer unix.Close(fd)
 	if a.asRoot {
-		uid, gid, err := owner(dir, now)
-		if err != nil {
-			return err
-		}
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		if err := giveAway(fd, dir, Dir, now); err != nil {
 			return err
 		}
 	}
@@ -131,8 +176,11 @@ func chmodDir(fd int, mode uint32) error {
 // chmodFD is fchmod for what is open with O_PATH, where fchmod itself does not
 // work.
 func chmodFD(fd int, mode uint32) error {
-	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
+	return unix.Chmod(procFD(fd), mode)
 }
+
+// procFD names an open file, also one that is open with O_PATH.
+func procFD(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 // removeAt removes a file or an empty directory.
 func removeAt(dir int, name string) error {

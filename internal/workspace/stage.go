@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,10 +16,11 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
-// Staging is a private directory of contents, named by their SHA-256. Staging
+// Staging is a private directory of contents, named by their sums. Staging
 // first makes applying independent of the guest: it may die, or change its
 // mind, and the host gets all of what was shown or nothing.
 type Staging struct {
@@ -57,14 +57,14 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 
 	wanted := make(map[string]*Edit) // by path; one path for each content
 	var paths []string
-	sizes := make(map[[32]byte]int64)
+	sizes := make(map[[sparse.Size]byte]int64)
 	total := int64(0)
 	for i := range edits {
 		e := &edits[i]
 		if !e.needsContent() {
 			continue
 		}
-		if size, ok := sizes[e.SHA256]; ok {
+		if size, ok := sizes[e.Sum]; ok {
 			if size != e.NewSize {
 				return nil, fmt.Errorf("stage changes: %s: %w", termsafe.Quote(e.Path), errDiffers)
 			}
@@ -72,11 +72,11 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 		}
 		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
 			return nil, fault.New(fault.ChangesTooLarge, fault.Args{"limit": strconv.FormatInt(opts.Limit, 10)},
-				"stage changes: they are more than %s", formatSize(opts.Limit))
+				"stage changes: they are more than %s: %s has %s", formatSize(opts.Limit), termsafe.Quote(e.Path), formatSize(e.NewSize))
 		}
 		total += e.NewSize
-		sizes[e.SHA256] = e.NewSize
-		if fi, err := os.Lstat(s.path(e.SHA256)); err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize {
+		sizes[e.Sum] = e.NewSize
+		if fi, err := os.Lstat(s.path(e.Sum)); err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize {
 			continue
 		}
 		wanted[e.Path] = e
@@ -122,27 +122,53 @@ func checkFree(dir string, n int64) error {
 	return nil
 }
 
-func (s *Staging) path(sum [32]byte) string {
+func (s *Staging) path(sum [sparse.Size]byte) string {
 	return filepath.Join(s.dir, hex.EncodeToString(sum[:]))
 }
 
 // put stores one content under its hash.
 func (s *Staging) put(e *Edit, content io.Reader) error {
-	f, err := atomicfile.Create(s.path(e.SHA256), 0o600)
+	f, err := atomicfile.Create(s.path(e.Sum), 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	h := sha256.New()
-	// One byte more than promised is enough to know that it is too long.
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(content, e.NewSize+1))
+	in := &incoming{file: sparse.NewWriter(f), sum: sparse.NewSum(), left: e.NewSize}
+	_, err = io.Copy(in, content)
+	if err == nil && (in.left != 0 || in.sum.Sum() != e.Sum) {
+		err = errDiffers
+	}
+	if err == nil {
+		err = in.file.Finish()
+	}
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", termsafe.Quote(e.Path), err)
 	}
-	if n != e.NewSize || [32]byte(h.Sum(nil)) != e.SHA256 {
-		return fmt.Errorf("fetch %s: %w", termsafe.Quote(e.Path), errDiffers)
-	}
 	return f.CommitUnsynced() // a crash ends the apply, and another one stages again
+}
+
+// incoming takes a content that the guest sends, and not more than was announced.
+type incoming struct {
+	file *sparse.Writer
+	sum  *sparse.Sum
+	left int64
+}
+
+func (in *incoming) Write(p []byte) (int, error) {
+	if int64(len(p)) > in.left {
+		return 0, errDiffers
+	}
+	in.left -= int64(len(p))
+	in.sum.Write(p)
+	return in.file.Write(p)
+}
+
+func (in *incoming) Hole(n int64) error {
+	if n < 0 || n > in.left {
+		return errDiffers
+	}
+	in.left -= n
+	return errors.Join(in.sum.Hole(n), in.file.Hole(n))
 }
 
 var errDiffers = errors.New("it is not what the machine listed; it changed since, or the machine lies")
@@ -152,7 +178,7 @@ func (s *Staging) open(e *Edit) (*os.File, error) {
 	if s == nil {
 		return nil, fmt.Errorf("content of %s was not staged", termsafe.Quote(e.Path))
 	}
-	f, err := os.Open(s.path(e.SHA256))
+	f, err := os.Open(s.path(e.Sum))
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func TestStageRefuses(t *testing.T) {
 		{"nothing", edits, func(context.Context, []string, func(string, io.Reader) error) error { return nil }, 0},
 		{"over the limit", edits, listed.fetch, 5},
 		{"more than any disk", []Edit{huge}, listed.fetch, 1<<63 - 1},
-		{"overflow", []Edit{huge, {Path: "b", Op: Add, NewKind: File, NewSize: 1 << 62, SHA256: [32]byte{1}}}, listed.fetch, 1<<63 - 1},
+		{"overflow", []Edit{huge, {Path: "b", Op: Add, NewKind: File, NewSize: 1 << 62, Sum: [32]byte{1}}}, listed.fetch, 1<<63 - 1},
 		{"one hash, two sizes", []Edit{edits[0], liar}, listed.fetch, 0},
 	}
 	for _, tt := range tests {

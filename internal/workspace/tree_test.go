@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 )
 
 // node is one path of a tree in memory.
@@ -230,7 +231,7 @@ func (n node) change(p string) Change {
 	switch n.kind {
 	case File:
 		c.Size = int64(len(n.data))
-		c.SHA256 = sha256.Sum256([]byte(n.data))
+		c.Sum = sumOf(string(n.data))
 	case Symlink:
 		c.Target = n.data
 	}
@@ -364,4 +365,10 @@ func randomTrees(r *rand.Rand) (from, to tree) {
 		to.randomEdit(r)
 	}
 	return from, to
+}
+
+func sumOf(content string) [sparse.Size]byte {
+	s := sparse.NewSum()
+	s.Write([]byte(content))
+	return s.Sum()
 }

@@ -24,6 +24,7 @@ var next = map[fault.Code][]string{
 	fault.VolumeShrinks:    {`size = "{mib}MiB" in [[volume]], or mayfly reset {machine}, which wipes it`},
 
 	fault.MachinePaused:      {"mayfly gc makes room; mayfly rm {name} ends the machine"},
+	fault.MachineSilent:      {"mayfly ls says how it does; try again"},
 	fault.MachineUnreachable: {"mayfly restart {defined}", "mayfly rm {name}"},
 	fault.MachineKilled:      {"give the machine less with --memory, or run fewer machines at once"},
 
@@ -59,6 +60,7 @@ var next = map[fault.Code][]string{
 	fault.WorkspaceTooLarge:        {"leave large directories out with --exclude"},
 	fault.NoSpaceForWorkspace:      {"mayfly gc, or leave large directories out with --exclude"},
 	fault.ChangesTooLarge:          {"delete in the machine what is not wanted, and try again"},
+	fault.ChangesTooMany:           {"delete in the machine what is not wanted, or take what is: mayfly cp NAME:DIRECTORY ."},
 	fault.NoSpaceForChanges:        {"mayfly gc, or free some disk space"},
 	fault.NoSpaceForCopy:           {"free some disk space, or copy less"},
 

@@ -53,6 +53,9 @@ var events = map[string]string{
 	"clone-progress": "{line}",
 	"attack-attempt": "{name}: {outcome}",
 
+	"changes-counted": "count the changes of {name}: {count}",
+	"changes-listed":  "list the changes of {name}: {listed} of {count}, {mib} MiB read",
+
 	"build-image": "{artifact}: {phase}: {text}",
 	"clone":       "clone {url}",
 	"fetch":       "fetch {url}",

@@ -1,38 +1,59 @@
 package agent
 
 import (
-	"crypto/sha256"
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
-	"path"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 )
 
 // workspace is the private copy of the user's directory. What was changed in
 // it stands in the overlay's upper directory, and nothing else does.
 type workspace struct {
-	upper *os.Root
+	upper *os.File
 }
 
 // openWorkspace opens the workspace with its upper directory in dir.
 func openWorkspace(dir string) (*workspace, error) {
-	upper, err := os.OpenRoot(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &workspace{upper: upper}, nil
+	return &workspace{upper: os.NewFile(uintptr(fd), dir)}, nil
+}
+
+// outputSize is the number of bytes that are sent at once. Each send makes the VMM leave
+// the guest, which takes longer than to look at a file.
+const outputSize = 128 << 10
+
+// errHostLeft is the reason of a context that ends because the host closed its stream.
+var errHostLeft = errors.New("the host has left")
+
+// whileHeard returns a context that ends when the host closes the stream, on which it says
+// nothing more.
+func whileHeard(stream net.Conn) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		io.Copy(io.Discard, stream)
+		cancel(errHostLeft)
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // changes sends the entries of the workspace's upper directory.
 func (a *agent) changes(stream net.Conn, req *wire.Changes) {
+	ctx, cancel := whileHeard(stream)
+	defer cancel()
+	out := bufio.NewWriterSize(stream, outputSize)
 	m, err := a.configured()
 	if err == nil && m.workspace == nil {
 		err = errors.New("the machine has no workspace")
@@ -46,148 +67,53 @@ func (a *agent) changes(stream net.Conn, req *wire.Changes) {
 		}
 	}
 	if err == nil {
-		err = m.workspace.walk(func(c wire.Change) error { return wire.WriteMessage(stream, c) })
+		err = m.workspace.list(ctx, newLister(out))
 	}
 	end := wire.Change{End: true}
 	if err != nil {
 		end.Error = err.Error()
 	}
-	wire.WriteMessage(stream, end)
+	wire.WriteMessage(out, end)
+	out.Flush()
 }
 
-// walk calls emit for every entry, parents first.
-func (ws *workspace) walk(emit func(wire.Change) error) error {
-	return ws.walkDir(".", emit)
-}
-
-func (ws *workspace) walkDir(dir string, emit func(wire.Change) error) error {
-	f, err := ws.upper.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed meanwhile
-	}
-	if err != nil {
+// list sends all entries to l, parents first.
+func (ws *workspace) list(ctx context.Context, l *lister) error {
+	if err := l.count(ctx, int(ws.upper.Fd()), ".", 0, 0); err != nil {
 		return err
 	}
-	defer f.Close()
-	for {
-		entries, err := f.ReadDir(1000)
-		if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			name := path.Join(dir, e.Name())
-			c, err := ws.entry(name)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // removed meanwhile
-			}
-			if err != nil {
-				return err
-			}
-			if err := emit(c); err != nil {
-				return err
-			}
-			if c.Kind == wire.KindDir {
-				if err := ws.walkDir(name, emit); err != nil {
-					return err
-				}
-			}
-		}
+	if err := l.tell(time.Now()); err != nil {
+		return err
 	}
-}
-
-// Attributes of a directory: opaque hides the lower one, and redirect says that
-// another lower one is below it in its place.
-const (
-	opaque   = "trusted.overlay.opaque"
-	redirect = "trusted.overlay.redirect"
-)
-
-func (ws *workspace) entry(name string) (wire.Change, error) {
-	fi, err := ws.upper.Lstat(name)
-	if err != nil {
-		return wire.Change{}, err
-	}
-	st := fi.Sys().(*syscall.Stat_t)
-	c := wire.Change{Path: []byte(name), Mode: st.Mode & 0o7777, MTime: st.Mtim.Nano()}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		c.Kind = wire.KindFile
-		c.Size, c.SHA256, err = ws.hash(name)
-	case unix.S_IFDIR:
-		c.Kind = wire.KindDir
-		c.Opaque, c.Redirect, err = ws.dirAttributes(name)
-	case unix.S_IFLNK:
-		c.Kind = wire.KindSymlink
-		var target string
-		target, err = ws.upper.Readlink(name)
-		c.Target = []byte(target)
-	case unix.S_IFCHR:
-		c.Kind = wire.KindOther
-		if st.Rdev == 0 {
-			c.Kind = wire.KindWhiteout
-		}
-	default:
-		c.Kind = wire.KindOther
-	}
-	return c, err
-}
-
-func (ws *workspace) hash(name string) (size int64, sum []byte, err error) {
-	f, err := ws.openFile(name)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	size, err = io.Copy(h, f)
-	return size, h.Sum(nil), err
+	return l.dir(ctx, int(ws.upper.Fd()), ".", ".")
 }
 
 // openFile opens a regular file. What has taken its name meanwhile, such as a
-// fifo that nobody writes to, must not hold us up. A link is followed within
-// upper; the host knows what content it wants.
-func (ws *workspace) openFile(name string) (*os.File, error) {
-	f, err := ws.upper.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+// fifo that nobody writes to, must not hold us up, and no link is followed.
+func (ws *workspace) openFile(name string) (*os.File, int64, error) {
+	fd, err := unix.Openat2(int(ws.upper.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
 	if err != nil {
-		return nil, err
+		return nil, 0, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+	f := os.NewFile(uintptr(fd), name)
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
 		f.Close()
-		return nil, fmt.Errorf("%s is not a regular file", name)
+		return nil, 0, fmt.Errorf("%s is not a regular file", name)
 	}
-	return f, nil
-}
-
-func (ws *workspace) dirAttributes(name string) (isOpaque bool, to []byte, err error) {
-	f, err := ws.upper.Open(name)
-	if err != nil {
-		return false, nil, err
-	}
-	defer f.Close()
-	read := func(attr string, value []byte) ([]byte, error) {
-		n, err := unix.Fgetxattr(int(f.Fd()), attr, value)
-		if errors.Is(err, unix.ENODATA) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s of %s: %w", attr, name, err)
-		}
-		return value[:n], nil
-	}
-	value, err := read(opaque, make([]byte, 1))
-	if isOpaque = string(value) == "y"; isOpaque || err != nil {
-		return isOpaque, nil, err // the kernel asks for no redirect then
-	}
-	to, err = read(redirect, make([]byte, unix.PathMax))
-	return false, to, err
+	return f, fi.Size(), nil
 }
 
 // fetch sends the content of files of the workspace's upper directory.
 func (a *agent) fetch(stream net.Conn, req *wire.Fetch) {
-	out := wire.NewFrameWriter(stream)
+	ctx, cancel := whileHeard(stream)
+	defer cancel()
+	buffered := bufio.NewWriterSize(stream, outputSize)
+	defer buffered.Flush()
+	out := wire.NewFrameWriter(buffered)
 	m, err := a.configured()
 	if err == nil && m.workspace == nil {
 		err = errors.New("the machine has no workspace")
@@ -196,12 +122,11 @@ func (a *agent) fetch(stream net.Conn, req *wire.Fetch) {
 		out.Write(wire.FrameError, []byte(err.Error()))
 		return
 	}
-	buf := make([]byte, wire.MaxFrame)
 	for _, p := range req.Paths {
 		if out.Write(wire.FrameFile, p) != nil {
 			return
 		}
-		if err := m.workspace.send(out, string(p), buf); err != nil {
+		if err := m.workspace.send(ctx, out, string(p)); err != nil {
 			out.Write(wire.FrameError, []byte(err.Error()))
 			return
 		}
@@ -211,24 +136,23 @@ func (a *agent) fetch(stream net.Conn, req *wire.Fetch) {
 	}
 }
 
-func (ws *workspace) send(out *wire.FrameWriter, name string, buf []byte) error {
-	f, err := ws.openFile(name)
+func (ws *workspace) send(ctx context.Context, out *wire.FrameWriter, name string) error {
+	f, size, err := ws.openFile(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			if err := out.Write(wire.FrameStdout, buf[:n]); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	_, err = sparse.Copy(ctx, fileFrames{out}, f, size)
+	return err
+}
+
+// fileFrames sends the content of a file.
+type fileFrames struct{ out *wire.FrameWriter }
+
+func (s fileFrames) Write(p []byte) (int, error) {
+	return len(p), s.out.Write(wire.FrameStdout, p)
+}
+
+func (s fileFrames) Hole(n int64) error {
+	return s.out.Write(wire.FrameHole, wire.AppendHole(nil, n))
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
@@ -33,15 +33,17 @@ func writeFile(t testing.TB, name, data string, mode uint32) {
 }
 
 func file(path, data string, mode uint32) wire.Change {
-	sum := sha256.Sum256([]byte(data))
-	return wire.Change{Path: []byte(path), Kind: wire.KindFile, Mode: mode, Size: int64(len(data)), SHA256: sum[:]}
+	s := sparse.NewSum()
+	s.Write([]byte(data))
+	sum := s.Sum()
+	return wire.Change{Path: []byte(path), Kind: wire.KindFile, Mode: mode, Size: int64(len(data)), Sum: sum[:]}
 }
 
 // changesOf returns the changes by path, without their times.
 func changesOf(t testing.TB, g *guest) map[string]wire.Change {
 	t.Helper()
 	got := make(map[string]wire.Change)
-	err := client.Changes(g.open(t), wire.Changes{}, func(c wire.Change) error {
+	err := client.Changes(g.open(t), wire.Changes{}, nil, func(c wire.Change) error {
 		path := string(c.Path)
 		if _, ok := got[path]; ok {
 			t.Errorf("%q came twice", path)
@@ -145,7 +147,7 @@ func TestChangesOpaque(t *testing.T) {
 
 func TestNoWorkspace(t *testing.T) {
 	g := startGuest(t)
-	if err := client.Changes(g.open(t), wire.Changes{}, nil); err == nil || !strings.Contains(err.Error(), "no workspace") {
+	if err := client.Changes(g.open(t), wire.Changes{}, nil, nil); err == nil || !strings.Contains(err.Error(), "no workspace") {
 		t.Errorf("Changes() = %v; want that there is no workspace", err)
 	}
 	if _, err := fetchFrom(t, g, "a"); err == nil || !strings.Contains(err.Error(), "no workspace") {
@@ -172,7 +174,7 @@ func TestChangesMeanwhile(t *testing.T) {
 		}
 	}()
 	for range 50 {
-		if err := client.Changes(g.open(t), wire.Changes{}, func(wire.Change) error { return nil }); err != nil {
+		if err := client.Changes(g.open(t), wire.Changes{}, nil, func(wire.Change) error { return nil }); err != nil {
 			t.Error(err)
 		}
 	}

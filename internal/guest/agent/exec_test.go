@@ -187,7 +187,7 @@ func TestExecNotConfigured(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(refused.Text, "not configured") {
 		t.Errorf("Exec() = %v; want a GuestError", err)
 	}
-	if err := client.Changes(g.open(t), wire.Changes{}, nil); err == nil {
+	if err := client.Changes(g.open(t), wire.Changes{}, nil, nil); err == nil {
 		t.Error("Changes() = nil; want an error")
 	}
 	hello, err := client.Hello(g.open(t))

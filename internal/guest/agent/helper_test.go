@@ -60,11 +60,10 @@ func serveHelper() {
 			env:  []string{"PATH=" + defaultPath, "LANG=C.UTF-8", "KEEP=base", "CHANGE=base"},
 		}
 		if dir := os.Getenv("UPPER"); dir != "" {
-			root, err := os.OpenRoot(dir)
-			if err != nil {
+			var err error
+			if a.machine.workspace, err = openWorkspace(dir); err != nil {
 				panic(err)
 			}
-			a.machine.workspace = &workspace{upper: root}
 		}
 		if home := os.Getenv("SSH_HOME"); home != "" {
 			serveSSH(a, home)

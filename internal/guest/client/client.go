@@ -6,12 +6,14 @@
 package client
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -156,28 +158,38 @@ func call(stream io.ReadWriter, req wire.Request, answer any) error {
 	return wire.ReadMessage(stream, answer)
 }
 
-// Changes lists what was changed in the workspace. yield is called for each
-// entry; its error ends the list.
-func Changes(stream io.ReadWriter, req wire.Changes, yield func(wire.Change) error) error {
+// Changes lists what was changed in the workspace. yield is called for each entry, and
+// progress, unless it is nil, from time to time, first while the guest counts them. Their
+// errors end the list.
+func Changes(stream io.ReadWriter, req wire.Changes, progress func(wire.Progress) error, yield func(wire.Change) error) error {
 	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpChanges, Changes: &req}); err != nil {
 		return err
 	}
+	r := bufio.NewReaderSize(stream, readAhead)
 	for {
 		var c wire.Change
-		if err := wire.ReadMessage(stream, &c); err != nil {
+		if err := wire.ReadMessage(r, &c); err != nil {
 			return fmt.Errorf("list changes: %w", err)
 		}
-		if c.End {
-			if c.Error != "" {
-				return fmt.Errorf("list changes: %w", &GuestError{c.Error})
-			}
+		var err error
+		switch {
+		case c.End && c.Error != "":
+			return fmt.Errorf("list changes: %w", &GuestError{c.Error})
+		case c.End:
 			return nil
+		case c.Progress == nil:
+			err = yield(c)
+		case progress != nil:
+			err = progress(*c.Progress)
 		}
-		if err := yield(c); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 }
+
+// readAhead is the number of bytes that are read at once of a stream that has nothing else.
+const readAhead = 64 << 10
 
 // fetchBatch is the number of paths in one request. The longest path has 4096
 // bytes, which base64 makes a third longer.
@@ -210,7 +222,7 @@ func fetch(stream io.ReadWriter, paths []string, put func(string, io.Reader) err
 	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpFetch, Fetch: &req}); err != nil {
 		return fmt.Errorf("fetch changed files: %w", err)
 	}
-	frames := wire.NewFrameReader(stream)
+	frames := wire.NewFrameReader(bufio.NewReaderSize(stream, readAhead))
 	for _, path := range paths {
 		t, payload, err := frames.Next()
 		if err == nil && t == wire.FrameError {
@@ -226,7 +238,7 @@ func fetch(stream io.ReadWriter, paths []string, put func(string, io.Reader) err
 		if err := put(path, f); err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.Discard, f); err != nil {
+		if err := f.drain(); err != nil {
 			return fmt.Errorf("fetch changed files: %w", err)
 		}
 	}
@@ -240,26 +252,86 @@ type file struct {
 	err    error
 }
 
-func (f *file) Read(p []byte) (int, error) {
-	for len(f.rest) == 0 && f.err == nil {
-		t, payload, err := f.frames.Next()
-		switch {
-		case err != nil:
-			f.err = fmt.Errorf("the guest was lost: %w", err)
-		case t == wire.FrameStdout:
-			f.rest = payload
-		case t == wire.FrameEnd:
-			f.err = io.EOF
-		case t == wire.FrameError:
-			f.err = &GuestError{string(payload)}
-		default:
-			f.err = fmt.Errorf("unexpected frame %d", t)
-		}
-	}
+// next reads a frame with bytes into rest, or returns the length of a hole.
+func (f *file) next() (hole int64, err error) {
 	if f.err != nil {
 		return 0, f.err
+	}
+	t, payload, err := f.frames.Next()
+	switch {
+	case err != nil:
+		f.err = fmt.Errorf("the guest was lost: %w", err)
+	case t == wire.FrameStdout:
+		f.rest = payload
+	case t == wire.FrameHole:
+		hole, f.err = wire.ParseHole(payload)
+	case t == wire.FrameEnd:
+		f.err = io.EOF
+	case t == wire.FrameError:
+		f.err = &GuestError{string(payload)}
+	default:
+		f.err = fmt.Errorf("unexpected frame %d", t)
+	}
+	return hole, f.err
+}
+
+var errHole = errors.New("the guest sent a hole where it may send bytes only")
+
+// Read reads a content without holes. A few bytes of a guest never stand for more here:
+// who can take holes uses WriteTo.
+func (f *file) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		hole, err := f.next()
+		if err == nil && hole > 0 {
+			f.err = errHole
+			err = f.err
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
 	n := copy(p, f.rest)
 	f.rest = f.rest[n:]
 	return n, nil
+}
+
+// WriteTo writes all to w, holes as such if it is a sparse.Sink.
+func (f *file) WriteTo(w io.Writer) (written int64, err error) {
+	sink, ok := w.(sparse.Sink)
+	for {
+		if len(f.rest) > 0 {
+			n, err := w.Write(f.rest)
+			written += int64(n)
+			if err != nil {
+				return written, err
+			}
+			f.rest = nil
+		}
+		hole, err := f.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return written, nil
+		case err == nil && hole > 0 && !ok:
+			f.err = errHole
+			err = f.err
+		case err == nil && hole > 0:
+			if err = sink.Hole(hole); err == nil {
+				written += hole
+			}
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// drain reads what is left of the content.
+func (f *file) drain() error {
+	for {
+		if _, err := f.next(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }

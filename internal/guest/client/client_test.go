@@ -134,7 +134,7 @@ func TestChanges(t *testing.T) {
 				}
 			}
 		})
-		err := Changes(stream, wire.Changes{}, func(wire.Change) error { got++; return tt.fail })
+		err := Changes(stream, wire.Changes{}, nil, func(wire.Change) error { got++; return tt.fail })
 		stream.Close()
 		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: Changes() gave %d, %v; want %d, %q", tt.name, got, err, tt.want, tt.err)
@@ -237,6 +237,85 @@ func TestFetchPutStops(t *testing.T) {
 	}
 }
 
+// sink takes bytes and holes.
+type sink struct{ data, holes int64 }
+
+func (s *sink) Write(p []byte) (int, error) { s.data += int64(len(p)); return len(p), nil }
+
+func (s *sink) Hole(n int64) error {
+	if s.holes += n; s.holes > 1<<40 {
+		return errors.New("too long")
+	}
+	return nil
+}
+
+// Who takes holes gets them as such. For others no bytes of a guest's stand for more.
+func TestFetchHoles(t *testing.T) {
+	hole := func(n int64) frame { return frame{wire.FrameHole, string(wire.AppendHole(nil, n))} }
+	for _, tt := range []struct {
+		name   string
+		frames []frame
+		plain  bool // who takes it knows no holes
+		want   sink
+		err    string
+	}{
+		{"some", []frame{hole(1 << 39), {wire.FrameStdout, "x"}, hole(5)}, false, sink{1, 1<<39 + 5}, ""},
+		{"too many", []frame{hole(1 << 39), hole(1 << 40)}, false, sink{}, "too long"},
+		{"none", []frame{hole(0)}, false, sink{}, "hole of 0"},
+		{"negative", []frame{hole(-1)}, false, sink{}, "hole of -1"},
+		{"short", []frame{{wire.FrameHole, "x"}}, false, sink{}, "1 bytes"},
+		{"not wanted", []frame{{wire.FrameStdout, "x"}, hole(5)}, true, sink{}, "bytes only"},
+	} {
+		open := func() (io.ReadWriteCloser, error) {
+			return fakeGuest(t, func(_ wire.Request, conn net.Conn) {
+				writeFrames(conn, frame{wire.FrameFile, "a"})
+				writeFrames(conn, tt.frames...)
+				writeFrames(conn, frame{wire.FrameEnd, ""})
+			}), nil
+		}
+		var got sink
+		err := Fetch(open, []string{"a"}, func(_ string, content io.Reader) error {
+			if tt.plain {
+				_, err := io.ReadAll(content)
+				return err
+			}
+			_, err := io.Copy(&got, content)
+			return err
+		})
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) || err == nil && got != tt.want {
+			t.Errorf("%s: %+v, %v; want %+v, %q", tt.name, got, err, tt.want, tt.err)
+		}
+	}
+	// What nobody reads is skipped, whatever it stands for.
+	open := func() (io.ReadWriteCloser, error) {
+		return fakeGuest(t, func(_ wire.Request, conn net.Conn) {
+			writeFrames(conn, frame{wire.FrameFile, "a"}, hole(1<<62), hole(1<<62), frame{wire.FrameEnd, ""})
+		}), nil
+	}
+	if err := Fetch(open, []string{"a"}, func(string, io.Reader) error { return nil }); err != nil {
+		t.Errorf("Fetch() = %v", err)
+	}
+}
+
+// The guest's progress is heard, and can end the list.
+func TestChangesProgress(t *testing.T) {
+	told := []any{wire.Change{Progress: &wire.Progress{Counted: 5}}, wire.Change{Path: []byte("a")}, wire.Change{Progress: &wire.Progress{Counted: 6, Listed: 1}}, wire.Change{End: true}}
+	var got []wire.Progress
+	n := 0
+	heard := func(p wire.Progress) error { got = append(got, p); return nil }
+	yield := func(wire.Change) error { n++; return nil }
+	if err := Changes(fakeGuest(t, say(told...)), wire.Changes{}, heard, yield); err != nil || n != 1 || len(got) != 2 || got[1].Listed != 1 {
+		t.Errorf("Changes() gave %d entries and %v, %v; want one, and two", n, got, err)
+	}
+	enough := errors.New("enough")
+	if err := Changes(fakeGuest(t, say(told...)), wire.Changes{}, func(wire.Progress) error { return enough }, yield); err != enough {
+		t.Errorf("Changes() = %v; want %v", err, enough)
+	}
+	if err := Changes(fakeGuest(t, say(told...)), wire.Changes{}, nil, yield); err != nil {
+		t.Errorf("Changes() = %v", err)
+	}
+}
+
 // Many paths, and long ones, go in several requests, each within MaxMessage.
 func TestFetchBatches(t *testing.T) {
 	var want, got []string
@@ -284,6 +363,7 @@ func FuzzFetch(f *testing.F) {
 	fw := wire.NewFrameWriter(&b)
 	fw.Write(wire.FrameFile, []byte("a"))
 	fw.Write(wire.FrameStdout, []byte("x"))
+	fw.Write(wire.FrameHole, wire.AppendHole(nil, 5))
 	fw.Write(wire.FrameEnd, nil)
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -294,6 +374,14 @@ func FuzzFetch(f *testing.F) {
 		fetch(stream, []string{"a", "b"}, func(_ string, content io.Reader) error {
 			if n, _ := io.Copy(io.Discard, content); n > int64(len(in)) {
 				t.Errorf("a file of %d bytes from %d", n, len(in))
+			}
+			return nil
+		})
+		stream.Reader = bytes.NewReader(in)
+		fetch(stream, []string{"a", "b"}, func(_ string, content io.Reader) error {
+			var s sink
+			if _, err := io.Copy(&s, content); err == nil && s.holes > 1<<40 || s.data > int64(len(in)) {
+				t.Errorf("a file of %d bytes and %d of holes from %d", s.data, s.holes, len(in))
 			}
 			return nil
 		})

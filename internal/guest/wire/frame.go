@@ -27,6 +27,7 @@ const (
 	FrameStdinAck FrameType = 22 // guest: one FrameStdin was consumed
 	FrameSession  FrameType = 23 // guest, first in OpSession: JSON, SessionInfo
 	FrameCode     FrameType = 24 // guest, may precede FrameError: what kind of error it is, ParseCode
+	FrameHole     FrameType = 25 // guest, in OpFetch: so many zeros of the file's content; ParseHole
 )
 
 // StdinWindow is the number of FrameStdin that the host may send ahead of
@@ -116,6 +117,23 @@ func (fr *FrameReader) Next() (FrameType, []byte, error) {
 		return 0, nil, noEOF(err)
 	}
 	return FrameType(head[0]), fr.buf, nil
+}
+
+// AppendHole appends the payload of FrameHole.
+func AppendHole(b []byte, n int64) []byte {
+	return binary.LittleEndian.AppendUint64(b, uint64(n))
+}
+
+// ParseHole reads the payload of FrameHole.
+func ParseHole(b []byte) (int64, error) {
+	if len(b) != 8 {
+		return 0, fmt.Errorf("a hole in %d bytes, not 8", len(b))
+	}
+	n := int64(binary.LittleEndian.Uint64(b))
+	if n <= 0 {
+		return 0, fmt.Errorf("a hole of %d bytes", n)
+	}
+	return n, nil
 }
 
 // AppendWinsize appends the payload of FrameResize.

@@ -349,9 +349,28 @@ type Change struct {
 	// Redirect is, of a directory, the packed one whose entries it shows in place of
 	// those at Path: an absolute path in the workspace, or a name beside its own.
 	Redirect []byte `json:"redirect,omitempty"`
-	SHA256   []byte `json:"sha256,omitempty"` // file: of its content, 32 bytes
-	End      bool   `json:"end,omitempty"`    // the last message; nothing else is set but Error
-	Error    string `json:"error,omitempty"`
+	// Sum is, of a file, that of package sparse.
+	Sum []byte `json:"sum,omitempty"`
+	// Link is, of a file, the path of one that came before it and is the same file by
+	// another name. Size and Sum are not set then.
+	Link []byte `json:"link,omitempty"`
+	// Attributes says that a file has extended attributes of its user's, which stay in
+	// the guest.
+	Attributes bool `json:"attributes,omitempty"`
+
+	// Progress says how far the guest is. Nothing else is set with it.
+	Progress *Progress `json:"progress,omitempty"`
+	End      bool      `json:"end,omitempty"` // the last message; nothing else is set but Error
+	Error    string    `json:"error,omitempty"`
+}
+
+// Progress comes before the first entry, and then at least every few seconds. The guest
+// counts all entries before it sends the first.
+type Progress struct {
+	Counted int64 `json:"counted"` // entries that there are, so far
+	Names   int64 `json:"names"`   // bytes of their paths
+	Listed  int64 `json:"listed"`  // entries that were sent
+	Read    int64 `json:"read"`    // bytes of the contents that were summed
 }
 
 // Fetch asks for the content of regular files that Changes listed.

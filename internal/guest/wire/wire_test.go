@@ -113,7 +113,7 @@ func TestMessageBounds(t *testing.T) {
 func FuzzReadMessage(f *testing.F) {
 	for _, v := range []any{
 		Request{Op: OpHello}, Hello{Version: 1, Kernel: "6.12"}, Configured{Error: "x"},
-		Change{Path: []byte("a"), Kind: KindFile, SHA256: make([]byte, 32)}, Change{End: true},
+		Change{Path: []byte("a"), Kind: KindFile, Sum: make([]byte, 32)}, Change{End: true},
 	} {
 		var b bytes.Buffer
 		WriteMessage(&b, v)

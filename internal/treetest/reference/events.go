@@ -15,6 +15,7 @@ func events() string {
 		{engine.Note, "Notes", "A remark for the user."},
 		{engine.Detail, "Details", "A remark for a user who asked to be told more, as `-v` does."},
 		{engine.Step, "Steps", "A step begins something that may take long, and ends the step before. An event of the kind `done`\nends the last step."},
+		{engine.Progress, "Progress", "How far something is that takes its time, a few times a second. It belongs to the last step, or is\none of its own."},
 		{engine.Phase, "Phases", "A phase begins a part of a machine's life. These are all phases, in the order of a start. Most\nstarts have only some of them."},
 	} {
 		p.printf("\n## %s\n", k.title)
