@@ -99,7 +99,13 @@ func TestNameCheck(t *testing.T) {
 // Whatever a client sends, it arrives as it was sent, and no server sees the beginning of
 // TLS for another host.
 func FuzzNameCheck(f *testing.F) {
-	ours, another := hello(f, "a.example"), hello(f, "b.example")
+	// Short ones, without keys that resist quantum computers: of a long one the fuzzer
+	// looks for a shorter one for a minute, and tries nothing else meanwhile.
+	short := func(name string) []byte {
+		config := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}}
+		return sent(f, func(c net.Conn) { tls.Client(c, config).Handshake() })
+	}
+	ours, another := short("a.example"), short("b.example")
 	f.Add(ours)
 	f.Add(slices.Concat(ours, another))
 	f.Add(slices.Concat([]byte{21, 3, 1, 0, 2, 1, 0}, another))
