@@ -331,6 +331,12 @@ func TestProxy(t *testing.T) {
 	if got := l.Requests(); len(got) != 2 || got[0].Method != "CONNECT" || got[0].Host != "web.example:443" {
 		t.Errorf("Requests() = %+v; want CONNECT web.example:443 and another", got)
 	}
+	if got := l.Run("curl", "-sSf", "--proxy", "http://"+web+":3128", "http://web.example/hello"); got != "hello from web.example\n" {
+		t.Errorf("without TLS: %q", got)
+	}
+	if got := l.Requests(); len(got) != 4 || got[2].Path != "http://web.example/hello" {
+		t.Errorf("Requests() = %+v; want http://web.example/hello and another", got)
+	}
 }
 
 // A hundred lines by WebSocket, then a ping and the end.

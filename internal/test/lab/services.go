@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
 	"strings"
 )
@@ -23,7 +24,7 @@ const (
 	portHTTP  = 80
 	portHTTPS = 443
 	portDoT   = 853  // DNS in TLS, RFC 7858
-	PortProxy = 3128 // lets everybody CONNECT, RFC 9110 9.3.6
+	PortProxy = 3128 // makes requests and connections for everybody, RFC 9110 7.6 and 9.3.6
 )
 
 // hostServices are the services on the host itself that no machine may reach.
@@ -154,11 +155,23 @@ func serveDatabase(conn net.Conn) {
 	}
 }
 
-// serveProxy connects whoever asks with whatever they name.
+// serveProxy makes requests for whoever asks, and connects them with whatever they name, as
+// most proxies not with the port of requests without TLS.
 func (l *Lab) serveProxy(w http.ResponseWriter, r *http.Request) {
 	l.record(r)
-	if r.Method != http.MethodConnect {
-		http.Error(w, "this proxy only connects", http.StatusMethodNotAllowed)
+	switch {
+	case r.URL.IsAbs():
+		forward := httputil.ReverseProxy{
+			Rewrite:   func(pr *httputil.ProxyRequest) {},
+			Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) { return l.dialInternet(address) }},
+		}
+		forward.ServeHTTP(w, r)
+		return
+	case r.Method != http.MethodConnect:
+		http.Error(w, "this proxy wants the address of a resource", http.StatusBadRequest)
+		return
+	case strings.HasSuffix(r.Host, ":80"):
+		http.Error(w, "this proxy does not connect with port 80", http.StatusForbidden)
 		return
 	}
 	server, err := l.dialInternet(r.Host)
