@@ -4,14 +4,28 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 )
 
-// maxEntries bounds a manifest, and with it the memory that a workspace costs.
-const maxEntries = 4 << 20
+// Bounds of a manifest, and with it of the memory that a workspace costs.
+const (
+	maxEntries    = 4 << 20
+	maxEntryBytes = 512 << 20 // of all paths and targets
+)
+
+// checkTotal refuses a manifest of so many entries with so many bytes of paths and targets.
+func checkTotal(entries int, bytes, maxBytes int64) error {
+	if entries <= maxEntries && bytes <= maxBytes {
+		return nil
+	}
+	return fault.New(fault.WorkspaceTooManyFiles, fault.Args{"limit": strconv.Itoa(maxEntries)},
+		"more than %d files or %d MiB of their paths", maxEntries, maxBytes>>20)
+}
 
 // Manifest is what Pack saw on the host: the state that the guest's changes
 // start from, and the one in which a host file has to be to be replaced.

@@ -65,7 +65,9 @@ func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
 
 // ReadManifest reads what WriteTo wrote. It never allocates more than what
 // it has read by then accounts for.
-func ReadManifest(r io.Reader) (*Manifest, error) {
+func ReadManifest(r io.Reader) (*Manifest, error) { return readManifest(r, maxEntryBytes) }
+
+func readManifest(r io.Reader, maxBytes int64) (*Manifest, error) {
 	d := &manifestReader{r: bufio.NewReaderSize(r, 64<<10)}
 	m := &Manifest{}
 	if got := d.bytes(len(manifestMagic)); d.err == nil && string(got) != manifestMagic {
@@ -76,10 +78,15 @@ func ReadManifest(r io.Reader) (*Manifest, error) {
 	m.ImageSize = int64(d.uint(plan.DiskSize))
 	n := int(d.uint(maxEntries))
 	prev := ""
-	for range n {
+	bytes := int64(0) // a few in the file can stand for many of a path
+	for i := range n {
 		e := d.entry(prev)
 		if d.err != nil {
 			break
+		}
+		bytes += int64(len(e.Path) + len(e.Target))
+		if err := checkTotal(i+1, bytes, maxBytes); err != nil {
+			return nil, fmt.Errorf("%w: %w", errManifest, err)
 		}
 		if err := checkPath(e.Path); err != nil {
 			return nil, fmt.Errorf("%w: %w", errManifest, err)

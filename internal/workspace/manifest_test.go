@@ -3,9 +3,15 @@ package workspace
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"reflect"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 func sampleManifest() *Manifest {
@@ -84,4 +90,33 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("written and read again: %+v, %v; want %+v", again, err, m)
 		}
 	})
+}
+
+// A few bytes of a file can stand for many of a path: all of them together are bounded.
+func TestManifestBounds(t *testing.T) {
+	var b bytes.Buffer
+	long := strings.Repeat("d/", 400)
+	m := &Manifest{Root: "/ws"}
+	const bound = 1 << 20
+	for i := range bound/len(long) + 1 {
+		m.Entries = append(m.Entries, Entry{Path: long[:800] + fmt.Sprintf("%07d", i), Kind: Dir})
+	}
+	if _, err := m.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	m = nil
+	if b.Len() > bound/16 {
+		t.Fatalf("the file has %d bytes", b.Len())
+	}
+	if _, err := readManifest(&b, bound); !errors.Is(err, errManifest) || fault.CodeOf(err) != fault.WorkspaceTooManyFiles {
+		t.Errorf("ReadManifest() = %v; want that it has too much", err)
+	}
+	p := &packer{manifest: &Manifest{}, bytes: maxEntryBytes - 5}
+	var st unix.Stat_t
+	if err := p.record("12345", &st, ""); err != nil {
+		t.Errorf("record up to the bound: %v", err)
+	}
+	if err := p.record("x", &st, ""); fault.CodeOf(err) != fault.WorkspaceTooManyFiles {
+		t.Errorf("record beyond the bound = %v; want the code %s", err, fault.WorkspaceTooManyFiles)
+	}
 }

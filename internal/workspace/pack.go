@@ -107,6 +107,7 @@ type packer struct {
 	image    *erofs.Writer
 
 	links      map[[2]uint64]string // device and inode of files with several names
+	bytes      int64                // of the manifest's paths and targets
 	notes      int
 	unreadable []string // the first maxNotes of them
 	refused    int      // all of them
@@ -197,7 +198,7 @@ func (p *packer) dir(ctx context.Context, path string, dev uint64, depth int) er
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		isDir, err := p.child(fd, joinPath(path, name), name)
+		isDir, err := p.child(ctx, fd, joinPath(path, name), name)
 		if err != nil {
 			return err
 		}
@@ -215,7 +216,7 @@ func (p *packer) dir(ctx context.Context, path string, dev uint64, depth int) er
 }
 
 // child packs one name of an open directory, unless it is a directory.
-func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
+func (p *packer) child(ctx context.Context, dir int, path, name string) (isDir bool, err error) {
 	if len(path) > maxPath {
 		return false, fault.New(fault.WorkspacePathTooLong, fault.Args{"path": path}, "a path of %d bytes is too long: %s...", len(path), termsafe.Quote(path[:64]))
 	}
@@ -231,7 +232,7 @@ func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
 	case Dir:
 		return true, nil
 	case File:
-		return false, p.file(dir, path, name)
+		return false, p.file(ctx, dir, path, name)
 	case Symlink:
 		target, err := readlinkat(dir, name)
 		if errors.Is(err, unix.EINVAL) {
@@ -249,7 +250,7 @@ func (p *packer) child(dir int, path, name string) (isDir bool, err error) {
 
 // file packs a regular file. One that changes size meanwhile is tried once
 // more.
-func (p *packer) file(dir int, path, name string) error {
+func (p *packer) file(ctx context.Context, dir int, path, name string) error {
 	for range 2 {
 		// O_NONBLOCK: it may have become a pipe, whose opening would block.
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -260,8 +261,14 @@ func (p *packer) file(dir int, path, name string) error {
 			return p.outcome(path, "open", err)
 		}
 		f := os.NewFile(uintptr(fd), path)
+		// Files can take minutes: the end closes the one that is read.
+		stop := context.AfterFunc(ctx, func() { f.Close() })
 		err = p.content(f, path)
+		stop()
 		f.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if !errors.Is(err, erofs.ErrChanged) {
 			return err
 		}
@@ -282,7 +289,9 @@ func (p *packer) content(f *os.File, path string) error {
 	key := [2]uint64{uint64(before.Dev), before.Ino}
 	if before.Nlink > 1 {
 		if first, ok := p.links[key]; ok {
-			p.record(path, &before, "")
+			if err := p.record(path, &before, ""); err != nil {
+				return err
+			}
 			return p.image.Add(erofs.Entry{Path: path, Link: first}, nil)
 		}
 	}
@@ -295,7 +304,9 @@ func (p *packer) content(f *os.File, path string) error {
 	if before.Nlink > 1 {
 		p.links[key] = path
 	}
-	p.record(path, &before, "")
+	if err := p.record(path, &before, ""); err != nil {
+		return err
+	}
 	// The identity from before is kept: what is on the host now may differ
 	// from the copy, and then it has another identity.
 	if err := unix.Fstat(int(f.Fd()), &after); err == nil && identity(&after) != identity(&before) {
@@ -309,13 +320,10 @@ func (p *packer) add(path string, st *unix.Stat_t, target string) error {
 	if err := p.image.Add(p.entry(path, st, target), nil); err != nil {
 		return err
 	}
-	if path != "." {
-		p.record(path, st, target)
+	if path == "." {
+		return nil
 	}
-	if len(p.manifest.Entries) > maxEntries {
-		return fault.New(fault.WorkspaceTooManyFiles, fault.Args{"limit": strconv.Itoa(maxEntries)}, "more than %d files", maxEntries)
-	}
-	return nil
+	return p.record(path, st, target)
 }
 
 // entry returns how a host file looks in the image.
@@ -334,12 +342,14 @@ func (p *packer) entry(path string, st *unix.Stat_t, target string) erofs.Entry 
 	return e
 }
 
-func (p *packer) record(path string, st *unix.Stat_t, target string) {
+func (p *packer) record(path string, st *unix.Stat_t, target string) error {
 	e := Entry{Path: path, Kind: kindOf(st), Mode: st.Mode & 0o7777, Target: target, ID: identity(st)}
 	if e.Kind == File {
 		e.Size = st.Size
 	}
 	p.manifest.Entries = append(p.manifest.Entries, e)
+	p.bytes += int64(len(path) + len(target))
+	return checkTotal(len(p.manifest.Entries), p.bytes, maxEntryBytes)
 }
 
 func specialName(mode uint32) string {

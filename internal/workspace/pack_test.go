@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -238,5 +239,35 @@ func BenchmarkPack(b *testing.B) {
 	var ru unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err == nil {
 		b.ReportMetric(float64(ru.Maxrss)/1024, "MiB-rss")
+	}
+}
+
+// Packing ends with its context in the middle of a file, too.
+func TestPackCancel(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/f", strings.Repeat("x", 100), 0o644)
+	out, err := os.Create(t.TempDir() + "/image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	why := errors.New("why")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if _, err := Pack(ctx, dir, out, PackOptions{}); !errors.Is(err, why) {
+		t.Errorf("Pack() = %v; want %v", err, why)
+	}
+	w, err := erofs.NewWriter(out, erofs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	p := &packer{manifest: &Manifest{}, image: w, links: make(map[[2]uint64]string)}
+	if err := p.file(ctx, fd, "f", "f"); !errors.Is(err, why) {
+		t.Errorf("a file after the end = %v; want %v", err, why)
 	}
 }

@@ -28,6 +28,9 @@ const (
 	// From this size on the kernel copies a file, and shares the blocks where
 	// both are on a file system that can.
 	copyInKernel = 1 << 20
+
+	// It copies so much at once: who closes the file to end it waits for that.
+	copyAtOnce = 64 << 20
 )
 
 // source is where a file's content comes from: a reader or a file.
@@ -261,7 +264,7 @@ func (w *Writer) copyFile(size int64, src *source) (bool, error) {
 	}
 	to := w.pos
 	for src.off < size {
-		n, err := unix.CopyFileRange(int(src.f.Fd()), &src.off, int(w.f.Fd()), &to, int(min(size-src.off, 1<<30)), 0)
+		n, err := unix.CopyFileRange(int(src.f.Fd()), &src.off, int(w.f.Fd()), &to, int(min(size-src.off, copyAtOnce)), 0)
 		switch {
 		case err == unix.EINTR:
 			continue
