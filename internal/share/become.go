@@ -75,11 +75,11 @@ func become(spec Spec) error {
 	if err := confine.DropCapabilities(keep...); err != nil {
 		return err
 	}
-	if err := installFilter(uint32(spec.UID), uint32(spec.GID)); err != nil {
-		return err
-	}
 	if _, err := unix.FcntlInt(fdListener, unix.F_SETFD, 0); err != nil {
 		return fmt.Errorf("hand over the socket: %w", err)
+	}
+	if err := installLastFilter(uint32(spec.UID), uint32(spec.GID)); err != nil {
+		return err
 	}
 	argv := append([]string{spec.Server.Path}, Args(spec.Server, treeDir, fdListener, spec.Share.ReadOnly)...)
 	err := syscall.Exec(spec.Server.Path, argv, []string{"PATH=/usr/bin:/bin"})

@@ -87,7 +87,8 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 
 	cmd := exec.Command(exe, Command, string(arg))
 	cmd.Args[0] = "mayfly" // exe may be /proc/self/exe
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=1"}
+	// One thread waits in the call that the other allows.
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=2"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listener, readyW}

@@ -121,6 +121,18 @@ func hostile() {
 	_, _, errno = unix.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, 0, 0)
 	try("unshare (threads)", errno)
 	say("signal everybody", unix.Kill(-1, 0))
+	env := []string{"PATH=/usr/bin:/bin"}
+	say("execute itself", syscall.Exec("/proc/self/exe", []string{"x", "--version"}, env))
+	say("execute a shell", syscall.Exec("/bin/sh", []string{"sh", "-c", "echo a shell runs"}, env))
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno == 0 && pid == 0 {
+		unix.Exit(1) // the child
+	}
+	try("clone a namespace", errno)
+	for name, call := range refusedCalls {
+		_, _, errno := unix.RawSyscall6(call, 0, 0, 0, 0, 0, 0)
+		try("call "+name, errno)
+	}
 	say("dump", func() error {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil || l.Max != 0 {
@@ -142,6 +154,20 @@ func hostile() {
 	fmt.Fprintf(os.Stdout, "uid %d\n", os.Geteuid())
 	conn.Write([]byte("done"))
 	io.Copy(io.Discard, conn)
+}
+
+// refusedCalls are refused with any arguments. Those here would mostly be wrong in another
+// way, if they were not.
+var refusedCalls = map[string]uintptr{
+	"ptrace": unix.SYS_PTRACE, "process_vm_readv": unix.SYS_PROCESS_VM_READV, "process_vm_writev": unix.SYS_PROCESS_VM_WRITEV,
+	"kcmp": unix.SYS_KCMP, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "execveat": unix.SYS_EXECVEAT, "clone3": unix.SYS_CLONE3,
+	"setns": unix.SYS_SETNS, "umount2": unix.SYS_UMOUNT2, "pivot_root": unix.SYS_PIVOT_ROOT, "open_tree": unix.SYS_OPEN_TREE,
+	"move_mount": unix.SYS_MOVE_MOUNT, "fsopen": unix.SYS_FSOPEN, "mount_setattr": unix.SYS_MOUNT_SETATTR,
+	"open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT, "add_key": unix.SYS_ADD_KEY, "keyctl": unix.SYS_KEYCTL, "request_key": unix.SYS_REQUEST_KEY,
+	"bpf": unix.SYS_BPF, "perf_event_open": unix.SYS_PERF_EVENT_OPEN, "userfaultfd": unix.SYS_USERFAULTFD, "fanotify_init": unix.SYS_FANOTIFY_INIT,
+	"kexec_load": unix.SYS_KEXEC_LOAD, "finit_module": unix.SYS_FINIT_MODULE, "reboot": unix.SYS_REBOOT, "swapon": unix.SYS_SWAPON,
+	"settimeofday": unix.SYS_SETTIMEOFDAY, "sethostname": unix.SYS_SETHOSTNAME, "io_uring_enter": unix.SYS_IO_URING_ENTER,
+	"connect": unix.SYS_CONNECT,
 }
 
 // tree makes a directory to share, of a user, and returns it and the user's id.
@@ -274,10 +300,16 @@ func TestConfined(t *testing.T) {
 		"chown to root: operation not permitted", "chown to the same: <nil>", "chown to nobody's group: operation not permitted",
 		"set an attribute: operation not supported", "pretend to be root: <nil>", "io_uring: function not implemented",
 		"make a socket: operation not permitted", "network devices: 1, <nil>",
-		"mount: operation not permitted", "unshare (threads): invalid argument", "dump: <nil>",
+		"mount: operation not permitted", "unshare (threads): operation not permitted", "dump: <nil>",
+		"execute itself: function not implemented", "execute a shell: function not implemented", "clone a namespace: operation not permitted",
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("the server did not say %q", want)
+		}
+	}
+	for name := range refusedCalls {
+		if !slices.Contains(lines, "call "+name+": operation not permitted") && !slices.Contains(lines, "call "+name+": function not implemented") {
+			t.Errorf("%s is not refused", name)
 		}
 	}
 	uid := os.Geteuid()

@@ -199,7 +199,6 @@ func beHostile(arg string) {
 	say("clock", unix.ClockSettime(unix.CLOCK_REALTIME, &unix.Timespec{Sec: 1}))
 	say("host name", unix.Sethostname([]byte("x")))
 	say("swap", raw(unix.SYS_SWAPOFF, 0))
-	say("ports", raw(unix.SYS_IOPL, 3))
 	say("handle", raw(unix.SYS_OPEN_BY_HANDLE_AT, 0, 0, 0))
 	say("write a setting of the kernel", open("/proc/sys/kernel/core_pattern", unix.O_WRONLY))
 	say("write /sys", open("/sys/kernel/uevent_helper", unix.O_WRONLY))
