@@ -306,7 +306,7 @@ func testSecret(t *testing.T, h *vm.Host, l *lab.Lab) {
 	// What the guest has, as files or in memory, is in files of its machine and
 	// in the memory of its VMM.
 	machine := filepath.Dir(h.File("m", "x"))
-	for _, dir := range []string{machine, filepath.Join(h.State, "audit")} {
+	for _, dir := range []string{machine, filepath.Join(h.State, "audit", "m")} {
 		files, err := filepath.Glob(filepath.Join(dir, "*"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)

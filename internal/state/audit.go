@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Records of networks are in a directory beside that of the machines.
+// Records of networks are in a directory beside that of the machines, in one for each
+// machine: a supervisor can write in that alone.
 const (
 	recordsDir  = "audit"
 	auditSuffix = ".jsonl"
@@ -27,7 +28,26 @@ const (
 // AuditFile is the path of the record of what the machine does with its network. It
 // is not in the machine's directory, since it outlives the machine.
 func (m Machine) AuditFile() string {
-	return filepath.Join(filepath.Dir(filepath.Dir(m.Dir)), recordsDir, m.Name+auditSuffix)
+	return filepath.Join(filepath.Dir(filepath.Dir(m.Dir)), recordsDir, m.Name, m.Name+auditSuffix)
+}
+
+// MakeAuditDir makes the directory of the record. What an earlier mayfly wrote beside it
+// is moved there.
+func (m Machine) MakeAuditDir() error {
+	dir := filepath.Dir(m.AuditFile())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of the audit log: %w", err)
+	}
+	before, err := filepath.Glob(dir + auditSuffix + "*") // a name has no pattern in it
+	if err != nil {
+		return err
+	}
+	for _, path := range before {
+		if err := os.Rename(path, filepath.Join(dir, filepath.Base(path))); err != nil {
+			return fmt.Errorf("move an audit log: %w", err)
+		}
+	}
+	return nil
 }
 
 // CollectAudits removes the records of networks that are too old, or too many, and
@@ -43,29 +63,46 @@ func (s Store) CollectAudits(now time.Time) (removed []string, err error) {
 	}
 	type record struct {
 		machine string
-		files   []string
+		paths   []string
 		size    int64
 		written time.Time
 	}
 	records := make(map[string]*record)
 	var total int64
-	for _, e := range entries {
-		// NAME.jsonl, and what package audit adds to that name.
-		name, _, ok := strings.Cut(e.Name(), auditSuffix)
-		fi, err := e.Info()
-		if !ok || err != nil || !fi.Mode().IsRegular() {
-			continue
-		}
+	add := func(name string, file fs.DirEntry) *record {
 		r := records[name]
 		if r == nil {
 			r = &record{machine: name}
 			records[name] = r
 		}
-		r.files = append(r.files, filepath.Join(dir, e.Name()))
-		r.size += fi.Size()
-		total += fi.Size()
-		if fi.ModTime().After(r.written) {
-			r.written = fi.ModTime()
+		if fi, err := file.Info(); err == nil && fi.Mode().IsRegular() {
+			r.size += fi.Size()
+			total += fi.Size()
+			if fi.ModTime().After(r.written) {
+				r.written = fi.ModTime()
+			}
+		}
+		return r
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.IsDir() {
+			files, err := os.ReadDir(path)
+			if err != nil {
+				return nil, fmt.Errorf("collect audit logs: %w", err)
+			}
+			for _, f := range files {
+				add(e.Name(), f)
+			}
+			if r := records[e.Name()]; r != nil {
+				r.paths = append(r.paths, path)
+			}
+			continue
+		}
+		// NAME.jsonl, and what package audit adds to that name, of an earlier mayfly.
+		if name, _, ok := strings.Cut(e.Name(), auditSuffix); ok && e.Type().IsRegular() {
+			r := add(name, e)
+			r.paths = append(r.paths, path)
 		}
 	}
 	var old []*record
@@ -80,8 +117,8 @@ func (s Store) CollectAudits(now time.Time) (removed []string, err error) {
 		if now.Sub(r.written) <= AuditAge && total <= AuditBytes {
 			break
 		}
-		for _, f := range r.files {
-			errs = append(errs, os.Remove(f))
+		for _, path := range r.paths {
+			errs = append(errs, os.RemoveAll(path))
 		}
 		total -= r.size
 		removed = append(removed, r.machine)

@@ -172,6 +172,13 @@ func beConfined(t *testing.T, outside string) {
 		}
 	}()
 	<-waiting
+	other := filepath.Join(filepath.Dir(filepath.Dir(r.machine.AuditFile())), "other")
+	if err := os.MkdirAll(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(other, "other.jsonl"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	wait := r.life(t)
 	after := startThread("a new thread")
 
@@ -379,16 +386,23 @@ func (a attempts) refused() map[string]func() error {
 	}
 	neighbour := filepath.Join(filepath.Dir(a.dir), "neighbour")
 	for name, f := range map[string]func() error{
-		"read a file outside":       func() error { _, err := os.ReadFile(filepath.Join(a.outside, "secret")); return err },
-		"write a file outside":      func() error { return os.WriteFile(filepath.Join(a.outside, "secret"), nil, 0o600) },
-		"truncate a file outside":   func() error { return os.Truncate(filepath.Join(a.outside, "secret"), 0) },
-		"make a file outside":       func() error { return os.WriteFile(filepath.Join(a.outside, "new"), nil, 0o600) },
-		"remove a file outside":     func() error { return os.Remove(filepath.Join(a.outside, "secret")) },
-		"list a directory outside":  func() error { _, err := os.ReadDir(a.outside); return err },
-		"list the root":             func() error { _, err := os.ReadDir("/"); return err },
-		"list the machines":         func() error { _, err := os.ReadDir(filepath.Dir(a.dir)); return err },
-		"rename its own directory":  func() error { return os.Rename(a.dir, neighbour) },
-		"make a machine":            func() error { return os.Mkdir(neighbour, 0o700) },
+		"read a file outside":      func() error { _, err := os.ReadFile(filepath.Join(a.outside, "secret")); return err },
+		"write a file outside":     func() error { return os.WriteFile(filepath.Join(a.outside, "secret"), nil, 0o600) },
+		"truncate a file outside":  func() error { return os.Truncate(filepath.Join(a.outside, "secret"), 0) },
+		"make a file outside":      func() error { return os.WriteFile(filepath.Join(a.outside, "new"), nil, 0o600) },
+		"remove a file outside":    func() error { return os.Remove(filepath.Join(a.outside, "secret")) },
+		"list a directory outside": func() error { _, err := os.ReadDir(a.outside); return err },
+		"list the root":            func() error { _, err := os.ReadDir("/"); return err },
+		"list the machines":        func() error { _, err := os.ReadDir(filepath.Dir(a.dir)); return err },
+		"rename its own directory": func() error { return os.Rename(a.dir, neighbour) },
+		"make a machine":           func() error { return os.Mkdir(neighbour, 0o700) },
+		"write another machine's audit log": func() error {
+			return os.WriteFile(filepath.Join(filepath.Dir(a.audit), "other", "other.jsonl"), nil, 0o600)
+		},
+		"make another machine's audit log": func() error {
+			return os.WriteFile(filepath.Join(filepath.Dir(a.audit), "new.jsonl"), nil, 0o600)
+		},
+		"move the audit log":        func() error { return os.Rename(a.audit, a.audit+"2") },
 		"read audit logs":           func() error { _, err := os.ReadFile(filepath.Join(a.audit, "m.jsonl")); return err },
 		"read another's memory":     func() error { _, err := os.ReadFile(fmt.Sprintf("/proc/%d/mem", os.Getppid())); return err },
 		"read another's variables":  func() error { _, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", os.Getppid())); return err },

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
@@ -73,11 +72,10 @@ type guestNetwork struct {
 
 // openNetwork makes what will be behind the machine's network card.
 func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err error) {
-	path := s.machine.AuditFile()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of audit logs: %w", err)
+	if err := s.machine.MakeAuditDir(); err != nil {
+		return nil, err
 	}
-	record, err := audit.Open(path, s.machine.Name)
+	record, err := audit.Open(s.machine.AuditFile(), s.machine.Name)
 	if err != nil {
 		return nil, err
 	}
