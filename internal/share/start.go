@@ -87,8 +87,9 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 
 	cmd := exec.Command(exe, Command, string(arg))
 	cmd.Args[0] = "mayfly" // exe may be /proc/self/exe
-	// One thread waits in the call that the other allows.
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=2"}
+	// Two threads of Go's: one waits in the call that the other allows. Signals by which
+	// Go stops threads would break off both again and again on a busy computer.
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=2", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listener, readyW}
