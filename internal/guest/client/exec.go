@@ -68,6 +68,9 @@ func converse(stream io.ReadWriteCloser, req wire.Request, stdio Stdio, begun fu
 			}
 			return 0, fmt.Errorf("the machine was lost while the command ran: %w", err)
 		}
+		if !started && (t == wire.FrameStdout || t == wire.FrameStderr || t == wire.FrameEnd || t == wire.FrameExit) {
+			return 0, errors.New("the guest did not tell of the session")
+		}
 		switch t {
 		case wire.FrameSession:
 			if begun == nil || started {
