@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // A machine is saved and restored by QEMU's migration, through a socket that it
@@ -139,7 +141,7 @@ func (m *Monitor) awaitMigration(ctx context.Context) error {
 		case "completed":
 			return nil
 		case "failed", "cancelled":
-			return fmt.Errorf("QEMU's migration %s: %s", info.Status, info.Error)
+			return fmt.Errorf("QEMU's migration %s: %s", info.Status, termsafe.Line(info.Error))
 		}
 		select {
 		case <-ctx.Done():

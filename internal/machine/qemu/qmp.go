@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxLine bounds one line of QMP in bytes. QEMU is not the guest, but it may
@@ -125,7 +126,7 @@ func (m *Monitor) execute(command string, args, result any, file *os.File) error
 		defer m.mu.Unlock()
 		return fmt.Errorf("qmp %s: %w", command, m.err)
 	case r.Error != nil:
-		return fmt.Errorf("qmp %s: %w", command, errors.New(r.Error.Desc))
+		return fmt.Errorf("qmp %s: %w", command, errors.New(termsafe.Line(r.Error.Desc)))
 	case result != nil:
 		if err := json.Unmarshal(r.Return, result); err != nil {
 			return fmt.Errorf("qmp %s: %w", command, err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 const greeting = `{"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}, "capabilities": ["oob"]}}` + "\r\n"
@@ -241,6 +243,36 @@ func FuzzMonitor(f *testing.F) {
 		var result map[string]any
 		m.Execute("query", nil, &result)
 		m.Execute("quit", nil, nil)
+	})
+}
+
+// FuzzMigration plays a QEMU that is asked how a migration goes: only what it says was
+// completed is, and its words can be shown.
+func FuzzMigration(f *testing.F) {
+	ok := `{"return": {}, "id": 1}` + "\n"
+	for _, answer := range []string{
+		`{"return": {"status": "completed"}, "id": 2}`,
+		`{"return": {"status": "failed", "error-desc": "no\nroom\u001b[2J"}, "id": 2}`,
+		`{"return": {"status": "cancelled", "error-desc": "` + strings.Repeat("x", 5000) + `"}, "id": 2}`,
+		`{"return": {"status": "active"}, "id": 2}` + "\n" + `{"return": {"status": "completed"}, "id": 3}`,
+		`{"return": {"status": 1}, "id": 2}`,
+		`{"return": null, "id": 2}`,
+		`{"error": {"class": "x\n", "desc": "y\r\u202e"}, "id": 2}`,
+	} {
+		f.Add([]byte(answer + "\n"))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		m, err := NewMonitor(&deafConn{Reader: bytes.NewReader(append([]byte(greeting+ok), in...))})
+		if err != nil {
+			return
+		}
+		err = m.awaitMigration(t.Context())
+		if err == nil && !bytes.Contains(in, []byte("status")) && !bytes.Contains(in, []byte(`\u`)) {
+			t.Errorf("the migration is complete by %q", in)
+		}
+		if err != nil && (!termsafe.Is(err.Error()) || len(err.Error()) > 4000) {
+			t.Errorf("%d bytes of error: %.200q", len(err.Error()), err)
+		}
 	})
 }
 
