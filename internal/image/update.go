@@ -147,11 +147,13 @@ func parseStatus(r io.Reader) (map[string]string, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		key, value, _ := strings.Cut(lines.Text(), ": ")
-		switch key {
-		case "Package":
+		key, value, ok := strings.Cut(lines.Text(), ": ")
+		switch {
+		case key == "": // the end of a paragraph
+			name = ""
+		case key == "Package" && ok:
 			name = value
-		case "Version":
+		case key == "Version" && ok && name != "":
 			versions[name] = value
 		}
 	}

@@ -84,3 +84,39 @@ func TestParseStatus(t *testing.T) {
 		t.Errorf("parseStatus: %v\n%s", err, d)
 	}
 }
+
+// FuzzParseStatus checks that what is read was written there, and is read again from a list
+// of nothing else.
+func FuzzParseStatus(f *testing.F) {
+	f.Add("Package: a\nStatus: install ok installed\nVersion: 1:2.0-1\n\nPackage: b\nDescription: x\n Version: no\nVersion: 3\n")
+	f.Add("Version: 1\n\nPackage: a\n\nVersion: 2\n")
+	f.Add("Package: \nVersion: 1\nPackage: a\r\nVersion:2\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parseStatus(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		var again strings.Builder
+		for name, version := range got {
+			if name == "" || !strings.Contains(text, "Package: "+name) || !strings.Contains(text, "Version: "+version) {
+				t.Errorf("%q has no package %q %q", text, name, version)
+			}
+			again.WriteString("Package: " + name + "\nVersion: " + version + "\n\n")
+		}
+		if strings.Contains(text, "\r") {
+			return // at the end of a line it is none of its text
+		}
+		if d := cmp.Diff(got, mustParse(t, again.String())); d != "" {
+			t.Errorf("read again (-before +after):\n%s", d)
+		}
+	})
+}
+
+func mustParse(t *testing.T, text string) map[string]string {
+	t.Helper()
+	got, err := parseStatus(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
