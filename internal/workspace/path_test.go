@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"errors"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,4 +120,35 @@ func TestExclude(t *testing.T) {
 			t.Errorf("CheckExclude(%q) = nil; want an error", p)
 		}
 	}
+}
+
+// FuzzLeavesTree compares with a resolution of the link among directories that are none but
+// real ones: where that ends outside, or behind a name that may be a link itself, the link
+// leaves the tree.
+func FuzzLeavesTree(f *testing.F) {
+	for _, tt := range [][2]string{
+		{"a", "b"}, {"a/b", "../c"}, {"a/b", "../../c"}, {"a", "/etc"}, {"a", "/home/u/ws"}, {"a", "/home/u/wsx"},
+		{"a", "/home/u/ws/../x"}, {"a/b/c", "./.././/../d"}, {"a", "x/.."}, {"a", ""}, {"a", "/home/u/ws/x/../../y"},
+	} {
+		f.Add(tt[0], tt[1])
+	}
+	const root = "/home/u/ws"
+	f.Fuzz(func(t *testing.T, link, target string) {
+		if checkPath(link) != nil || strings.ContainsRune(target, 0) {
+			return
+		}
+		full := target
+		if !path.IsAbs(target) {
+			full = path.Dir(root+"/"+link) + "/" + target
+		}
+		inside := path.Clean(full) == root || strings.HasPrefix(path.Clean(full), root+"/")
+		if got := leavesTree(root, link, target); !got && !inside {
+			t.Errorf("leavesTree(%q -> %q) = false; it leads to %s", link, target, path.Clean(full))
+		} else if got && inside && !strings.Contains(target, "..") && !path.IsAbs(target) {
+			t.Errorf("leavesTree(%q -> %q) = true; it leads to %s", link, target, path.Clean(full))
+		}
+		if !path.IsAbs(target) && !leavesTree("", link, target) != !leavesTree(root, link, target) {
+			t.Errorf("leavesTree(%q -> %q) depends on the root", link, target)
+		}
+	})
 }

@@ -58,7 +58,7 @@ func TestLockIsOfTheTable(t *testing.T) {
 	}
 }
 
-func lockFile(t *testing.T, text string) string {
+func lockFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agents.lock.json")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -222,7 +222,7 @@ func TestLayer(t *testing.T) {
 	}
 }
 
-func selectClaude(t *testing.T, integrity string) []agents.Named {
+func selectClaude(t testing.TB, integrity string) []agents.Named {
 	t.Helper()
 	lock, err := agents.Load(lockFile(t, entry("9.9.0", "@x/tool@9.9.0", integrity)))
 	if err != nil {

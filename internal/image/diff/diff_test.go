@@ -38,7 +38,7 @@ func symlink(name, target string) file {
 	return file{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}}
 }
 
-func archive(t *testing.T, files []file) []byte {
+func archive(t testing.TB, files []file) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -60,7 +60,7 @@ func archive(t *testing.T, files []file) []byte {
 	return buf.Bytes()
 }
 
-func image(t *testing.T, archive []byte) *erofs.Image {
+func image(t testing.TB, archive []byte) *erofs.Image {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
 	if err != nil {
