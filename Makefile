@@ -2,6 +2,7 @@
 # make build  build bin/mayfly
 # make test   install what the tests need, then check and run all of them
 # make bench  measure, print a table, write bench.json
+# make fuzz   run every fuzz target for FUZZTIME, one minute
 # make check  gofmt, go vet, staticcheck, and the tests without machines
 # make docs   write docs/reference and docs/design/modules.txt anew
 
@@ -11,7 +12,7 @@ AGENT := internal/guest/binary/build/mayfly-guest
 SOURCES := $(shell find cmd internal -type f ! -path '*/build/*' ! -path '*/testdata/*') $(wildcard *.go) go.mod go.sum
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: all build run test bench check docs man clean
+.PHONY: all build run test bench fuzz check docs man clean
 
 all: build
 
@@ -36,6 +37,9 @@ test:
 
 bench: build
 	$(GO) run ./cmd/mayfly-bench $(BENCHFLAGS)
+
+fuzz: $(AGENT)
+	scripts/fuzz.sh
 
 check: $(AGENT)
 	scripts/test.sh check
