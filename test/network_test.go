@@ -550,6 +550,7 @@ func TestNetworkPublic(t *testing.T) {
 	if r.Stdout != "hello from web.example\n" || !strings.Contains(r.Stderr, "1 connection denied: other.example") {
 		t.Errorf("with what was learned: %q, %s", r.Stdout, r.Stderr)
 	}
+	l.Repository("project")
 	t.Run("authorities", func(t *testing.T) { testHostAuthorities(t, h.For(t)) })
 	t.Run("proxy", func(t *testing.T) { testProxy(t, h.For(t), l) })
 }

@@ -29,8 +29,8 @@ var special = parsePrefixes(
 	"183.60.82.98/32",  // Tencent's resolvers for its machines
 	"183.60.83.19/32",  // the same
 	"198.51.100.0/24",  // documentation
-	"199.36.153.4/30",  // Google's services within a private network
-	"199.36.153.8/30",  // the same
+	"192.80.8.124/32",  // Equinix Metal's services for its machines
+	"199.36.153.0/24",  // Google's services within a private network
 	"203.0.113.0/24",   // documentation
 	"224.0.0.0/4",      // multicast
 	"240.0.0.0/4",      // reserved, broadcast
@@ -39,7 +39,10 @@ var special = parsePrefixes(
 	"2001::/23",     // protocol assignments, Teredo
 	"2001:db8::/32", // documentation
 	"2002::/16",     // 6to4
-	"3fff::/20",     // documentation
+	// Google's services within a private network: restricted and private.googleapis.com.
+	"2600:2d00:2:1000::/56",
+	"2600:2d00:2:2000::/56",
+	"3fff::/20", // documentation
 )
 
 // metadata are addresses at which a cloud tells a machine its identity and its secrets,
@@ -48,6 +51,7 @@ var metadata = parsePrefixes(
 	"100.100.100.200/32",     // Alibaba
 	"168.63.129.16/32",       // Azure
 	"192.0.0.192/32",         // Oracle, before 2020
+	"192.80.8.124/32",        // Equinix Metal
 	"fd00:42::42/128",        // Scaleway
 	"fd00:a9fe:a9fe::/48",    // Linode
 	"fd00:c1::a9fe:a9fe/128", // Oracle
@@ -55,11 +59,54 @@ var metadata = parsePrefixes(
 	"fd20:ce::254/128",       // Google
 )
 
-// Metadata reports whether a cloud has its metadata at addr.
+// Metadata reports whether a cloud has its metadata at addr, or behind a translator that
+// takes addr for another one.
 func Metadata(addr netip.Addr) bool {
 	addr = addr.Unmap()
-	return addr.IsLinkLocalUnicast() || slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return addr.IsLinkLocalUnicast() || slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(addr) }) ||
+		slices.ContainsFunc(Embedded(addr), Metadata)
 }
+
+// Embedded returns the IPv4 addresses to which a translator or the end of a tunnel may take
+// what is sent to an address of IPv6.
+func Embedded(addr netip.Addr) []netip.Addr {
+	if !addr.Is6() || addr.Is4In6() {
+		return nil
+	}
+	b := addr.As16()
+	var list []netip.Addr
+	add := func(a, b, c, d byte) { list = append(list, netip.AddrFrom4([4]byte{a, b, c, d})) }
+	last := func() { add(b[12], b[13], b[14], b[15]) }
+	switch {
+	case compatible.Contains(addr) && !addr.IsUnspecified() && !addr.IsLoopback(), translated.Contains(addr), nat64.Contains(addr):
+		last()
+	case nat64Local.Contains(addr): // of any length, RFC 6052 2.2
+		for _, in := range [][4]byte{{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, {b[9], b[10], b[11], b[12]}, [4]byte(b[12:])} {
+			if in[0] != 0 { // else of another length
+				add(in[0], in[1], in[2], in[3])
+			}
+		}
+	case sixToFour.Contains(addr):
+		add(b[2], b[3], b[4], b[5])
+	case teredo.Contains(addr):
+		add(b[4], b[5], b[6], b[7])         // its server
+		add(^b[12], ^b[13], ^b[14], ^b[15]) // its client
+	}
+	if b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe {
+		last() // ISATAP, in whatever network
+	}
+	return list
+}
+
+// The networks of IPv6 in which addresses of IPv4 stand.
+var (
+	compatible = netip.MustParsePrefix("::/96")           // RFC 4291 2.5.5.1
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
+	teredo     = netip.MustParsePrefix("2001::/32")       // RFC 4380
+)
 
 func parsePrefixes(list ...string) []netip.Prefix {
 	prefixes := make([]netip.Prefix, len(list))
@@ -87,7 +134,7 @@ func Public(addr netip.Addr) bool {
 			return false
 		}
 	}
-	return true
+	return !slices.ContainsFunc(Embedded(addr), func(in netip.Addr) bool { return !Public(in) })
 }
 
 // Special4 returns the ranges of IPv4 that are not public.

@@ -142,6 +142,13 @@ func (d *Dialer) check(name string, addr netip.Addr, private bool) error {
 		return bad("no single host's")
 	case !private && !ipaddr.Public(addr):
 		return bad("not public")
+	}
+	for _, in := range ipaddr.Embedded(addr) {
+		if err, ok := errors.AsType[*AddressError](d.check(name, in, true)); ok {
+			return bad("another form of " + in.String() + ", which is " + err.Why)
+		}
+	}
+	switch {
 	case !private && attached:
 		// A local network may have addresses that are public, and with IPv6
 		// it usually does.

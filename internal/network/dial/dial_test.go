@@ -47,7 +47,12 @@ func TestCheck(t *testing.T) {
 		{"fe80::1", false, false},
 		{"224.0.0.1", false, false},
 		{"255.255.255.255", false, false},
-		{"64:ff9b::7f00:1", false, true},
+		// Also behind a translator, and with a rule.
+		{"64:ff9b::7f00:1", false, false},
+		{"64:ff9b::a9fe:a9fe", false, false},
+		{"2002:a9fe:a9fe::1", false, false},
+		{"64:ff9b::a01:203", false, true},
+		{"64:ff9b:1::a01:203", false, true},
 		{own.String(), false, false},
 	} {
 		addr, err := netip.ParseAddr(test.addr)
