@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 )
 
 // anyNumber is for takes: there is no most.
@@ -49,10 +52,17 @@ func operand(cmd *cobra.Command, i int) string {
 	return "an argument"
 }
 
+// portWords are what other programs call mayfly port.
+var portWords = []string{"ports", "port-forward", "forward", "publish", "expose", "tunnel"}
+
 // unknownCommand is the Args of a command that has only commands of its own.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if !cmd.HasParent() && slices.Contains(portWords, args[0]) {
+		const way = "mayfly port NAME add 8080:80, or mayfly ssh NAME -N -L 8080:localhost:80"
+		return usageError{hint.Errorf(way, "unknown command %q", args[0])}
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return usageError{fmt.Errorf("unknown command %q (did you mean %s?)", args[0], strings.Join(near, " or "))}
