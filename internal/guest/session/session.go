@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/terminal/grid"
 	"github.com/mayfly-vm/mayfly/internal/terminal/screen"
 )
 
@@ -83,6 +84,7 @@ type Session struct {
 	lastOutput time.Time
 	lastInput  time.Time
 	quiet      quiet
+	grid       *grid.Grid      // what the program shows; nil unless a viewer is drawn
 	why        wire.WaitReason // of what the program said since the last input
 	notice     string
 }
@@ -116,10 +118,21 @@ func (s *Session) Output(p []byte) error {
 		s.why = wire.WaitBell
 	}
 	leader := s.leader()
+	var drawn []byte
+	if s.grid != nil {
+		s.grid.Write(out.Shown)
+		drawn = s.grid.Update()
+	}
 	for _, v := range s.viewers {
-		if v == leader {
+		switch {
+		case v.drawn:
+			v.send(drawn)
+			if v == leader {
+				v.send(out.Only)
+			}
+		case v == leader:
 			v.send(out.All)
-		} else {
+		default:
 			v.send(out.Shown)
 		}
 	}
@@ -211,14 +224,18 @@ func (s *Session) add(v *viewer) (ok bool) {
 	if len(s.viewers) >= maxViewers {
 		return false
 	}
-	v.pending = s.replay(v)
 	if s.exited {
+		v.pending = s.replay(v)
 		s.seen = true
 		v.end(wire.FrameExit, []byte{s.code})
 		return true
 	}
 	s.viewers = append(s.viewers, v)
-	if !s.fit() && v.tty != nil && !v.first {
+	changed := s.fit()
+	if !v.drawn { // else it has begun
+		v.pending = s.replay(v)
+	}
+	if !changed && v.tty != nil && !v.first {
 		s.drawAnew()
 	}
 	return true
@@ -226,10 +243,40 @@ func (s *Session) add(v *viewer) (ok bool) {
 
 // replay is what v gets first. Without a terminal that is only what was written.
 func (s *Session) replay(v *viewer) []byte {
-	if v.tty != nil {
-		return s.screen.Replay(int(v.tty.Rows))
+	switch {
+	case v.tty == nil:
+		return s.screen.Last()
+	case v.drawn:
+		return append(s.screen.Enter(int(v.tty.Rows)), s.grid.All()...)
 	}
-	return s.screen.Last()
+	return s.screen.Replay(int(v.tty.Rows))
+}
+
+// larger reports whether the terminal of v is larger than the program's. It wraps and
+// scrolls elsewhere, and so gets what the program shows and not what it writes.
+func (s *Session) larger(v *viewer) bool {
+	return v.tty != nil && (v.tty.Rows > s.size.Rows || v.tty.Cols > s.size.Cols) && grid.Fits(int(s.size.Rows), int(s.size.Cols))
+}
+
+// arrange lets the viewers with larger terminals be drawn, and no others. resized says that
+// the program's terminal has another size now.
+func (s *Session) arrange(resized bool) {
+	if !slices.ContainsFunc(s.viewers, s.larger) {
+		s.grid = nil
+	} else if s.grid == nil {
+		s.grid = grid.New(int(s.size.Rows), int(s.size.Cols))
+		s.grid.Write(s.screen.Replay(int(s.size.Rows)))
+		s.grid.Update()
+	} else if resized {
+		s.grid.Resize(int(s.size.Rows), int(s.size.Cols))
+	}
+	for _, v := range s.viewers {
+		was := v.drawn
+		v.drawn = s.larger(v)
+		if v.drawn != was || v.drawn && resized {
+			v.begin(s.replay(v))
+		}
+	}
 }
 
 func (s *Session) remove(v *viewer) {
@@ -237,6 +284,16 @@ func (s *Session) remove(v *viewer) {
 	defer s.mu.Unlock()
 	s.viewers = slices.DeleteFunc(s.viewers, func(o *viewer) bool { return o == v })
 	s.fit()
+}
+
+// resize takes the new size of a viewer's terminal.
+func (s *Session) resize(v *viewer, ws wire.Winsize) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.tty = &ws
+	if !s.fit() && v.drawn {
+		v.begin(s.replay(v)) // a terminal may have moved what it shows
+	}
 }
 
 // fit makes the terminal as large as the smallest of the viewers', and reports
@@ -254,10 +311,15 @@ func (s *Session) fit() (changed bool) {
 			size.Cols = v.tty.Cols
 		}
 	}
-	if s.exited || size.Rows == 0 || size == s.size {
+	if s.exited {
+		return false
+	}
+	if size.Rows == 0 || size == s.size {
+		s.arrange(false)
 		return false
 	}
 	s.size = size
+	s.arrange(true)
 	if s.redraw == nil { // else it is set soon
 		s.program.Resize(size)
 	}

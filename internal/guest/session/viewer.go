@@ -17,6 +17,7 @@ type viewer struct {
 
 	// The session's mutex guards what follows.
 	tty     *wire.Winsize // nil without a terminal
+	drawn   bool          // it gets what is shown, and not what the program writes
 	pending []byte        // output that is not sent yet
 	missed  bool          // pending would have been too much
 	acks    int           // acknowledgements of input that are not sent yet
@@ -42,6 +43,12 @@ func (v *viewer) send(p []byte) {
 	} else {
 		v.pending = append(v.pending, p...)
 	}
+	v.signal()
+}
+
+// begin takes what a terminal is to begin anew with.
+func (v *viewer) begin(p []byte) {
+	v.pending = append(v.pending, p...)
 	v.signal()
 }
 
@@ -120,10 +127,7 @@ func (v *viewer) read(stream net.Conn) {
 			}
 		case t == wire.FrameResize:
 			if ws, err := wire.ParseWinsize(payload); err == nil && ws.Rows > 0 && ws.Cols > 0 {
-				s.mu.Lock()
-				v.tty = &ws
-				s.fit()
-				s.mu.Unlock()
+				s.resize(v, ws)
 			}
 		case t == wire.FrameSignal && !v.readOnly:
 			if len(payload) == 1 {

@@ -39,7 +39,8 @@ var tracked = [...]struct {
 
 const (
 	firstAlternate = len(tracked) - 3
-	originMode     = 2 // in tracked
+	originMode     = 2 // in tracked, as the next
+	wrapMode       = 3
 	kittyDepth     = 8 // of the stack of keyboard flags; terminals have no more
 )
 
@@ -63,9 +64,14 @@ type keyboard struct {
 // set switches the private mode number.
 func (m *modes) set(number int, on bool) {
 	for i, t := range tracked {
-		if t.number == number {
-			m.changed[i] = on != t.initial
+		if t.number != number {
+			continue
 		}
+		if i >= firstAlternate && !on {
+			clear(m.changed[firstAlternate:]) // each of the three takes the main screen back
+			return
+		}
+		m.changed[i] = on != t.initial
 	}
 }
 

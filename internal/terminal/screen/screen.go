@@ -47,6 +47,7 @@ type Screen struct {
 type Output struct {
 	All     []byte  // everything, in whole sequences
 	Shown   []byte  // All without what is only for one terminal
+	Only    []byte  // what is, in whole sequences that are not too long
 	Bell    bool    // the program rang
 	Notice  string  // the last notification
 	Queries []Query // what it asked and might wait for
@@ -81,7 +82,7 @@ const (
 
 // Write takes output of the program. What it returns is valid until the next.
 func (s *Screen) Write(p []byte) Output {
-	s.out.All, s.out.Shown, s.out.Queries = s.out.All[:0], s.out.Shown[:0], s.out.Queries[:0]
+	s.out.All, s.out.Shown, s.out.Only, s.out.Queries = s.out.All[:0], s.out.Shown[:0], s.out.Only[:0], s.out.Queries[:0]
 	s.out.Bell, s.out.Notice = false, ""
 	for len(p) > 0 {
 		if s.state == ground {
@@ -157,9 +158,9 @@ func (s *Screen) step(b byte) {
 			s.begin(escape, b)
 		case '\a':
 			s.out.Bell = true
-			s.out.All = append(s.out.All, b)
+			s.out.All, s.out.Only = append(s.out.All, b), append(s.out.Only, b)
 		case 0x05:
-			s.out.All = append(s.out.All, b)
+			s.out.All, s.out.Only = append(s.out.All, b), append(s.out.Only, b)
 		}
 		return
 	}
@@ -217,6 +218,9 @@ func (s *Screen) step(b byte) {
 			if s.state == commandESC {
 				s.end(s.endCommand)
 			} else {
+				if !s.overlong && (bytes.HasPrefix(s.seq, []byte("\x1bP+")) || bytes.HasPrefix(s.seq, []byte("\x1bP$"))) {
+					s.out.Only = append(s.out.Only, s.seq...) // a question, and no picture
+				}
 				s.drop()
 			}
 			return
@@ -274,6 +278,8 @@ func (s *Screen) end(take func(seq []byte) (shown bool)) {
 	if take(seq) {
 		s.out.Shown = append(s.out.Shown, seq...)
 		s.history.add(seq, &before)
+	} else {
+		s.out.Only = append(s.out.Only, seq...)
 	}
 }
 
@@ -361,6 +367,20 @@ func (s *Screen) Title() string { return s.title }
 func (s *Screen) Replay(rows int) []byte {
 	m, out := s.history.since(s.modes.alternate())
 	b := append([]byte(m.enter(rows)), out...)
+	if s.title != "" {
+		b = append(b, "\x1b]2;"+s.title+"\a"...)
+	}
+	return b
+}
+
+// Enter returns what makes a terminal with that many rows one with the modes of the
+// program's and an empty screen, on which the program's screen is to be drawn by others: it
+// wraps, and has no margins.
+func (s *Screen) Enter(rows int) []byte {
+	m := s.modes
+	m.top, m.bottom = 0, 0
+	m.changed[originMode], m.changed[wrapMode] = false, false
+	b := []byte(m.enter(rows))
 	if s.title != "" {
 		b = append(b, "\x1b]2;"+s.title+"\a"...)
 	}

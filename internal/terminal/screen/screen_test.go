@@ -17,6 +17,7 @@ func written(s *Screen, text string, n int) Output {
 		text = text[k:]
 		sum.All = append(sum.All, out.All...)
 		sum.Shown = append(sum.Shown, out.Shown...)
+		sum.Only = append(sum.Only, out.Only...)
 		sum.Queries = append(sum.Queries, out.Queries...)
 		sum.Bell = sum.Bell || out.Bell
 		if out.Notice != "" {
@@ -65,7 +66,7 @@ func TestScreenWrite(t *testing.T) {
 			if string(got.Shown) != tt.shown {
 				t.Errorf("%s, by %d: Shown = %.200q; want %.200q", tt.name, n, got.Shown, tt.shown)
 			}
-			got.All, got.Shown = nil, nil
+			got.All, got.Shown, got.Only = nil, nil, nil
 			if d := cmp.Diff(tt.want, got); d != "" {
 				t.Errorf("%s, by %d: -want +got:\n%s", tt.name, n, d)
 			}
