@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
@@ -80,12 +81,19 @@ func testConfined(t *testing.T, h *vm.Host, capabilities uint64) {
 	for _, pid := range servers {
 		checkThreads(t, "a child of the supervisor", pid, 0)
 	}
+	if h.Credential == nil && os.Geteuid() == 0 {
+		own := fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", confine.User(st.Supervisor.PID))
+		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.VMM.PID)); err != nil || !strings.Contains(string(data), own) {
+			t.Errorf("QEMU, %d, is not the machine's own user: %v\n%s", st.VMM.PID, err, data)
+		}
+	}
 	checkToken(t, h)
 
 	// All that goes through the supervisor, or that it does.
 	h.Run(0, "exec", "m", "--", "sh", "-c", "cat /srv/docs/text >page && (setsid python3 -m http.server 8000 >/dev/null 2>&1 &) && "+
 		"for i in $(seq 100); do curl -s http://127.0.0.1:8000/page >/dev/null && exit 0; sleep 0.1; done; exit 1")
-	published, _, _ := strings.Cut(strings.TrimSpace(h.Run(0, "port", "m").Stdout), " ")
+	_, list, _ := strings.Cut(h.Run(0, "port", "m").Stdout, "\n") // below the heads
+	published, _, _ := strings.Cut(list, " ")
 	added := strings.TrimSpace(h.Run(0, "port", "m", "add", "0:8000").Stdout)
 	for _, port := range []string{published, added} {
 		resp, err := http.Get("http://" + port + "/page")
@@ -120,7 +128,7 @@ func testConfined(t *testing.T, h *vm.Host, capabilities uint64) {
 		t.Errorf("applied: %q, %v", data, err)
 	}
 	checkThreads(t, "the supervisor after all that", st.Supervisor.PID, capabilities)
-	h.Run(0, "stop", "m")
+	h.Run(0, "rm", "--force", "m")
 }
 
 // childrenOf returns the processes that pid has started.
@@ -144,6 +152,9 @@ func childrenOf(t *testing.T, pid int) (pids []int) {
 	return pids
 }
 
+// startCapabilities are CAP_SETPCAP and CAP_SYS_CHROOT.
+const startCapabilities = "0000000000040100"
+
 // checkThreads fails the test if a thread of the process pid has more rights than
 // capabilities.
 func checkThreads(t *testing.T, what string, pid int, capabilities uint64) {
@@ -161,8 +172,14 @@ func checkThreads(t *testing.T, what string, pid int, capabilities uint64) {
 		if err != nil {
 			continue // it has ended
 		}
+		// QEMU's library has a thread from the beginning, which keeps what the virtiofsd
+		// in C needs to start, in a root and with a filter where it is of no use.
+		rcu := filepath.Base(filepath.Dir(task)) != strconv.Itoa(pid) && strings.HasPrefix(string(data), "Name:\tvirtiofsd\n")
 		for line := range strings.Lines(string(data)) {
 			key, value, _ := strings.Cut(line, ":")
+			if rcu && strings.HasPrefix(key, "Cap") && strings.TrimSpace(value) == startCapabilities {
+				continue
+			}
 			if w, ok := want[key]; ok && strings.TrimSpace(value) != w {
 				t.Errorf("%s, %s: %s is %s; want %s", what, task, key, strings.TrimSpace(value), w)
 			}
