@@ -62,10 +62,22 @@ func (a *app) note(format string, args ...any) {
 }
 
 // indented returns a text for people. In it can be a path or a server's words with line
-// breaks: what follows one must not look like a hint of ours.
+// breaks: what follows one must not look like a hint of ours. However long it is, what is
+// printed of it can be read.
 func indented(text string) string {
-	return strings.ReplaceAll(termsafe.Text(text), "\n", "\nmayfly:   ")
+	lines := strings.Split(termsafe.Text(termsafe.Abridge(text, maxMessage)), "\n")
+	for i, line := range lines {
+		lines[i] = termsafe.Abridge(line, maxLine)
+	}
+	return strings.Join(lines, "\nmayfly:   ")
 }
+
+// What is printed of one message, and of each of its lines, in bytes. A message can have a
+// path or an argument in it, which may be of any length.
+const (
+	maxMessage = 16 << 10
+	maxLine    = 2000
+)
 
 // debug prints one line for the user who asked for more.
 func (a *app) debug(format string, args ...any) {

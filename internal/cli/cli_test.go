@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -44,5 +46,47 @@ func TestErrorsAndNotesControlNoTerminal(t *testing.T) {
 		"mayfly: error: a?[2J??2J?b?ä\nmayfly:       b\nmayfly:   hint: evil\n"
 	if got, err := io.ReadAll(r); err != nil || string(got) != want {
 		t.Errorf("printed %q, %v; want %q", got, err, want)
+	}
+}
+
+// Whatever is in a message, an argument of any length or a path, can be read.
+func TestMessagesAreBounded(t *testing.T) {
+	long := strings.Repeat("A", 100_000)
+	words := strings.Repeat("A ", 50_000)
+	lines := strings.Repeat("A\n", 50_000)
+	home := t.TempDir()
+	for _, args := range [][]string{
+		{long}, {"run", "--" + long}, {"run", "--config", long, "--dry-run"}, {"run", "--memory", long, "--dry-run"},
+		{"run", "--profile", long, "--dry-run"}, {"run", "-w", long, "--dry-run"}, {"run", "--allow", long, "--dry-run"},
+		{"run", "--secret", long, "--dry-run"}, {"run", "--cold=" + long}, {"exec", long}, {"inspect", long}, {"cp", long + ":x", "y"},
+		{"new", long}, {"init", "--from", long}, {"import", "nix", long}, {"image", "rm", long}, {"import", "nix", "--evaluator", long, "x"},
+		{words}, {"exec", words}, {"init", "--from", words}, {"exec", lines}, {"init", "--from", lines},
+	} {
+		for _, asJSON := range []bool{false, true} {
+			a := userOf(t, home, nil)
+			err := a.command(args...)
+			if err == nil {
+				t.Errorf("%.60q = nil; want an error", args)
+				continue
+			}
+			out, pipeErr := os.Create(filepath.Join(t.TempDir(), "out"))
+			if pipeErr != nil {
+				t.Fatal(pipeErr)
+			}
+			a.Err = out
+			a.printError(err, asJSON)
+			most := int64(2*maxMessage + 10_000)
+			if asJSON {
+				most *= 4
+			}
+			fi, statErr := out.Stat()
+			out.Close()
+			if statErr != nil {
+				t.Fatal(statErr)
+			}
+			if fi.Size() > most || fi.Size() == 0 {
+				t.Errorf("the error of %.60q has %d bytes", args, fi.Size())
+			}
+		}
 	}
 }

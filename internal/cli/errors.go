@@ -52,9 +52,12 @@ type errorJSON struct {
 }
 
 func newErrorJSON(err error) errorJSON {
-	e := errorJSON{Error: err.Error(), Hint: hint.Of(err)}
+	e := errorJSON{Error: termsafe.Abridge(err.Error(), maxMessage), Hint: termsafe.Abridge(hint.Of(err), maxMessage)}
 	if f, ok := fault.Of(err); ok {
-		e.Code, e.Args = f.Code, f.Args
+		e.Code, e.Args = f.Code, make(fault.Args)
+		for name, value := range f.Args {
+			e.Args[name] = termsafe.Abridge(value, maxMessage)
+		}
 	}
 	return e
 }

@@ -84,6 +84,22 @@ func Clip(s string, n int) string {
 	return s[:n] + "…"
 }
 
+// Abridge returns s, or at most about n bytes of it: its beginning, its end, and how much
+// is left out between them. An error tells what was done first, and why it failed last.
+func Abridge(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	head, tail := n*2/3, len(s)-n/3
+	for head > 0 && !utf8.RuneStart(s[head]) {
+		head--
+	}
+	for tail < len(s) && !utf8.RuneStart(s[tail]) {
+		tail++
+	}
+	return fmt.Sprintf("%s… (%d bytes) …%s", s[:head], tail-head, s[tail:])
+}
+
 // Quote returns s as it is when nobody can take it for something else. Otherwise
 // it returns s as a quoted Go string, in which all is visible and nothing lost.
 func Quote(s string) string {

@@ -73,6 +73,23 @@ func TestClip(t *testing.T) {
 	}
 }
 
+func TestAbridge(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		n    int
+		want string
+	}{
+		{"short", 5, "short"},
+		{"open " + strings.Repeat("A", 100) + ": gone", 21, "open AAAAAAAAA… (90 bytes) …A: gone"},
+		{strings.Repeat("é", 10), 9, "ééé… (12 bytes) …é"},
+		{strings.Repeat("\x80", 10), 3, "… (10 bytes) …"},
+	} {
+		if got := Abridge(tt.in, tt.n); got != tt.want {
+			t.Errorf("Abridge(%q, %d) = %q; want %q", tt.in, tt.n, got, tt.want)
+		}
+	}
+}
+
 func TestQuote(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"a/b c.go", "a/b c.go"},

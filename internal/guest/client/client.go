@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -21,7 +22,12 @@ import (
 type GuestError struct{ Text string }
 
 // Error is one line: behind a line break the guest could write in mayfly's name.
-func (e *GuestError) Error() string { return termsafe.Line(e.Text) }
+func (e *GuestError) Error() string {
+	if text := strings.TrimSpace(termsafe.Line(e.Text)); text != "" {
+		return text
+	}
+	return "the guest gave no reason"
+}
 
 // Hello asks the guest who it is.
 func Hello(stream io.ReadWriter) (wire.Hello, error) {

@@ -387,3 +387,12 @@ func FuzzFetch(f *testing.F) {
 		})
 	})
 }
+
+// An error is never a line that ends where its reason would be.
+func TestGuestErrorWithoutText(t *testing.T) {
+	for _, text := range []string{"", " ", "\n\t"} {
+		if got := (&GuestError{text}).Error(); got != "the guest gave no reason" {
+			t.Errorf("GuestError{%q} = %q", text, got)
+		}
+	}
+}
