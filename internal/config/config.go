@@ -15,16 +15,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // Version is the version of the file format: `version = 1` in each file.
@@ -117,25 +115,9 @@ const MaxFileSize = 64 << 10
 // ReadFile reads the configuration file at path. The file may come from an
 // untrusted repository: one that is too large, a FIFO or a device is an error.
 func ReadFile(path string) (File, error) {
-	// O_NONBLOCK: opening a FIFO must not wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	data, err := userfile.Read(path, MaxFileSize)
 	if err != nil {
 		return File{}, fmt.Errorf("read the configuration: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return File{}, fmt.Errorf("read the configuration: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return File{}, fmt.Errorf("read the configuration: %s is not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
-	if err != nil {
-		return File{}, fmt.Errorf("read the configuration: %w", err)
-	}
-	if len(data) > MaxFileSize {
-		return File{}, fmt.Errorf("read the configuration: %s is larger than %d KiB", path, MaxFileSize>>10)
 	}
 	return File{Path: path, Data: data}, nil
 }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // Bounds of a directory.
@@ -80,7 +81,7 @@ type Ignore struct{ patterns []string }
 // Other directories are not taken, nor what a list of names or the file
 // .mayflyignore says.
 func List(dir string) ([]Entry, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := userfile.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read the dotfiles: %w", err)
 	}
@@ -275,7 +276,7 @@ func (ig Ignore) Match(name string) bool {
 // ReadIgnore returns what of dir is not taken: the built-in names, and those of
 // its file .mayflyignore.
 func ReadIgnore(dir string) (Ignore, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := userfile.OpenRoot(dir)
 	if err != nil {
 		return Ignore{}, fmt.Errorf("read the dotfiles: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // MaxTargets bounds what Pack returns: each becomes a link in the home.
@@ -63,7 +64,7 @@ type packer struct {
 }
 
 func (p *packer) directory(dir string, entries []Entry, wanted func(target string) bool) (err error) {
-	if p.root, err = os.OpenRoot(dir); err != nil {
+	if p.root, err = userfile.OpenRoot(dir); err != nil {
 		return err
 	}
 	defer p.root.Close()

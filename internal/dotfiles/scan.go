@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // Bounds of the search. A secret behind them is not found.
@@ -102,7 +103,7 @@ var assigned = regexp.MustCompile(`^\s*(?:export\s+\w+=|\w+=|set\s+-\S*x\S*\s+\w
 // that is not shared is worth knowing of, too. Best effort: a secret of another
 // form, deep in a large file, encoded or in the history of .git is not found.
 func Scan(dir string) ([]Finding, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := userfile.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for secrets: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/transfer"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // guestPath returns a path in a machine, whose user's home is home, as an absolute one. As
@@ -77,7 +78,7 @@ func (m Machine) CopyOut(ctx context.Context, source, target string) (skipped []
 	if fi, err := os.Stat(target); err != nil || !fi.IsDir() {
 		dir, newName = filepath.Dir(target), filepath.Base(target)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := userfile.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
@@ -22,6 +23,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 	"github.com/mayfly-vm/mayfly/internal/importer/bundle"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // have returns the machines and profiles that are here.
@@ -283,25 +285,27 @@ func (e *Engine) fetchSetup(ctx context.Context, src bundle.Source) (data []byte
 
 // readSetup reads a set-up from a file.
 func readSetup(name string) ([]byte, error) {
-	// O_NONBLOCK: to open a FIFO must not wait for a writer. Standard input is none
-	// of ours to choose.
-	flags := os.O_RDONLY
-	if name != "/dev/stdin" {
-		flags |= syscall.O_NONBLOCK
+	if name == "/dev/stdin" || strings.HasPrefix(name, "/dev/fd/") {
+		// What a shell has opened may be a pipe.
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the set-up: %w", err)
+		}
+		defer f.Close()
+		data, err := io.ReadAll(io.LimitReader(f, bundle.MaxSize+1))
+		if err != nil {
+			return nil, fmt.Errorf("read the set-up: %w", err)
+		}
+		return data, nil
 	}
-	f, err := os.OpenFile(name, flags, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.SetupMissing, args{"file": name}, "read the set-up: there is no file %s", name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the set-up: %w", err)
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || fi.IsDir() {
+	if fi, err := os.Stat(name); err == nil && fi.IsDir() {
 		return nil, fault.New(fault.SetupDirectory, args{"file": filepath.Join(name, bundle.DefaultPath)}, "%s is a directory", name)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, bundle.MaxSize+1))
-	if err != nil {
+	data, err := userfile.Read(name, bundle.MaxSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fault.New(fault.SetupMissing, args{"file": name}, "read the set-up: there is no file %s", name)
+	case err != nil:
 		return nil, fmt.Errorf("read the set-up: %w", err)
 	}
 	return data, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // projectFile is the configuration that a repository may carry.
@@ -88,7 +89,7 @@ func (e *Engine) load(s Spec) (config.Config, error) {
 	if s.NoWorkspace {
 		return e.loadDetected(src, s, nil)
 	}
-	project, err := os.OpenRoot(plan.WorkspacePath(first, e.home(), s.Dir))
+	project, err := userfile.OpenRoot(plan.WorkspacePath(first, e.home(), s.Dir))
 	if err != nil {
 		// Refused with better words when the workspace is checked.
 		return e.loadDetected(src, s, nil)

@@ -208,7 +208,8 @@ const (
 
 // Codes of importing.
 const (
-	NixMissing Code = "nix-missing"
+	NixMissing   Code = "nix-missing"
+	FlakeMissing Code = "flake-missing"
 )
 
 // Codes of set-ups of others.
@@ -409,6 +410,7 @@ func Kinds() []Kind {
 		{CurlMissing, nil, "The host has no curl, which fetches set-ups."},
 		{CopyUnnamed, []string{"name", "target"}, "What is to be copied out of the machine has no name."},
 
+		{FlakeMissing, []string{"dir"}, "There is no flake in this directory, or no such directory."},
 		{NixMissing, nil, "There is no Nix, which evaluates definitions for NixOS."},
 
 		{SourceIsAnOption, []string{"location"}, "The place of a set-up looks like an option."},

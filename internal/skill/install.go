@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // userDir returns where an agent looks for the skills of its user.
@@ -64,7 +65,7 @@ func Install(t Target) (Result, error) {
 			return Result{}, fmt.Errorf("install the skill: %w", err)
 		}
 	}
-	root, err := os.OpenRoot(base)
+	root, err := userfile.OpenRoot(base)
 	if err != nil {
 		return Result{}, fmt.Errorf("install the skill: %w", err)
 	}

@@ -82,6 +82,7 @@ var next = map[fault.Code][]string{
 	fault.RepositoryHostUnknown:      {"check the name of the host, and the network"},
 	fault.RepositoryOfAnotherUser:    {"clone it as that user, or git config --global --add safe.directory PATH"},
 	fault.RepositoryURLRewritten:     {"git config --get-regexp insteadof"},
+	fault.FlakeMissing:               {"mayfly import nix DIRECTORY, which has a flake.nix"},
 	fault.NixMissing:                 {"install Nix: sudo apt install nix-bin"},
 	fault.SSHHostKeyUnknown:          {"ssh HOST, to see its key and to accept it"},
 	fault.SSHKeyRefused:              {"ssh-add, or use a key that the host knows"},

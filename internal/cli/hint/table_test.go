@@ -71,6 +71,7 @@ func TestTable(t *testing.T) {
 		{fault.ShareNamespacesRefused, nil, `mayfly doctor, or workspace.mode = "copy"`},
 		{fault.KernelTooOld, fault.Args{"needed": "5.12"}, `use Linux 5.12 or newer, or workspace.mode = "copy"`},
 		{fault.GitMissing, nil, "install git: sudo apt install git"},
+		{fault.FlakeMissing, fault.Args{"dir": "/x"}, "mayfly import nix DIRECTORY, which has a flake.nix"},
 		{fault.NixMissing, nil, "install Nix: sudo apt install nix-bin"},
 		{fault.RepositoryInvalid, fault.Args{"url": "x"}, "https://HOST/PATH, ssh://HOST/PATH, USER@HOST:PATH or a directory, and @REF behind it"},
 		{fault.ReferenceInvalid, fault.Args{"ref": ".."}, "git ls-remote URL lists the names that there are"},

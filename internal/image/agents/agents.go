@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 //go:embed agents.lock.json
@@ -76,7 +76,7 @@ func Load(override string) (Lock, error) {
 	if override == "" {
 		return lock, nil
 	}
-	data, err := os.ReadFile(override)
+	data, err := userfile.Read(override, maxLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return lock, nil
 	}
@@ -90,6 +90,9 @@ func Load(override string) (Lock, error) {
 	maps.Copy(lock.Agents, own.Agents)
 	return lock, nil
 }
+
+// maxLock bounds the user's lock file, in bytes.
+const maxLock = 1 << 20
 
 func parse(data []byte) (Lock, error) {
 	var lock Lock

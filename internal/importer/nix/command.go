@@ -41,7 +41,7 @@ var extract string
 // texts of the configuration name.
 func evaluate(ctx context.Context, root *os.Root) (evaluated, error) {
 	if _, err := root.Lstat("flake.nix"); err != nil {
-		return evaluated{}, errors.New("there is no flake.nix")
+		return evaluated{}, fault.New(fault.FlakeMissing, fault.Args{"dir": root.Name()}, "there is no flake.nix in %s", termsafe.Quote(root.Name()))
 	}
 	if _, err := tool.Find("nix"); err != nil {
 		return evaluated{}, fault.New(fault.NixMissing, nil, "nix is not installed")

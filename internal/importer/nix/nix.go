@@ -14,11 +14,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
-	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/naming"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // ErrNone is wrapped by the error for a flake that defines no machine.
@@ -36,7 +41,10 @@ type Result struct {
 // ImportDir imports the machines that the flake in dir defines. No symbolic link leads
 // out of dir.
 func ImportDir(ctx context.Context, dir string) (Result, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := userfile.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return Result{}, fault.New(fault.FlakeMissing, fault.Args{"dir": dir}, "import from Nix: there is no directory %s", termsafe.Quote(dir))
+	}
 	if err != nil {
 		return Result{}, fmt.Errorf("import from Nix: %w", err)
 	}

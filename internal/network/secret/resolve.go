@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // Bounds of where a value comes from.
@@ -64,19 +63,7 @@ func Resolve(ctx context.Context, from string, getenv func(string) string) (Valu
 }
 
 func readFile(path string) (string, error) {
-	// A FIFO would keep us waiting.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return "", errors.Join(err, fmt.Errorf("%s is no regular file", path))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxValue+1))
-	if err == nil && len(data) > maxValue {
-		err = fmt.Errorf("%s is larger than %d KiB", path, maxValue>>10)
-	}
+	data, err := userfile.Read(path, maxValue)
 	return trimNewline(string(data)), err
 }
 
