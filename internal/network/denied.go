@@ -56,8 +56,16 @@ func (n *Network) forbid(name string, to netip.AddrPort) string {
 	return ""
 }
 
-// cutDenied ends the flows to where something is denied.
+// cutDenied ends the flows, and the requests in them, to where something is denied.
 func (n *Network) cutDenied() {
+	if n.proxy != nil {
+		n.proxy.Cut(func(name string, to netip.AddrPort) string {
+			if why := n.forbid(name, to); why != "" {
+				return "the address is " + why
+			}
+			return ""
+		})
+	}
 	n.mu.Lock()
 	flows := make(map[*flow]netip.AddrPort)
 	for f := range n.flows {

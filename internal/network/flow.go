@@ -39,6 +39,7 @@ type flow struct {
 	// Guarded by Network.mu.
 	guest  net.Conn       // nil until it is accepted
 	host   netip.AddrPort // what it was passed on to, once it is
+	said   string         // the name in TLS, if it is not for its name alone
 	reason string         // why it was ended by us
 }
 
@@ -89,6 +90,10 @@ func (n *Network) recheck() {
 			f.endLocked(cutReason + v.Reason)
 		case v.Intercept && !f.intercepted:
 			f.endLocked(cutReason + "its requests are to be seen now")
+		case !v.Bound && f.said != "":
+			if v := p.Says(f.target(), f.said, f.dst.Port()); !v.Allow {
+				f.endLocked(cutReason + v.Reason)
+			}
 		}
 	}
 	n.mu.Unlock()
@@ -282,7 +287,7 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	switch {
 	case v.Bound && f.name != "":
 		from = &nameCheck{conn: guest, check: func(h intercept.Hello) error { return checkName(h, f.name) }}
-	case !v.Bound && f.name != plan.HostName && f.network.policy.Load().Judges(f.dst.Port()):
+	case !v.Bound && f.name != plan.HostName && f.network.policy.Load().Notes(f.dst.Port()):
 		from = &nameCheck{conn: guest, check: f.says}
 	}
 	f.done(t, t.splice(guest, from, &noted{host, f}, vnet.CopySize(guest)))
@@ -317,6 +322,10 @@ func (c *noted) CloseWrite() error {
 
 // says checks a connection without a rule, by the policy that is in force then.
 func (f *flow) says(h intercept.Hello) error {
+	// Known first, and then the policy is asked: no change of it can fall in between.
+	f.network.mu.Lock()
+	f.said = h.Name
+	f.network.mu.Unlock()
 	v := f.network.policy.Load().Says(f.target(), h.Name, f.dst.Port())
 	if !v.Allow {
 		return &nameError{v.Reason}

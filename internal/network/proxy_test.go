@@ -216,3 +216,52 @@ func TestWebProxy(t *testing.T) {
 		t.Errorf("a proxy that wants a password: %d %q", status, body)
 	}
 }
+
+// A connection by an address is for the host that it names in TLS: it ends when that is denied,
+// also where nothing was denied when it was made.
+func TestDenyEndsTunnels(t *testing.T) {
+	var p webProxy
+	server := httptest.NewServer(&p)
+	defer server.Close()
+	n, k, path := proxiedNetwork(t, plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressPublic}, strings.Replace(server.URL, "://", "://user:pass%20word@", 1))
+	web := netip.MustParseAddrPort("93.184.216.34:443")
+	open := func(name string) (net.Conn, *bufio.Reader) {
+		conn := dialKernel(t, k, web)
+		r := bufio.NewReader(conn)
+		if line, err := r.ReadString('\n'); err != nil {
+			t.Fatalf("%q, %v", line, err)
+		}
+		first := hello(t, name)
+		conn.Write(first)
+		if _, err := io.ReadFull(r, make([]byte, len(first))); err != nil {
+			t.Fatalf("TLS for %s: %v", name, err)
+		}
+		return conn, r
+	}
+	_, denied := open("denied.example")
+	conn, other := open("other.example")
+	n.Deny(plan.Rule{Host: "denied.example"})
+	if b, err := denied.ReadByte(); err == nil || os.IsTimeout(err) {
+		t.Errorf("a connection for a host that is denied now: %d, %v; want its end", b, err)
+	}
+	conn.Write([]byte{23, 3, 3, 0, 1, 7})
+	if b, err := other.ReadByte(); b != 23 || err != nil {
+		t.Errorf("a connection for another host: %d, %v; want it to go on", b, err)
+	}
+	n.SetEgress(plan.EgressAllowlist)
+	other.Discard(5)
+	if b, err := other.ReadByte(); err == nil || os.IsTimeout(err) {
+		t.Errorf("a connection that no rule allows now: %d, %v; want its end", b, err)
+	}
+	n.Close()
+	n.audit.Close()
+	cuts := 0
+	if err := audit.Read(path, func(e audit.Event) error {
+		if e.Verdict == audit.Cut && e.Kind == audit.Flow {
+			cuts++
+		}
+		return nil
+	}); err != nil || cuts != 2 {
+		t.Errorf("%d connections are recorded as cut, %v; want 2", cuts, err)
+	}
+}

@@ -19,10 +19,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -221,6 +224,31 @@ func (p *Proxy) Recheck() {
 	// The addresses of others were checked by the policy of before: no request that
 	// comes now goes over a connection that was made then, though one is in use.
 	p.transport.Swap(p.newTransport()).closeIdle()
+}
+
+// Cut ends the requests under way for which why gives a reason: to the host with this name,
+// at this address.
+func (p *Proxy) Cut(why func(name string, to netip.AddrPort) string) {
+	p.mu.Lock()
+	under := slices.Collect(maps.Keys(p.requests))
+	p.mu.Unlock()
+	for _, e := range under {
+		text := e.addr.Load()
+		if text == nil {
+			continue
+		}
+		addr, err := netip.ParseAddr(*text)
+		if err != nil {
+			continue
+		}
+		if reason := why(e.conn.name, netip.AddrPortFrom(addr, e.conn.port)); reason != "" {
+			p.mu.Lock()
+			if _, ok := p.requests[e]; ok {
+				e.cut(reason)
+			}
+			p.mu.Unlock()
+		}
+	}
 }
 
 // begin takes e into the table of requests. The reason is why not, "" for none.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -517,8 +518,50 @@ func TestWebSocket(t *testing.T) {
 			t.Errorf("%q, %v; want %q back", got, err, text)
 		}
 	}
-	conn.Close()
-	l.recorded("the socket", func(e []audit.Event) bool { return len(e) == 1 && e[0].Status == 101 })
+	// It is one request, which a change of the policy ends.
+	l.proxy.Recheck()
+	io.WriteString(conn, "three\n")
+	if got, err := r.ReadString('\n'); got != "three\n" || err != nil {
+		t.Errorf("after a change that leaves its rule: %q, %v", got, err)
+	}
+	l.set.Store(policy.New(plan.Network{Egress: plan.EgressAllowlist}))
+	l.proxy.Recheck()
+	if got, err := r.ReadString('\n'); err == nil || os.IsTimeout(err) {
+		t.Errorf("after a change that takes its rule: %q, %v; want its end", got, err)
+	}
+	l.recorded("the socket", func(e []audit.Event) bool { return len(e) == 1 && e[0].Status == 101 && e[0].Verdict == audit.Cut })
+}
+
+// A request ends that is under way to an address which is denied now, whatever its name.
+func TestCut(t *testing.T) {
+	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "begin\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}, []plan.Rule{{Host: host}})
+	resp, err := l.client("HTTP/2.0").Get("https://" + host + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r := bufio.NewReader(resp.Body)
+	if line, err := r.ReadString('\n'); line != "begin\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	var asked []string
+	l.proxy.Cut(func(name string, to netip.AddrPort) string {
+		asked = append(asked, fmt.Sprint(name, " ", to.Addr()))
+		return "the address is denied"
+	})
+	if !slices.Equal(asked, []string{host + " 127.0.0.1"}) {
+		t.Errorf("asked for %q", asked)
+	}
+	if _, err := r.ReadString('\n'); err == nil {
+		t.Error("the response went on")
+	}
+	l.recorded("the cut", func(e []audit.Event) bool {
+		return len(e) == 1 && e[0].Verdict == audit.Cut && e[0].Reason == "the address is denied"
+	})
 }
 
 // Bodies of any size pass in constant memory.

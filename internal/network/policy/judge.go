@@ -18,8 +18,11 @@ func (s *Set) guards() bool {
 // the host that they name: those without TLS, which says it once.
 func (s *Set) judged(port uint16) bool { return port == web && !s.network.Learn && s.guards() }
 
-// Judges reports whether it matters what a connection without a rule says in TLS.
-func (s *Set) Judges(port uint16) bool { return isWeb(port) && !s.network.Learn && s.guards() }
+// Notes reports whether it matters what a connection without a rule says in TLS: now, or after
+// a change that denies a host.
+func (s *Set) Notes(port uint16) bool {
+	return !s.network.Learn && (port == webTLS || isWeb(port) && s.guards())
+}
 
 // Says decides on a connection without a rule to name, the text of an address for none,
 // that says in TLS that it is for the host said.
