@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -164,7 +165,7 @@ func TestFloods(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc + m.StackInuse)
 	}
-	before, routines := heap(), runtime.NumGoroutine()
+	before, routines, files := heap(), runtime.NumGoroutine(), descriptors(t)
 	question := []byte("\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05names\x07example\x00\x00\x01\x00\x01")
 	for i := range 10_000 {
 		question[13] = byte('a' + i%26)
@@ -188,6 +189,9 @@ func TestFloods(t *testing.T) {
 			t.Fatalf("%d MiB are held after names and first packets; want at most %d", grown>>20, most>>20)
 		}
 	}
+	if more := descriptors(t) - files; more > 16 {
+		t.Errorf("%d descriptors are open after names and first packets; want none of theirs", more)
+	}
 	_, count := uploads(t, n, k, port, 200) // of each size of connection
 	if count < 10 {
 		t.Fatalf("%d uploads; want some more", count)
@@ -201,14 +205,29 @@ func TestFloods(t *testing.T) {
 	if more > 6*count+2000 {
 		t.Errorf("%d goroutines for %d uploads", more, count)
 	}
+	// One for each, and the service's.
+	if more := descriptors(t) - files; more > 2*count+16 {
+		t.Errorf("%d descriptors are open for %d uploads", more, count)
+	}
 	for _, ep := range k.stack.RegisteredEndpoints() {
 		ep.Abort()
 	}
-	for deadline := time.Now().Add(time.Minute); b.Used() > 0; time.Sleep(5 * time.Millisecond) {
+	// The service keeps its own.
+	for deadline := time.Now().Add(time.Minute); b.Used() > 0 || descriptors(t)-files > count+16; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d KiB of %d connections are still taken", b.Used()>>10, count)
+			t.Fatalf("%d KiB of %d connections are still taken, and %d descriptors", b.Used()>>10, count, descriptors(t)-files)
 		}
 	}
+}
+
+// descriptors returns how many this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
 }
 
 // packet returns a frame with the transport header's ports in front of rest.
