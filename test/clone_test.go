@@ -80,7 +80,7 @@ func TestClonesDiffer(t *testing.T) {
 		return c.Want(0)
 	}
 	clone()
-	results := make([]vm.Result, 50)
+	results := make([]vm.Result, 20)
 	for i := 0; i < len(results); i += 2 {
 		atOnce(2, func(j int) { results[i+j] = clone() }) // a pair is as quick as one
 	}
