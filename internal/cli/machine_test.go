@@ -31,6 +31,7 @@ type fakeMachine struct {
 	// returns false.
 	before func(req wire.Request) bool
 	exits  bool // its commands end when their input does
+	health control.Condition
 	// list is what it says of its changes, if it is not nil.
 	list func(conn net.Conn)
 
@@ -94,7 +95,11 @@ func (m *fakeMachine) status(t *testing.T, phase state.Phase) {
 func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 	defer conn.Close()
 	var req control.Request
-	if wire.ReadMessage(conn, &req) != nil || wire.WriteMessage(conn, control.Granted()) != nil {
+	granted := control.Granted()
+	if m.health.Health != "" {
+		granted.Condition = &m.health
+	}
+	if wire.ReadMessage(conn, &req) != nil || wire.WriteMessage(conn, granted) != nil {
 		return
 	}
 	if req.Op == control.OpStop {

@@ -55,9 +55,13 @@ func (a *app) confirmRemoval(ctx context.Context, name string) error {
 		return nil // Remove says so
 	case err != nil:
 		a.note("what %s keeps is not known: %v", name, err)
-	case d.State == "running":
+	case d.State == "running" || d.State == "paused" || d.State == "unreachable":
 		if d.Plan.Workspace == "" || d.Plan.Mode == "share" {
 			return nil
+		}
+		if d.State != "running" {
+			a.note("%s is %s, so its changes cannot be listed; they were not applied", name, d.State)
+			break
 		}
 		n, err := a.countChanges(ctx, name)
 		switch {
