@@ -22,6 +22,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/diskspace"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -248,10 +249,12 @@ func (x *extraction) file(dir int, base string, h *tar.Header, content io.Reader
 		return err
 	}
 	f := os.NewFile(uintptr(fd), base)
-	n, err := io.Copy(f, content)
+	w := sparse.NewWriter(f)
+	n, err := io.Copy(w, content)
 	if err == nil && n != h.Size {
 		err = io.ErrUnexpectedEOF
 	}
+	err = errors.Join(err, w.Finish())
 	if err == nil && x.trusted {
 		when := unix.NsecToTimeval(h.ModTime.UnixNano())
 		if h.ModTime.Before(time.Unix(0, 0)) {

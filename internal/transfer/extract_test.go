@@ -263,3 +263,38 @@ func FuzzExtract(f *testing.F) {
 		}
 	})
 }
+
+// Zeros come as bytes and take no room on the host.
+func TestExtractZeros(t *testing.T) {
+	const size = 8 << 20
+	from, to := t.TempDir(), t.TempDir()
+	content := make([]byte, size)
+	content[size/2] = 1
+	if err := os.WriteFile(from+"/f", content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.OpenRoot(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	target, err := os.OpenRoot(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	var b bytes.Buffer
+	if err := PackIn(t.Context(), &b, source, "f"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Extract(target, &b, "f", "f"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to + "/f"); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("another content came out, %v", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(to+"/f", &st); err != nil || st.Blocks > size/512/8 {
+		t.Errorf("it takes %d blocks, %v", st.Blocks, err)
+	}
+}
