@@ -9,7 +9,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/control"
-	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -34,7 +33,7 @@ func TestRemoveAsksUncounted(t *testing.T) {
 		home := t.TempDir()
 		dir := filepath.Join(home, "project")
 		file := filepath.Join(home, ".config/mayfly/machines/web.toml")
-		kept := filepath.Join(home, ".local/state/mayfly/kept/web", definition.KeepFile)
+		kept := filepath.Join(home, ".local/state/mayfly/kept/web", "keep.img")
 		for name, text := range map[string]string{file: "version = 1\n[workspace]\npath = \"" + dir + "\"\n", kept: strings.Repeat("x", 100_000)} {
 			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
 				t.Fatal(err)

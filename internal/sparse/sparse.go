@@ -41,6 +41,9 @@ func (x *extents) next(off int64) (start, end int64, err error) {
 	if x.found && off < x.end {
 		return max(off, x.start), x.end, nil
 	}
+	if x.size <= blockSize { // one read takes less than to ask
+		return off, x.size, nil
+	}
 	start, end, err = data(x.r, off, x.size)
 	if err != nil {
 		return 0, 0, err
@@ -66,21 +69,47 @@ func data(r io.ReaderAt, off, size int64) (start, end int64, err error) {
 	case finder:
 		return r.Data(off)
 	case *os.File:
-		fd := int(r.Fd())
-		start, err := unix.Seek(fd, off, unix.SEEK_DATA)
-		switch {
-		case errors.Is(err, unix.ENXIO):
-			return size, size, nil
-		case err != nil:
-			return off, size, nil // the file system cannot tell
-		}
-		end, err := unix.Seek(fd, start, unix.SEEK_HOLE)
-		if err != nil {
-			end = size
-		}
-		return start, end, nil
+		return FD(r.Fd()).data(off, size)
+	case FD:
+		return r.data(off, size)
 	}
 	return off, size, nil
+}
+
+// FD is an open file without what package os adds, which takes longer than to read a small
+// one.
+type FD int
+
+// ReadAt reads as [os.File.ReadAt] does.
+func (fd FD) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := unix.Pread(int(fd), p[n:], off+int64(n))
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return n, err
+		case m == 0:
+			return n, io.EOF
+		}
+		n += m
+	}
+	return n, nil
+}
+
+func (fd FD) data(off, size int64) (start, end int64, err error) {
+	start, err = unix.Seek(int(fd), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return size, size, nil
+	case err != nil:
+		return off, size, nil // the file system cannot tell
+	}
+	end, err = unix.Seek(int(fd), start, unix.SEEK_HOLE)
+	if err != nil {
+		end = size
+	}
+	return start, end, nil
 }
 
 // Copy gives the first size bytes of r to sink, and returns how many there were: less if

@@ -132,7 +132,7 @@ func TestCopyFile(t *testing.T) {
 				}
 			}
 			from := makeFile(t, size, part{0, string(want)})
-			for name, r := range map[string]io.ReaderAt{"file": from, "reader": bytes.NewReader(want), "section": io.NewSectionReader(from, 0, size)} {
+			for name, r := range map[string]io.ReaderAt{"file": from, "descriptor": FD(from.Fd()), "reader": bytes.NewReader(want), "section": io.NewSectionReader(from, 0, size)} {
 				to := makeFile(t, 0)
 				if err := CopyFile(t.Context(), to, r, size); err != nil {
 					t.Fatal(err)

@@ -130,9 +130,14 @@ func (l *lister) dir(ctx context.Context, parent int, name, dir string) error {
 		return err
 	}
 	defer d.Close()
+	fd := int(d.Fd())
 	return l.each(ctx, d, func(e os.DirEntry) error {
 		file := path.Join(dir, e.Name())
-		c, err := l.entry(ctx, int(d.Fd()), e.Name(), file)
+		entry := l.entry
+		if e.Type().IsRegular() {
+			entry = l.file
+		}
+		c, err := entry(ctx, fd, e.Name(), file)
 		if gone(err) {
 			return nil
 		}
@@ -144,7 +149,7 @@ func (l *lister) dir(ctx context.Context, parent int, name, dir string) error {
 		}
 		l.progress.Listed++
 		if c.Kind == wire.KindDir {
-			return l.dir(ctx, int(d.Fd()), e.Name(), file)
+			return l.dir(ctx, fd, e.Name(), file)
 		}
 		return nil
 	})
@@ -191,14 +196,13 @@ func (l *lister) file(ctx context.Context, dir int, name, file string) (wire.Cha
 	if err != nil {
 		return wire.Change{}, &os.PathError{Op: "open", Path: file, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), file)
-	defer f.Close()
+	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return wire.Change{}, &os.PathError{Op: "stat", Path: file, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return wire.Change{}, fmt.Errorf("%s is not a regular file any more", file)
+		return wire.Change{}, unix.ENOENT // something else has taken its name
 	}
 	c := wire.Change{Path: []byte(file), Kind: wire.KindFile, Mode: st.Mode & 0o7777, MTime: unix.TimespecToNsec(st.Mtim)}
 	c.Attributes = hasAttributes(fd)
@@ -211,7 +215,7 @@ func (l *lister) file(ctx context.Context, dir int, name, file string) (wire.Cha
 		l.links[key] = file
 	}
 	l.sum.Reset()
-	c.Size, err = sparse.Copy(ctx, summing{l}, f, st.Size)
+	c.Size, err = sparse.Copy(ctx, summing{l}, sparse.FD(fd), st.Size)
 	sum := l.sum.Sum()
 	c.Sum = sum[:]
 	return c, err
