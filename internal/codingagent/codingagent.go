@@ -63,6 +63,7 @@ type Agent struct {
 	interactive []string // more flags, but for the subcommands that have no screen
 	headless    []string // these
 	stores      []store  // where it keeps its files
+	memory      string   // the file in the first of them with what it is told by its user
 	emulated    []string // variables for machines whose CPU is emulated
 	prepare     func(s *Spec, at Place, stores []string)
 }

@@ -40,6 +40,9 @@ type File struct {
 	Default json.RawMessage
 	Tails   []Tail
 	Text    string
+	// Block makes Text a marked block in a text of the user's, in the place of an
+	// earlier one; "" takes that out.
+	Block bool
 	// Variable is one of the machine's, without which the file is left alone: the
 	// key that the user gave the machine. Its value, as a string of JSON, takes the
 	// place of Value in Text.
@@ -80,6 +83,7 @@ type Place struct {
 	Mounts []string
 	// Emulated says that the machine's CPU is: all takes several times as long.
 	Emulated bool
+	Facts    *Facts // what the agent is told; nil to leave that as it is
 }
 
 // Launch says how agent is started in a machine with args.
@@ -103,6 +107,9 @@ func Launch(agent string, at Place, args []string) (Spec, error) {
 		s.Env = append(s.Env, a.emulated...)
 	}
 	a.prepare(&s, at, stores)
+	if f, ok := a.noteFile(at, stores); ok {
+		s.Files = append(s.Files, f)
+	}
 	s.Env = slices.DeleteFunc(s.Env, func(kv string) bool {
 		key, _, _ := strings.Cut(kv, "=")
 		_, own := at.Env[key]

@@ -44,6 +44,8 @@ func Agents() []Agent {
 			// It ends a command after 2 minutes by itself, and after 10 whatever it
 			// was asked for.
 			emulated: []string{"BASH_DEFAULT_TIMEOUT_MS=600000", "BASH_MAX_TIMEOUT_MS=3600000"},
+			// code.claude.com/docs/en/memory: a file of its own.
+			memory: "rules/mayfly.md",
 			prepare: func(s *Spec, at Place, stores []string) {
 				s.Env = append(s.Env,
 					"DISABLE_AUTOUPDATER=1", // the image's is pinned
@@ -117,6 +119,7 @@ func Agents() []Agent {
 			// config.toml itself, and asks whether it may trust a directory only
 			// where it would ask for permissions too.
 			stores: []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
+			memory: "AGENTS.md",
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),
@@ -160,6 +163,7 @@ func Agents() []Agent {
 			// It writes config.json itself, with comments in it, and asks
 			// whether it may trust a directory also where it may do everything.
 			stores: []store{{variable: "COPILOT_HOME", own: ".copilot", transcripts: []string{"session-state"}}},
+			memory: "copilot-instructions.md",
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "COPILOT_AUTO_UPDATE=false")
 				s.Files = []File{{
@@ -197,6 +201,7 @@ func Agents() []Agent {
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
 			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}}},
+			memory: "GEMINI.md",
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "GEMINI_CLI_TRUST_WORKSPACE=true")
 				dir := stores[0]
@@ -254,6 +259,7 @@ func Agents() []Agent {
 					transcripts: []string{"opencode.db", "opencode.db-wal", "storage"},
 				},
 			},
+			memory: "AGENTS.md",
 			prepare: func(s *Spec, _ Place, _ []string) {
 				s.Env = append(s.Env, "OPENCODE_DISABLE_AUTOUPDATE=1")
 			},

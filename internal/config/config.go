@@ -39,6 +39,7 @@ type Config struct {
 	Network   Network
 	Home      Home
 	Git       Git
+	Agent     Agent
 	Volumes   []Volume          // [[volume]]
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
 	Secrets   map[string]Secret // by the name of the variable
@@ -82,6 +83,11 @@ type Home struct {
 	History   bool     // a machine with a name keeps what was typed into its shells
 }
 
+// Agent is the section [agent].
+type Agent struct {
+	Note bool // tell coding agents where they work
+}
+
 // Git is the section [git].
 type Git struct {
 	Identity bool // the name and the e-mail address of the host's git are in the machine
@@ -95,6 +101,7 @@ func Default() Config {
 		Workspace: Workspace{Mode: "copy"},
 		Network:   Network{Mode: "user", Egress: "public", TrustHostAuthorities: true},
 		Git:       Git{Identity: true},
+		Agent:     Agent{Note: true},
 	}
 }
 

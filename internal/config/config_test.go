@@ -77,6 +77,9 @@ history = true
 [git]
 identity = false
 
+[agent]
+note = false
+
 [env]
 GOPATH = "$HOME/go"
 
@@ -146,10 +149,10 @@ func TestLoadSetsEveryField(t *testing.T) {
 	}
 	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
 	cfg.Network.Proxy = "none" // TestProxy
-	if cfg.Git.Identity {
-		t.Error("Config.Git.Identity is the default")
+	if cfg.Git.Identity || cfg.Agent.Note {
+		t.Error("Config.Git.Identity or Config.Agent.Note is the default")
 	}
-	cfg.Git.Identity = true
+	cfg.Git.Identity, cfg.Agent.Note = true, true
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {

@@ -150,7 +150,7 @@ func stringTable(key, text string) (map[string]any, error) {
 func (e *encoder) order() []string {
 	rank := func(name string) int {
 		head, _, _ := strings.Cut(name, ".")
-		order := []string{"machine", "image", "workspace", "share", "volume", "network", "home", "git", "env", secretsSection}
+		order := []string{"machine", "image", "workspace", "share", "volume", "network", "home", "git", "agent", "env", secretsSection}
 		if i := slices.Index(order, head); i >= 0 {
 			return i
 		}

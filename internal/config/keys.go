@@ -126,6 +126,8 @@ var fields = []field{
 	{"home.history", "true", "false", "keep the shell history of a named machine: bash and zsh",
 		boolean(func(c *Config) *bool { return &c.Home.History })},
 
+	{"agent.note", "false", "true", "tell coding agents in a file of their user's, not of the workspace, what the machine is and may reach",
+		boolean(func(c *Config) *bool { return &c.Agent.Note })},
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 }

@@ -275,7 +275,7 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 			s.Links = append(s.Links, wire.SeedLink(l))
 		}
 		for _, f := range spec.Files {
-			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text, Variable: f.Variable}
+			file := wire.SeedFile{Path: f.Path, Must: f.Must, Default: f.Default, Text: f.Text, Block: f.Block, Variable: f.Variable}
 			for _, t := range f.Tails {
 				file.Tails = append(file.Tails, wire.SeedTail(t))
 			}

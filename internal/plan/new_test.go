@@ -326,8 +326,19 @@ func TestAgentEnv(t *testing.T) {
 	if !strings.Contains(notes, "claude keeps its files in "+home+"/.claude, which does not outlive") || strings.Contains(notes, "codex keeps") {
 		t.Errorf("notes: %s", notes)
 	}
+	if facts := p.Place().Facts; !facts.Quiet || facts.Name != "m" {
+		t.Errorf("with agent.note off, agents are told %+v", facts)
+	}
+	cfg.Agent.Note = true
 	cfg.Volumes = []config.Volume{{Name: "c", Mount: "~/.claude", SizeMiB: 64}}
 	if p, err = New(cfg, facts, in); err != nil || strings.Contains(strings.Join(p.Notes, "\n"), "outlive") {
 		t.Errorf("with a volume: %v, %q", err, p.Notes)
+	}
+	p.Network.Mode = NetworkUser
+	p.Network.Ports = []Port{{Address: "127.0.0.1", HostPort: 8080, GuestPort: 80}}
+	p.Network.Allow = []Rule{{Host: "a.example", Port: 22}}
+	want := []string{"80 as 127.0.0.1:8080", "a.example:22"}
+	if facts := p.Place().Facts; facts.Quiet || !facts.Network || !facts.Decided || !slices.Equal(append(facts.Ports, facts.Allow...), want) {
+		t.Errorf("agents are told %+v", facts)
 	}
 }

@@ -119,6 +119,8 @@ type Guest struct {
 	// Dotfiles are directories of the host, absolute, whose files appear in the
 	// home, read-only; of the last that has a file of a name.
 	Dotfiles []string `json:"dotfiles,omitempty"`
+	// AgentSilent leaves coding agents untold what the machine is and may reach.
+	AgentSilent bool `json:"agent_silent,omitempty"`
 	// Git are settings of git's for all users, such as user.name: who commits.
 	Git map[string]string `json:"git,omitempty"`
 	// Unsigned are the settings that make git sign on the host, and that are off in the

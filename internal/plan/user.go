@@ -3,10 +3,12 @@ package plan
 import (
 	"fmt"
 	"maps"
+	"net"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
@@ -45,6 +47,7 @@ func (b *builder) guest(name string) {
 		g.Env[key] = value
 	}
 	g.ShellInit = b.cfg.Home.ShellInit
+	g.AgentSilent = !b.cfg.Agent.Note
 	b.plan.Guest = g
 }
 
@@ -84,12 +87,34 @@ func (b *builder) lasting(agent string, at codingagent.Place) {
 	}
 }
 
+// facts returns what a coding agent is told of the machine.
+func (p Plan) facts() *codingagent.Facts {
+	n := p.Network
+	f := &codingagent.Facts{
+		Quiet: p.Guest.AgentSilent,
+		Name:  p.Name, Live: p.Workspace.Mode == ModeShare,
+		Network: n.Mode != NetworkNone, Decided: n.Mode == NetworkUser, Public: n.Egress == EgressPublic,
+	}
+	for _, r := range n.Allow {
+		f.Allow = append(f.Allow, r.String())
+	}
+	for _, port := range n.Ports {
+		where := "a free port"
+		if port.HostPort != 0 {
+			where = net.JoinHostPort(port.Address, strconv.Itoa(port.HostPort))
+		}
+		f.Ports = append(f.Ports, fmt.Sprintf("%d as %s", port.GuestPort, where))
+	}
+	return f
+}
+
 // Place returns the machine as a coding agent finds it.
 func (p Plan) Place() codingagent.Place {
 	at := codingagent.Place{
 		Dir: p.Dir(), Home: p.Guest.User.Home, Env: p.Guest.Env,
 		Emulated: p.Machine.Accelerator == TCG,
 	}
+	at.Facts = p.facts()
 	for _, v := range p.Volumes {
 		at.Mounts = append(at.Mounts, v.Mount)
 	}

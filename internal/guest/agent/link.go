@@ -133,7 +133,11 @@ func isBelow(name, dir string) bool {
 
 // copyOnce copies a file that settings will be merged into, unless there is one.
 func copyOnce(from, to string) error {
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+	if link, err := os.Readlink(to); err == nil && link == from {
+		if err := os.Remove(to); err != nil {
+			return err
+		}
+	} else if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	f, err := os.Open(from)

@@ -134,6 +134,11 @@ func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
 		}
 		f.Text = strings.ReplaceAll(f.Text, wire.SeedValue, string(quoted))
 	}
+	if f.Block && f.Text == "" {
+		if _, err := os.Stat(f.Path); err != nil {
+			return "", nil
+		}
+	}
 	if err := makeDir(filepath.Dir(f.Path)); err != nil {
 		return "", err
 	}
@@ -146,6 +151,9 @@ func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
 		return "", fmt.Errorf("settings: %w", err)
 	}
 	old, err := readSeeded(path)
+	if f.Block {
+		return "", seedBlock(path, old, f.Text, err)
+	}
 	perm := os.FileMode(0o600)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -96,6 +96,9 @@ type SeedFile struct {
 	Tails []SeedTail `json:"tails,omitempty"`
 	// Text is the content of a file that is not there yet.
 	Text string `json:"text,omitempty"`
+	// Block makes Text a marked block in a text that is the user's, in the place of
+	// an earlier one, which an empty Text takes out.
+	Block bool `json:"block,omitempty"`
 	// Variable is one of the machine's, without which the file is left alone. Its
 	// value, as a string of JSON, takes the place of SeedValue in Text.
 	Variable string `json:"variable,omitempty"`

@@ -64,10 +64,11 @@ var rules = map[string]rule{
 	"home.history":    unless(false, "keeps, when it stops, what was typed into its shells"),
 
 	"git.identity": unless(false, "gets your name and e-mail address from git"),
+	"agent.note":   set,
 }
 
 // tables are the sections; the names in env and secrets are free.
-var tables = []string{"machine", "image", "workspace", "network", "home", "git"}
+var tables = []string{"machine", "image", "workspace", "network", "home", "git", "agent"}
 
 // keys reviews all keys of the file.
 func (r *reviewer) keys() {
