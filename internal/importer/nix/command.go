@@ -88,6 +88,13 @@ func runNix(ctx context.Context, dir string, args ...string) ([]byte, error) {
 			"--option", "pure-eval", "true",
 			"--option", "allow-import-from-derivation", "false",
 			"--option", "accept-flake-config", "false",
+			// With this, builtins.exec runs what a flake likes.
+			"--option", "allow-unsafe-native-code-during-evaluation", "false",
+			"--option", "plugin-files", "",
+			"--option", "allowed-uris", "",
+			"--option", "builders", "",
+			"--option", "pre-build-hook", "",
+			"--option", "post-build-hook", "",
 			"--offline",
 		}, args...),
 		Dir:        dir,

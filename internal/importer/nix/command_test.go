@@ -249,6 +249,35 @@ func TestNixIsFenced(t *testing.T) {
 	}
 }
 
+// Whatever the user's nix.conf allows, a stranger's flake runs no program, and Nix loads no
+// library for it.
+func TestNixRunsNothing(t *testing.T) {
+	needNix(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	conf := "allow-unsafe-native-code-during-evaluation = true\nallow-import-from-derivation = true\nplugin-files = " + ran + ".so\n"
+	for name, cpus := range map[string]string{
+		"exec":    `builtins.exec [ "/bin/sh" "-c" "echo 3; echo >` + ran + `" ]`,
+		"library": `builtins.importNative ` + ran + `.so "init"`,
+		"nothing": `3`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := flakeDir(t, oneFlake(`{ microvm.vms.a.config.microvm.vcpu = `+cpus+`; }`))
+			file := filepath.Join(os.Getenv("NIX_CONF_DIR"), "nix.conf")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(conf), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(file)
+			res, err := ImportDir(t.Context(), dir)
+			if (err == nil) != (name == "nothing") || err != nil && !strings.Contains(err.Error(), "attribute") {
+				t.Errorf("ImportDir = %+v, %v; want an error of a missing attribute for all but nothing", res, err)
+			}
+			if _, err := os.Stat(ran); err == nil {
+				t.Error("the flake ran a program")
+			}
+		})
+	}
+}
+
 // What a flake does not lock is not looked for, on this computer neither: a stranger's
 // flake could name any directory.
 func TestNixTakesLockedInputs(t *testing.T) {
@@ -360,6 +389,14 @@ func TestNixCommand(t *testing.T) {
 	}
 	if strings.Contains(string(text), "CANARY") || !strings.Contains(string(text), "NIX_STATE_DIR='/state'") || !strings.Contains(string(text), "pure-eval true") {
 		t.Errorf("Nix was started with\n%s", text)
+	}
+	for _, want := range []string{
+		"--option allow-unsafe-native-code-during-evaluation false ", "--option plugin-files  ", "--option allow-import-from-derivation false ",
+		"--option allowed-uris  ", "--option builders  ", "--option pre-build-hook  ", "--option post-build-hook  ", "--offline ",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("Nix was started without %q:\n%s", want, text)
+		}
 	}
 
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errors.New("enough"))
