@@ -93,7 +93,11 @@ func testConfined(t *testing.T, h *vm.Host, capabilities uint64) {
 	h.Run(0, "exec", "m", "--", "sh", "-c", "cat /srv/docs/text >page && (setsid python3 -m http.server 8000 >/dev/null 2>&1 &) && "+
 		"for i in $(seq 100); do curl -s http://127.0.0.1:8000/page >/dev/null && exit 0; sleep 0.1; done; exit 1")
 	_, list, _ := strings.Cut(h.Run(0, "port", "m").Stdout, "\n") // below the heads
-	published, _, _ := strings.Cut(list, " ")
+	fields := strings.Fields(list)
+	if len(fields) < 3 {
+		t.Fatalf("the ports are %q", list)
+	}
+	published := fields[0] + ":" + fields[1]
 	added := strings.TrimSpace(h.Run(0, "port", "m", "add", "0:8000").Stdout)
 	for _, port := range []string{published, added} {
 		resp, err := http.Get("http://" + port + "/page")
