@@ -40,6 +40,9 @@ var trusting = []string{
 	"sh -c '! command -v wget || env -i wget -qO- https://web.example/hello'",
 	"sh -c '! command -v openssl || env -i openssl s_client -verify_return_error -connect web.example:443 -servername web.example </dev/null'",
 	"env -i ./client https://web.example/hello", // Go's
+	// What those need that have lists of their own.
+	`env -i $(cat /etc/environment) sh -c 'grep -q BEGIN "$NODE_EXTRA_CA_CERTS" "$REQUESTS_CA_BUNDLE" "$PIP_CERT" "$CARGO_HTTP_CAINFO" "$AWS_CA_BUNDLE"'`,
+	`sudo sh -c 'grep -q BEGIN "$NODE_EXTRA_CA_CERTS" && grep -q BEGIN "$REQUESTS_CA_BUNDLE"'`,
 }
 
 // testProxy is a host that leaves its network through a proxy.
