@@ -109,6 +109,7 @@ const (
 	E2fsprogsMissing      Code = "e2fsprogs-missing"
 	SubordinateIDsMissing Code = "subordinate-ids-missing"
 	BuildDirectoryMounted Code = "build-directory-mounted"
+	RootNotMounted        Code = "root-not-mounted"
 	BuildDirectoryOpen    Code = "build-directory-open"
 )
 
@@ -331,6 +332,7 @@ func Kinds() []Kind {
 		{UIDMapMissing, nil, "The host has no newuidmap, which a user needs who is not root."},
 		{E2fsprogsMissing, nil, "The host has no mkfs.ext4."},
 		{SubordinateIDsMissing, []string{"user"}, "The user has no subordinate user and group IDs."},
+		{RootNotMounted, nil, "The root directory is no mount point, as in a plain chroot: a build cannot have mounts of its own."},
 		{BuildDirectoryOpen, []string{"dir"}, "Others could look into the directory of a build, which has a password: its file system has no access control lists."},
 		{BuildDirectoryMounted, []string{"dir"}, "Something is mounted in the directory of a build."},
 

@@ -100,6 +100,7 @@ var next = map[fault.Code][]string{
 	fault.UIDMapMissing:         {"sudo apt install uidmap"},
 	fault.E2fsprogsMissing:      {"sudo apt install e2fsprogs"},
 	fault.SubordinateIDsMissing: {"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"},
+	fault.RootNotMounted:        {"outside of the chroot: mount --bind DIRECTORY DIRECTORY, then chroot DIRECTORY"},
 	fault.BuildDirectoryOpen:    {"give that file system access control lists, or build as root, or use a proxy without a password"},
 	fault.BuildDirectoryMounted: {"sudo umount --recursive {dir}"},
 

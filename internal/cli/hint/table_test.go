@@ -102,6 +102,7 @@ func TestTable(t *testing.T) {
 		{fault.UIDMapMissing, nil, "sudo apt install uidmap"},
 		{fault.E2fsprogsMissing, nil, "sudo apt install e2fsprogs"},
 		{fault.SubordinateIDsMissing, fault.Args{"user": "ada"}, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ada"},
+		{fault.RootNotMounted, nil, "outside of the chroot: mount --bind DIRECTORY DIRECTORY, then chroot DIRECTORY"},
 		{fault.BuildDirectoryOpen, fault.Args{"dir": "/d"}, "give that file system access control lists, or build as root, or use a proxy without a password"},
 		{fault.BuildDirectoryMounted, fault.Args{"dir": "/d"}, "sudo umount --recursive /d"},
 		{fault.AgentsLockInvalid, fault.Args{"file": "/f"}, "correct or remove /f"},

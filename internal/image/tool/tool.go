@@ -22,6 +22,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Grace is how long a program may clean up after its context has ended.
@@ -131,6 +133,9 @@ func Run(ctx context.Context, c Cmd) error {
 	stderr.flush()
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
+	}
+	if err != nil && cmd.Process == nil && c.OwnMounts && errors.Is(err, syscall.EINVAL) {
+		return fault.New(fault.RootNotMounted, nil, "%s cannot have mounts of its own: the root directory is no mount point, as in a plain chroot", c.Name)
 	}
 	if err != nil {
 		return &Error{Name: c.Name, Tail: stderr.tail(), Err: err}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -96,5 +97,48 @@ func TestRunApart(t *testing.T) {
 	})
 	if err != nil || out.String() != "[y]\n0\n" {
 		t.Errorf("Run() = %q, %v; want no SECRET_WORD and no terminal", out.String(), err)
+	}
+}
+
+// In a plain chroot no mount can be private. The error says so in one line.
+func TestRunInChroot(t *testing.T) {
+	const inside = "MAYFLY_TEST_CHROOT"
+	if os.Getenv(inside) != "" {
+		err := tool.Run(t.Context(), tool.Cmd{Name: "true", OwnMounts: true})
+		if fault.CodeOf(err) != fault.RootNotMounted || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Run() = %v; want that the root is no mount point", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root has another root directory")
+	}
+	root := t.TempDir()
+	script := "set -e; mount --make-rprivate /"
+	for _, dir := range []string{"bin", "lib", "lib64", "usr", "proc", "dev"} {
+		if target, err := os.Readlink("/" + dir); err == nil {
+			err = os.Symlink(target, filepath.Join(root, dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := os.Stat("/" + dir); err == nil {
+			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			script += "; mount --rbind /" + dir + " " + filepath.Join(root, dir)
+		}
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err := errors.Join(err, os.Mkdir(filepath.Join(root, "tmp"), 0o755), os.WriteFile(filepath.Join(root, "test"), self, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", script+"; exec chroot "+root+" /test -test.run=TestRunInChroot$ -test.v")
+	cmd.Env = append(os.Environ(), inside+"=1", "TMPDIR=/tmp")
+	out, err := cmd.CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "--- ") {
+		t.Skipf("no mounts here: %v\n%s", err, out)
+	}
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("in a chroot: %v\n%s", err, out)
 	}
 }
