@@ -22,11 +22,19 @@ const subject = "mayfly machine authority"
 // the certificate has to be called in a directory of certificates.
 const SubjectHash = "f2ed554b"
 
-// How long certificates hold. Clocks of guests may be behind.
+// How long certificates hold that an authority makes. Clocks of guests may be behind.
 const (
-	clockSlack   = 24 * time.Hour
-	authorityAge = 30 * 24 * time.Hour
-	leafAge      = 7 * 24 * time.Hour
+	clockSlack = 24 * time.Hour
+	leafAge    = 7 * 24 * time.Hour
+)
+
+// An authority holds for as long as a certificate can say in two digits of the year. It is
+// trusted in one machine and its key is gone with that machine's supervisor, so that an
+// earlier end would protect nobody. But a machine may run for months, with programs that
+// have read what they trust once, and the host's clock may be set while it does.
+var (
+	authorityFrom  = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	authorityUntil = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 )
 
 // maxLeaves bounds the certificates that are kept.
@@ -37,27 +45,27 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	leaf *ecdsa.PrivateKey // of all certificates that it makes
+	now  func() time.Time
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
 }
 
 func newAuthority() (*authority, error) {
-	a := &authority{leaves: make(map[string]*tls.Certificate)}
+	a := &authority{leaves: make(map[string]*tls.Certificate), now: time.Now}
 	for _, key := range []**ecdsa.PrivateKey{&a.key, &a.leaf} {
 		var err error
 		if *key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 			return nil, fmt.Errorf("make the machine's authority: %w", err)
 		}
 	}
-	now := time.Now()
 	all4 := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	all6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 	template := &x509.Certificate{
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: subject},
-		NotBefore:             now.Add(-clockSlack),
-		NotAfter:              now.Add(authorityAge),
+		NotBefore:             authorityFrom,
+		NotAfter:              authorityUntil,
 		KeyUsage:              x509.KeyUsageCertSign,
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -94,8 +102,9 @@ func (a *authority) text() []byte {
 func (a *authority) certificate(name string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
-	if c, ok := a.leaves[name]; ok && c.Leaf.NotAfter.Sub(now) > leafAge/2 {
+	now := a.now()
+	// Also when the clock was put back.
+	if c, ok := a.leaves[name]; ok && now.After(c.Leaf.NotBefore) && c.Leaf.NotAfter.Sub(now) > leafAge/2 {
 		return c, nil
 	}
 	template := &x509.Certificate{
