@@ -68,7 +68,7 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := p.mountDotfiles(req.Dotfiles); err != nil {
 		return nil, err
 	}
-	if err := mountShares(req.Shares, places.shares); err != nil {
+	if err := mountShares(req.Shares, places.shares, req.User); err != nil {
 		return nil, err
 	}
 	if req.Workspace == nil {

@@ -13,8 +13,11 @@ import (
 )
 
 // mountShares mounts the shares at the places below rootDir.
-func mountShares(shares []wire.Share, places []string) error {
+func mountShares(shares []wire.Share, places []string, u wire.User) error {
 	for i, s := range shares {
+		if err := makeMountPoint(rootDir, places[i], u); err != nil {
+			return fmt.Errorf("make the way to %s: %w", s.Path, err)
+		}
 		flags := uintptr(nosuid)
 		if s.ReadOnly {
 			flags |= unix.MS_RDONLY

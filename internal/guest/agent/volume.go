@@ -74,16 +74,72 @@ func mountKeepDirs(req *wire.Configure) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		if err := os.Chown(dir, req.User.UID, req.User.GID); err != nil {
+		if err := mendOwners(dir, req.User, mendDepth); err != nil {
 			return err
 		}
 		target := filepath.Join(rootDir, d.Path)
 		// A volume may be mounted above it.
-		if err := os.MkdirAll(target, 0o755); err != nil {
+		if err := makeMountPoint(rootDir, d.Path, req.User); err != nil {
 			return err
 		}
 		if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", d.Path, err)
+		}
+	}
+	return nil
+}
+
+// mendDepth is how deep mount points of shares are looked for in what is kept.
+const mendDepth = 4
+
+// mendOwners gives the directory dir, and directories in it that are root's, to the user:
+// mount points of shares that are no more. Links are left alone.
+func mendOwners(dir string, u wire.User, depth int) error {
+	fi, err := os.Lstat(dir)
+	if err != nil || !fi.IsDir() {
+		return err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != u.UID && (st.Uid == 0 || depth == mendDepth) {
+		if err := os.Lchown(dir, u.UID, u.GID); err != nil {
+			return err
+		}
+	}
+	if depth == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := mendOwners(filepath.Join(dir, e.Name()), u, depth-1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// makeMountPoint makes the directory name below root, with the directories on the way.
+// Those in the user's home are the user's.
+func makeMountPoint(root, name string, u wire.User) error {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	at := ""
+	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		at = filepath.Join(at, part)
+		switch err := r.Mkdir(at, 0o755); {
+		case errors.Is(err, fs.ErrExist):
+		case err != nil:
+			return err
+		case strings.HasPrefix("/"+at, u.Home+"/"):
+			if err := r.Lchown(at, u.UID, u.GID); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -94,14 +150,14 @@ func mountKeepDirs(req *wire.Configure) error {
 // would not start with an empty /var.
 func (p *prepared) mountVolumes(req *wire.Configure) error {
 	for i, v := range req.Volumes {
-		if err := p.mountVolume(volumeDir(i), v); err != nil {
+		if err := p.mountVolume(volumeDir(i), v, req.User); err != nil {
 			return fmt.Errorf("mount the volume on %s: %w", v.Mount, err)
 		}
 	}
 	return nil
 }
 
-func (p *prepared) mountVolume(disk string, v wire.Volume) error {
+func (p *prepared) mountVolume(disk string, v wire.Volume, u wire.User) error {
 	dev, err := p.disks.find(v.Serial)
 	if err != nil {
 		return err
@@ -115,12 +171,7 @@ func (p *prepared) mountVolume(disk string, v wire.Volume) error {
 	// The way to it was made in the root, from where the volumes above it were
 	// filled when they were new. It is the machine's own: whatever it made of it
 	// since, a link leads nowhere else.
-	root, err := os.OpenRoot(rootDir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := root.MkdirAll(strings.TrimPrefix(v.Mount, "/"), 0o755); err != nil {
+	if err := makeMountPoint(rootDir, v.Mount, u); err != nil {
 		return err
 	}
 	target := filepath.Join(rootDir, v.Mount)
