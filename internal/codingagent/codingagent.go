@@ -52,6 +52,8 @@ type Agent struct {
 	Needless []string
 	Nix      []string // the names of its package in nixpkgs, and of its option programs.NAME
 	Skills   Skills
+	// Logins are files with its log-in, below a user's home.
+	Logins []string
 	// Leavings are files that it writes into the workspace for itself, whose paths
 	// are exactly these.
 	Leavings []string
@@ -146,6 +148,23 @@ func Names() []string {
 func NeedlessOf(host string) string {
 	a, _ := find(func(a Agent) bool { return slices.Contains(a.Needless, host) })
 	return a.Name
+}
+
+// IsLogin reports whether the path name below a home is a file with the log-in of an agent.
+func IsLogin(name string) bool {
+	_, ok := find(func(a Agent) bool { return slices.Contains(a.Logins, name) })
+	return ok
+}
+
+// Keeps reports whether the path name below a home is in a directory of an agent.
+func Keeps(name string) bool {
+	if strings.HasPrefix(name, StateDir+"/") {
+		return true
+	}
+	_, ok := find(func(a Agent) bool {
+		return slices.ContainsFunc(a.stores, func(t store) bool { return strings.HasPrefix(name, t.own+"/") })
+	})
+	return ok
 }
 
 // Leavings returns the files that agents write into a workspace for themselves.

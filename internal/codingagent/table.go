@@ -34,6 +34,7 @@ func Agents() []Agent {
 			Nix:      []string{"claude-code"},
 			// code.claude.com/docs/en/skills
 			Skills:     Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
+			Logins:     []string{".claude/.credentials.json"},
 			unattended: []string{"--dangerously-skip-permissions"},
 			otherwise:  []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
 			subcommands: []string{
@@ -103,6 +104,7 @@ func Agents() []Agent {
 			Nix:      []string{"codex"},
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
 			Skills:     Skills{Project: ".agents/skills", User: ".agents/skills"},
+			Logins:     []string{".codex/auth.json"},
 			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
 			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
@@ -151,6 +153,7 @@ func Agents() []Agent {
 			Nix: []string{"github-copilot-cli"},
 			// copilot skill --help
 			Skills:     Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
+			Logins:     []string{".copilot/config.json"},
 			unattended: []string{"--allow-all"},
 			otherwise: []string{
 				"--yolo", "--allow-all-tools", "--allow-all-paths", "--allow-all-urls", "--allow-tool", "--allow-url",
@@ -196,6 +199,7 @@ func Agents() []Agent {
 			Nix:      []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
+			Logins:      []string{".gemini/oauth_creds.json"},
 			unattended:  []string{"--yolo"},
 			otherwise:   []string{"-y", "--approval-mode"},
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
@@ -243,6 +247,7 @@ func Agents() []Agent {
 			Leavings: []string{".git/opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
 			Skills:     Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
+			Logins:     []string{".local/share/opencode/auth.json"},
 			unattended: []string{"--auto"},
 			subcommands: []string{
 				"completion", "acp", "mcp", "attach", "debug", "providers", "auth", "agent", "upgrade", "uninstall",

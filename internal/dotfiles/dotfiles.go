@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
@@ -46,12 +47,16 @@ type Entry struct {
 	Dir    bool   // with all below, except what Ignored says
 }
 
-// skipped is what no home needs, and what nobody means to share.
+// skipped is what no home needs.
 var skipped = []string{
-	".git", ".github", ".gitlab-ci.yml", ".gitignore", ".gitattributes", ".gitmodules", ".editorconfig", ".pre-commit-config.yaml",
-	".DS_Store", ignoreFile,
 	"README*", "LICENSE*", "LICENCE*", "COPYING*", "CHANGELOG*", "Makefile", "Dockerfile", "Brewfile",
 	"*.md", "*.nix", "*.lock", "*.sh", "install*", "setup*", "bootstrap*",
+}
+
+// private is what nobody means to share, and what belongs to the directory's repository.
+var private = []string{
+	".git", ".github", ".gitlab-ci.yml", ".gitignore", ".gitattributes", ".gitmodules", ".editorconfig", ".pre-commit-config.yaml",
+	".DS_Store", ignoreFile,
 	".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".netrc", ".git-credentials", ".pgpass", ".password-store",
 	".env", ".env.*", "*.pem", "id_rsa*", "id_ed25519*", "id_ecdsa*", "id_dsa*", ".*history",
 }
@@ -256,10 +261,15 @@ func readDir(root *os.Root, dir string, most int) ([]fs.DirEntry, error) {
 // matched, is not taken.
 func (ig Ignore) Match(name string) bool {
 	base := path.Base(name)
-	for _, p := range skipped {
-		if ok, _ := path.Match(p, base); ok {
-			return true
-		}
+	if codingagent.IsLogin(name) || codingagent.IsLogin("."+name) { // "local/share/…"
+		return true
+	}
+	if slices.ContainsFunc(private, matches(base)) {
+		return true
+	}
+	// What agents are told by their user is in files such as AGENTS.md.
+	if !codingagent.Keeps(name) && !codingagent.Keeps("."+name) && slices.ContainsFunc(skipped, matches(base)) {
+		return true
 	}
 	for _, p := range ig.patterns {
 		subject := base
@@ -271,6 +281,13 @@ func (ig Ignore) Match(name string) bool {
 		}
 	}
 	return false
+}
+
+func matches(base string) func(pattern string) bool {
+	return func(pattern string) bool {
+		ok, _ := path.Match(pattern, base)
+		return ok
+	}
 }
 
 // ReadIgnore returns what of dir is not taken: the built-in names, and those of

@@ -219,3 +219,18 @@ func FuzzParseIgnore(f *testing.F) {
 		}
 	})
 }
+
+// The log-ins of coding agents stay on the host, and what their user tells them comes along.
+func TestLoginsAreNotTaken(t *testing.T) {
+	var ig Ignore
+	for name, want := range map[string]bool{
+		".claude/.credentials.json": true, ".codex/auth.json": true, "local/share/opencode/auth.json": true, ".gemini/oauth_creds.json": true,
+		".claude/CLAUDE.md": false, ".codex/config.toml": false, "config/app/auth.json": false,
+		".claude/skills/setup/install.sh": false, "config/opencode/AGENTS.md": false, ".local/share/mayfly-agents/codex/AGENTS.md": false,
+		".claude/id_rsa": true, ".claude/x.pem": true, ".claude/.git": true, "config/nvim/README.md": true, ".claudex/a.md": true,
+	} {
+		if got := ig.Match(name); got != want {
+			t.Errorf("Match(%q) = %v; want %v", name, got, want)
+		}
+	}
+}

@@ -3,8 +3,10 @@ package plan
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -72,6 +74,7 @@ func (b *builder) shares(in Input) {
 			b.fail(err)
 			return
 		}
+		b.logins(s.Source, p)
 		s.Tag = fmt.Sprintf("share%d", len(b.plan.Shares))
 		b.plan.Shares = append(b.plan.Shares, s)
 	}
@@ -122,6 +125,20 @@ func CheckShare(dir string, p Protected) error {
 		return fault.New(fault.ShareRefused, fault.Args{"dir": dir}, "share %s: %s", termsafe.Quote(dir), why)
 	}
 	return nil
+}
+
+// logins says so if the directory dir of the host is where a coding agent of the host has its
+// log-in.
+func (b *builder) logins(dir string, p Protected) {
+	for _, a := range codingagent.Agents() {
+		for _, file := range a.Logins {
+			has := func(home string) bool { return home != "" && within(filepath.Join(home, file), dir) }
+			if slices.ContainsFunc(p.Homes, has) {
+				b.note("%s is where %s keeps its log-in on this host, which the machine can read and send anywhere; share another directory, bring settings by home.dotfiles, or lend a key with --secret",
+					termsafe.Quote(dir), a.Title)
+			}
+		}
+	}
 }
 
 // refuseLive returns what is wrong with dir, in which refuse found nothing, as a

@@ -105,6 +105,24 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// Where an agent of the host has its log-in, the user is told what becomes of it.
+func TestSharedLogins(t *testing.T) {
+	for source, want := range map[string]string{
+		"~/.claude": "Claude Code", "~/.codex": "Codex", "~/.copilot": "Copilot", "~/.gemini": "Gemini", "~/.local/share/opencode": "opencode",
+		"~/.claude/skills": "", "~/agent": "", "~/.config/opencode": "",
+	} {
+		p, err := shared(t, "", config.Share{Source: source, ReadOnly: true})
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		notes := strings.Join(p.Notes, "\n")
+		if got := strings.Contains(notes, "keeps its log-in on this host"); got != (want != "") || !strings.Contains(notes, want) {
+			t.Errorf("%s: notes %q; want one on %q", source, notes, want)
+		}
+	}
+}
+
 func TestSharesRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		mode   string

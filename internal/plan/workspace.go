@@ -38,6 +38,9 @@ func (b *builder) workspace(in Input) {
 	if err := CheckWorkspace(in.Workspace, b.protected(in)); err != nil {
 		b.fail(err)
 	}
+	if b.cfg.Workspace.Mode != ModeShare { // as a share it is told with the others
+		b.logins(filepath.Clean(in.Workspace), b.protected(in))
+	}
 	b.plan.Workspace = Workspace{
 		Path:    filepath.Clean(in.Workspace),
 		Mode:    b.cfg.Workspace.Mode,
