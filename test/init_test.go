@@ -124,7 +124,7 @@ sudo systemctl -q add-wants multi-user.target wrong.service`)
 		h := h.For(t)
 		// Services do not write on while the changes are read.
 		const script = "echo a > a; sudo systemd-run -q --working-directory=$PWD sh -c 'while :; do date; done > b'; until [ -s b ]; do sleep 0.1; done"
-		h.Run(0, "run", "--apply", "--profile", "docker", "--", "sh", "-c", script)
+		h.Run(0, "run", "--cold", "--apply", "--profile", "docker", "--", "sh", "-c", script)
 		for _, name := range []string{"a", "b"} {
 			if fi, err := os.Stat(filepath.Join(h.Dir, name)); err != nil || fi.Size() == 0 {
 				t.Errorf("%s was not applied: %v", name, err)
