@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // ChangeNetwork changes what the running machine name may reach, and returns the state of
@@ -41,7 +42,7 @@ func (e *Engine) Audit(who string, follow bool, done <-chan struct{}, yield func
 	err := read(path, yield)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.AuditMissing, args{"name": who}, "there is no record of a machine %s", who)
+		return fault.New(fault.AuditMissing, args{"name": who}, "there is no record of a machine %s", termsafe.Quote(who))
 	case errors.Is(err, audit.ErrChanged):
 		return fault.Wrap(err, fault.AuditChanged, args{"file": path})
 	}

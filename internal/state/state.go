@@ -24,6 +24,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // The files of a machine's directory.
@@ -156,7 +157,7 @@ func (s Store) Get(name string) (Machine, error) {
 			return m, nil
 		}
 	}
-	return m, fault.New(fault.MachineNotFound, fault.Args{"name": name}, "%w: %s", ErrNotFound, name)
+	return m, fault.New(fault.MachineNotFound, fault.Args{"name": name}, "%w: %s", ErrNotFound, termsafe.Quote(name))
 }
 
 // List returns all machines, sorted by name.
