@@ -3,6 +3,7 @@ package codingagent
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -68,11 +69,13 @@ func named(begin string, names []string) string {
 	return begin + strings.Join(names, ", ") + more + "."
 }
 
-// noteFile returns the file with what the agent is told. It is never in the workspace, and
-// what the user wrote there stays.
+// noteFile returns the file with what the agent is told. It is never in the workspace, nor in
+// a directory that other machines may have, too, of which it would not be true; what the
+// user wrote there stays.
 func (a Agent) noteFile(at Place, stores []string) (File, bool) {
 	file := path.Join(stores[0], a.memory)
-	if at.Facts == nil || within(file, at.Dir) {
+	shared := slices.ContainsFunc(at.Mounts, func(m string) bool { return within(file, m) })
+	if at.Facts == nil || shared || within(file, at.Dir) {
 		return File{}, false
 	}
 	return File{Path: file, Block: true, Text: at.Facts.note(at.Dir)}, true

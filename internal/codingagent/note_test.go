@@ -59,5 +59,9 @@ func TestNote(t *testing.T) {
 		if s, err = Launch(a.Name, at, nil); err != nil || slices.ContainsFunc(s.Files, block) {
 			t.Errorf("Launch(%s) in the home = %+v, %v; want no note", a.Name, s.Files, err)
 		}
+		at.Dir, at.Mounts = "/work", []string{"/h/" + StateDir}
+		if s, err = Launch(a.Name, at, nil); err != nil || slices.ContainsFunc(s.Files, block) {
+			t.Errorf("Launch(%s) in a share = %+v, %v; want no note", a.Name, s.Files, err)
+		}
 	}
 }
