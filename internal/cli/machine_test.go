@@ -95,11 +95,14 @@ func (m *fakeMachine) status(t *testing.T, phase state.Phase) {
 func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 	defer conn.Close()
 	var req control.Request
+	if wire.ReadMessage(conn, &req) != nil {
+		return
+	}
 	granted := control.Granted()
 	if m.health.Health != "" {
 		granted.Condition = &m.health
 	}
-	if wire.ReadMessage(conn, &req) != nil || wire.WriteMessage(conn, granted) != nil {
+	if wire.WriteMessage(conn, granted) != nil {
 		return
 	}
 	if req.Op == control.OpStop {
