@@ -412,11 +412,24 @@ func grepMemory(t *testing.T, pid int, text string) bool {
 
 // testPorts publishes what listens on the guest's loopback interface.
 func testPorts(t *testing.T, h *vm.Host, l *lab.Lab) {
+	status := func(url string) int { // of curl; 7 is refused
+		cmd := l.Command(exec.Command("curl", "-sS", "-o", "/dev/null", "-m", "20", url))
+		cmd.Run()
+		return cmd.ProcessState.ExitCode()
+	}
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		if got := status("http://" + host + ":18080/"); got != 7 {
+			t.Errorf("a port on which nobody listens yet: curl of %s ends with %d; want 7", host, got)
+		}
+	}
 	h.For(t).Run(0, "exec", "m", "--", "sh", "-c",
 		"mkdir -p /tmp/www && echo from the guest >/tmp/www/page && cd /tmp/www && (setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 &) && for i in $(seq 100); do curl -s http://127.0.0.1:8000/page && exit 0; sleep 0.1; done; exit 1")
 	get := func(port string) string { return l.Run("curl", "-sS", "-m", "20", "http://127.0.0.1:"+port+"/page") }
 	if got := get("18080"); got != "from the guest\n" {
 		t.Errorf("the port of the configuration: %q", got)
+	}
+	if got := l.Run("curl", "-sS", "-m", "20", "http://[::1]:18080/page"); got != "from the guest\n" {
+		t.Errorf("the port of the configuration on ::1: %q", got)
 	}
 	added := strings.TrimSpace(h.For(t).Run(0, "port", "m", "add", "0:8000").Stdout)
 	port := strings.TrimPrefix(added, "127.0.0.1:")
@@ -434,6 +447,26 @@ func testPorts(t *testing.T, h *vm.Host, l *lab.Lab) {
 	if r := h.For(t).Run(0, "port", "m", "add", "0.0.0.0:0:8000"); !strings.Contains(r.Stderr, "open to others") {
 		t.Errorf("a port that others reach is opened without a word: %s", r.Stderr)
 	}
+	// What waits for a service waits until it is there, also on ::1 of the guest alone.
+	six := strings.TrimSpace(h.For(t).Run(0, "port", "m", "add", "0:8001").Stdout)
+	waiting := l.Command(exec.Command("curl", "-sS", "-m", "60", "--retry", "60", "--retry-delay", "1", "--retry-connrefused", "http://"+six+"/page"))
+	var page bytes.Buffer
+	waiting.Stdout = &page
+	if err := waiting.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.For(t).Run(0, "exec", "m", "--", "sh", "-c", "sleep 2; cd /tmp/www && setsid python3 -m http.server --bind ::1 8001 >/dev/null 2>&1 &")
+	if err := waiting.Wait(); err != nil || page.String() != "from the guest\n" {
+		t.Errorf("who waited for a service got %q, %v", page.String(), err)
+	}
+	h.For(t).Run(0, "exec", "m", "--", "pkill", "-f", "bind ::1")
+	for range 200 {
+		if status("http://"+six) == 7 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("a port is not refused when its service has ended")
 }
 
 // testPolicy changes the policy of the running machine.

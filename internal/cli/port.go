@@ -16,9 +16,10 @@ func (a *app) portCommand() *cobra.Command {
 		Use:   "port NAME [ls | add [ADDRESS:]PORT:GUEST-PORT | rm PORT]",
 		Short: "Publish ports of a running machine on the host",
 		Long: `Publish ports of a running machine on the host. The default address is
-127.0.0.1, which only the host reaches. With port 0, mayfly chooses a free port
-and prints it. Services that listen only on the machine's loopback interface are
-reached, too.`,
+127.0.0.1, and with it ::1, which only the host reaches. With port 0, mayfly
+chooses a free port and prints it. Services that listen only on the machine's
+loopback interface are reached, too. While no program listens in the machine,
+connections are refused, so that scripts can wait for a service.`,
 		Example: `  mayfly port run-3f9a2c add 8080:80
   mayfly port run-3f9a2c rm 8080`,
 		Args:              takes(1, 3),

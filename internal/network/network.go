@@ -52,8 +52,14 @@ type Config struct {
 	Budget *budget.Budget
 }
 
-// Guest connects to a port of the guest.
-type Guest func(ctx context.Context, port int) (net.Conn, error)
+// Guest is what is behind published ports. What it says is a guest's, and not trusted.
+type Guest interface {
+	// Connect connects to a port of the guest.
+	Connect(ctx context.Context, port int) (net.Conn, error)
+	// Watch calls seen with those of ports on which somebody listens in the guest, at
+	// once and whenever that changes, until ctx ends or the guest breaks off.
+	Watch(ctx context.Context, ports []int, seen func(listening []int)) error
+}
 
 // Network is the network of one machine. Its methods may be called from several
 // goroutines.
@@ -72,11 +78,13 @@ type Network struct {
 	policy atomic.Pointer[policy.Set]
 	edit   sync.Mutex // held while the policy is changed
 
+	edited chan struct{} // has a value when ports has changed
+
 	mu      sync.Mutex
 	guest   Guest // nil until Publish
 	flows   map[*flow]struct{}
 	private map[*privateConn]struct{}
-	ports   map[plan.Port]net.Listener
+	ports   map[plan.Port]*published
 	// denied has the hosts that are denied by name, by their addresses.
 	denied map[netip.Addr]string
 
@@ -91,7 +99,8 @@ func New(cfg Config) (*Network, error) {
 		dialer:  dial.New(),
 		flows:   make(map[*flow]struct{}),
 		private: make(map[*privateConn]struct{}),
-		ports:   make(map[plan.Port]net.Listener),
+		ports:   make(map[plan.Port]*published),
+		edited:  make(chan struct{}, 1),
 		denied:  make(map[netip.Addr]string),
 	}
 	if cfg.Budget == nil {
@@ -170,8 +179,8 @@ func (n *Network) Authority() []byte {
 func (n *Network) Close() {
 	n.cancel()
 	n.mu.Lock()
-	for _, l := range n.ports {
-		l.Close()
+	for _, p := range n.ports {
+		p.host.Close()
 	}
 	for f := range n.flows {
 		f.endLocked("the machine ended")

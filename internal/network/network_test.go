@@ -11,7 +11,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,8 +45,44 @@ func newNetwork(t *testing.T, p plan.Network) (*Network, string) {
 	return n, path
 }
 
-// echo is a guest whose ports below 1000 say back what they hear, with its end.
-func echo(_ context.Context, port int) (net.Conn, error) {
+// echo is a guest whose ports below 1000 say back what they hear, with its end. Somebody
+// listens on those that it was told.
+type echo struct {
+	mu        sync.Mutex
+	listening []int
+	changed   chan struct{} // closed by the next change
+}
+
+func newEcho(listening ...int) *echo {
+	return &echo{listening: listening, changed: make(chan struct{})}
+}
+
+func (e *echo) listen(ports ...int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.listening = ports
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+func (e *echo) Watch(ctx context.Context, _ []int, seen func([]int)) error {
+	for {
+		e.mu.Lock()
+		now, changed := e.listening, e.changed
+		e.mu.Unlock()
+		if slices.Contains(now, 0) {
+			return errors.New("the guest broke off")
+		}
+		seen(now)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (*echo) Connect(_ context.Context, port int) (net.Conn, error) {
 	if port >= 1000 {
 		return nil, fmt.Errorf("nobody listens on port %d", port)
 	}
@@ -63,15 +102,89 @@ func echo(_ context.Context, port int) (net.Conn, error) {
 	return net.Dial("tcp", l.Addr().String())
 }
 
+// until waits for a connection to the port to be what it is to be.
+func until(t *testing.T, addr string, port int, accepted bool) {
+	t.Helper()
+	var err error
+	for range 1000 {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp", net.JoinHostPort(addr, fmt.Sprint(port))); err == nil {
+			conn.Close()
+		}
+		if accepted && err == nil || !accepted && errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("a connection to port %d of %s: %v; want it accepted: %t", port, addr, err, accepted)
+}
+
+// A port accepts connections while somebody listens in the guest, and refuses them
+// otherwise, so that who waits for a service does not take it for up.
+func TestPortsRefuse(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkNone, Ports: []plan.Port{{Address: "127.0.0.1", GuestPort: 80}}})
+	guest := newEcho()
+	if err := n.Publish(guest); err != nil {
+		t.Fatal(err)
+	}
+	port := n.Ports()[0].HostPort
+	until(t, "127.0.0.1", port, false)
+	guest.listen(80, 80, 99999, -1)
+	until(t, "127.0.0.1", port, true)
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		l.Close()
+		until(t, "::1", port, true)
+	}
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	hear := func() {
+		t.Helper()
+		io.WriteString(conn, "hi")
+		if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
+			t.Errorf("a connection that was made: %v", err)
+		}
+	}
+	hear()
+	guest.listen(81)
+	until(t, "127.0.0.1", port, false)
+	// What is connected stays, and the port is still the machine's.
+	hear()
+	if _, err := n.OpenPort(plan.Port{Address: "127.0.0.1", HostPort: port, GuestPort: 81}); fault.CodeOf(err) != fault.PortTaken {
+		t.Errorf("a port that refuses: %v; want it taken", err)
+	}
+	// A port that is opened while somebody listens is there at once.
+	second, err := n.OpenPort(plan.Port{Address: "127.0.0.1", GuestPort: 81})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", second.HostPort)); err != nil {
+		t.Errorf("a port that was opened: %v", err)
+	} else {
+		conn.Close()
+	}
+	guest.listen(0) // breaks off
+	until(t, "127.0.0.1", second.HostPort, false)
+	guest.listen(80)
+	until(t, "127.0.0.1", port, true)
+	if err := n.ClosePort(port); err != nil {
+		t.Error(err)
+	}
+	until(t, "127.0.0.1", port, false)
+}
+
 func TestPorts(t *testing.T) {
 	n, path := newNetwork(t, plan.Network{Mode: plan.NetworkNone, Ports: []plan.Port{{Address: "127.0.0.1", GuestPort: 80}}})
 	if _, err := n.OpenPort(plan.Port{Address: "127.0.0.1", GuestPort: 80}); err == nil {
 		t.Error("a port is open before there is a guest")
 	}
-	if err := n.Publish(echo); err != nil {
+	if err := n.Publish(newEcho(80, 1000)); err != nil {
 		t.Fatal(err)
 	}
 	first := n.Ports()
+	until(t, "127.0.0.1", first[0].HostPort, true)
 	if len(first) != 1 || first[0].HostPort == 0 {
 		t.Fatalf("Ports() = %+v; want the one of the plan", first)
 	}

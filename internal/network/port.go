@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
@@ -21,51 +22,172 @@ import (
 // to more waits.
 const maxPortConns = 256
 
+// published is a port of the host that leads to one of the guest. Its fields that change
+// are Network.mu's.
+type published struct {
+	plan.Port
+	host  *dial.Port
+	open  bool          // connections are accepted
+	known chan struct{} // closed once the guest has said whether somebody listens
+	told  bool          // known is closed
+	slots chan struct{}
+}
+
 // Publish opens the ports that the plan asks for, and lets others be opened. guest
-// connects to those of the guest.
+// is behind them.
+//
+// A connection that is accepted cannot be refused any more, and who waits for a service
+// takes it for up. So the host listens only while somebody does in the guest.
 func (n *Network) Publish(guest Guest) error {
 	n.mu.Lock()
 	n.guest = guest
 	n.mu.Unlock()
 	for _, p := range n.policy.Load().Network().Ports {
-		if _, err := n.OpenPort(p); err != nil {
+		if _, err := n.reserve(p); err != nil {
 			return err
 		}
 	}
+	n.work.Go(func() { n.watchPorts(guest) })
 	return nil
 }
 
+// knownTimeout bounds the wait for what the guest says of a port that is opened.
+const knownTimeout = 2 * time.Second
+
 // OpenPort publishes a port of the guest. It returns p with the port of the host
-// that was chosen.
+// that was chosen. Who connects then is accepted if somebody listens in the guest.
 func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
+	opened, err := n.reserve(p)
+	if err != nil {
+		return p, err
+	}
+	select {
+	case <-opened.known:
+	case <-n.closed:
+	case <-time.After(knownTimeout):
+	}
+	return opened.Port, nil
+}
+
+// reserve keeps a port of the host for one of the guest.
+func (n *Network) reserve(p plan.Port) (*published, error) {
 	addr, err := netip.ParseAddr(p.Address)
 	if err != nil {
-		return p, fmt.Errorf("open port: %w", err)
+		return nil, fmt.Errorf("open port: %w", err)
 	}
-	l, err := dial.Listen(netip.AddrPortFrom(addr, uint16(p.HostPort)))
+	host, err := dial.Reserve(netip.AddrPortFrom(addr, uint16(p.HostPort)))
 	if err != nil {
 		err = fmt.Errorf("open port %d of this computer: %w", p.HostPort, plainError(err))
 		args := fault.Args{"address": p.Address, "port": strconv.Itoa(p.HostPort), "guest-port": strconv.Itoa(p.GuestPort)}
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			return p, fault.Wrap(err, fault.PortTaken, args)
+			return nil, fault.Wrap(err, fault.PortTaken, args)
 		case errors.Is(err, syscall.EACCES):
-			return p, fault.Wrap(err, fault.PortPrivileged, args)
+			return nil, fault.Wrap(err, fault.PortPrivileged, args)
 		}
-		return p, err
+		return nil, err
 	}
-	p.HostPort = int(netip.MustParseAddrPort(l.Addr().String()).Port())
+	p.HostPort = host.Number()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.isClosed() || n.guest == nil {
-		l.Close()
-		return p, errors.New("open port: the machine is not up")
+		host.Close()
+		return nil, errors.New("open port: the machine is not up")
 	}
-	n.ports[p] = l
-	guest := n.guest
-	n.work.Go(func() { n.servePort(l, p, guest) })
+	opened := &published{Port: p, host: host, known: make(chan struct{}), slots: make(chan struct{}, maxPortConns)}
+	n.ports[p] = opened
+	n.portsEdited()
 	n.audit.Record(audit.Event{Kind: audit.Port, Addr: p.Address, Port: p.HostPort, Reason: fmt.Sprintf("opened for port %d of the machine", p.GuestPort)})
-	return p, nil
+	return opened, nil
+}
+
+// portsEdited has watchPorts look at ports again.
+func (n *Network) portsEdited() {
+	select {
+	case n.edited <- struct{}{}:
+	default:
+	}
+}
+
+// watchRetry is the time after which a guest that has broken off is asked again.
+const watchRetry = time.Second
+
+// watchPorts lets ports accept connections while somebody listens in the guest.
+func (n *Network) watchPorts(guest Guest) {
+	for !n.isClosed() {
+		n.mu.Lock()
+		var ports []int
+		for p := range n.ports {
+			ports = append(ports, p.GuestPort)
+		}
+		n.mu.Unlock()
+		slices.Sort(ports)
+		ports = slices.Compact(ports)
+		ctx, cancel := context.WithCancel(context.Background())
+		var watch sync.WaitGroup
+		again := make(chan struct{})
+		if len(ports) > 0 {
+			watch.Go(func() {
+				err := guest.Watch(ctx, ports, func(listening []int) { n.listen(guest, ports, listening) })
+				if ctx.Err() != nil {
+					return
+				}
+				n.log.Debug("watch the ports of the guest", "err", err)
+				n.listen(guest, ports, nil)
+				select {
+				case <-ctx.Done():
+				case <-time.After(watchRetry):
+					close(again)
+				}
+			})
+		}
+		select {
+		case <-n.edited:
+		case <-again:
+		case <-n.closed:
+		}
+		cancel()
+		watch.Wait()
+	}
+}
+
+// listen lets those of ports accept connections on which somebody listens in the guest.
+func (n *Network) listen(guest Guest, ports, listening []int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.isClosed() {
+		return
+	}
+	for _, p := range n.ports {
+		if !slices.Contains(ports, p.GuestPort) {
+			continue
+		}
+		if open := slices.Contains(listening, p.GuestPort); open != p.open {
+			n.switchLocked(p, guest, open)
+		}
+		if !p.told {
+			p.told = true
+			close(p.known)
+		}
+	}
+}
+
+// switchLocked lets a port accept connections, or refuse them.
+func (n *Network) switchLocked(p *published, guest Guest, open bool) {
+	p.open = open
+	if !open {
+		p.host.Refuse()
+		return
+	}
+	listeners, err := p.host.Listen()
+	if err != nil {
+		n.log.Debug("listen on a published port", "port", p.HostPort, "err", err)
+		p.open = false
+		return
+	}
+	for _, l := range listeners {
+		n.work.Go(func() { n.servePort(l, p, guest) })
+	}
 }
 
 func (n *Network) isClosed() bool {
@@ -90,10 +212,11 @@ func plainError(err error) error {
 func (n *Network) ClosePort(hostPort int) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for p, l := range n.ports {
+	for key, p := range n.ports {
 		if p.HostPort == hostPort {
-			l.Close()
-			delete(n.ports, p)
+			p.host.Close()
+			delete(n.ports, key)
+			n.portsEdited()
 			n.audit.Record(audit.Event{Kind: audit.Port, Addr: p.Address, Port: p.HostPort, Reason: "closed"})
 			return nil
 		}
@@ -114,7 +237,7 @@ func (n *Network) Ports() []plan.Port {
 }
 
 // servePort connects whoever connects to l with the guest.
-func (n *Network) servePort(l net.Listener, p plan.Port, guest Guest) {
+func (n *Network) servePort(l net.Listener, p *published, guest Guest) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	n.work.Go(func() {
@@ -124,38 +247,38 @@ func (n *Network) servePort(l net.Listener, p plan.Port, guest Guest) {
 		case <-ctx.Done():
 		}
 	})
-	slots := make(chan struct{}, maxPortConns)
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
 		select {
-		case slots <- struct{}{}:
+		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		conn, err := l.Accept()
 		if err != nil {
+			<-p.slots
 			return
 		}
 		conns.Go(func() {
-			defer func() { <-slots }()
-			n.connectGuest(ctx, conn, p, guest)
+			defer func() { <-p.slots }()
+			n.connectGuest(ctx, conn, p.GuestPort, guest)
 		})
 	}
 }
 
-// connectGuest connects conn with the guest. A guest that does not listen looks like a
-// host that does not.
-func (n *Network) connectGuest(ctx context.Context, conn net.Conn, p plan.Port, connect Guest) {
+// connectGuest connects conn with a port of the guest. Where nobody listens any more, it
+// is reset.
+func (n *Network) connectGuest(ctx context.Context, conn net.Conn, port int, to Guest) {
 	defer conn.Close()
 	reset := func() {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
 	}
-	guest, err := connect(ctx, p.GuestPort)
+	guest, err := to.Connect(ctx, port)
 	if err != nil {
-		n.log.Debug("connect to the guest", "port", p.GuestPort, "err", err)
+		n.log.Debug("connect to the guest", "port", port, "err", err)
 		reset()
 		return
 	}

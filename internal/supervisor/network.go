@@ -130,21 +130,50 @@ func (n *guestNetwork) Close() {
 }
 
 // publish opens the machine's ports, once there is a guest to connect to.
-func (n *guestNetwork) publish(g *guest) error {
-	return n.Publish(func(ctx context.Context, port int) (net.Conn, error) {
-		stream, err := g.openSparing(budget.Reserve)
-		if err != nil {
-			return nil, err
+func (n *guestNetwork) publish(g *guest) error { return n.Publish(guestPorts{g}) }
+
+// guestPorts are the ports of a guest.
+type guestPorts struct{ *guest }
+
+// Connect connects to a port.
+func (g guestPorts) Connect(ctx context.Context, port int) (net.Conn, error) {
+	stream, err := g.openSparing(budget.Reserve)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	defer stop()
+	stream.SetDeadline(time.Now().Add(connectTimeout))
+	if err := client.Connect(stream, port); err != nil {
+		stream.Close()
+		return nil, err
+	}
+	stream.SetDeadline(time.Time{})
+	return halfStream{stream}, nil
+}
+
+// listenInterval is how often a guest can change what it says of its ports: each time the
+// host begins or ends to listen.
+const listenInterval = 10 * time.Millisecond
+
+// Watch calls seen with those of ports on which somebody listens, until ctx ends.
+func (g guestPorts) Watch(ctx context.Context, ports []int, seen func(listening []int)) error {
+	stream, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	stop := context.AfterFunc(ctx, func() {
+		stream.SetDeadline(time.Now()) // ends a read, as Close does not
+		stream.Close()
+	})
+	defer stop()
+	return client.Ports(stream, ports, func(listening []int) {
+		seen(listening)
+		select {
+		case <-time.After(listenInterval):
+		case <-ctx.Done():
 		}
-		stop := context.AfterFunc(ctx, func() { stream.Close() })
-		defer stop()
-		stream.SetDeadline(time.Now().Add(connectTimeout))
-		if err := client.Connect(stream, port); err != nil {
-			stream.Close()
-			return nil, err
-		}
-		stream.SetDeadline(time.Time{})
-		return halfStream{stream}, nil
 	})
 }
 

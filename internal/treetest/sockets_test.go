@@ -20,7 +20,7 @@ var sockets = []string{
 // mayOpen says which package may use which of them. Only one opens sockets of the
 // host's network for a machine, and so only one has to be right about addresses.
 var mayOpen = map[string][]string{
-	"internal/network/dial": {"net.Dial*", "net.Listen*", "net.Resolver"},
+	"internal/network/dial": {"net.Dial*", "net.Listen*", "net.Resolver", "unix.Socket"}, // the last to keep a port without listening
 
 	"internal/control":     {"net.ListenUnix", "net.Dialer"},                 // the machine's own socket, a file
 	"internal/share":       {"net.ListenUnix", "net.DialUnix"},               // both ends of a pair, of which one must have listened

@@ -46,6 +46,7 @@ type agent struct {
 	prepared *prepared  // nil until then
 	machine  *machine   // nil until configured
 	leaving  bool       // process 1 is to become systemd
+	looks    looks      // nil while the host does not ask about ports
 }
 
 // Run boots the guest and serves the host. It returns only when that is no
@@ -154,6 +155,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.transcripts(stream, req.Transcripts)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
+	case req.Op == wire.OpPorts && req.Ports != nil:
+		a.ports(stream, req.Ports)
 	case req.Op == wire.OpNews:
 		a.news(stream)
 	case req.Op == wire.OpInit:

@@ -26,7 +26,7 @@ func (a *agent) exec(stream net.Conn, req *wire.Exec) {
 	if err == nil {
 		var p *process
 		if p, err = a.execProcess(m, req); err == nil {
-			p.run(stream, out)
+			p.run(stream, out, a.lookAtPorts)
 			return
 		}
 	}
@@ -169,14 +169,16 @@ func (p *process) close() {
 	}
 }
 
-// run moves bytes until the program has ended and its output is sent.
-func (p *process) run(stream net.Conn, out *output) {
+// run moves bytes until the program has ended and its output is sent. ended is called
+// before the host hears that.
+func (p *process) run(stream net.Conn, out *output, ended func()) {
 	inputDone := make(chan struct{})
 	go func() {
 		defer close(inputDone)
 		p.input(stream, out)
 	}()
 	ws := p.wait(out.write, inputDone, func() { stream.Close() })
+	ended()
 	out.write(wire.FrameExit, []byte{exitCode(ws)})
 	// The host closes the stream; the goroutine ends with it.
 	stream.SetReadDeadline(time.Now())

@@ -140,6 +140,24 @@ func News(stream io.ReadWriter, seen func(wire.News)) error {
 	}
 }
 
+// Ports calls seen with those of ports on which somebody listens in the guest, at once and
+// whenever that changes, until the stream ends.
+func Ports(stream io.ReadWriter, ports []int, seen func(listening []int)) error {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpPorts, Ports: &wire.Ports{Ports: ports}}); err != nil {
+		return err
+	}
+	for {
+		var l wire.Listening
+		if err := wire.ReadMessage(stream, &l); err != nil {
+			return err
+		}
+		if len(l.Ports) > len(ports) {
+			return errors.New("the guest tells of more ports than it was asked about")
+		}
+		seen(l.Ports)
+	}
+}
+
 // ShareLost tells the guest that a share has no server any more.
 func ShareLost(stream io.ReadWriter, tag string) error {
 	return done(stream, wire.Request{Op: wire.OpShareLost, ShareLost: &wire.ShareLost{Tag: tag}})

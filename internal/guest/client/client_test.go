@@ -66,6 +66,16 @@ func TestHello(t *testing.T) {
 	}
 }
 
+// A guest that tells of more ports than it was asked about is not listened to.
+func TestPorts(t *testing.T) {
+	var seen [][]int
+	stream := fakeGuest(t, say(wire.Listening{}, wire.Listening{Ports: []int{80}}, wire.Listening{Ports: make([]int, 1000)}, wire.Listening{}))
+	err := Ports(stream, []int{80, 81}, func(ports []int) { seen = append(seen, ports) })
+	if err == nil || errors.Is(err, io.EOF) || len(seen) != 2 || !slices.Equal(seen[1], []int{80}) {
+		t.Errorf("Ports() = %v after %v", err, seen)
+	}
+}
+
 func TestConfigure(t *testing.T) {
 	if _, err := Configure(fakeGuest(t, say(wire.Configured{Nanos: 1})), &wire.Configure{}); err != nil {
 		t.Errorf("Configure() = %v; want nil", err)

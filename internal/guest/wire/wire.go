@@ -48,6 +48,7 @@ const (
 	OpCopy        Op = "copy"        // frames in one direction, see Copy
 	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
 	OpShareLost   Op = "share-lost"  // Done; see ShareLost
+	OpPorts       Op = "ports"       // Listening messages, until the host closes the stream
 	OpNews        Op = "news"        // News messages, until the host closes the stream
 	OpInit        Op = "init"        // Done; with the end of the conversation it happens, see Configure.Init
 	OpBooted      Op = "booted"      // Booted
@@ -65,6 +66,7 @@ type Request struct {
 	Session     *Session     `json:"session,omitempty"`
 	Seed        *Seed        `json:"seed,omitempty"`
 	Connect     *Connect     `json:"connect,omitempty"`
+	Ports       *Ports       `json:"ports,omitempty"`
 	SSH         *SSHClient   `json:"ssh,omitempty"`
 	Changes     *Changes     `json:"changes,omitempty"`
 	Fetch       *Fetch       `json:"fetch,omitempty"`
@@ -304,6 +306,16 @@ type Exec struct {
 // first.
 type Connect struct {
 	Port int `json:"port"`
+}
+
+// Ports asks on which ports of the guest somebody listens.
+type Ports struct {
+	Ports []int `json:"ports"`
+}
+
+// Listening answers Ports, at once and whenever it changes.
+type Listening struct {
+	Ports []int `json:"ports"` // of those that were asked for
 }
 
 // Connected answers Connect and SSHClient. Without an error the connection follows.

@@ -247,7 +247,7 @@ func (d *Dialer) DialLoopback(ctx context.Context, port uint16) (net.Conn, error
 	return conn, err
 }
 
-// Listen listens on an address of this host, for a port of a machine.
+// Listen listens on an address of this host, for what is no machine's port.
 func Listen(addr netip.AddrPort) (net.Listener, error) {
 	return net.Listen("tcp", addr.String())
 }

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+)
+
+// The host hears who listens, on whatever address, and who ends to.
+func TestPorts(t *testing.T) {
+	listen := func(network, addr string) (net.Listener, int) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			t.Skipf("listen on %s: %v", addr, err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l, l.Addr().(*net.TCPAddr).Port
+	}
+	first, a := listen("tcp4", "127.0.0.1:0")
+	second, b := listen("tcp6", "[::1]:0")
+	second.Close()
+	free, c := listen("tcp4", "127.0.0.1:0")
+	free.Close()
+
+	host, guest := net.Pipe()
+	defer host.Close()
+	done := make(chan struct{})
+	changes, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		tellPorts(guest, []int{a, b, c}, ended, changes, nil)
+	}()
+	want := func(ports ...int) {
+		t.Helper()
+		for { // what is seen between is no matter
+			var got wire.Listening
+			if err := wire.ReadMessage(host, &got); err != nil {
+				t.Fatal(err)
+			}
+			if slices.Equal(got.Ports, ports) {
+				return
+			}
+		}
+	}
+	want(a)
+	second, err := net.Listen("tcp6", second.Addr().String())
+	if err != nil {
+		t.Skip(err) // another program has it now
+	}
+	defer second.Close()
+	changes <- struct{}{}
+	want(a, b)
+	first.Close()
+	close(changes) // from now on it asks by itself
+	want(b)
+	second.Close()
+	want()
+	close(ended)
+	<-done
+}
+
+// Who hears that a command has ended has heard before who listens.
+func TestLookAtPorts(t *testing.T) {
+	var a agent
+	a.lookAtPorts() // nobody has asked about ports
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	host, guest := net.Pipe()
+	defer host.Close()
+	asked, ended, done := make(looks), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		// The kernel says nothing.
+		tellPorts(guest, []int{l.Addr().(*net.TCPAddr).Port}, ended, make(chan struct{}), asked)
+	}()
+	var got wire.Listening
+	if err := wire.ReadMessage(host, &got); err != nil || len(got.Ports) != 0 {
+		t.Fatalf("%v, %v; want nobody to listen", got, err)
+	}
+	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+		t.Skip(err) // another program has it now
+	}
+	defer l.Close()
+	a.looks = asked
+	read := make(chan struct{})
+	go func() {
+		wire.ReadMessage(host, &got)
+		close(read)
+	}()
+	a.lookAtPorts()
+	<-read
+	if len(got.Ports) != 1 {
+		t.Errorf("%v; want the port", got)
+	}
+	close(ended)
+	<-done
+}
+
+func TestListenerOf(t *testing.T) {
+	for line, want := range map[string]int{
+		"   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1":  8000,
+		"   0: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000": 80,
+		"   1: 0100007F:1F40 0100007F:A1B2 01 00000000:00000000 00:00000000 00000000     0        0 1":  0,
+		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt":                   0,
+		"":                       0,
+		"0: 0100007F:1F400 0 0A": 0,
+		"0: nothing 0 0A":        0,
+	} {
+		if got, ok := listenerOf(line); got != want || ok != (want != 0) {
+			t.Errorf("listenerOf(%q) = %d, %t; want %d", line, got, ok, want)
+		}
+	}
+}
+
+// A kernel that does not tell is asked.
+func TestListenChangesNone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "instances"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	changes, stop := listenChanges(dir)
+	defer stop()
+	if changes != nil {
+		t.Error("a kernel that traces nothing tells of sockets")
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "instances")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v is left", left, err)
+	}
+}
