@@ -6,6 +6,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/engine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
 // The states of a machine beside "starting", "running", "stopping" and "dead".
@@ -39,6 +40,8 @@ type Info struct {
 	Image    string    `json:"image"`             // ImageCurrent, …; empty for a machine without a file
 	Changed  bool      `json:"changed"`           // the file was changed since the machine was started
 	Sessions []Session `json:"sessions,omitempty"`
+	// Ports are those that are published, or that a start would publish.
+	Ports []Port `json:"ports,omitempty"`
 	// MemoryUsed and DiskUsed are in bytes, of the host's.
 	MemoryUsed int64 `json:"memory_used"`
 	DiskUsed   int64 `json:"disk_used"`
@@ -71,7 +74,7 @@ func newInfo(r engine.Listed) Info {
 	}
 	return Info{
 		r.Name, r.State, r.Started, r.Kept, r.Workspace, r.VCPUs, r.MemoryMiB,
-		r.Defined, r.File, r.Network, r.Address, r.Image, r.Changed, newSessions(r.Sessions),
+		r.Defined, r.File, r.Network, r.Address, r.Image, r.Changed, newSessions(r.Sessions), convert(r.Ports, func(p plan.Port) Port { return Port(p) }),
 		r.MemoryUsed, r.DiskUsed, r.DiskBound, reason, public(r.FileErr), public(r.PlanErr), public(r.Trouble),
 	}
 }

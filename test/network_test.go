@@ -439,6 +439,9 @@ func testPorts(t *testing.T, h *vm.Host, l *lab.Lab) {
 	if out := h.For(t).Run(0, "port", "m").Stdout; !strings.Contains(out, "18080") || !strings.Contains(out, port) {
 		t.Errorf("port m prints %s; want both ports", out)
 	}
+	if out := h.For(t).Run(0, "ls", "--json").Stdout; !strings.Contains(out, `"host_port": 18080`) || !strings.Contains(out, `"host_port": `+port) {
+		t.Errorf("ls prints %s; want both ports", out)
+	}
 	h.For(t).Run(1, "port", "m", "add", "18080:8000") // taken
 	h.For(t).Run(0, "port", "m", "rm", port)
 	if out, err := l.Command(exec.Command("curl", "-sS", "-m", "20", "http://"+added)).CombinedOutput(); err == nil {

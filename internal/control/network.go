@@ -48,3 +48,17 @@ func ChangeNetwork(m state.Machine, change NetworkChange) (NetworkState, error) 
 	}
 	return *answer.Network, nil
 }
+
+// PortsOf asks which ports of the running machine m are published. It waits until ctx ends
+// at most, and ok is false then.
+func PortsOf(ctx context.Context, m state.Machine) (ports []plan.Port, ok bool) {
+	conn, answer, err := dial(ctx, m, Request{Op: OpNetwork, Change: &NetworkChange{}})
+	if err != nil {
+		return nil, false
+	}
+	conn.Close()
+	if answer.Network == nil {
+		return nil, false
+	}
+	return answer.Network.Ports, true
+}

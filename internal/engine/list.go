@@ -52,6 +52,7 @@ type Listed struct {
 	Image    string // ImageCurrent, …; empty for a machine without a file
 	Changed  bool   // the file was changed since the machine was started
 	Sessions []wire.SessionInfo
+	Ports    []plan.Port // that are published, or would be
 
 	MemoryUsed int64 // bytes of the host's
 	DiskUsed   int64 // bytes of the host's
@@ -80,10 +81,19 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 	}
 	sessions := make([][]wire.SessionInfo, len(running))
 	conditions := make([]control.Condition, len(running))
+	ports := make([][]plan.Port, len(running))
 	var asked sync.WaitGroup
 	for i, m := range running {
+		ports[i] = rows[i].Ports
 		if rows[i].State == string(state.Running) {
 			asked.Go(func() { sessions[i], conditions[i] = Machine{e: e, m: m}.glance(ctx) })
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+				defer cancel()
+				if now, ok := control.PortsOf(ctx, m); ok {
+					ports[i] = now
+				}
+			})
 		}
 	}
 	if len(defined) > 0 {
@@ -100,7 +110,7 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 	asked.Wait()
 	for i := range running {
 		j := slices.IndexFunc(rows, func(r Listed) bool { return r.Name == running[i].Name })
-		rows[j].Sessions = sessions[i]
+		rows[j].Sessions, rows[j].Ports = sessions[i], ports[i]
 		if err := conditions[i].Err(); err != nil {
 			rows[j].State, rows[j].Trouble = string(conditions[i].Health), err
 		}
@@ -129,7 +139,7 @@ func runRow(m state.Machine) Listed {
 	row := Listed{Name: m.Name, State: string(st.Phase), Started: st.Started, Kept: st.Kept}
 	if p, err := m.Plan(); err == nil {
 		row.Workspace, row.VCPUs, row.MemoryMiB = p.Workspace.Path, p.Machine.VCPUs, p.Machine.MemoryMiB
-		row.Network, row.Address = p.Network.Mode, p.Network.Address
+		row.Network, row.Address, row.Ports = p.Network.Mode, p.Network.Address, p.Network.Ports
 	}
 	row.DiskUsed, row.DiskBound = diskUsed(m.Dir), diskBound(m)
 	if st.Phase == state.Dead && st.Reason != "" {
@@ -189,6 +199,7 @@ func (l *look) define(row *Listed, d definition.Definition, m state.Machine) {
 	}
 	if row.State == Stopped {
 		row.VCPUs, row.MemoryMiB = p.Machine.VCPUs, p.Machine.MemoryMiB
+		row.Ports = p.Network.Ports
 	}
 	row.Image = l.imageState(p, m)
 }

@@ -152,6 +152,9 @@ func Details(d mayfly.Details) []Row {
 		r.add("persists", "%s%s; kept in %s (%s) until %s", k.What, where, termsafe.Quote(k.Path), size, strings.ReplaceAll(k.Until, ", ", " or mayfly "))
 	}
 	r.reach(p.Network)
+	for _, p := range i.Ports {
+		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
+	}
 	return r
 }
 
@@ -207,9 +210,6 @@ func (r *rows) reach(n mayfly.Network) {
 	}
 	for _, s := range n.Secrets {
 		r.add("secret", "%s, used in requests to %s as %s", s.Name, strings.Join(s.Hosts, ", "), strings.Join(s.Places, ", "))
-	}
-	for _, p := range n.Ports {
-		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
 	}
 	r.trusts(n.Authorities)
 }
