@@ -56,15 +56,19 @@ func (n *Network) forbid(name string, to netip.AddrPort) string {
 	return ""
 }
 
+// whyCut returns why what is under way to the host with this name, at an address, is to
+// end; "" if it may go on.
+func (n *Network) whyCut(name string, to netip.AddrPort) string {
+	if why := n.forbid(name, to); why != "" {
+		return "the address is " + why
+	}
+	return ""
+}
+
 // cutDenied ends the flows, and the requests in them, to where something is denied.
 func (n *Network) cutDenied() {
 	if n.proxy != nil {
-		n.proxy.Cut(func(name string, to netip.AddrPort) string {
-			if why := n.forbid(name, to); why != "" {
-				return "the address is " + why
-			}
-			return ""
-		})
+		n.proxy.Cut(n.whyCut)
 	}
 	n.mu.Lock()
 	flows := make(map[*flow]netip.AddrPort)
@@ -75,10 +79,26 @@ func (n *Network) cutDenied() {
 	}
 	n.mu.Unlock()
 	for f, host := range flows {
-		if why := n.forbid(f.name, host); why != "" {
-			n.mu.Lock()
-			f.endLocked(cutReason + "the address is " + why)
-			n.mu.Unlock()
-		}
+		f.cutAt(host)
+	}
+}
+
+// reached notes at which address the flow has ended up. That was checked when it was begun,
+// and a host may take long to answer: what was denied meanwhile ends it.
+func (f *flow) reached(host netip.AddrPort) {
+	// Known first, and then the policy is asked: no change of it can fall in between.
+	f.network.mu.Lock()
+	f.host = host
+	f.network.mu.Unlock()
+	f.cutAt(host)
+}
+
+// cutAt ends the flow, which is to this address, if that is denied.
+func (f *flow) cutAt(host netip.AddrPort) {
+	n := f.network
+	if why := n.whyCut(f.name, host); why != "" {
+		n.mu.Lock()
+		f.endLocked(cutReason + why)
+		n.mu.Unlock()
 	}
 }

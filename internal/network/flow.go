@@ -270,6 +270,9 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 		return
 	}
 	defer host.Close()
+	if to, err := netip.ParseAddrPort(host.RemoteAddr().String()); err == nil {
+		f.reached(to)
+	}
 	guest, err := f.accept(a)
 	if err != nil {
 		f.done(nil, err)
@@ -278,11 +281,6 @@ func (f *flow) pass(ctx context.Context, a *vnet.Attempt, v policy.Verdict) {
 	stop := context.AfterFunc(ctx, func() { host.Close() })
 	defer stop()
 	t := &traffic{addr: remoteAddr(host)}
-	if to, err := netip.ParseAddrPort(host.RemoteAddr().String()); err == nil {
-		f.network.mu.Lock()
-		f.host = to
-		f.network.mu.Unlock()
-	}
 	var from io.Reader = guest
 	switch {
 	case v.Bound && f.name != "":

@@ -126,6 +126,7 @@ func New(cfg Config) (*Network, error) {
 
 			WebProxy: n.webProxy, DialProxy: n.dialer.DialProxy,
 			Roots:  roots,
+			Denied: n.whyCut,
 			Record: n.audit.Record,
 			Budget: cfg.Budget,
 		})

@@ -318,8 +318,14 @@ func TestDeniedAddresses(t *testing.T) {
 	reason := f.reason
 	delete(n.flows, f)
 	n.mu.Unlock()
-	if reason != "cut: the address is that of bad.example, which is denied" {
+	const want = "cut: the address is that of bad.example, which is denied"
+	if reason != want {
 		t.Errorf("the flow ended with %q", reason)
+	}
+	// So does one whose host answers only now.
+	f = &flow{network: n, name: "evil.example", dst: f.dst, cancel: func() {}}
+	if f.reached(bad); f.reason != want {
+		t.Errorf("a flow that came to the address later ended with %q", f.reason)
 	}
 }
 

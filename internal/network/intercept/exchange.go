@@ -237,6 +237,12 @@ func traced(ctx context.Context, e *exchange) context.Context {
 		if a, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
 			text := a.Addr().String()
 			e.addr.Store(&text)
+			// Known first, and then asked: no Cut can fall in between.
+			if denied := e.conn.proxy.cfg.Denied; denied != nil {
+				if reason := denied(e.conn.name, netip.AddrPortFrom(a.Addr(), e.conn.port)); reason != "" {
+					e.cut(reason)
+				}
+			}
 		}
 	}})
 }

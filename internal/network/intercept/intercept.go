@@ -54,6 +54,9 @@ type Config struct {
 	// Without them there is none.
 	WebProxy  func(ctx context.Context, name string, port uint16) (*url.URL, error)
 	DialProxy func(ctx context.Context, proxy *url.URL) (net.Conn, error)
+	// Denied returns why no request may go to the host with this name at an address, ""
+	// if one may; nil for no reason. Dial has asked as well, but a connection may take long.
+	Denied func(name string, to netip.AddrPort) string
 	// Roots are who is believed of hosts; nil for those of this computer.
 	Roots *x509.CertPool
 	// Record takes the line of a request. It fills in number, time and machine.

@@ -564,6 +564,42 @@ func TestCut(t *testing.T) {
 	})
 }
 
+// A request ends whose host answers when its address is denied already.
+func TestDeniedMeanwhile(t *testing.T) {
+	var heard atomic.Int64
+	l := newLab(t, func(_ http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		heard.Add(n)
+	}, []plan.Rule{{Host: host}})
+	l.proxy.cfg.Denied = func(name string, to netip.AddrPort) string {
+		if name != host || to.String() != "127.0.0.1:443" {
+			t.Errorf("asked for %s at %v", name, to)
+		}
+		return "the address is denied"
+	}
+	resp, err := l.client("HTTP/1.1").Post("https://"+host+"/", "text/plain", io.LimitReader(zeros{}, 1<<20))
+	if err == nil {
+		resp.Body.Close()
+		if resp.StatusCode < 400 {
+			t.Errorf("the request passed: %s", resp.Status)
+		}
+	}
+	if n := heard.Load(); n == 1<<20 {
+		t.Error("the host has got all of the request")
+	}
+	l.recorded("the cut", func(e []audit.Event) bool {
+		return len(e) == 1 && e[0].Verdict == audit.Cut && e[0].Reason == "the address is denied"
+	})
+}
+
+// zeros is without an end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
 // Bodies of any size pass in constant memory.
 func TestUpload(t *testing.T) {
 	const size = 100 << 20
