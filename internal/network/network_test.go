@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -173,6 +174,41 @@ func TestPortsRefuse(t *testing.T) {
 		t.Error(err)
 	}
 	until(t, "127.0.0.1", port, false)
+}
+
+// A guest that begins and ends to listen again and again holds nothing of ours, also while
+// there are as many connections as there may be.
+func TestPortsFlap(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkNone, Ports: []plan.Port{{Address: "127.0.0.1", GuestPort: 80}}})
+	guest := newEcho()
+	if err := n.Publish(guest); err != nil {
+		t.Fatal(err)
+	}
+	port := n.Ports()[0].HostPort
+	n.mu.Lock()
+	for _, p := range n.ports {
+		for range cap(p.slots) {
+			p.slots <- struct{}{}
+		}
+	}
+	n.mu.Unlock()
+	flap := func(times int) int {
+		for range times {
+			guest.listen(80)
+			until(t, "127.0.0.1", port, true)
+			guest.listen()
+			until(t, "127.0.0.1", port, false)
+		}
+		return runtime.NumGoroutine()
+	}
+	const times = 20
+	before := flap(2)
+	if after := flap(times); after > before+times {
+		t.Errorf("%d goroutines, and after %d changes %d", before, times, after)
+	}
+	if err := n.ClosePort(port); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPorts(t *testing.T) {

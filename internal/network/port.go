@@ -28,6 +28,7 @@ type published struct {
 	plan.Port
 	host  *dial.Port
 	open  bool          // connections are accepted
+	shut  func()        // ends what serves them, not those that are made
 	known chan struct{} // closed once the guest has said whether somebody listens
 	told  bool          // known is closed
 	slots chan struct{}
@@ -176,6 +177,7 @@ func (n *Network) listen(guest Guest, ports, listening []int) {
 func (n *Network) switchLocked(p *published, guest Guest, open bool) {
 	p.open = open
 	if !open {
+		p.shut()
 		p.host.Refuse()
 		return
 	}
@@ -185,8 +187,10 @@ func (n *Network) switchLocked(p *published, guest Guest, open bool) {
 		p.open = false
 		return
 	}
+	shut := make(chan struct{})
+	p.shut = func() { close(shut) }
 	for _, l := range listeners {
-		n.work.Go(func() { n.servePort(l, p, guest) })
+		n.work.Go(func() { n.servePort(l, shut, p, guest) })
 	}
 }
 
@@ -214,6 +218,9 @@ func (n *Network) ClosePort(hostPort int) error {
 	defer n.mu.Unlock()
 	for key, p := range n.ports {
 		if p.HostPort == hostPort {
+			if p.open {
+				p.shut()
+			}
 			p.host.Close()
 			delete(n.ports, key)
 			n.portsEdited()
@@ -236,8 +243,8 @@ func (n *Network) Ports() []plan.Port {
 	return all
 }
 
-// servePort connects whoever connects to l with the guest.
-func (n *Network) servePort(l net.Listener, p *published, guest Guest) {
+// servePort connects whoever connects to l with the guest, until shut.
+func (n *Network) servePort(l net.Listener, shut <-chan struct{}, p *published, guest Guest) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	n.work.Go(func() {
@@ -252,6 +259,8 @@ func (n *Network) servePort(l net.Listener, p *published, guest Guest) {
 	for {
 		select {
 		case p.slots <- struct{}{}:
+		case <-shut: // a guest may end to listen, and begin again, while there is no slot
+			return
 		case <-ctx.Done():
 			return
 		}
