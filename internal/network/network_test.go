@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -208,6 +209,55 @@ func TestPortsFlap(t *testing.T) {
 	}
 	if err := n.ClosePort(port); err != nil {
 		t.Error(err)
+	}
+}
+
+// short is a listener for which there are too many files open at first.
+type short struct {
+	net.Listener
+	failures atomic.Int64
+}
+
+func (l *short) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, syscall.EMFILE
+	}
+	return l.Listener.Accept()
+}
+
+// A port that could not accept a connection accepts the next.
+func TestPortsShort(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkNone})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	few := &short{Listener: l}
+	few.failures.Store(3)
+	shut, done := make(chan struct{}), make(chan struct{})
+	p := &published{Port: plan.Port{GuestPort: 80}, slots: make(chan struct{}, 1)}
+	go func() {
+		defer close(done)
+		n.servePort(few, shut, p, newEcho())
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "hi")
+	if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
+		t.Errorf("a connection after those that were too many: %v", err)
+	}
+	conn.Close()
+	close(shut)
+	l.Close()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("it is served after its end")
 	}
 }
 

@@ -243,6 +243,9 @@ func (n *Network) Ports() []plan.Port {
 	return all
 }
 
+// acceptRetry is the time after which it is tried again to accept a connection.
+const acceptRetry = 100 * time.Millisecond
+
 // servePort connects whoever connects to l with the guest, until shut.
 func (n *Network) servePort(l net.Listener, shut <-chan struct{}, p *published, guest Guest) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -267,7 +270,16 @@ func (n *Network) servePort(l net.Listener, shut <-chan struct{}, p *published, 
 		conn, err := l.Accept()
 		if err != nil {
 			<-p.slots
-			return
+			// There may be too many files open for a moment: who is queued is
+			// connected already, and waits.
+			select {
+			case <-shut:
+				return
+			case <-ctx.Done():
+				return
+			case <-time.After(acceptRetry):
+				continue
+			}
 		}
 		conns.Go(func() {
 			defer func() { <-p.slots }()
