@@ -53,7 +53,8 @@ func ReadGit(ctx context.Context, o Options, dir string) Git {
 	settings, asked := map[string]string(nil), false
 	switch plainRepository(dir) {
 	case repositoryPlain:
-		settings, asked = o.askGit(ctx, path, dir)
+		// The one that was looked at: if it is none to git, git would look for another.
+		settings, asked = o.askGit(ctx, path, dir, "--git-dir="+filepath.Join(dir, ".git"))
 	case repositoryOther:
 		// git reads in the machine what is not read here.
 		g.Signs = []string{"commit.gpgsign", "tag.gpgsign"}
@@ -109,12 +110,13 @@ func isTrue(v string) bool {
 	return !slices.Contains([]string{"", "false", "no", "off", "0"}, strings.ToLower(v))
 }
 
-// askGit returns the settings that git has in dir, whoever owns that, and whether it said
-// so. Where it was said more than once, the last holds.
-func (o Options) askGit(ctx context.Context, path, dir string) (map[string]string, bool) {
+// askGit returns the settings that git has in dir with these options, whoever owns that, and
+// whether it said so. Where it was said more than once, the last holds.
+func (o Options) askGit(ctx context.Context, path, dir string, options ...string) (map[string]string, bool) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--no-pager", "-c", "safe.directory=*", "config", "--includes", "--null", "--get-regexp", gitQuestion)
+	args := append(options, "--no-pager", "-c", "safe.directory=*", "config", "--includes", "--null", "--get-regexp", gitQuestion)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0"}
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"} {

@@ -125,6 +125,20 @@ func TestReadGit(t *testing.T) {
 		{"an endless value", func(h gitHome) {
 			h.write("work/.git/config", "[user]\n\tname = "+strings.Repeat("e", 100<<10)+"\n")
 		}, Git{Identity: ada}},
+		{"a directory that git takes for a repository, whose configuration nobody looked at", func(h gitHome) {
+			os.Remove(filepath.Join(h.work, ".git/HEAD"))
+			h.write("work/HEAD", "ref: refs/heads/main\n")
+			h.write("work/objects/x", "")
+			h.write("work/refs/x", "")
+			h.write("work/config", "[include]\n\tpath = "+h.home+"/other\n")
+			h.write("other", "[user]\n\tname = Evil\n")
+		}, Git{Identity: ada}},
+		{"a repository above, whose configuration nobody looked at", func(h gitHome) {
+			os.Rename(filepath.Join(h.work, ".git"), filepath.Join(h.home, ".git"))
+			h.write(".git/config", "[include]\n\tpath = "+h.home+"/other\n")
+			h.write("other", "[user]\n\tname = Evil\n")
+			h.write("work/.git/config", "")
+		}, Git{Identity: ada}},
 		{"a git in the repository", func(h gitHome) {
 			h.env["PATH"] = ".:" + h.env["PATH"]
 			h.write("work/git", "#!/bin/sh\ntouch ran\n")
