@@ -6,7 +6,8 @@
 // .git/info/exclude and core.excludesFile, read by the host's git, and what its index has
 // is never ignored, but for files of exact names that coding agents leave behind for
 // themselves in .git, where git has no word. A .gitignore that the guest has made counts once it was applied. A
-// repository in the workspace, such as a submodule, judges what is in it.
+// repository in the workspace, such as a submodule, judges what is in it. One that ignores
+// the workspace as a whole judges nothing: all would be.
 //
 // git runs without anything that the repository's configuration could have it run.
 package ignored
@@ -83,6 +84,7 @@ type verdict struct {
 // repository is what is to be asked in one repository.
 type repository struct {
 	dir   string
+	above bool            // it begins above the workspace
 	outer string          // the repository that this one lies in
 	asked map[string]bool // paths, whether they are new directories
 	*answer
@@ -95,7 +97,7 @@ func newJudge(dir string) *judge {
 	for at := dir; ; at = filepath.Dir(at) {
 		if hasGit(at) {
 			top.repo = "."
-			j.repos["."] = &repository{dir: ".", asked: make(map[string]bool)}
+			j.repos["."] = &repository{dir: ".", above: at != dir, asked: make(map[string]bool)}
 		}
 		if top.repo != "" || at == filepath.Dir(at) {
 			break
@@ -193,9 +195,17 @@ func (j *judge) ask(ctx context.Context) error {
 		if len(r.asked) == 0 || r.outer != "" && j.ignores(r.outer, inside(dir, r.outer)) {
 			continue
 		}
+		if r.above {
+			r.asked["."] = false
+		}
 		var err error
 		if r.answer, err = consult(ctx, filepath.Join(j.dir, dir), r.asked); err != nil {
 			return err
+		}
+		if r.answer.matched["."] {
+			// It ignores the workspace as a whole, as one of a home directory does:
+			// the work in there is none of its business.
+			r.answer = &answer{}
 		}
 	}
 	return nil

@@ -12,6 +12,21 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
+// A repository above that ignores the whole workspace, such as one of the home directory
+// with all but a few files ignored, has no word on what is done there.
+func TestMarkIgnoredWorkspace(t *testing.T) {
+	home := newRepo(t, t.TempDir(), map[string]string{
+		".gitignore": "/*\n!/.profile\n!/sub\n*.log\n", ".profile": "", "code/a/f": "", "sub/.gitignore": "out\n", "sub/f": "",
+	}, ".profile", "code/a/f")
+	newRepo(t, filepath.Join(home.dir, "code/a/own"), map[string]string{".gitignore": "b\n"})
+	for dir, want := range map[string][]string{"code/a": {"own/b"}, "code": nil, "sub": {"out", "x.log"}} {
+		r := repo{t, filepath.Join(home.dir, dir)}
+		if got := r.ignoredOf("f", "g", "out", "own/b", "own/c", "x.log"); !slices.Equal(got, want) {
+			t.Errorf("in %s are ignored %q; want %q", dir, got, want)
+		}
+	}
+}
+
 // repo is a repository on the host.
 type repo struct {
 	t   *testing.T
