@@ -148,6 +148,11 @@ func TestWebProxy(t *testing.T) {
 			t.Errorf("%s: a request for another host: %d %q", what, status, body)
 		}
 		p.taken()
+		// A proxy may answer TRACE itself, with its password.
+		ask(t, dialKernel(t, k, web), "TRACE / HTTP/1.1\r\nHost: "+addr+"\r\nMax-Forwards: 0\r\n\r\n")
+		if asked := p.taken(); len(asked) != 1 || asked[0] != "CONNECT "+addr+":80" {
+			t.Errorf("%s: TRACE: %q", what, asked)
+		}
 		// TLS, and all other ports, by a connection.
 		tls := dialKernel(t, k, netip.MustParseAddrPort(addr+":443"))
 		if line, err := bufio.NewReader(tls).ReadString('\n'); line != "at "+addr+":443\n" || err != nil {
@@ -188,7 +193,7 @@ func TestWebProxy(t *testing.T) {
 			if e.Addr == "127.0.0.1" {
 				t.Errorf("%s: the record has the proxy's address: %v", what, e)
 			}
-			if e.Kind == audit.Request && e.Verdict == audit.Allow {
+			if e.Kind == audit.Request && e.Verdict == audit.Allow && e.Method != http.MethodTrace {
 				requests++
 			}
 			for _, host := range []string{e.Addr, e.Name} {

@@ -77,9 +77,10 @@ func (p roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // via returns the proxy to which a request is sent as a whole. What is upgraded, and what
-// is for no resource, goes through a connection that the proxy makes.
+// is for no resource, goes through a connection that the proxy makes. So does TRACE, to
+// which a proxy may answer itself with all that it was sent: also with its password.
 func (p roundTripper) via(r *http.Request) (*url.URL, error) {
-	if p.cfg.WebProxy == nil || r.URL.Scheme != "http" || len(r.Header["Upgrade"]) > 0 || !strings.HasPrefix(r.URL.RequestURI(), "/") {
+	if p.cfg.WebProxy == nil || r.URL.Scheme != "http" || len(r.Header["Upgrade"]) > 0 || r.Method == http.MethodTrace || !strings.HasPrefix(r.URL.RequestURI(), "/") {
 		return nil, nil
 	}
 	c := exchangeOf(r).conn
