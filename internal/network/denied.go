@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -10,29 +11,51 @@ import (
 const (
 	maxDeniedAddrs  = 4096
 	deniedNamesTime = 3 * time.Second
+	deniedLookups   = 16               // at once
+	deniedAgain     = 10 * time.Second // when nobody could say where a host is
 )
 
 // learnDenied looks up where the hosts are that are denied by name: what is there is
-// denied under other names, too. Answers change, and those of before hold.
+// denied under other names, too. Answers change, and those of before hold. Whose servers
+// never answer holds up neither the others nor, each time, who connects.
 func (n *Network) learnDenied(ctx context.Context) {
 	rules := n.policy.Load().DeniedNames()
 	if len(rules) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, deniedNamesTime)
+	limited, cancel := context.WithTimeout(ctx, deniedNamesTime)
 	defer cancel()
+	var work sync.WaitGroup
+	defer work.Wait()
+	slots := make(chan struct{}, deniedLookups)
 	for _, r := range rules {
-		addrs, err := n.dialer.Lookup(ctx, r.Host, false)
-		if err != nil {
-			continue // it leads nowhere, then
-		}
 		n.mu.Lock()
-		for _, addr := range addrs {
-			if len(n.denied) < maxDeniedAddrs {
-				n.denied[addr] = r.Host
-			}
-		}
+		failed := n.unknown[r.Host]
 		n.mu.Unlock()
+		if time.Since(failed) < deniedAgain {
+			continue // it leads nowhere
+		}
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if limited.Err() != nil {
+				return // it is asked for the next time
+			}
+			addrs, err := n.lookup(limited, r.Host, false)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if err != nil {
+				if ctx.Err() == nil { // else it had no time to answer
+					n.unknown[r.Host] = time.Now()
+				}
+				return
+			}
+			for _, addr := range addrs {
+				if len(n.denied) < maxDeniedAddrs {
+					n.denied[addr] = r.Host
+				}
+			}
+		})
 	}
 }
 

@@ -67,6 +67,7 @@ type Network struct {
 	log    *slog.Logger
 	audit  *audit.Log
 	dialer *dial.Dialer
+	lookup func(ctx context.Context, name string, private bool) ([]netip.Addr, error) // the dialer's
 	names  *dns.Responder
 	proxy  *intercept.Proxy
 	stack  *vnet.Stack // nil in the modes without
@@ -87,6 +88,8 @@ type Network struct {
 	ports   map[plan.Port]*published
 	// denied has the hosts that are denied by name, by their addresses.
 	denied map[netip.Addr]string
+	// unknown has those of which nobody could say where they are, since when.
+	unknown map[string]time.Time
 
 	lastName   string // the name that was denied last
 	lastDenied time.Time
@@ -102,7 +105,9 @@ func New(cfg Config) (*Network, error) {
 		ports:   make(map[plan.Port]*published),
 		edited:  make(chan struct{}, 1),
 		denied:  make(map[netip.Addr]string),
+		unknown: make(map[string]time.Time),
 	}
+	n.lookup = n.dialer.Lookup
 	if cfg.Budget == nil {
 		cfg.Budget = budget.New(budget.Default)
 	}

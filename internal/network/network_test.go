@@ -415,6 +415,41 @@ func TestDeniedAddresses(t *testing.T) {
 	}
 }
 
+// A host that is denied, and whose servers for names never answer, keeps no other from being
+// denied at its addresses, and holds up only who connects first.
+func TestDeniedWithoutAnswer(t *testing.T) {
+	n, _ := newNetwork(t, plan.Network{Mode: plan.NetworkUser, Egress: plan.EgressPublic})
+	bad := netip.MustParseAddr("93.184.216.34")
+	var asked atomic.Int64
+	n.lookup = func(ctx context.Context, name string, _ bool) ([]netip.Addr, error) {
+		if name == "bad.example" {
+			return []netip.Addr{bad}, ctx.Err()
+		}
+		asked.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for _, host := range []string{"silent.example", "quiet.example", "bad.example"} {
+		n.change("deny "+host, func(_ *plan.Network, denied *[]plan.Rule) { *denied = append(*denied, plan.Rule{Host: host}) })
+	}
+	// Who connects and soon goes away is no reason not to ask again.
+	gone, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	n.learnDenied(gone)
+	n.learnDenied(t.Context())
+	if why := n.forbid("other.example", netip.AddrPortFrom(bad, 443)); why == "" {
+		t.Error("the address of bad.example is not denied")
+	}
+	begun := time.Now()
+	n.learnDenied(t.Context())
+	if took := time.Since(begun); took > deniedNamesTime/2 {
+		t.Errorf("to look again took %v", took)
+	}
+	if got := asked.Load(); got != 4 {
+		t.Errorf("hosts without an answer were asked for %d times; want 4", got)
+	}
+}
+
 // A host whose certificate comes from an authority that only the user has added is
 // believed. Others are read by the system's own way, and not before they are needed.
 func TestRoots(t *testing.T) {
