@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,10 @@ func (p *webProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer conn.Close()
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n\r\nat %s\n", r.RequestURI)
 		io.Copy(conn, rw)
+	case r.URL.Path == "/missing": // a page that shows what was sent, as Squid's have
+		was := "Proxy-Authorization: " + r.Header.Get("Proxy-Authorization")
+		w.Header().Set("X-Request", was)
+		http.Error(w, was+"\n"+url.QueryEscape(was), http.StatusServiceUnavailable)
 	case !r.URL.IsAbs():
 		http.Error(w, "no address", http.StatusBadRequest)
 	default:
@@ -147,6 +152,11 @@ func TestWebProxy(t *testing.T) {
 		if status, body := ask(t, conn, "GET http://other.example/ HTTP/1.1\r\nHost: "+addr+"\r\n\r\n"); status != 421 {
 			t.Errorf("%s: a request for another host: %d %q", what, status, body)
 		}
+		password := base64.StdEncoding.EncodeToString([]byte("user:pass word"))
+		status, body := ask(t, conn, "GET /missing HTTP/1.1\r\nHost: "+addr+"\r\n\r\n")
+		if status != 503 || !strings.Contains(body, "Proxy-Authorization: Basic **") || strings.Contains(body, password[:12]) {
+			t.Errorf("%s: a page of the proxy's own: %d %q", what, status, body)
+		}
 		p.taken()
 		// A proxy may answer TRACE itself, with its password.
 		ask(t, dialKernel(t, k, web), "TRACE / HTTP/1.1\r\nHost: "+addr+"\r\nMax-Forwards: 0\r\n\r\n")
@@ -193,7 +203,7 @@ func TestWebProxy(t *testing.T) {
 			if e.Addr == "127.0.0.1" {
 				t.Errorf("%s: the record has the proxy's address: %v", what, e)
 			}
-			if e.Kind == audit.Request && e.Verdict == audit.Allow && e.Method != http.MethodTrace {
+			if e.Kind == audit.Request && e.Verdict == audit.Allow && e.Method != http.MethodTrace && e.Path != "/missing" {
 				requests++
 			}
 			for _, host := range []string{e.Addr, e.Name} {

@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -73,7 +75,22 @@ func (p roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, fmt.Errorf("the proxy %s: it answers %s", via.Host, termsafe.Line(termsafe.Clip(resp.Status, 100)))
 	}
+	if err == nil && via != nil && via.User != nil && resp.StatusCode >= http.StatusBadRequest {
+		withoutPassword(resp, via.User)
+	}
 	return resp, err
+}
+
+// withoutPassword takes the password of a proxy out of an answer. It may be a page of the
+// proxy's own that says what is wrong, and some show the request that they got.
+func withoutPassword(resp *http.Response, user *url.Userinfo) {
+	password, _ := user.Password()
+	plain := user.Username() + ":" + password
+	s := newScrubber([]*secret.Secret{
+		{Value: secret.NewValue(plain)}, {Value: secret.NewValue(base64.StdEncoding.EncodeToString([]byte(plain)))},
+	})
+	s.header(resp.Header)
+	resp.Body = &scrubbedBody{ReadCloser: resp.Body, stream: stream{scrubber: s}, atEnd: func() { s.header(resp.Trailer) }}
 }
 
 // via returns the proxy to which a request is sent as a whole. What is upgraded, and what
