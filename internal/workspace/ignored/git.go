@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
@@ -72,6 +73,9 @@ func (a *answer) ignores(p string) bool {
 func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, error) {
 	a := &answer{matched: make(map[string]bool), tracked: make(map[string]bool), links: make(map[string]bool)}
 	// Before git hears a word of the guest's: does it work here at all?
+	if err := probe(ctx, dir); err != nil {
+		return nil, err
+	}
 	index := &records{each: func(entry string) { a.index(entry, asked) }}
 	if err := git(ctx, dir, nil, index, "ls-files", "-z", "--stage"); err != nil {
 		if ctx.Err() != nil {
@@ -89,14 +93,33 @@ func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, e
 		in.WriteByte(0)
 	}
 	out := &records{each: func(p string) { a.matched[strings.TrimSuffix(strings.TrimPrefix(p, "./"), "/")] = true }}
-	err := git(ctx, dir, &in, out, "check-ignore", "-z", "--stdin", "--no-index")
-	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == 1 {
-		err = nil // none is ignored
-	}
-	if err != nil {
+	if err := checkIgnore(ctx, dir, &in, out); err != nil {
 		return nil, fmt.Errorf("find out what git ignores in %s: %w", dir, err)
 	}
 	return a, nil
+}
+
+func checkIgnore(ctx context.Context, dir string, in io.Reader, out io.Writer) error {
+	err := git(ctx, dir, in, out, "check-ignore", "-z", "--stdin", "--no-index")
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == 1 {
+		return nil // none is ignored
+	}
+	return err
+}
+
+// probeTimeout bounds the time in which git reads the rules for one path.
+var probeTimeout = 10 * time.Second
+
+// probe finds out whether git reads the rules in dir to their end. They may be a FIFO, as
+// all files of a repository that was made to be opened.
+func probe(ctx context.Context, dir string) error {
+	limited, cancel := context.WithTimeoutCause(ctx, probeTimeout, fmt.Errorf("it does not end within %v", probeTimeout))
+	defer cancel()
+	err := checkIgnore(limited, dir, strings.NewReader("./.\x00"), io.Discard)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrUnknown, reason(err))
 }
 
 // index takes an entry of the index as ls-files --stage has it.

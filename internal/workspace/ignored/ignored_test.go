@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -23,6 +26,28 @@ func TestMarkIgnoredWorkspace(t *testing.T) {
 		r := repo{t, filepath.Join(home.dir, dir)}
 		if got := r.ignoredOf("f", "g", "out", "own/b", "own/c", "x.log"); !slices.Equal(got, want) {
 			t.Errorf("in %s are ignored %q; want %q", dir, got, want)
+		}
+	}
+}
+
+// Rules that have no end keep nobody from the changes.
+func TestMarkEndlessRules(t *testing.T) {
+	was := probeTimeout
+	probeTimeout = 200 * time.Millisecond
+	defer func() { probeTimeout = was }()
+	for name, set := range map[string]func(r repo, fifo string) error{
+		".gitignore":    func(r repo, fifo string) error { return os.Rename(fifo, filepath.Join(r.dir, ".gitignore")) },
+		"excludes file": func(r repo, fifo string) error { r.git("config", "core.excludesFile", fifo); return nil },
+		"included file": func(r repo, fifo string) error { r.git("config", "include.path", fifo); return nil },
+	} {
+		r := newRepo(t, t.TempDir(), map[string]string{"a": ""}, "a")
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := errors.Join(unix.Mkfifo(fifo, 0o600), set(r, fifo)); err != nil {
+			t.Fatal(err)
+		}
+		edits := []workspace.Edit{{Op: workspace.Add, Path: "b", NewKind: workspace.File}}
+		if err := Mark(t.Context(), r.dir, edits); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s that is a FIFO: %v; want %v", name, err, ErrUnknown)
 		}
 	}
 }
