@@ -101,6 +101,10 @@ func (fd FD) data(off, size int64) (start, end int64, err error) {
 	start, err = unix.Seek(int(fd), off, unix.SEEK_DATA)
 	switch {
 	case errors.Is(err, unix.ENXIO):
+		// A hole to its end, which may come sooner by now: a read says so.
+		if now, err := unix.Seek(int(fd), 0, unix.SEEK_END); err == nil && now < size {
+			return off, size, nil
+		}
 		return size, size, nil
 	case err != nil:
 		return off, size, nil // the file system cannot tell

@@ -150,6 +150,28 @@ func TestCopyFile(t *testing.T) {
 	}
 }
 
+// A file that is shorter than it was is no longer what it was.
+func TestShorter(t *testing.T) {
+	const size = 5 * blockSize
+	for _, now := range []int64{0, 10, blockSize, 2*blockSize + 7} {
+		for _, parts := range [][]part{nil, {{0, "a"}}} {
+			if now == 0 {
+				parts = nil
+			}
+			f, whole := makeFile(t, now, parts...), makeFile(t, size, parts...)
+			if n, err := Copy(t.Context(), NewSum(), f, size); n != now || err != nil {
+				t.Errorf("Copy() of %d bytes = %d, %v", now, n, err)
+			}
+			if err := CopyFile(t.Context(), makeFile(t, 0), f, size); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("CopyFile() of %d bytes = %v; want %v", now, err, io.ErrUnexpectedEOF)
+			}
+			if same, err := Equal(t.Context(), f, whole, size); same || err != nil {
+				t.Errorf("Equal() of %d bytes = %v, %v; want that they differ", now, same, err)
+			}
+		}
+	}
+}
+
 // endless is all data, and slow.
 type endless struct{ read func() }
 
