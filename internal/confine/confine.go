@@ -56,6 +56,8 @@ type Root struct {
 // Enter makes r the root of this process, which must be in a mount namespace of its
 // own.
 func (r Root) Enter() error {
+	// Another user may be who needs to look into it then.
+	defer unix.Umask(unix.Umask(0o022))
 	// Nothing of this is to be seen outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("leave the host's mounts: %w", err)
