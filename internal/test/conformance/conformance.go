@@ -128,7 +128,9 @@ func (s Suite) with(change func(*machine.Spec)) machine.Spec {
 // their serial numbers, ends when it is asked to, and prints on its console.
 func (s Suite) testLife(t *testing.T) {
 	v := s.start(t, s.Spec)
-	s.hello(t, s.dial(t, v))
+	first := s.dial(t, v)
+	s.hello(t, first)
+	first.Close() // else it would read what is for the next one
 	g := s.dial(t, v)
 	s.hello(t, g)
 	if err := s.prepare(t, g, machine.Serial(plan.SlotFirstLayer)); err != nil {
