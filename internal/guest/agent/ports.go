@@ -33,8 +33,8 @@ var socketFiles = []string{"/proc/net/tcp", "/proc/net/tcp6"}
 // looks are requests to look at ports now. Each is closed when that is done.
 type looks chan chan struct{}
 
-// lookTimeout bounds the wait for a look.
-const lookTimeout = 50 * time.Millisecond
+// lookTimeout bounds the wait for a look, which takes milliseconds if the CPU is free.
+const lookTimeout = time.Second
 
 // lookAtPorts tells the host of ports before what follows: who has seen a command start a
 // service reaches it.
