@@ -47,6 +47,7 @@ attack:                                                 # runs in the guest
 workspace:          plan
 workspace/repository:                                    # what a repository says of itself
 workspace/ignored:  workspace                           # what the host's git ignores
+review:                                                 # what changes would do to the host
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition

@@ -1,0 +1,109 @@
+package review
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Host is what the host knows. Functions may be nil.
+type Host struct {
+	// Home says that the workspace is, or is kept as, a home directory.
+	Home bool
+	// Read returns the content of a file of the workspace as it is on the host before the
+	// changes, at most max bytes, or an error.
+	Read func(path string, max int) ([]byte, error)
+	// Names returns the names in a directory of the workspace on the host, "." for its root.
+	Names func(dir string) []string
+	// Git is what the repository of the workspace has set up on the host.
+	Git GitFacts
+}
+
+// GitFacts are facts of the host's git in the workspace, from all of its configuration.
+type GitFacts struct {
+	Hooks     []string          // names of the hooks that are installed
+	HooksPath string            // core.hooksPath relative to the workspace, where it is in it
+	Drivers   map[string]string // "filter.lfs", "diff.d", "merge.m": the command
+	Includes  []string          // files of the workspace that the configuration includes
+	Remotes   map[string]string // name to URL
+	Identity  string            // "Name <mail>"
+}
+
+// set is what all subjects of a review share.
+type set struct {
+	in      Input
+	paths   map[string]*Change // by path
+	scanned int64              // bytes of contents that were read
+}
+
+func newSet(in Input) *set {
+	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes))}
+	for i := range in.Changes {
+		s.paths[in.Changes[i].Path] = &in.Changes[i]
+	}
+	return s
+}
+
+// subject is a change that is being judged, with what was found out of it so far.
+type subject struct {
+	set    *set
+	change *Change
+	folded string // path, see fold
+
+	contents [2]content // old and new
+}
+
+type content struct {
+	read bool
+	data []byte
+	err  error
+}
+
+// errTooLarge is the error of content that is larger than what is looked into.
+var errTooLarge = errors.New("larger than what is looked into")
+
+func (t *set) subject(c *Change) *subject {
+	return &subject{set: t, change: c, folded: fold(c.Path)}
+}
+
+func (s *subject) close() { s.contents = [2]content{} }
+
+func (s *subject) matches(pattern string) bool { return match(pattern, s.folded) }
+
+// inGitDir reports whether the path is in a directory of git's own.
+func (s *subject) inGitDir() bool { return slices.Contains(strings.Split(s.folded, "/"), ".git") }
+
+// old returns the content before the change, nil where there was no regular file.
+func (s *subject) old() ([]byte, error) { return s.read(0, &s.change.Old) }
+
+// new returns the content after the change, nil where there is no regular file.
+func (s *subject) new() ([]byte, error) { return s.read(1, &s.change.New) }
+
+func (s *subject) read(i int, n *Node) ([]byte, error) {
+	c := &s.contents[i]
+	if !c.read {
+		c.read = true
+		c.data, c.err = s.set.read(n)
+	}
+	return c.data, c.err
+}
+
+func (t *set) read(n *Node) ([]byte, error) {
+	switch {
+	case n.Kind != Regular:
+		return nil, nil
+	case n.Open == nil:
+		return nil, errors.New("content is not at hand")
+	case n.Size > MostContent, t.scanned+n.Size > MostScanned:
+		return nil, errTooLarge
+	}
+	f, err := n.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, n.Size))
+	t.scanned += int64(len(data))
+	return data, err
+}
