@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
 	"github.com/mayfly-vm/mayfly/internal/image/tool"
 )
 
@@ -22,26 +23,14 @@ type git struct {
 	progress func(string)
 }
 
-// always is the configuration that holds whatever else does.
-var always = []string{
-	"core.hooksPath=/dev/null",
-	"core.fsmonitor=false",
-	"core.attributesFile=/dev/null",
-	"core.protectHFS=true", // names that are .git on some other file system
-	"core.protectNTFS=true",
-	"submodule.recurse=false",
-	"fetch.recurseSubmodules=false",
+// checked is what git is to look for in objects as they arrive.
+var checked = []string{
 	"transfer.fsckObjects=true",
 	"fetch.fsckObjects=true",
 	// Harmless mistakes of old tools, which many old repositories have.
 	"fetch.fsck.missingSpaceBeforeDate=warn",
 	"fetch.fsck.badTimezone=warn",
 	"fetch.fsck.zeroPaddedFilemode=warn",
-	"transfer.bundleURI=false", // objects from elsewhere, as the server likes
-	"protocol.ext.allow=never",
-	"gc.auto=0",
-	"maintenance.auto=false",
-	"advice.detachedHead=false",
 }
 
 // The credentials of a URL reach git through a helper, and the helper through
@@ -62,19 +51,14 @@ var kept = []string{
 	"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY", "GIT_SSL_NO_VERIFY",
 }
 
-func dropOnline(name string) bool {
-	return strings.HasPrefix(name, "GIT_") && !slices.Contains(kept, name) &&
-		!strings.HasPrefix(name, "GIT_CONFIG_KEY_") && !strings.HasPrefix(name, "GIT_CONFIG_VALUE_")
+func keepOnline(name string) bool {
+	return !strings.HasPrefix(name, "GIT_") || slices.Contains(kept, name) ||
+		strings.HasPrefix(name, "GIT_CONFIG_KEY_") || strings.HasPrefix(name, "GIT_CONFIG_VALUE_")
 }
-
-func dropOffline(name string) bool { return strings.HasPrefix(name, "GIT_") && name != "GIT_EXEC_PATH" }
 
 // online runs a command that talks to the server.
 func (g *git) online(ctx context.Context, out io.Writer, args ...string) error {
-	env := []string{
-		"GIT_ALLOW_PROTOCOL=" + strings.Join(g.from.allow, ":"),
-		"GIT_TERMINAL_PROMPT=0",
-	}
+	env := []string{"GIT_ALLOW_PROTOCOL=" + strings.Join(g.from.allow, ":")}
 	var config [][2]string
 	if g.from.secret {
 		env = append(env, userVariable+"="+g.from.user, passwordVariable+"="+g.from.pass)
@@ -95,13 +79,12 @@ func (g *git) online(ctx context.Context, out io.Writer, args ...string) error {
 	if len(config) > 0 {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_COUNT=%d", n))
 	}
-	return g.run(ctx, out, env, dropOnline, append([]string{"--git-dir=" + filepath.Join(g.dir, ".git")}, args...))
+	return g.run(ctx, gitrun.Cmd{Args: args, Env: env, Keep: keepOnline, Online: true, Stdout: out})
 }
 
 // offline runs a command without any configuration but the clone's own.
 func (g *git) offline(ctx context.Context, out io.Writer, args ...string) error {
-	return g.run(ctx, out, offlineEnv(), dropOffline,
-		append([]string{"--git-dir=" + filepath.Join(g.dir, ".git"), "--work-tree=" + g.dir}, args...))
+	return g.run(ctx, gitrun.Cmd{Args: append([]string{"--work-tree=" + g.dir}, args...), Stdout: out})
 }
 
 // init makes an empty repository, without a template, which would bring hooks.
@@ -109,45 +92,23 @@ func (g *git) init(ctx context.Context, format string) error {
 	if err := os.Mkdir(g.dir, 0o777); err != nil {
 		return err
 	}
-	if err := g.run(ctx, nil, offlineEnv(), dropOffline, []string{
+	if err := g.run(ctx, gitrun.Cmd{Args: []string{
 		"init", "--quiet", "--template=", "--initial-branch=main", "--object-format=" + format,
-	}); err != nil {
+	}}); err != nil {
 		return fmt.Errorf("make an empty repository: %w", err)
 	}
 	return nil
 }
 
-func offlineEnv() []string {
-	return []string{
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_ATTR_NOSYSTEM=1",
-		"GIT_ALLOW_PROTOCOL=none",
+func (g *git) run(ctx context.Context, c gitrun.Cmd) error {
+	c.Dir, c.GitDir, c.Config = g.dir, filepath.Join(g.dir, ".git"), checked
+	c.Env = append(c.Env, "GIT_CEILING_DIRECTORIES="+filepath.Dir(g.dir)) // no repository around it
+	c.Line = func(line string) {
+		if g.progress != nil {
+			g.progress(clip(line))
+		}
 	}
-}
-
-func (g *git) run(ctx context.Context, out io.Writer, env []string, drop func(string) bool, args []string) error {
-	var config []string
-	for _, c := range always {
-		config = append(config, "-c", c)
-	}
-	return tool.Run(ctx, tool.Cmd{
-		Name: "git",
-		Args: append(config, args...),
-		Dir:  g.dir,
-		Env: append(env,
-			"GIT_CEILING_DIRECTORIES="+filepath.Dir(g.dir), // no repository around it
-			"GIT_NO_LAZY_FETCH=1",                          // not for a repository of this computer, either
-			"GIT_OPTIONAL_LOCKS=0",
-			"GIT_PAGER=cat",
-		),
-		Drop:       drop,
-		NoTerminal: true,
-		Stdout:     out,
-		Line: func(line string) {
-			if g.progress != nil {
-				g.progress(clip(line))
-			}
-		},
-	})
+	return gitrun.Run(ctx, c)
 }
 
 // reasons are what git and ssh say, in our words.

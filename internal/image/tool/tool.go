@@ -55,10 +55,38 @@ type Cmd struct {
 	// ends those mounts with it, however it ends. It needs root.
 	OwnMounts bool
 
+	// Limits bound the program and all that it starts, each by itself.
+	Limits Limits
+
 	// Users, if not 0, is the first of 65536 users that the program has instead of
 	// the system's, in a user namespace of its own. As the root of these it has no
 	// right outside of it. It needs root.
 	Users int
+}
+
+// Limits are bounds of a process; 0 is none.
+type Limits struct {
+	CPU      time.Duration // whole seconds of computing
+	FileSize int64         // bytes of a file that it writes
+	Data     int64         // bytes of memory, without what it maps of files
+}
+
+// shell returns the commands by which a shell limits itself and what it starts.
+func (l Limits) shell() string {
+	var text string
+	for _, limit := range []struct {
+		flag  string
+		value int64
+	}{
+		{"-t", int64(l.CPU / time.Second)},
+		{"-f", l.FileSize / 512}, // blocks, POSIX
+		{"-d", l.Data / 1024},
+	} {
+		if limit.value > 0 {
+			text += fmt.Sprintf("ulimit %s %d || exit 126; ", limit.flag, limit.value)
+		}
+	}
+	return text
 }
 
 // Error is a program that did not succeed.
@@ -99,7 +127,7 @@ func Run(ctx context.Context, c Cmd) error {
 		return &Error{Name: c.Name, Err: err}
 	}
 	stderr := &lines{each: c.Line}
-	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", group, "sh", path}, c.Args...)...)
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", c.Limits.shell() + group, "sh", path}, c.Args...)...)
 	cmd.Dir = c.Dir
 	cmd.Stdin = c.Stdin
 	cmd.Stdout = c.Stdout

@@ -3,47 +3,28 @@ package ignored
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/image/tool"
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
 )
-
-// always is the configuration that holds whatever that of the repository says. Neither of
-// the commands below runs a program of the configuration's; this is a second wall.
-var always = []string{
-	"-c", "core.fsmonitor=false",
-	"-c", "core.hooksPath=/dev/null",
-	"-c", "core.untrackedCache=false",
-	"-c", "protocol.allow=never",
-	"--no-pager",
-	"--no-replace-objects",
-}
 
 // kept are git's variables that name the user's own configuration, with core.excludesFile.
 // All others lead git to other repositories, indices, programs or traces.
 var kept = []string{"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"}
 
-func drop(name string) bool { return strings.HasPrefix(name, "GIT_") && !slices.Contains(kept, name) }
+func keep(name string) bool { return !strings.HasPrefix(name, "GIT_") || slices.Contains(kept, name) }
 
-var environment = []string{
-	"GIT_OPTIONAL_LOCKS=0",    // the repository stays as it is
-	"GIT_ALLOW_PROTOCOL=none", // an index whose objects are elsewhere makes git fetch them
-	"GIT_NO_LAZY_FETCH=1",
-	"GIT_TERMINAL_PROMPT=0",
-}
-
+// git runs a command that starts no program of the configuration's: the user's own holds,
+// since it may name files with more rules.
 func git(ctx context.Context, dir string, in io.Reader, out io.Writer, args ...string) error {
-	return tool.Run(ctx, tool.Cmd{
-		Name: "git", Args: append(slices.Clone(always), args...), Dir: dir,
-		Env: environment, Drop: drop, NoTerminal: true, Stdin: in, Stdout: out,
+	return gitrun.Run(ctx, gitrun.Cmd{
+		Dir: dir, Args: append([]string{"--no-replace-objects"}, args...), Keep: keep, Stdin: in, Stdout: out,
 	})
 }
 
@@ -81,7 +62,7 @@ func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, e
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w: %s", ErrUnknown, reason(err))
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, gitrun.Reason(err))
 	}
 	// --no-index, since with it git compares each path with all of the index.
 	var in bytes.Buffer
@@ -101,7 +82,7 @@ func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, e
 
 func checkIgnore(ctx context.Context, dir string, in io.Reader, out io.Writer) error {
 	err := git(ctx, dir, in, out, "check-ignore", "-z", "--stdin", "--no-index")
-	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == 1 {
+	if gitrun.Failed(err, 1) {
 		return nil // none is ignored
 	}
 	return err
@@ -119,7 +100,7 @@ func probe(ctx context.Context, dir string) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", ErrUnknown, reason(err))
+	return fmt.Errorf("%w: %s", ErrUnknown, gitrun.Reason(err))
 }
 
 // index takes an entry of the index as ls-files --stage has it.
@@ -140,16 +121,6 @@ func (a *answer) index(entry string, asked map[string]bool) {
 		}
 		a.tracked[p] = true
 	}
-}
-
-// reason returns what git gave as the reason in one line.
-func reason(err error) string {
-	failed, ok := errors.AsType[*tool.Error](err)
-	if !ok || failed.Tail == "" {
-		return err.Error()
-	}
-	line, _, _ := strings.Cut(failed.Tail, "\n")
-	return strings.TrimPrefix(line, "fatal: ")
 }
 
 // records splits what is written to it at each NUL.
