@@ -84,6 +84,9 @@ type Verdict struct {
 	// Hidden says that git on the host will not show the change: it is ignored, or inside of
 	// a repository's own directory.
 	Hidden bool
+	// Generated says that tools produce the tree which the change is in: it comes back only
+	// where the user asks for such trees.
+	Generated bool
 	// Withheld says that the change does not come back as a file, whatever the user says.
 	Withheld bool
 }
@@ -127,6 +130,7 @@ func Classify(ctx context.Context, in Input) (Review, error) {
 			v.Withheld = v.Withheld || rule.withholds
 		}
 		v.Hidden = in.Changes[i].Ignored || s.inGitDir()
+		v.Generated = s.generated()
 		v.settle(s, in.Extra)
 		s.close()
 	}

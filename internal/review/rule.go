@@ -23,6 +23,8 @@ type rule struct {
 // table is all rules.
 var table = slices.Concat(
 	gitRules,
+	nameRules,
+	linkRules,
 )
 
 // matches reports whether the rule is about the change at all.

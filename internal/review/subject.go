@@ -35,10 +35,22 @@ type set struct {
 	in      Input
 	paths   map[string]*Change // by path
 	scanned int64              // bytes of contents that were read
+
+	dirs  map[string]*directory         // see dir
+	byDir map[string]map[string]*Change // see changed
+	gone  map[string]map[string]bool    // names that were renamed, by directory
+
+	table      []rule
+	trusted    []string        // see trustedDirs
+	folded     map[string]bool // see has
+	repository bool            // the host's workspace is one, so that what is not ignored is a source
 }
 
 func newSet(in Input) *set {
-	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes))}
+	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes)), table: table}
+	if in.Host.Names != nil {
+		s.repository = slices.Contains(in.Host.Names("."), ".git")
+	}
 	for i := range in.Changes {
 		s.paths[in.Changes[i].Path] = &in.Changes[i]
 	}
