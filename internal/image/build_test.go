@@ -335,8 +335,8 @@ func checkBuilt(t *testing.T, s *Store, pi plan.Image) {
 	has(packages, true, "usr/bin/dlv", "var/lib/dpkg/status")
 	has(packages, false, "usr/bin/git", "etc/resolv.conf", "etc/hostname", "dev/null", "var/cache/apt/pkgcache.bin")
 	has(base, true, "usr/bin/git", "usr/bin/gcc", "usr/bin/rg", "usr/bin/sudo", "usr/bin/zsh", "usr/share/zoneinfo/Europe/Zurich",
-		"usr/share/doc/git/copyright", "etc/apt/sources.list")
-	has(base, false, "usr/share/man/man1", "etc/resolv.conf", "etc/hostname", "var/cache/apt/pkgcache.bin")
+		"usr/share/doc/git/copyright", "etc/apt/sources.list", "usr/share/man/man1", "usr/share/man/man8")
+	has(base, false, "usr/share/man/de", "usr/share/man/man1/git.1.gz", "etc/resolv.conf", "etc/hostname", "var/cache/apt/pkgcache.bin")
 
 	if fsck, err := exec.LookPath("fsck.erofs"); err == nil {
 		for _, l := range im.Layers {

@@ -73,7 +73,7 @@ type recipe struct {
 
 // baseRecipe is for what all machines with a kernel have, "" for any.
 func baseRecipe(suite, kernel string) recipe {
-	return recipe{Format: formatVersion, Role: RoleBase, Suite: suite, Packages: basePackages(), AllModules: true, Kernel: kernel}
+	return recipe{Format: baseVersion, Role: RoleBase, Suite: suite, Packages: basePackages(), AllModules: true, Kernel: kernel}
 }
 
 func packagesRecipe(suite, parent string, packages []string) recipe {

@@ -20,6 +20,10 @@ import (
 // and goes at the next prune.
 const formatVersion = 1
 
+// baseVersion is the same for bases alone, and so for what is built upon them: kernels and
+// coding agents need not be fetched again.
+const baseVersion = 2
+
 // The directories of a store.
 const (
 	dirLayers   = "layers/sha256" // DIFF_ID.erofs and DIFF_ID.json

@@ -218,11 +218,13 @@ const aptHostConfig = `cp apt.conf "$1/etc/apt/apt.conf.d/00mayfly-build"`
 
 // clean takes out what the essential packages brought before dpkg had its
 // options, and what belongs to the building host or to one installation: each
-// machine gets its own.
+// machine gets its own. The directories of manual pages stay: where there is none, a package
+// with alternatives, such as Java's, cannot be configured.
 const clean = `cd "$1" && rm -rf usr/share/man/* usr/share/info/* usr/share/locale/* usr/share/lintian/*` +
 	` etc/apt/apt.conf.d/00mayfly-build etc/hostname etc/resolv.conf etc/ssh/ssh_host_* etc/.pwd.lock` +
 	` var/lib/apt/lists/* var/cache/apt/*.bin var/cache/apt/archives/*` +
 	` var/lib/dpkg/*-old var/cache/debconf/*-old var/lib/systemd/random-seed root/.bash_history` +
+	` && for i in 1 2 3 4 5 6 7 8; do mkdir -m 755 usr/share/man/man$i; done` +
 	` && find usr/share/doc ! -type d ! -name copyright -delete` +
 	` && find usr/share/doc -mindepth 1 -type d -empty -delete` +
 	` && if [ -e etc/machine-id ]; then : > etc/machine-id; fi`

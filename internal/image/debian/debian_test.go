@@ -68,6 +68,30 @@ func TestBase(t *testing.T) {
 	}
 }
 
+// Manual pages are left out, and their directories are not: update-alternatives(1) fails
+// without them, and so does the installation of Java.
+func TestManualDirectories(t *testing.T) {
+	fake(t, `for a; do case $a in --customize-hook=*) clean=${a#*=};; esac; done
+mkdir -p root/usr/share/man/de/man1 root/usr/share/man/man1 root/usr/share/man/man3 root/usr/share/doc
+touch root/usr/share/man/man1/ls.1.gz
+sh -c "$clean" sh "$PWD/root" && cd root/usr/share/man && find . | sort`)
+	for what, build := range map[string]func(debian.Builder, io.Writer) error{
+		"a base": func(b debian.Builder, w io.Writer) error { return b.Base(t.Context(), nil, "", w) },
+		"packages": func(b debian.Builder, w io.Writer) error {
+			return b.Install(t.Context(), func(io.Writer) error { return nil }, nil, w)
+		},
+	} {
+		var out strings.Builder
+		b := debian.Builder{Suite: "trixie", Mirrors: apt.Mirrors{Archive: "http://MIRROR", Security: "http://SECURITY"}, Dir: t.TempDir()}
+		if err := build(b, &out); err != nil {
+			t.Fatal(what, err)
+		}
+		if want := ".\n./man1\n./man2\n./man3\n./man4\n./man5\n./man6\n./man7\n./man8\n"; out.String() != want {
+			t.Errorf("%s has %q of manual pages; want %q", what, out.String(), want)
+		}
+	}
+}
+
 func TestDefaultMirrors(t *testing.T) {
 	// What mmdebstrap makes of nothing is much like this.
 	const tree = `mkdir -p "$TMPDIR/root/etc/apt/sources.list.d" && cd "$TMPDIR/root" && `
