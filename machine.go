@@ -282,7 +282,9 @@ func (m *Machine) View(ctx context.Context, v View, begun func(Session)) (int, e
 type CodingAgent struct {
 	Name string
 	Cmd  Cmd
-	spec codingagent.Spec
+	// Continue are arguments with which it goes on with its last conversation.
+	Continue []string
+	spec     codingagent.Spec
 }
 
 // CodingAgent returns how a coding agent is started in the machine's workspace, without
@@ -293,7 +295,7 @@ func (m *Machine) CodingAgent(name string, args ...string) (CodingAgent, error) 
 	if err != nil {
 		return CodingAgent{}, public(err)
 	}
-	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec}, nil
+	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec.Continue, spec}, nil
 }
 
 // ExpectAgent finds out before [Client.Running] builds and starts much what cannot be
@@ -305,9 +307,11 @@ func (c *Client) ExpectAgent(machine, agent string) (inImage bool, err error) {
 	return inImage, public(err)
 }
 
-// Prepare writes the settings that the coding agent is to find when it starts.
-func (m *Machine) Prepare(ctx context.Context, a CodingAgent) error {
-	return public(m.m.Seed(ctx, a.spec))
+// Prepare writes the settings that the coding agent is to find when it starts. It reports
+// whether the agent has had a conversation in the machine, with which it could go on.
+func (m *Machine) Prepare(ctx context.Context, a CodingAgent) (earlier bool, err error) {
+	earlier, err = m.m.Prepare(ctx, a.spec)
+	return earlier, public(err)
 }
 
 // Explain says how a machine comes to have a coding agent, if err says that it has not.

@@ -30,7 +30,9 @@ func (l *launching) flags(cmd *cobra.Command) {
 const agentHelp = `It works in the machine's workspace without asking for permission: the machine
 confines it. It keeps running when you close the terminal or type Ctrl-] twice.
 If it already runs, mayfly shows it; with arguments, mayfly starts another
-session. Without a terminal and without --detach, it runs as with mayfly exec.
+session. If it has worked in the machine before, mayfly asks whether it is to
+continue its last conversation, unless with --new or --detach. Without a
+terminal and without --detach, it runs as with mayfly exec.
 Its settings and logins are kept in ~/` + codingagent.StateDir + `.`
 
 func (a *app) agentCommand() *cobra.Command {
@@ -117,7 +119,7 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 		return err
 	}
 	if !l.detached && !(terminal.Is(a.In) && terminal.Is(a.Out)) {
-		if err := m.Prepare(ctx, coding); err != nil {
+		if _, err := m.Prepare(ctx, coding); err != nil {
 			return commandFailed(err)
 		}
 		code, err := a.exec(ctx, m, coding.Cmd, false)
@@ -137,8 +139,15 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 			return a.view(ctx, m, what, l.viewing)
 		}
 	}
-	if err := m.Prepare(ctx, coding); err != nil {
+	earlier, err := m.Prepare(ctx, coding)
+	if err != nil {
 		return commandFailed(err)
+	}
+	if earlier && !what.New && len(coding.Continue) > 0 {
+		what.Cmd, err = a.offerToContinue(m, coding, l.detached)
+		if err != nil {
+			return err
+		}
 	}
 	// Until a terminal looks on; its own kind takes the place of this one.
 	what.Cmd.Env = append(slices.Clip(what.Cmd.Env), "TERM=xterm-256color", "COLORTERM=truecolor")
@@ -147,6 +156,21 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 		err = commandFailed(m.Explain(run.error, coding))
 	}
 	return err
+}
+
+// offerToContinue returns how an agent is started that has had a conversation in m: as its
+// user says, or without a user who could be asked with a new one.
+func (a *app) offerToContinue(m *mayfly.Machine, coding mayfly.CodingAgent, detached bool) (mayfly.Cmd, error) {
+	if detached {
+		a.note("it begins a new conversation; mayfly %s %s -- %s continues the last one", coding.Name, m.Name(), strings.Join(coding.Continue, " "))
+		return coding.Cmd, nil
+	}
+	answer, err := a.ask(coding.Name+" has worked in "+m.Name()+" before; continue its last conversation?", []string{"yes", "no"})
+	if answer != "yes" || err != nil {
+		return coding.Cmd, err
+	}
+	more, err := m.CodingAgent(coding.Name, coding.Continue...)
+	return more.Cmd, err
 }
 
 // runningMachine returns the machine name, which runs. One that mayfly new made is

@@ -34,6 +34,10 @@ type fakeMachine struct {
 	health control.Condition
 	// list is what it says of its changes, if it is not nil.
 	list func(conn net.Conn)
+	// earlier says that its coding agent has had a conversation, and started gets how it is
+	// started in a session.
+	earlier bool
+	started chan []string
 
 	lock *state.Lock
 	work sync.WaitGroup
@@ -44,6 +48,7 @@ func runFakeMachine(t *testing.T, home string, files map[string]string) *fakeMac
 	t.Helper()
 	m := &fakeMachine{dir: filepath.Join(home, "project"), files: files}
 	p := plan.Plan{Version: plan.Version, Name: "m", Workspace: plan.Workspace{Path: m.dir, Mode: "copy"}}
+	p.Guest.User.Home = "/home/dev"
 	store := state.Open(filepath.Join(home, ".local/state/mayfly"))
 	var err error
 	if m.Machine, m.lock, err = store.Create(p); err != nil {
@@ -138,6 +143,18 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 			}
 		}
 		wire.NewFrameWriter(conn).Write(wire.FrameExit, []byte{0})
+	case wire.OpSessions:
+		wire.WriteMessage(conn, wire.Sessions{})
+	case wire.OpSeed:
+		wire.WriteMessage(conn, wire.Seeded{Earlier: m.earlier})
+	case wire.OpSession:
+		m.started <- asked.Session.Exec.Argv
+		out := wire.NewFrameWriter(conn)
+		out.Write(wire.FrameSession, []byte(`{"name": "claude", "new": true}`))
+		if asked.Session.Detached {
+			out.Write(wire.FrameEnd, nil)
+		}
+		out.Write(wire.FrameExit, []byte{0})
 	case wire.OpFetch:
 		out := wire.NewFrameWriter(conn)
 		for _, p := range asked.Fetch.Paths {

@@ -54,6 +54,8 @@ type Agent struct {
 	Skills   Skills
 	// Logins are files with its log-in, below a user's home.
 	Logins []string
+	// Continue are arguments with which it goes on with its last conversation.
+	Continue []string
 	// Leavings are files that it writes into the workspace for itself, whose paths
 	// are exactly these.
 	Leavings []string
@@ -92,7 +94,7 @@ type Skills struct {
 
 // Transcripts is where an agent keeps its conversations, in the machine of a user.
 type Transcripts struct {
-	Agent    string
+	Name     string // of the agent
 	Variable string // with it, they are in Below of the directory that it names
 	Below    string
 	Dirs     []string // absolute; without it, they are in these, the first that has them
@@ -104,11 +106,18 @@ type Transcripts struct {
 func AllTranscripts(home string) []Transcripts {
 	var all []Transcripts
 	for _, a := range Agents() {
-		for _, s := range a.stores {
-			if len(s.transcripts) > 0 {
-				dirs := []string{path.Join(home, StateDir, a.Name, s.sub), path.Join(home, s.own)}
-				all = append(all, Transcripts{a.Name, s.variable, s.below, dirs, s.transcripts})
-			}
+		all = append(all, a.Transcripts(home)...)
+	}
+	return all
+}
+
+// Transcripts returns that of one agent.
+func (a Agent) Transcripts(home string) []Transcripts {
+	var all []Transcripts
+	for _, s := range a.stores {
+		if len(s.transcripts) > 0 {
+			dirs := []string{path.Join(home, StateDir, a.Name, s.sub), path.Join(home, s.own)}
+			all = append(all, Transcripts{a.Name, s.variable, s.below, dirs, s.transcripts})
 		}
 	}
 	return all

@@ -41,16 +41,16 @@ func TestAllTranscripts(t *testing.T) {
 	all := AllTranscripts("/h")
 	var names []string
 	for _, p := range all {
-		names = append(names, p.Agent)
-		if p.Variable == "" || len(p.Files) == 0 || len(p.Dirs) != 2 || !strings.HasPrefix(p.Dirs[0], "/h/"+StateDir+"/"+p.Agent) {
-			t.Errorf("the transcripts of %s are %+v", p.Agent, p)
+		names = append(names, p.Name)
+		if p.Variable == "" || len(p.Files) == 0 || len(p.Dirs) != 2 || !strings.HasPrefix(p.Dirs[0], "/h/"+StateDir+"/"+p.Name) {
+			t.Errorf("the transcripts of %s are %+v", p.Name, p)
 		}
-		s, err := Launch(p.Agent, Place{Dir: "/work", Home: "/h"}, nil)
+		s, err := Launch(p.Name, Place{Dir: "/work", Home: "/h"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.ContainsFunc(s.Links, func(l Link) bool { return l.Path == p.Dirs[1] && l.Target == p.Dirs[0] }) {
-			t.Errorf("%s keeps its files by %+v, and has transcripts in %q", p.Agent, s.Links, p.Dirs)
+			t.Errorf("%s keeps its files by %+v, and has transcripts in %q", p.Name, s.Links, p.Dirs)
 		}
 	}
 	if !slices.Equal(names, Names()) {

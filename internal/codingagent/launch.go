@@ -20,6 +20,10 @@ type Spec struct {
 	Dirs  []string // that have to be there; absolute
 	Files []File   // settings, to be written before it starts
 	Links []Link   // places that are to be one with the agent's own
+	// Transcripts are where its conversations are, and Continue arguments with which it
+	// goes on with the last.
+	Transcripts []Transcripts
+	Continue    []string
 }
 
 // Link makes a place, where programs and their users expect the files of an agent, one
@@ -95,7 +99,7 @@ func Launch(agent string, at Place, args []string) (Spec, error) {
 	if !path.IsAbs(at.Dir) || !path.IsAbs(at.Home) {
 		return Spec{}, fmt.Errorf("start %s: %q or %q is not an absolute path", agent, at.Dir, at.Home)
 	}
-	s := Spec{Agent: a.Name, Dir: at.Dir, State: path.Join(at.Home, StateDir, a.Name)}
+	s := Spec{Agent: a.Name, Dir: at.Dir, State: path.Join(at.Home, StateDir, a.Name), Transcripts: a.Transcripts(at.Home), Continue: a.Continue}
 	s.Argv = append([]string{a.Name}, a.arguments(args)...)
 	s.Dirs = []string{s.State}
 	stores := make([]string, len(a.stores))

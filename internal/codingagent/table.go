@@ -35,6 +35,7 @@ func Agents() []Agent {
 			// code.claude.com/docs/en/skills
 			Skills:     Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
 			Logins:     []string{".claude/.credentials.json"},
+			Continue:   []string{"--continue"},
 			unattended: []string{"--dangerously-skip-permissions"},
 			otherwise:  []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
 			subcommands: []string{
@@ -105,6 +106,7 @@ func Agents() []Agent {
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
 			Skills:     Skills{Project: ".agents/skills", User: ".agents/skills"},
 			Logins:     []string{".codex/auth.json"},
+			Continue:   []string{"resume", "--last"},
 			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
 			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
@@ -154,6 +156,7 @@ func Agents() []Agent {
 			// copilot skill --help
 			Skills:     Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
 			Logins:     []string{".copilot/config.json"},
+			Continue:   []string{"--continue"},
 			unattended: []string{"--allow-all"},
 			otherwise: []string{
 				"--yolo", "--allow-all-tools", "--allow-all-paths", "--allow-all-urls", "--allow-tool", "--allow-url",
@@ -200,6 +203,7 @@ func Agents() []Agent {
 			// geminicli.com/docs/cli/skills
 			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
 			Logins:      []string{".gemini/oauth_creds.json"},
+			Continue:    []string{"--resume", "latest"},
 			unattended:  []string{"--yolo"},
 			otherwise:   []string{"-y", "--approval-mode"},
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
@@ -248,6 +252,7 @@ func Agents() []Agent {
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
 			Skills:     Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
 			Logins:     []string{".local/share/opencode/auth.json"},
+			Continue:   []string{"--continue"},
 			unattended: []string{"--auto"},
 			subcommands: []string{
 				"completion", "acp", "mcp", "attach", "debug", "providers", "auth", "agent", "upgrade", "uninstall",

@@ -266,9 +266,18 @@ func (m Machine) MissingAgent(err error, agent string) error {
 // one that is in the hands of what it keeps.
 const seedTimeout = time.Minute
 
-// Seed writes the settings of coding agents that are to be there before they start.
-func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
+// Prepare writes the settings that a coding agent is to find when it starts. It reports
+// whether the agent has had a conversation in the machine.
+func (m Machine) Prepare(ctx context.Context, spec codingagent.Spec) (earlier bool, err error) {
 	s := &wire.Seed{}
+	for _, t := range spec.Transcripts {
+		s.Transcripts = append(s.Transcripts, wire.TranscriptPlace(t))
+	}
+	return m.seed(ctx, s, spec)
+}
+
+// seed has the guest do s, and write the settings of agents.
+func (m Machine) seed(ctx context.Context, s *wire.Seed, specs ...codingagent.Spec) (earlier bool, err error) {
 	for _, spec := range specs {
 		s.Dirs = append(s.Dirs, spec.Dirs...)
 		for _, l := range spec.Links {
@@ -284,19 +293,19 @@ func (m Machine) Seed(ctx context.Context, specs ...codingagent.Spec) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, seedTimeout, fmt.Errorf("write settings in %s: no answer", m.Name()))
 	defer cancel()
-	var aside []string
-	err := m.converse(ctx, func(stream net.Conn) (err error) {
-		aside, err = client.Seed(stream, s)
+	var answer wire.Seeded
+	err = m.converse(ctx, func(stream net.Conn) (err error) {
+		answer, err = client.Seed(stream, s)
 		return commandError(err)
 	})
-	for _, name := range aside {
+	for _, name := range answer.Aside {
 		m.e.note(NoteSettingsAside, args{"file": name})
 	}
-	return err
+	return answer.Earlier, err
 }
 
-// seedAgents does that for all coding agents of the machine's image, for users who start
-// them by hand.
+// seedAgents writes the settings of all coding agents of the machine's image, for users who
+// start them by hand.
 func (m Machine) seedAgents(ctx context.Context) error {
 	var specs []codingagent.Spec
 	for _, agent := range m.p.Image.Agents {
@@ -309,7 +318,8 @@ func (m Machine) seedAgents(ctx context.Context) error {
 	if len(specs) == 0 {
 		return nil
 	}
-	return m.Seed(ctx, specs...)
+	_, err := m.seed(ctx, &wire.Seed{}, specs...)
+	return err
 }
 
 // SSH joins in and out with the machine's SSH server.

@@ -117,14 +117,17 @@ func TestSeedOfASilentGuest(t *testing.T) {
 		}
 	}()
 	done := make(chan error, 1)
-	go func() { done <- Machine{e: testEngine(t, nil), m: m}.Seed(ctx, codingagent.Spec{}) }()
+	go func() {
+		_, err := Machine{e: testEngine(t, nil), m: m}.Prepare(ctx, codingagent.Spec{})
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("Seed() = %v; want that it was given up", err)
+			t.Errorf("Prepare() = %v; want that it was given up", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("Seed() waits for ever")
+		t.Error("Prepare() waits for ever")
 		return
 	}
 	<-served

@@ -56,6 +56,7 @@ func (a *agent) seed(req *wire.Seed) wire.Seeded {
 				answer.Aside = append(answer.Aside, aside)
 			}
 		}
+		answer.Earlier = len(findTranscripts(req.Transcripts, m.env)) > 0
 		return nil
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,7 +141,41 @@ func FuzzMergeJSON(f *testing.F) {
 
 func seedFiles(t testing.TB, g *guest, files ...wire.SeedFile) ([]string, error) {
 	t.Helper()
-	return client.Seed(g.open(t), &wire.Seed{Files: files})
+	answer, err := client.Seed(g.open(t), &wire.Seed{Files: files})
+	return answer.Aside, err
+}
+
+// A conversation that an agent has had is told of, and one of another agent is not.
+func TestSeedTellsOfConversations(t *testing.T) {
+	g := startGuest(t)
+	home := t.TempDir()
+	claude, codex := filepath.Join(home, ".claude"), filepath.Join(home, ".codex")
+	earlier := func() bool {
+		t.Helper()
+		place := wire.TranscriptPlace{Name: "claude", Dirs: []string{filepath.Join(home, "nowhere"), claude}, Files: []string{"projects"}}
+		answer, err := client.Seed(g.open(t), &wire.Seed{Transcripts: []wire.TranscriptPlace{place}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Earlier
+	}
+	for _, name := range []string{filepath.Join(claude, "settings.json"), filepath.Join(codex, "projects/p/t.jsonl")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(claude, "projects/empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if earlier() {
+		t.Error("there is a conversation before the first")
+	}
+	if err := os.WriteFile(filepath.Join(claude, "projects/empty/t.jsonl"), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !earlier() {
+		t.Error("there is no conversation after the first")
+	}
 }
 
 func TestSeed(t *testing.T) {

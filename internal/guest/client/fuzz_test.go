@@ -148,15 +148,15 @@ func FuzzAnswers(f *testing.F) {
 		if len(list) > wire.MaxSessions {
 			t.Errorf("%d sessions", len(list))
 		}
-		aside, err := Seed(guest(), &wire.Seed{})
+		seeded, err := Seed(guest(), &wire.Seed{})
 		checkError(t, err)
-		for _, name := range aside {
+		for _, name := range seeded.Aside {
 			if !termsafe.Is(name) {
 				t.Errorf("a file's name is not printable: %q", name)
 			}
 		}
 		// What is held of an answer is bounded by what came.
-		if n := len(aside) + len(list) + len(booted.Failed) + len(p.Notes); n > 4*len(in) {
+		if n := len(seeded.Aside) + len(list) + len(booted.Failed) + len(p.Notes); n > 4*len(in) {
 			t.Errorf("%d values of %d bytes", n, len(in))
 		}
 		listed := 0

@@ -78,19 +78,18 @@ func checkSession(i *wire.SessionInfo) error {
 	return nil
 }
 
-// Seed writes settings into files of the guest's user. It returns the new names
-// of files that could not be read.
-func Seed(stream io.ReadWriter, s *wire.Seed) (aside []string, err error) {
-	var answer wire.Seeded
+// Seed writes settings into files of the guest's user. The answer has the new names of
+// files that could not be read, fit to be printed.
+func Seed(stream io.ReadWriter, s *wire.Seed) (answer wire.Seeded, err error) {
 	err = call(stream, wire.Request{Op: wire.OpSeed, Seed: s}, &answer)
 	if err == nil && answer.Error != "" {
 		err = &GuestError{answer.Error}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write settings in the machine: %w", err)
+		return wire.Seeded{}, fmt.Errorf("write settings in the machine: %w", err)
 	}
-	for _, name := range answer.Aside {
-		aside = append(aside, termsafe.Line(name))
+	for i, name := range answer.Aside {
+		answer.Aside[i] = termsafe.Line(name)
 	}
-	return aside, nil
+	return answer, nil
 }

@@ -20,9 +20,7 @@ const MaxTranscripts = 128 << 20
 func Transcripts(stream io.ReadWriter, home string, limit time.Duration, w io.Writer) (n int64, err error) {
 	req := &wire.Transcripts{Bytes: MaxTranscripts, Nanos: int64(limit)}
 	for _, p := range codingagent.AllTranscripts(home) {
-		req.Places = append(req.Places, wire.TranscriptPlace{
-			Name: p.Agent, Variable: p.Variable, Below: p.Below, Dirs: p.Dirs, Files: p.Files,
-		})
+		req.Places = append(req.Places, wire.TranscriptPlace(p))
 	}
 	err = wire.WriteRequest(stream, wire.Request{Op: wire.OpTranscripts, Transcripts: req})
 	if err == nil {

@@ -73,6 +73,8 @@ type Seed struct {
 	Dirs  []string   `json:"dirs,omitempty"` // absolute; made with mode 0700
 	Files []SeedFile `json:"files,omitempty"`
 	Links []SeedLink `json:"links,omitempty"`
+	// Transcripts are where a conversation may be that Seeded tells of.
+	Transcripts []TranscriptPlace `json:"transcripts,omitempty"`
 }
 
 // SeedLink makes Path a symbolic link to the directory Target, unless something of the
@@ -119,4 +121,6 @@ type SeedTail struct {
 type Seeded struct {
 	Error string   `json:"error,omitempty"`
 	Aside []string `json:"aside,omitempty"` // files that could not be read and were renamed, as they are called now
+	// Earlier says that there is a conversation.
+	Earlier bool `json:"earlier,omitempty"`
 }
