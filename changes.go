@@ -3,12 +3,28 @@ package mayfly
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/mayfly-vm/mayfly/internal/engine"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
+
+// Class is what applying a change means for the host.
+type Class string
+
+// The classes, from least to gravest.
+const (
+	Ordinary   Class = "ordinary"
+	Builds     Class = "builds"     // runs when you build, test, install or push
+	Runs       Class = "runs"       // runs or is obeyed by itself: by git, a shell, an editor, a coding agent
+	Suspicious Class = "suspicious" // whatever the file is
+)
+
+// Classes are all of them.
+func Classes() []Class { return []Class{Ordinary, Builds, Runs, Suspicious} }
 
 // Change is one path of a workspace that differs in a machine.
 type Change struct {
@@ -23,12 +39,40 @@ type Change struct {
 	Escapes bool   `json:"escapes,omitempty"` // a link that leads, or may lead, out of the workspace
 	Skipped string `json:"skipped,omitempty"` // why it cannot be applied
 	Ignored bool   `json:"ignored,omitempty"` // the host's git ignores it
+	OldMode uint32 `json:"old_mode,omitempty"`
 
-	edit workspace.Edit
+	// What follows is there after [ChangeSet.Review].
+
+	Class Class     `json:"class,omitempty"`
+	Rules []Finding `json:"rules,omitempty"` // why it has the class, gravest first
+	// Hidden says that git on the host will not show the change.
+	Hidden bool `json:"hidden,omitempty"`
+	// Withheld says that the change never comes back as a file.
+	Withheld bool `json:"withheld,omitempty"`
+
+	edit  workspace.Edit
+	index int // of the edit
+}
+
+// Finding is why a change has its class.
+type Finding struct {
+	Rule   string `json:"rule"` // its name, which is stable
+	Class  Class  `json:"class"`
+	Reason string `json:"reason"`           // a few words, for people
+	Key    string `json:"key,omitempty"`    // the setting that it is about
+	Line   int    `json:"line,omitempty"`   // of the new content, from 1
+	Detail string `json:"detail,omitempty"` // what the machine wrote there
+	// Alone says that the change is to be decided by itself although its class is as a group.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // String returns the change on one line, fit to be printed.
 func (c Change) String() string { return c.edit.String() }
+
+// Alone reports whether the change is to be decided by itself.
+func (c Change) Alone() bool {
+	return c.Class == Runs || c.Class == Suspicious || slices.ContainsFunc(c.Rules, func(f Finding) bool { return f.Alone })
+}
 
 // ChangeSet is all that differs in a machine from the workspace that it has a copy of.
 type ChangeSet struct {
@@ -36,8 +80,8 @@ type ChangeSet struct {
 	Root string
 	// Changes are all but directories that others of them make obvious.
 	Changes []Change
-	// ApplyIgnored has Apply take also what the host's git ignores: build output and
-	// installed packages, which are often of use only where they were made.
+	// ApplyIgnored has Review look into, and Apply take, also what the host's git ignores:
+	// build output and installed packages, which are often of use only where they were made.
 	ApplyIgnored bool
 
 	c *engine.Changes
@@ -51,7 +95,7 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 		return nil, public(err)
 	}
 	set := &ChangeSet{Root: c.Root(), Changes: []Change{}, c: c}
-	for _, e := range c.Edits {
+	for i, e := range c.Edits {
 		if e.Implied {
 			continue
 		}
@@ -63,9 +107,43 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 		if e.Op == workspace.Rename {
 			from = e.From
 		}
-		set.Changes = append(set.Changes, Change{e.Op.String(), e.Path, from, kind.String(), e.NewMode, e.NewSize, e.OldSize, e.NewTarget, e.Escapes, e.Skipped, e.Ignored, e})
+		set.Changes = append(set.Changes, Change{
+			Op: e.Op.String(), Path: e.Path, From: from, Kind: kind.String(), Mode: e.NewMode, OldMode: e.OldMode,
+			Size: e.NewSize, OldSize: e.OldSize, Target: e.NewTarget, Escapes: e.Escapes, Skipped: e.Skipped, Ignored: e.Ignored,
+			edit: e, index: i,
+		})
 	}
 	return set, nil
+}
+
+// ReviewOptions say how a set is reviewed.
+type ReviewOptions struct {
+	// Whole has also the contents fetched that no rule looks into, since they are large:
+	// then Apply needs the machine no more.
+	Whole bool
+}
+
+// Review fetches contents, and says of each of s.Changes what it would do to the host if
+// it was applied. What Apply applies is what was reviewed.
+func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
+	if s.c == nil || len(s.Changes) == 0 {
+		return nil
+	}
+	if err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole}); err != nil {
+		return public(err)
+	}
+	for i := range s.Changes {
+		s.Changes[i].judged(s.c.Verdicts[s.Changes[i].index])
+	}
+	return nil
+}
+
+// judged notes a verdict.
+func (c *Change) judged(v review.Verdict) {
+	c.Class, c.Hidden, c.Withheld = Class(v.Class.String()), v.Hidden, v.Withheld
+	c.Rules = convert(v.Findings, func(f review.Finding) Finding {
+		return Finding{f.Rule, Class(f.Class.String()), f.Reason, f.Key, f.Line, f.Detail, f.Alone}
+	})
 }
 
 // Close gives up what is needed to apply the set.
@@ -76,6 +154,18 @@ func (s *ChangeSet) Close() error {
 	return s.c.Close()
 }
 
+// Selection says which changes an Apply takes. Its zero value takes all that are ordinary.
+type Selection struct {
+	// Classes are those whose changes are taken; none stands for Ordinary.
+	Classes []Class
+	// Approved are the paths of changes that are taken whatever their class is.
+	Approved []string
+	// Paths limits all of that to what is there or below; none is everything.
+	Paths []string
+	// Except are patterns, as those of [workspace] exclude, of what is left out.
+	Except []string
+}
+
 // Applied is what became of changes.
 type Applied struct {
 	Applied int // how many are on the host now
@@ -84,6 +174,9 @@ type Applied struct {
 	Conflicts []Conflict
 	// Notes are what of the changes that were applied is not as in the machine.
 	Notes []string
+	// Held are the changes that the selection's paths have and that were not chosen: because
+	// of their class, because they never come back, or because they need one that was not.
+	Held []Change
 }
 
 // Conflict is a change that was not applied.
@@ -95,31 +188,88 @@ type Conflict struct {
 // String returns the conflict on one line, fit to be printed.
 func (c Conflict) String() string { return workspace.Conflict(c).String() }
 
-// Apply carries changes out on the host's directory: those of the paths and of what is
-// below them, with the directories that they need; all without any path. What is ignored
-// is left out unless ApplyIgnored is set. The contents are fetched and checked first: then
-// all of them are there, or none is applied. What was done is returned also when there is
-// an error.
-func (s *ChangeSet) Apply(ctx context.Context, paths ...string) (Applied, error) {
-	edits := s.c.Edits
-	if !s.ApplyIgnored {
-		edits = workspace.WithoutIgnored(edits)
-	}
-	if len(paths) > 0 {
-		edits = workspace.Select(edits, paths)
-	}
-	for _, p := range paths {
-		if len(workspace.Select(edits, []string{p})) == 0 {
-			return Applied{}, public(fault.New(fault.ChangeMissing, fault.Args{"path": p}, "%s: nothing there was changed", termsafe.Quote(p)))
+// Apply carries changes out on the host's directory: those that are selected, with the
+// directories that they need. What is ignored is left out unless ApplyIgnored is set, and
+// what a review withholds always. The contents are fetched and checked first: then all of
+// them are there, or none is applied. What was done is returned also when there is an
+// error.
+func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
+	if s.c.Verdicts == nil {
+		if err := s.Review(ctx, ReviewOptions{Whole: true}); err != nil {
+			return Applied{}, err
 		}
 	}
-	res, err := s.c.Apply(ctx, edits)
+	chosen, held, err := s.choose(sel)
+	if err != nil {
+		return Applied{}, public(err)
+	}
+	res, err := s.c.Apply(ctx, chosen)
 	conflicts := convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) })
 	notes := convert(res.Notes, workspace.Note.String)
 	if res.MoreNotes > 0 {
 		notes = append(notes, fmt.Sprintf("%d more like these", res.MoreNotes))
 	}
-	return Applied{res.Applied, count(edits), conflicts, notes}, public(err)
+	return Applied{res.Applied, count(chosen), conflicts, notes, held}, public(err)
+}
+
+// Selected returns those of s.Changes that the paths and patterns of a selection leave,
+// whatever their class. A path at which nothing was changed is an error.
+func (s *ChangeSet) Selected(sel Selection) ([]Change, error) {
+	in, err := s.selected(sel)
+	if err != nil {
+		return nil, public(err)
+	}
+	return slices.DeleteFunc(slices.Clone(s.Changes), func(c Change) bool { return !in(&c.edit) }), nil
+}
+
+func (s *ChangeSet) selected(sel Selection) (func(e *workspace.Edit) bool, error) {
+	for _, p := range sel.Except {
+		if err := workspace.CheckExclude(p); err != nil {
+			return nil, engine.InputError{Err: err}
+		}
+	}
+	paths := make([]string, len(sel.Paths))
+	for i, p := range sel.Paths {
+		paths[i] = workspace.CleanPath(s.Root, p)
+		if !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.edit.At(paths[i]) }) {
+			return nil, fault.New(fault.ChangeMissing, fault.Args{"path": p}, "%s: nothing there was changed", termsafe.Quote(p))
+		}
+	}
+	return func(e *workspace.Edit) bool {
+		return (len(paths) == 0 || slices.ContainsFunc(paths, e.At)) && (len(sel.Except) == 0 || !e.Matches(sel.Except))
+	}, nil
+}
+
+// choose returns the edits of a selection, and the changes that it has and leaves out.
+func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Change, err error) {
+	in, err := s.selected(sel)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(sel.Classes) == 0 {
+		sel.Classes = []Class{Ordinary}
+	}
+	approved := make(map[string]bool)
+	for _, p := range sel.Approved {
+		approved[workspace.CleanPath(s.Root, p)] = true
+	}
+	edits := s.c.Edits
+	wanted := func(i int) bool { return (s.ApplyIgnored || !edits[i].Ignored) && in(&edits[i]) }
+	chosen = workspace.Choose(edits, wanted, func(i int) bool {
+		v := &s.c.Verdicts[i]
+		return !v.Withheld && (approved[edits[i].Path] || slices.Contains(sel.Classes, Class(v.Class.String())))
+	})
+	taken := make(map[string]bool, len(chosen))
+	for i := range chosen {
+		taken[chosen[i].Path] = true
+	}
+	for _, c := range s.Changes {
+		left := c.Withheld && c.Class == Ordinary // bookkeeping that nobody misses
+		if c.Skipped == "" && wanted(c.index) && !taken[c.Path] && !left {
+			held = append(held, c)
+		}
+	}
+	return chosen, held, nil
 }
 
 // count returns how many edits can be applied at all.

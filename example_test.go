@@ -34,7 +34,7 @@ func ExampleClient_Start() {
 		log.Fatal(err)
 	}
 	defer set.Close()
-	if _, err := set.Apply(ctx); err != nil {
+	if _, err := set.Apply(ctx, mayfly.Selection{}); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -55,7 +55,7 @@ func ExampleChangeSet_Apply() {
 		log.Fatal(err)
 	}
 	defer set.Close()
-	applied, err := set.Apply(ctx, "docs")
+	applied, err := set.Apply(ctx, mayfly.Selection{Paths: []string{"docs"}})
 	if err != nil {
 		log.Fatal(err)
 	}

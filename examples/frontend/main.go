@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 	for _, change := range set.Changes {
 		fmt.Println(change)
 	}
-	applied, err := set.Apply(ctx, path)
+	applied, err := set.Apply(ctx, mayfly.Selection{Paths: []string{path}})
 	fmt.Printf("applied %d of %d\n", applied.Applied, applied.Of)
 	for _, conflict := range applied.Conflicts {
 		fmt.Println("not applied:", conflict)

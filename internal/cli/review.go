@@ -124,7 +124,7 @@ func (a *app) printChanges(w io.Writer, set *mayfly.ChangeSet, most int) (change
 
 // applyChanges carries all changes out on the host's directory.
 func (a *app) applyChanges(ctx context.Context, set *mayfly.ChangeSet) (answer, error) {
-	result, err := set.Apply(ctx)
+	result, err := set.Apply(ctx, mayfly.Selection{Classes: mayfly.Classes()})
 	// Also after an error: what was done is done.
 	if err == nil || result.Applied > 0 {
 		a.note("applied %d of %d changes to %s", result.Applied, result.Of, termsafe.Quote(set.Root))

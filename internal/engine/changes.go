@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
+	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -26,7 +27,10 @@ type Changes struct {
 	// Edits are all differences, in an order in which they can be applied. Those that the
 	// host's git ignores are marked; [workspace.WithoutIgnored] leaves them out.
 	Edits []workspace.Edit
+	// Verdicts say what each of Edits would do to the host, after Review.
+	Verdicts []review.Verdict
 
+	staging  *workspace.Staging // contents of edits; nil while there are none
 	machine  Machine
 	manifest *workspace.Manifest
 	image    *os.File
@@ -34,7 +38,13 @@ type Changes struct {
 }
 
 // Close gives up what is needed to apply the changes.
-func (c *Changes) Close() error { return c.image.Close() }
+func (c *Changes) Close() error {
+	err := c.image.Close()
+	if c.staging != nil {
+		err = errors.Join(err, c.staging.Remove())
+	}
+	return err
+}
 
 // Root is the directory of the host that the changes would be applied to.
 func (c *Changes) Root() string { return c.manifest.Root }
@@ -144,10 +154,43 @@ func (p patient) limited(do func([]byte) (int, error), b []byte) (int, error) {
 	return n, err
 }
 
-// Apply carries edits, some of c.Edits, out on the host's directory. The contents are
-// fetched and checked first: then all of them are there, or none is applied. The result
-// tells what was done also when there is an error.
+// Apply carries edits, some of c.Edits, out on the host's directory, but for those that a
+// review withholds. The contents are fetched and checked first: then all of them are
+// there, or none is applied. The result tells what was done also when there is an error.
 func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.Result, error) {
+	if c.Verdicts == nil {
+		if err := c.Review(ctx, ReviewOptions{}); err != nil {
+			return workspace.Result{}, err
+		}
+	}
+	edits = c.withoutWithheld(edits)
+	if err := c.stage(ctx, edits); err != nil {
+		return workspace.Result{}, err
+	}
+	release, err := c.lock(ctx)
+	if err != nil {
+		return workspace.Result{}, err
+	}
+	defer release()
+	return workspace.Apply(ctx, workspace.Application{
+		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
+		Edits: edits, Staging: c.staging, Journal: c.machine.m.File(state.JournalFile),
+	})
+}
+
+// withoutWithheld returns edits without what does not come back whatever anybody wants.
+func (c *Changes) withoutWithheld(edits []workspace.Edit) []workspace.Edit {
+	withheld := make(map[string]bool)
+	for i, v := range c.Verdicts {
+		if v.Withheld {
+			withheld[c.Edits[i].Path] = true
+		}
+	}
+	return workspace.Choose(edits, func(int) bool { return true }, func(i int) bool { return !withheld[edits[i].Path] })
+}
+
+// stage fetches the contents that edits need and that are not there yet.
+func (c *Changes) stage(ctx context.Context, edits []workspace.Edit) error {
 	fetch := func(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
 		open := func() (io.ReadWriteCloser, error) {
 			stream, err := c.machine.open(ctx)
@@ -155,26 +198,33 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		}
 		return c.machine.spoken(ctx, client.Fetch(open, paths, put))
 	}
-	release, err := c.machine.m.LockApply(ctx, func(pid int) {
+	// One at a time: the next one finds there what this one has fetched.
+	release, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	staging, err := workspace.Stage(ctx, c.machine.m.File(state.StagingDir), edits, fetch, workspace.StageOptions{})
+	if err != nil {
+		return err
+	}
+	if c.staging != nil {
+		c.staging.Close()
+	}
+	c.staging = staging
+	return nil
+}
+
+// lock waits for who else stages or applies changes of the machine.
+func (c *Changes) lock(ctx context.Context) (release func(), err error) {
+	release, err = c.machine.m.LockApply(ctx, func(pid int) {
 		c.machine.e.step(StepAwaitApply, args{"name": c.machine.Name(), "pid": strconv.Itoa(pid)})
 	})
 	c.machine.e.done()
 	if errors.Is(err, state.ErrNotFound) {
 		err = errStopped(c.machine.Name())
 	}
-	if err != nil {
-		return workspace.Result{}, c.machine.spoken(ctx, err)
-	}
-	defer release()
-	staging, err := workspace.Stage(ctx, c.machine.m.File(state.StagingDir), edits, fetch, workspace.StageOptions{})
-	if err != nil {
-		return workspace.Result{}, err
-	}
-	defer staging.Remove()
-	return workspace.Apply(ctx, workspace.Application{
-		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
-		Edits: edits, Staging: staging, Journal: c.machine.m.File(state.JournalFile),
-	})
+	return release, c.machine.spoken(ctx, err)
 }
 
 // guestChanges translates the guest's words into package workspace's.

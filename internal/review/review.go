@@ -154,3 +154,24 @@ func (v *Verdict) settle(s *subject, extra []Extra) {
 		}
 	}
 }
+
+// Add adds a finding to those of the verdict.
+func (v *Verdict) Add(f Finding) {
+	same := func(g Finding) bool { return f.Rule == g.Rule && f.Key == g.Key && f.Line == g.Line }
+	if slices.ContainsFunc(v.Findings, same) {
+		return
+	}
+	i := slices.IndexFunc(v.Findings, func(g Finding) bool { return g.Class < f.Class })
+	if i < 0 {
+		i = len(v.Findings)
+	}
+	v.Findings = slices.Insert(v.Findings, i, f)
+	v.Class = max(v.Class, f.Class)
+}
+
+// Without returns the findings of v that w has not, too.
+func (v *Verdict) Without(w *Verdict) []Finding {
+	return slices.DeleteFunc(slices.Clone(v.Findings), func(f Finding) bool {
+		return slices.ContainsFunc(w.Findings, func(g Finding) bool { return f.Rule == g.Rule && f.Key == g.Key })
+	})
+}

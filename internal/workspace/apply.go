@@ -291,7 +291,7 @@ func (a *applier) editIn(ctx context.Context, dir int, name, temp string, e *Edi
 	}
 	var old *Entry
 	if e.Op != Add {
-		if old = a.Manifest.Find(e.packed()); old == nil {
+		if old = a.Manifest.Find(e.Packed()); old == nil {
 			return false, errors.New("an edit of what was not packed")
 		}
 	}

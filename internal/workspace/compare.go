@@ -31,7 +31,7 @@ func Compare(ctx context.Context, dir string, edits []Edit, umask uint32) error 
 		if e.OldKind != File || e.Skipped != "" {
 			continue
 		}
-		parent, name := splitPath(e.packed())
+		parent, name := splitPath(e.Packed())
 		fd, err := openBeneath(root, parent, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			continue

@@ -205,7 +205,7 @@ func FuzzDiff(f *testing.F) {
 			if checkPath(e.Path) != nil || i > 0 && comparePaths(edits[i-1].Path, e.Path) >= 0 {
 				t.Errorf("edit %d of %q", i, e.Path)
 			}
-			old := m.Find(e.packed())
+			old := m.Find(e.Packed())
 			if (e.Op == Add) != (old == nil) || old != nil && old.Kind != e.OldKind {
 				t.Errorf("%v: the manifest has %v", e, old)
 			}

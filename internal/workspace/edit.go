@@ -58,8 +58,8 @@ func (e *Edit) needsContent() bool {
 	return e.Skipped == "" && e.NewKind == File && !e.ModeOnly && e.Copies == ""
 }
 
-// packed returns the path of the old half when it was packed.
-func (e *Edit) packed() string {
+// Packed returns the path of the old half when it was packed.
+func (e *Edit) Packed() string {
 	if e.From != "" {
 		return e.From
 	}

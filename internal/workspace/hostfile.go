@@ -119,7 +119,7 @@ func (a *applier) isNew(ctx context.Context, dir int, name string, now hostFile,
 func (a *applier) content(e *Edit) (*content, error) {
 	packed := e.Copies
 	if e.ModeOnly {
-		packed = e.packed()
+		packed = e.Packed()
 	}
 	if packed != "" {
 		r, err := a.Base.Open(packed)

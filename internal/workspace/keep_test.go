@@ -89,7 +89,7 @@ func TestApplyLinkAlone(t *testing.T) {
 	to := tree{"a": {File, 0o644, "x"}, "b": {File, 0o644, "x"}}
 	s := newSession(t, tree{})
 	s.take(t, to, []Change{to["a"].change("a"), linked("b", "a")})
-	s.app.Edits = Select(s.app.Edits, []string{"b"})
+	s.app.Edits = editsAt(s.app.Edits, "b")
 	var err error
 	if s.app.Staging, err = Stage(t.Context(), t.TempDir()+"/staging", s.app.Edits, to.fetch, StageOptions{}); err != nil {
 		t.Fatal(err)

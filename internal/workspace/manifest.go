@@ -3,6 +3,7 @@ package workspace
 import (
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -92,6 +93,15 @@ func (m *Manifest) Find(path string) *Entry {
 		return nil
 	}
 	return &m.Entries[i]
+}
+
+// Below returns the entries in the directory dir.
+func (m *Manifest) Below(dir string) iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		i, _ := slices.BinarySearchFunc(m.Entries, dir+"/", func(e Entry, p string) int { return comparePaths(e.Path, p) })
+		for ; i < len(m.Entries) && below(m.Entries[i].Path, dir) && yield(&m.Entries[i]); i++ {
+		}
+	}
 }
 
 // trusts reports whether e's times can tell a later change. A file that was

@@ -240,11 +240,11 @@ func TestSelectRename(t *testing.T) {
 	}
 	for path, want := range map[string]string{"n/d/f": "n n/d n/d/f", "d": "n n/d", "x": ""} {
 		var got []string
-		for _, e := range Select(edits, []string{path}) {
+		for _, e := range editsAt(edits, path) {
 			got = append(got, e.Path)
 		}
 		if s := strings.Join(got, " "); s != want {
-			t.Errorf("Select(%q) = %q; want %q", path, s, want)
+			t.Errorf("edits at %q = %q; want %q", path, s, want)
 		}
 	}
 }

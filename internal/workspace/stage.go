@@ -24,7 +24,8 @@ import (
 // first makes applying independent of the guest: it may die, or change its
 // mind, and the host gets all of what was shown or nothing.
 type Staging struct {
-	dir string
+	dir  string
+	lock *os.File // dir, locked for as long as it is used
 }
 
 // StageOptions bounds what Stage takes.
@@ -45,15 +46,22 @@ type Fetch func(ctx context.Context, paths []string, put func(path string, conte
 // Each content must have the size and the hash that the guest reported with
 // the change: what was shown is what is applied. Contents that are there
 // already, from a run that was interrupted, are not fetched again.
-func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts StageOptions) (*Staging, error) {
+//
+// Others may use the same directory meanwhile: it is theirs, too, until Remove.
+func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts StageOptions) (_ *Staging, err error) {
 	if opts.Limit == 0 {
 		opts.Limit = DefaultStageLimit
 	}
-	// Not what it is in: a machine that was removed must not come back as an empty directory.
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	lock, err := lockDir(dir)
+	if err != nil {
 		return nil, fmt.Errorf("stage changes: %w", err)
 	}
-	s := &Staging{dir: dir}
+	s := &Staging{dir, lock}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
 
 	wanted := make(map[string]*Edit) // by path; one path for each content
 	var paths []string
@@ -88,7 +96,7 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 	if err := checkFree(dir, total); err != nil {
 		return nil, err
 	}
-	err := fetch(ctx, paths, func(path string, content io.Reader) error {
+	err = fetch(ctx, paths, func(path string, content io.Reader) error {
 		e := wanted[path]
 		if e == nil {
 			return fmt.Errorf("the machine sent %s, which was not asked for", termsafe.Quote(path))
@@ -189,5 +197,60 @@ func (s *Staging) open(e *Edit) (*os.File, error) {
 	return f, nil
 }
 
-// Remove deletes the staged contents.
-func (s *Staging) Remove() error { return os.RemoveAll(s.dir) }
+// Open opens the content of an edit that takes bytes from the guest.
+func (s *Staging) Open(e *Edit) (*os.File, error) { return s.open(e) }
+
+// Has reports whether the content of an edit is there.
+func (s *Staging) Has(e *Edit) bool {
+	if s == nil {
+		return false
+	}
+	fi, err := os.Lstat(s.path(e.Sum))
+	return err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize
+}
+
+// Close gives the staged contents up, and leaves them for others.
+func (s *Staging) Close() error { return s.lock.Close() }
+
+// Remove deletes the staged contents, unless somebody else uses them. Who is the last does.
+func (s *Staging) Remove() error {
+	defer s.lock.Close()
+	switch err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+		return os.RemoveAll(s.dir)
+	case unix.EWOULDBLOCK:
+		return nil
+	default:
+		return err
+	}
+}
+
+// lockDir opens a directory and says by a lock that it is used.
+func lockDir(dir string) (*os.File, error) {
+	for {
+		// Not what it is in: a machine that was removed must not come back as an empty directory.
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // who used it last has removed it meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+			f.Close()
+			return nil, err
+		}
+		ours, err := f.Stat()
+		now, lost := os.Stat(dir)
+		if err == nil && lost == nil && os.SameFile(ours, now) {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}

@@ -114,3 +114,30 @@ func (endless) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }
+
+// Two may use what is staged. Who is the last removes it.
+func TestStageShared(t *testing.T) {
+	dir := t.TempDir() + "/staging"
+	to := tree{"a": {File, 0o644, "x"}}
+	edits := []Edit{{Op: Add, Path: "a", NewKind: File, NewSize: 1, Sum: to["a"].change("a").Sum}}
+	first, err := Stage(t.Context(), dir, edits, to.fetch, StageOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Stage(t.Context(), dir, edits, nil, StageOptions{}) // all of it is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Remove(); err != nil {
+		t.Error(err)
+	}
+	if !second.Has(&edits[0]) {
+		t.Error("the contents are gone while they are used")
+	}
+	if err := second.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the contents are left")
+	}
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/review"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// ReviewOptions say what a review fetches.
+type ReviewOptions struct {
+	Ignored bool // also contents of what the host's git ignores
+	Whole   bool // also contents that the rules do not look into, so that an apply needs the machine no more
+}
+
+// Review fetches contents, and says what each of c.Edits would do to the host: c.Verdicts.
+// The same contents are what Apply applies. Those of what is ignored, or too large, that
+// options leave out are judged by the worst that they could be.
+func (c *Changes) Review(ctx context.Context, o ReviewOptions) error {
+	if err := c.stageFor(ctx, o); err != nil {
+		return err
+	}
+	verdicts, err := c.classify(ctx, c.Edits)
+	if err != nil {
+		return err
+	}
+	c.Verdicts = verdicts
+	return nil
+}
+
+// classify returns the verdicts of edits, whose contents are staged as far as they are to
+// be looked into.
+func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]review.Verdict, error) {
+	in := review.Input{Changes: make([]review.Change, len(edits))}
+	for i := range edits {
+		in.Changes[i] = c.change(&edits[i])
+	}
+	if dir, err := workspace.OpenHost(c.manifest.Root); err == nil {
+		defer dir.Close()
+		in.Host = c.host(ctx, dir)
+	}
+	r, err := review.Classify(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.judgeMoves(ctx, in.Host, edits, r.Verdicts); err != nil {
+		return nil, err
+	}
+	inherit(edits, r.Verdicts)
+	return r.Verdicts, nil
+}
+
+// host returns what rules may know of the host, whose directory of the workspace is dir.
+func (c *Changes) host(_ context.Context, dir *workspace.Host) review.Host {
+	home := c.machine.p.Guest.User.Home
+	return review.Host{
+		Home: home != "" && (c.manifest.Root == home || strings.HasPrefix(home, c.manifest.Root+"/")),
+		Read: dir.Read, Names: dir.Names,
+	}
+}
+
+// stageFor stages contents of all edits as o says.
+func (c *Changes) stageFor(ctx context.Context, o ReviewOptions) error {
+	var wanted []workspace.Edit
+	left := int64(review.MostScanned)
+	for i := range c.Edits {
+		e := &c.Edits[i]
+		if e.Ignored && !o.Ignored {
+			continue
+		}
+		if !o.Whole {
+			if e.NewSize > review.MostContent || e.NewSize > left {
+				continue
+			}
+			left -= e.NewSize
+		}
+		wanted = append(wanted, *e)
+	}
+	return c.stage(ctx, wanted)
+}
+
+// change returns an edit as rules see it.
+func (c *Changes) change(e *workspace.Edit) review.Change {
+	out := review.Change{Path: e.Path, From: e.From, Ignored: e.Ignored}
+	out.Old = review.Node{Kind: reviewKind(e.OldKind), Mode: e.OldMode, Size: e.OldSize, Target: e.OldTarget}
+	out.New = review.Node{Kind: reviewKind(e.NewKind), Mode: e.NewMode, Size: e.NewSize, Target: e.NewTarget}
+	if e.OldKind == workspace.File {
+		out.Old.Open = func() (io.ReadCloser, error) { return c.OpenOld(e) }
+	}
+	if e.NewKind == workspace.File && c.staged(e) {
+		out.New.Open = func() (io.ReadCloser, error) { return c.OpenNew(e) }
+	}
+	return out
+}
+
+func reviewKind(k workspace.Kind) review.Kind {
+	switch k {
+	case workspace.File:
+		return review.Regular
+	case workspace.Dir:
+		return review.Dir
+	case workspace.Symlink:
+		return review.Symlink
+	}
+	return review.None
+}
+
+// OpenOld returns the content of a file as it was packed.
+func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) { return c.openPacked(e.Packed()) }
+
+func (c *Changes) openPacked(path string) (io.ReadCloser, error) {
+	r, err := c.base.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(r), nil
+}
+
+// errNotStaged is the error of a content that the machine has and the host has not.
+var errNotStaged = errors.New("the content was not fetched")
+
+// OpenNew returns the content of a file as it is to be.
+func (c *Changes) OpenNew(e *workspace.Edit) (io.ReadCloser, error) {
+	switch {
+	case e.ModeOnly:
+		return c.OpenOld(e)
+	case e.Copies != "":
+		return c.openPacked(e.Copies)
+	case c.staging == nil:
+		return nil, errNotStaged
+	}
+	return c.staging.Open(e)
+}
+
+// staged reports whether the new content of e is at hand.
+func (c *Changes) staged(e *workspace.Edit) bool {
+	return e.ModeOnly || e.Copies != "" || c.staging.Has(e)
+}
+
+// mostMoved bounds the files in renamed directories that are looked at.
+const mostMoved = 100_000
+
+// judgeMoves completes the verdicts of renamed directories by what their files become in
+// the new place: the same content can be a hook there, or guard something no more where
+// it was.
+func (c *Changes) judgeMoves(ctx context.Context, host review.Host, edits []workspace.Edit, verdicts []review.Verdict) error {
+	left := mostMoved
+	for i := range edits {
+		e := &edits[i]
+		if e.Op != workspace.Rename {
+			continue
+		}
+		var there, here, gone []review.Change
+		for entry := range c.manifest.Below(e.From) {
+			if left--; left < 0 {
+				verdicts[i].Add(review.Finding{
+					Rule: "rename-large", Class: review.Suspicious, Reason: "renames more files than a review looks at",
+				})
+				return nil
+			}
+			node := review.Node{Kind: reviewKind(entry.Kind), Mode: entry.Mode & 0o777, Size: entry.Size, Target: entry.Target}
+			if entry.Kind == workspace.File {
+				node.Open = func() (io.ReadCloser, error) { return c.openPacked(entry.Path) }
+			}
+			there = append(there, review.Change{Path: e.Path + strings.TrimPrefix(entry.Path, e.From), New: node})
+			here = append(here, review.Change{Path: entry.Path, New: node})
+			gone = append(gone, review.Change{Path: entry.Path, Old: node})
+		}
+		var results [3]review.Review
+		for n, changes := range [][]review.Change{there, here, gone} {
+			var err error
+			if results[n], err = review.Classify(ctx, review.Input{Changes: changes, Host: host}); err != nil {
+				return err
+			}
+		}
+		for n := range there {
+			now, before := &results[0].Verdicts[n], &results[1].Verdicts[n]
+			verdicts[i].Withheld = verdicts[i].Withheld || now.Withheld != before.Withheld
+			for _, f := range append(now.Without(before), results[2].Verdicts[n].Findings...) {
+				f.Detail = there[n].Path
+				verdicts[i].Add(f)
+			}
+		}
+	}
+	return nil
+}
+
+// inherit gives what is in new directories what was found of those: they come with it.
+func inherit(edits []workspace.Edit, verdicts []review.Verdict) {
+	type dir struct {
+		path string
+		v    *review.Verdict
+	}
+	var above []dir // with findings, each in the one before
+	for i := range edits {
+		e := &edits[i]
+		for len(above) > 0 && !e.At(above[len(above)-1].path) {
+			above = above[:len(above)-1]
+		}
+		if len(above) > 0 {
+			outer := above[len(above)-1].v
+			for _, f := range outer.Findings {
+				verdicts[i].Add(f)
+			}
+			verdicts[i].Withheld = verdicts[i].Withheld || outer.Withheld
+		}
+		if e.Implied && e.NewKind == workspace.Dir && (len(verdicts[i].Findings) > 0 || verdicts[i].Withheld) {
+			above = append(above, dir{e.Path, &verdicts[i]})
+		}
+	}
+}
