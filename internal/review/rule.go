@@ -25,6 +25,7 @@ var table = slices.Concat(
 	gitRules,
 	nameRules,
 	linkRules,
+	agentRules,
 )
 
 // matches reports whether the rule is about the change at all.

@@ -47,7 +47,8 @@ attack:                                                 # runs in the guest
 workspace:          plan
 workspace/repository:                                    # what a repository says of itself
 workspace/ignored:  workspace                           # what the host's git ignores
-review:                                                 # what changes would do to the host
+review/settings:                                        # what differs between two files of settings
+review:             review/*                            # what changes would do to the host
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition

@@ -1,0 +1,70 @@
+package settings
+
+import "bytes"
+
+// shallow returns ErrBounds where brackets nest deeper than MostDepth, for parsers that
+// have no bound of their own. Brackets in comments and strings do not count. lineComment
+// and blockComment begin comments, "" where a format has none; quotes begin and end strings.
+// What is no valid file may be counted wrongly after its first error, where the parser stops.
+func shallow(data []byte, lineComment, blockComment, quotes string) error {
+	depth := 0
+	for i := 0; i < len(data); {
+		rest := data[i:]
+		switch c := data[i]; {
+		case c == '[' || c == '{':
+			if depth++; depth > MostDepth {
+				return ErrBounds
+			}
+			i++
+		case c == ']' || c == '}':
+			depth = max(depth-1, 0)
+			i++
+		case lineComment != "" && bytes.HasPrefix(rest, []byte(lineComment)):
+			end := bytes.IndexByte(rest, '\n')
+			if end < 0 {
+				return nil
+			}
+			i += end
+		case blockComment != "" && bytes.HasPrefix(rest, []byte(blockComment)):
+			end := bytes.Index(rest, []byte("*/"))
+			if end < 0 {
+				return nil
+			}
+			i += end + 2
+		case bytes.IndexByte([]byte(quotes), c) >= 0:
+			i += quoted(rest)
+		default:
+			i++
+		}
+	}
+	return nil
+}
+
+// quoted returns the length of the string that rest begins with: of JSON, or one of TOML's
+// four kinds, of which those with ' have no escapes.
+func quoted(rest []byte) int {
+	q := rest[0]
+	long := bytes.HasPrefix(rest, []byte{q, q, q})
+	i := 1
+	if long {
+		i = 3
+	}
+	for i < len(rest) {
+		switch {
+		case rest[i] == '\\' && q == '"':
+			i += 2
+			continue
+		case rest[i] == q && !long:
+			return i + 1
+		case long && bytes.HasPrefix(rest[i:], []byte{q, q, q}):
+			// Up to two more quotes belong to the string.
+			for i += 3; i < len(rest) && rest[i] == q; i++ {
+			}
+			return i
+		case rest[i] == '\n' && !long:
+			return i // an error; the parser stops here
+		}
+		i++
+	}
+	return len(rest)
+}
