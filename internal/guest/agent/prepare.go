@@ -86,7 +86,7 @@ func (a *agent) prepareLocked(req *wire.Prepare) (*prepared, error) {
 		p.layers = append(p.layers, dir)
 	}
 	// Every machine with a network will read it.
-	if _, err := (tree{upper: p.layers[0], lowers: p.layers[1:]}).readFile(wire.TrustedFile); err != nil {
+	if _, err := treeOf(p.layers[0], p.layers[1:]).readFile(wire.TrustedFile); err != nil {
 		return nil, err
 	}
 	scratch, err := disks.find(req.Scratch)
@@ -138,12 +138,30 @@ func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []
 		}
 		mounted = append(mounted, step.target)
 	}
+	if err := rehearse(layers); err != nil {
+		notes = append(notes, fmt.Sprintf("rehearse: %v", err))
+	}
 	for _, command := range commands {
 		if err := a.warmWith(root, command, timeout); err != nil {
 			notes = append(notes, fmt.Sprintf("prewarm %q: %v", command, err))
 		}
 	}
 	return notes, nil
+}
+
+// rehearse writes a machine's files as configure does, for nobody: what it reads of the
+// layers stays in memory. Its own go with the directory.
+func rehearse(layers []string) error {
+	t := treeOf(filepath.Join(warmDir, "rehearsal"), layers)
+	if err := os.Mkdir(t.upper, 0o755); err != nil {
+		return err
+	}
+	req := &wire.Configure{User: wire.User{Name: "nobody", UID: nobody, GID: nobody, Home: "/home/nobody", Shell: "bash"}}
+	if err := writeIdentity(t, req); err != nil {
+		return err
+	}
+	_, err := setUpUser(t, req)
+	return err
 }
 
 // warmWith runs one command to its end.

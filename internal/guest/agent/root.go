@@ -120,7 +120,7 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 	if err != nil {
 		return nil, at, err
 	}
-	t := tree{upper, p.layers}
+	t := treeOf(upper, p.layers)
 	if err := identify(t, req); err != nil {
 		return nil, at, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,18 @@ import (
 type tree struct {
 	upper  string
 	lowers []string // the top one first
+	// made are the directories, without symbolic links, that are known to be in upper.
+	// Each start writes dozens of files, most of them into one.
+	made *sync.Map
+}
+
+// treeOf returns the tree of an overlay that is not mounted yet.
+func treeOf(upper string, lowers []string) tree { return tree{upper, lowers, new(sync.Map)} }
+
+// has reports whether dir is known to be in upper.
+func (t tree) has(dir string) bool {
+	_, ok := t.made.Load(dir)
+	return ok
 }
 
 // layers returns all directories, the top one first.
@@ -35,6 +48,9 @@ const maxLinks = 40
 // resolve returns name without symbolic links, but for its last element. What is
 // not there stays as it is.
 func (t tree) resolve(name string) (string, error) {
+	if clean := path.Clean("/" + name); clean == name && t.has(path.Dir(name)) {
+		return name, nil
+	}
 	done, rest := "/", strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
 	for links := 0; len(rest) > 1; {
 		next := path.Join(done, rest[0])
@@ -166,6 +182,7 @@ func (t tree) mkdir(name string, each func(dir, file string, isNew bool) error) 
 			}
 		}
 	}
+	t.made.Store(name, nil)
 	return nil
 }
 
@@ -236,8 +253,10 @@ func (t tree) writeFile(name string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := t.mkdir(path.Dir(name), nil); err != nil {
-		return err
+	if dir := path.Dir(name); !t.has(dir) {
+		if err := t.mkdir(dir, nil); err != nil {
+			return err
+		}
 	}
 	return replaceFile(filepath.Join(t.upper, name), data, perm)
 }
@@ -245,7 +264,11 @@ func (t tree) writeFile(name string, data []byte, perm fs.FileMode) error {
 // edit changes the content of name, which keeps its owner and mode, or makes it
 // with perm.
 func (t tree) edit(name string, perm fs.FileMode, edit func([]byte) []byte) error {
-	file, fi, err := t.stat(name)
+	name, err := t.resolve(name)
+	if err != nil {
+		return err
+	}
+	file, fi, err := t.lookup(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t.writeFile(name, edit(nil), perm)
 	}
@@ -259,11 +282,7 @@ func (t tree) edit(name string, perm fs.FileMode, edit func([]byte) []byte) erro
 	if err := t.writeFile(name, edit(data), perm); err != nil {
 		return err
 	}
-	// Now it is in the upper.
-	if file, _, err = t.stat(name); err != nil {
-		return err
-	}
-	return own(file, fi)
+	return own(filepath.Join(t.upper, name), fi)
 }
 
 // findProgram is exec.LookPath in the tree.

@@ -22,6 +22,11 @@ func identify(t tree, req *wire.Configure) error {
 	if err := unix.Sethostname([]byte(req.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
+	return writeIdentity(t, req)
+}
+
+// writeIdentity writes the files that tell a machine from others.
+func writeIdentity(t tree, req *wire.Configure) error {
 	files := map[string]string{
 		"/etc/hostname":   req.Hostname + "\n",
 		"/etc/machine-id": req.MachineID + "\n",
@@ -75,13 +80,29 @@ func addTerminfo(ti *wire.Terminfo) error {
 
 // replaceFile writes a file of its own, whatever stands at its name.
 func replaceFile(name string, data []byte, perm os.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	err := writeNew(name, data, perm)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		err = os.MkdirAll(filepath.Dir(name), 0o755)
+	case errors.Is(err, os.ErrExist):
+		err = os.Remove(name)
+	default:
 		return err
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, data, perm)
+	return writeNew(name, data, perm)
+}
+
+// writeNew writes a file at a name that is free.
+func writeNew(name string, data []byte, perm os.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // defaultPath is Debian's, with the directories of the super-user: the guest's
@@ -141,7 +162,7 @@ func setUpUser(t tree, req *wire.Configure) ([]string, error) {
 		// Its global packages are the user's own. sudo, which leaves this out, has /usr/local.
 		"NPM_CONFIG_PREFIX=" + u.Home + "/.local",
 	}
-	if _, ok := t.findProgram("editor"); ok {
+	if _, _, err := t.stat("/usr/bin/editor"); err == nil {
 		env = append(env, "EDITOR=editor") // of alternatives(7)
 	}
 	env = mergeEnv(env, req.Env)
