@@ -26,6 +26,7 @@ var table = slices.Concat(
 	nameRules,
 	linkRules,
 	agentRules,
+	textRules,
 )
 
 // matches reports whether the rule is about the change at all.

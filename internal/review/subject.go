@@ -16,6 +16,8 @@ type Host struct {
 	Read func(path string, max int) ([]byte, error)
 	// Names returns the names in a directory of the workspace on the host, "." for its root.
 	Names func(dir string) []string
+	// Placeholders are texts that stand for the machine's secrets.
+	Placeholders []string
 	// Git is what the repository of the workspace has set up on the host.
 	Git GitFacts
 }
@@ -63,7 +65,8 @@ type subject struct {
 	change *Change
 	folded string // path, see fold
 
-	contents [2]content // old and new
+	contents [2]content           // old and new
+	texts    map[string][]Finding // see scan
 }
 
 type content struct {
