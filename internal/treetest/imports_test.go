@@ -49,6 +49,7 @@ workspace/repository:                                    # what a repository say
 workspace/ignored:  workspace                           # what the host's git ignores
 review/settings:                                        # what differs between two files of settings
 review:             review/*                            # what changes would do to the host
+commits:            workspace/repository                # takes what a machine committed into a repository
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition

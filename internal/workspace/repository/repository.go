@@ -31,6 +31,71 @@ type Outside struct {
 	Path string // the directory that has it; for a worktree and a submodule, the one to work in
 }
 
+// Place is where the parts of a repository are, by absolute paths.
+type Place struct {
+	Top    string // of the working tree
+	Dir    string // what is of this working tree alone: HEAD and the index
+	Common string // what all its working trees share: objects and references
+}
+
+// Locate returns the place of the repository whose working tree the directory dir, an
+// absolute path without links, is in. ok is false if there is none, or a bare one.
+func Locate(dir string) (p Place, ok bool) {
+	if isRepository(dir) {
+		return Place{}, false
+	}
+	dev, ok := device(dir)
+	for ok {
+		path := filepath.Join(dir, ".git")
+		if fi, err := os.Lstat(path); err == nil {
+			if fi.Mode().IsRegular() {
+				if path, ok = gitFile(dir); !ok {
+					return Place{}, false
+				}
+			}
+			if path, err = filepath.EvalSymlinks(path); err == nil {
+				if p, ok := place(dir, path); ok {
+					return p, true
+				}
+			}
+		}
+		if dir == "/" {
+			break
+		}
+		dir = filepath.Dir(dir)
+		var now uint64
+		if now, ok = device(dir); now != dev {
+			break
+		}
+	}
+	return Place{}, false
+}
+
+// place returns the place of the repository of the working tree top in the directory git.
+func place(top, git string) (Place, bool) {
+	p := Place{Top: top, Dir: git, Common: git}
+	if common, ok := line(filepath.Join(git, "commondir")); ok {
+		real, err := filepath.EvalSymlinks(absolute(git, common))
+		if err != nil {
+			return Place{}, false
+		}
+		p.Common = real
+		_, err = os.Lstat(filepath.Join(git, "HEAD"))
+		return p, err == nil && isRepository(real)
+	}
+	return p, isRepository(git)
+}
+
+// ReadHead returns the content of HEAD in the directory of a repository: a line that
+// names a branch, or a commit. It may be a symbolic link to a branch, as old git made it.
+func ReadHead(dir string) (string, bool) {
+	path := filepath.Join(dir, "HEAD")
+	if ref, err := os.Readlink(path); err == nil {
+		return "ref: " + ref + "\n", strings.HasPrefix(ref, "refs/")
+	}
+	return read(path)
+}
+
 // maxFile bounds the files of a repository that are read here, in bytes.
 const maxFile = 64 << 10
 

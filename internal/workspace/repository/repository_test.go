@@ -75,6 +75,55 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestLocate compares with what git says.
+func TestLocate(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", top)
+	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	git := func(args ...string) string {
+		t.Helper()
+		c := exec.Command("git", append([]string{"-c", "user.name=n", "-c", "user.email=e", "-c", "protocol.file.allow=always"}, args...)...)
+		c.Dir = top
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q", "main")
+	git("-C", "main", "commit", "-q", "--allow-empty", "-m", "first")
+	git("-C", "main", "worktree", "add", "-q", "../linked")
+	git("clone", "-q", "--bare", "main", "bare")
+	git("-C", "bare", "worktree", "add", "-q", "../of-bare")
+	git("init", "-q", "--separate-git-dir", "separate.git", "separate")
+	git("init", "-q", "super")
+	git("-C", "super", "submodule", "--quiet", "add", "../main", "lib/sub")
+	for _, dir := range []string{"main/a/b", "linked/c", "none"} {
+		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"main", "main/a/b", "linked", "linked/c", "of-bare", "separate", "super", "super/lib/sub"} {
+		got, ok := Locate(filepath.Join(top, dir))
+		want := strings.Split(git("-C", dir, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir"), "\n")
+		if !ok || got != (Place{want[0], want[1], want[2]}) {
+			t.Errorf("Locate(%s) = %v, %t; want %v", dir, got, ok, want)
+		}
+		head, _ := ReadHead(got.Dir)
+		if want := git("-C", dir, "symbolic-ref", "HEAD"); strings.TrimSpace(head) != "ref: "+want {
+			t.Errorf("ReadHead(%s) = %q; want %s", dir, head, want)
+		}
+	}
+	for _, dir := range []string{"bare", "none", "main/.git"} {
+		if got, ok := Locate(filepath.Join(top, dir)); ok {
+			t.Errorf("Locate(%s) = %v; want none", dir, got)
+		}
+	}
+}
+
 // TestFindHostile asks of repositories that nobody made in good faith.
 func TestFindHostile(t *testing.T) {
 	for name, make := range map[string]func(dir string) error{
@@ -100,6 +149,9 @@ func TestFindHostile(t *testing.T) {
 		}
 		if o, ok := Find(dir); ok {
 			t.Errorf("%s: %v", name, o)
+		}
+		if p, ok := Locate(dir); ok {
+			t.Errorf("%s: %v", name, p)
 		}
 	}
 }

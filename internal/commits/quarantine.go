@@ -1,0 +1,276 @@
+package commits
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
+)
+
+// Import is commits of a machine in quarantine.
+type Import struct {
+	Branches []Branch // those with commits that the repository lacks
+
+	repo    *Repository
+	limits  Limits
+	dir     string   // of the quarantine
+	exclude []string // commits of the user's on which the new ones build
+	objects int
+}
+
+// strict makes index-pack take every remark of fsck's about a new object for an error,
+// which --strict does, and some that it only tells of.
+const strict = "--strict=gitattributesSymlink=error,gitignoreSymlink=error,mailmapSymlink=error," +
+	"gitmodulesParse=error,badFilemode=error,missingTaggerEntry=error"
+
+// Import puts a bundle into quarantine and looks at what is in it. tips are those that
+// the machine was told of.
+func (r *Repository) Import(ctx context.Context, bundle *os.File, tips []string, limits Limits) (*Import, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limits.Time, refused("git was not done with them after %v", limits.Time))
+	defer cancel()
+	if fi, err := bundle.Stat(); err != nil || fi.Size() > limits.Bundle {
+		return nil, errors.Join(err, refused("more than %d MiB", limits.Bundle>>20))
+	}
+	if _, err := bundle.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	h, err := ReadHeader(bundle)
+	if err != nil {
+		return nil, refused("%w", err)
+	}
+	switch {
+	case h.ObjectFormat != r.format:
+		return nil, refused("their names are of %s, the repository's of %s", h.ObjectFormat, r.format)
+	case int64(h.Objects) > int64(limits.Objects):
+		return nil, refused("%d objects; at most %d are taken", h.Objects, limits.Objects)
+	}
+	has, err := r.hasCommits(ctx, r.cmd(), h.Prerequisites)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range h.Prerequisites {
+		if !has[i] {
+			return nil, refused("they build on commit %s, which the repository does not have", id)
+		}
+	}
+	im := &Import{repo: r, limits: limits, dir: filepath.Join(r.dir, "quarantine"), exclude: append(h.Prerequisites, tips...)}
+	if err := im.unpack(ctx, bundle, h); err != nil {
+		return nil, err
+	}
+	if err := im.checkObjects(ctx); err != nil {
+		return nil, err
+	}
+	if err := im.checkConnected(ctx, h.Refs); err != nil {
+		return nil, err
+	}
+	return im, im.summarize(ctx, h.Refs)
+}
+
+func (im *Import) cmd(args ...string) gitrun.Cmd {
+	return gitrun.Cmd{Dir: im.repo.dir, GitDir: im.dir, Args: args, Limits: im.limits.tool()}
+}
+
+// run runs git in the quarantine; what it does not like is refused.
+func (im *Import) run(ctx context.Context, c gitrun.Cmd) error {
+	err := gitrun.Run(ctx, c)
+	if err != nil && ctx.Err() == nil {
+		return refused("git %s: %s", c.Args[0], gitrun.Reason(err))
+	}
+	return err
+}
+
+// unpack makes the quarantine and puts the pack there.
+func (im *Import) unpack(ctx context.Context, bundle *os.File, h Header) error {
+	if err := os.RemoveAll(im.dir); err != nil {
+		return err
+	}
+	init := gitrun.Cmd{Dir: im.repo.dir, Args: []string{"init", "--quiet", "--bare", "--template=", "--object-format=" + h.ObjectFormat, im.dir}}
+	if err := gitrun.Run(ctx, init); err != nil {
+		return fmt.Errorf("make a quarantine: %w", err)
+	}
+	for _, dir := range []string{"objects/info", "info"} {
+		if err := os.MkdirAll(filepath.Join(im.dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	objects := filepath.Join(im.repo.place.Common, "objects")
+	if err := os.WriteFile(filepath.Join(im.dir, "objects/info/alternates"), []byte(objects+"\n"), 0o600); err != nil {
+		return err
+	}
+	shallow, err := os.ReadFile(filepath.Join(im.repo.place.Common, "shallow"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(im.dir, "shallow"), shallow, 0o600)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if _, err := bundle.Seek(h.Size, io.SeekStart); err != nil {
+		return err
+	}
+	c := im.cmd("index-pack", "--stdin", "--fix-thin", strict, "--max-input-size="+strconv.FormatInt(im.limits.Bundle, 10), "--threads=1")
+	c.Stdin = bundle
+	return im.run(ctx, c)
+}
+
+// checkObjects bounds the objects of the pack, each and together, and the chains that
+// they are stored in. Only their names, sizes and bases are looked at.
+func (im *Import) checkObjects(ctx context.Context) error {
+	packs, err := filepath.Glob(filepath.Join(im.dir, "objects/pack/*.idx"))
+	if err != nil || len(packs) > 1 {
+		return errors.Join(err, refused("%d packs", len(packs)))
+	}
+	if len(packs) == 0 {
+		return nil
+	}
+	index, err := os.Open(packs[0])
+	if err != nil {
+		return err
+	}
+	defer index.Close()
+	names, err := os.Create(filepath.Join(im.repo.dir, "names"))
+	if err != nil {
+		return err
+	}
+	defer names.Close()
+	list := &records{end: '\n', each: func(line string) error { // offset, name, (crc)
+		fields := strings.Fields(line)
+		if len(fields) < 2 || !isID(fields[1], im.repo.format) {
+			return errors.New("odd index")
+		}
+		im.objects++
+		_, err := names.WriteString(fields[1] + "\n")
+		return err
+	}}
+	c := im.cmd("show-index", "--object-format="+im.repo.format)
+	c.Stdin, c.Stdout = index, list
+	if err := im.run(ctx, c); err != nil {
+		return err
+	}
+	if _, err := names.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	sizes := chains{limits: im.limits, base: make(map[string]string)}
+	c = im.cmd("cat-file", "--batch-check=%(objectname) %(objectsize) %(deltabase)", "--buffer")
+	c.Stdin, c.Stdout = names, &records{end: '\n', each: sizes.add}
+	if err := im.run(ctx, c); err != nil {
+		return errors.Join(sizes.refused, err)
+	}
+	return sizes.depth()
+}
+
+// chains is what is stored as a difference to what.
+type chains struct {
+	limits  Limits
+	total   int64
+	base    map[string]string
+	refused error
+}
+
+func (c *chains) add(line string) error {
+	fields := strings.Fields(line)
+	if len(fields) != 3 {
+		return errors.New("odd object")
+	}
+	size, err := strconv.ParseInt(fields[1], 10, 64)
+	switch c.total += size; {
+	case err != nil:
+		return err
+	case size > c.limits.Object:
+		c.refused = refused("object %s has %d MiB; at most %d are taken", fields[0], size>>20, c.limits.Object>>20)
+	case c.total > c.limits.Total:
+		c.refused = refused("their objects have more than %d MiB", c.limits.Total>>20)
+	case strings.Trim(fields[2], "0") != "":
+		c.base[fields[0]] = fields[2]
+	}
+	return c.refused
+}
+
+// depth returns an error if a chain is too long.
+func (c *chains) depth() error {
+	depths := make(map[string]int, len(c.base))
+	for id := range c.base {
+		// Down to what is known, and back.
+		var path []string
+		for at := id; ; at = c.base[at] {
+			if _, known := depths[at]; known || c.base[at] == "" {
+				break
+			}
+			if path = append(path, at); len(path) > c.limits.Depth {
+				return refused("an object that is the last of more than %d differences", c.limits.Depth)
+			}
+		}
+		for i := len(path) - 1; i >= 0; i-- {
+			if depths[path[i]] = depths[c.base[path[i]]] + 1; depths[path[i]] > c.limits.Depth {
+				return refused("an object that is the last of more than %d differences", c.limits.Depth)
+			}
+		}
+	}
+	return nil
+}
+
+// revisions returns what git is to read: the tips, and what is left out.
+func (im *Import) revisions(tips ...string) string {
+	var b strings.Builder
+	for _, id := range tips {
+		b.WriteString(id + "\n")
+	}
+	for _, id := range im.exclude {
+		b.WriteString("^" + id + "\n")
+	}
+	return b.String()
+}
+
+// checkConnected makes sure that all that the tips reach is there: in the pack, or in
+// what is reachable from commits of the user's.
+func (im *Import) checkConnected(ctx context.Context, refs []Ref) error {
+	var ids []string
+	for _, ref := range refs {
+		ids = append(ids, ref.ID)
+	}
+	has, err := im.repo.hasCommits(ctx, im.cmd(), ids)
+	if err != nil {
+		return err
+	}
+	for i := range refs {
+		if !has[i] {
+			return refused("%s is no commit", ids[i])
+		}
+	}
+	c := im.cmd("rev-list", "--objects", "--quiet", "--stdin")
+	c.Stdin = strings.NewReader(im.revisions(ids...))
+	return im.run(ctx, c)
+}
+
+// records calls each for every part of what is written to it.
+type records struct {
+	end  byte
+	each func(string) error
+	part []byte
+}
+
+// maxRecord bounds a part.
+const maxRecord = 64 << 10
+
+func (r *records) Write(b []byte) (int, error) {
+	n := len(b)
+	for {
+		i := bytes.IndexByte(b, r.end)
+		if i < 0 {
+			if r.part = append(r.part, b...); len(r.part) > maxRecord {
+				return 0, errors.New("a part of git's answer is too long")
+			}
+			return n, nil
+		}
+		if err := r.each(string(append(r.part, b[:i]...))); err != nil {
+			return 0, err
+		}
+		r.part, b = r.part[:0], b[i+1:]
+	}
+}

@@ -1,0 +1,269 @@
+package commits
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
+)
+
+// Branch is a branch of the machine's with commits that the repository lacks. All in it
+// is the machine's word: nothing of it may be printed as it is.
+type Branch struct {
+	Name    string   // in the machine, without refs/heads/; HEAD for commits that are on none
+	Tip     string   // the last commit
+	Count   int      // of new commits
+	Commits []Commit // the last ones, newest first
+	Base    string   // the last commit that it has in common with the user's HEAD; "" for none
+	Paths   []Path   // that differ between Base and Tip
+	// Land is the branch of the user's repository that Land made of it, as mayfly/NAME/BRANCH.
+	Land string
+}
+
+// Commit is a commit as it describes itself.
+type Commit struct {
+	ID        string
+	Parents   []string
+	Author    Person
+	Committer Person
+	Subject   string // the first line of its message
+	Signed    bool   // there is a signature, which nobody checked
+}
+
+// Person is who made a commit.
+type Person struct {
+	Name, Email string
+	Time        time.Time
+}
+
+// Path is a path that a branch changes; a mode is 0 where there is none.
+type Path struct {
+	Path             string
+	OldMode, NewMode uint32 // git's: 100644, 100755, 120000, 160000 in octal
+}
+
+// Flag is what the user should know of a commit.
+type Flag string
+
+// The flags.
+const (
+	FlagIdentity  Flag = "identity"  // author or committer are not who commits in the machine
+	FlagSigned    Flag = "signed"    // a signature, which was not checked
+	FlagMerge     Flag = "merge"     // more than one parent
+	FlagUnrelated Flag = "unrelated" // no parent: the beginning of another history
+	FlagFuture    Flag = "future"    // made tomorrow or later
+)
+
+// Identity is who commits in a machine. Without one nothing is said of who made commits.
+type Identity struct{ Author, Committer Person }
+
+// Flags returns the flags of a commit that was looked at at a time.
+func (c Commit) Flags(who Identity, now time.Time) []Flag {
+	var flags []Flag
+	other := func(p, want Person) bool {
+		return want.Email != "" && !strings.EqualFold(p.Email, want.Email) || want.Name != "" && p.Name != want.Name
+	}
+	if other(c.Author, who.Author) || other(c.Committer, who.Committer) {
+		flags = append(flags, FlagIdentity)
+	}
+	if c.Signed {
+		flags = append(flags, FlagSigned)
+	}
+	switch {
+	case len(c.Parents) > 1:
+		flags = append(flags, FlagMerge)
+	case len(c.Parents) == 0:
+		flags = append(flags, FlagUnrelated)
+	}
+	if tomorrow := now.Add(24 * time.Hour); c.Author.Time.After(tomorrow) || c.Committer.Time.After(tomorrow) {
+		flags = append(flags, FlagFuture)
+	}
+	return flags
+}
+
+const (
+	maxShown = 200     // commits of a branch that are described
+	maxPaths = 500_000 // that a branch may change
+)
+
+// summarize says what is in the quarantine, which is all that it reads.
+func (im *Import) summarize(ctx context.Context, refs []Ref) error {
+	head, _ := im.repo.head(ctx)
+	tips := make(map[string]bool)
+	for _, ref := range refs {
+		if ref.Name != headRef {
+			tips[ref.ID] = true
+		}
+	}
+	for _, ref := range refs {
+		if ref.Name == headRef && tips[ref.ID] {
+			continue // on a branch, after all
+		}
+		b := Branch{Name: strings.TrimPrefix(ref.Name, branchPrefix), Tip: ref.ID}
+		ids, err := im.newCommits(ctx, ref.ID)
+		if err != nil {
+			return err
+		}
+		if b.Count = len(ids); b.Count == 0 {
+			continue
+		}
+		if b.Commits, err = im.describe(ctx, ids[:min(len(ids), maxShown)]); err != nil {
+			return err
+		}
+		if head.ID != "" {
+			base, err := gitrun.Output(ctx, im.cmd("merge-base", head.ID, b.Tip), 1000)
+			if err != nil && !gitrun.Failed(err, 1) {
+				return err
+			}
+			b.Base = base
+		}
+		if b.Paths, err = im.paths(ctx, b.Base, b.Tip); err != nil {
+			return err
+		}
+		im.Branches = append(im.Branches, b)
+	}
+	return nil
+}
+
+// newCommits returns the new commits of a tip, newest first.
+func (im *Import) newCommits(ctx context.Context, tip string) ([]string, error) {
+	var ids []string
+	c := im.cmd("rev-list", "--topo-order", "--stdin")
+	c.Stdin = strings.NewReader(im.revisions(tip))
+	c.Stdout = &records{end: '\n', each: func(id string) error {
+		if ids = append(ids, id); len(ids) > im.limits.Commits {
+			return errors.New("too many")
+		}
+		return nil
+	}}
+	err := im.run(ctx, c)
+	if len(ids) > im.limits.Commits {
+		err = refused("more than %d commits", im.limits.Commits)
+	}
+	return ids, err
+}
+
+// describe reads commits.
+func (im *Import) describe(ctx context.Context, ids []string) ([]Commit, error) {
+	r, w := io.Pipe()
+	defer r.Close()
+	c := im.cmd("cat-file", "--batch", "--buffer")
+	c.Stdin, c.Stdout = strings.NewReader(strings.Join(ids, "\n")+"\n"), w
+	done := make(chan error, 1)
+	go func() {
+		err := im.run(ctx, c)
+		w.CloseWithError(err)
+		done <- err
+	}()
+	var commits []Commit
+	in := bufio.NewReader(r)
+	for _, id := range ids {
+		text, err := nextObject(in, id)
+		if err != nil {
+			r.Close()
+			<-done
+			return nil, refused("commit %s: %w", id, err)
+		}
+		commits = append(commits, parseCommit(id, text))
+	}
+	r.Close()
+	<-done // git may not like that nobody reads on
+	return commits, nil
+}
+
+// maxCommit is how much of a commit is looked at.
+const maxCommit = 64 << 10
+
+// nextObject returns the beginning of the next object that git cat-file --batch prints.
+func nextObject(in *bufio.Reader, id string) (string, error) {
+	line, err := in.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	size, err := strconv.ParseInt(strings.TrimSpace(strings.TrimPrefix(line, id+" commit ")), 10, 64)
+	if err != nil || size < 0 {
+		return "", errors.New("git did not print it")
+	}
+	text := make([]byte, min(size, maxCommit))
+	if _, err := io.ReadFull(in, text); err != nil {
+		return "", err
+	}
+	_, err = io.CopyN(io.Discard, in, size-int64(len(text))+1) // and the line's end
+	return string(text), err
+}
+
+// parseCommit reads a commit object. What it does not understand it leaves out: git has
+// checked the object.
+func parseCommit(id, text string) Commit {
+	c := Commit{ID: id}
+	head, message, _ := strings.Cut(text, "\n\n")
+	for line := range strings.SplitSeq(head, "\n") {
+		key, value, _ := strings.Cut(line, " ")
+		switch key {
+		case "parent":
+			c.Parents = append(c.Parents, value)
+		case "author":
+			c.Author = parsePerson(value)
+		case "committer":
+			c.Committer = parsePerson(value)
+		case "gpgsig", "gpgsig-sha256":
+			c.Signed = true
+		}
+	}
+	c.Subject, _, _ = strings.Cut(strings.TrimLeft(message, "\n"), "\n")
+	return c
+}
+
+func parsePerson(text string) Person {
+	var p Person
+	name, rest, _ := strings.Cut(text, "<")
+	mail, when, _ := strings.Cut(rest, ">")
+	p.Name, p.Email = strings.TrimSpace(name), strings.TrimSpace(mail)
+	if seconds, err := strconv.ParseInt(strings.Split(strings.TrimSpace(when), " ")[0], 10, 64); err == nil {
+		p.Time = time.Unix(seconds, 0)
+	}
+	return p
+}
+
+// emptyTree is the name of a tree without entries.
+var emptyTree = map[string]string{
+	"sha1":   "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+	"sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+
+// paths returns what differs between two commits; the first may be "".
+func (im *Import) paths(ctx context.Context, base, tip string) ([]Path, error) {
+	if base == "" {
+		base = emptyTree[im.repo.format]
+	}
+	var paths []Path
+	var meta string
+	c := im.cmd("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", "--no-textconv", base, tip)
+	c.Stdout = &records{end: 0, each: func(part string) error {
+		if meta == "" {
+			meta = part
+			return nil
+		}
+		p := Path{Path: part}
+		if _, err := fmt.Sscanf(meta, ":%o %o ", &p.OldMode, &p.NewMode); err != nil {
+			return err
+		}
+		meta = ""
+		if paths = append(paths, p); len(paths) > maxPaths {
+			return errors.New("too many paths")
+		}
+		if len(part) > 4095 || slices.ContainsFunc(strings.Split(part, "/"), func(name string) bool { return len(name) > 255 }) {
+			return errors.New("a path that no file can have")
+		}
+		return nil
+	}}
+	err := im.run(ctx, c)
+	return paths, err
+}
