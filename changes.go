@@ -175,7 +175,8 @@ type Applied struct {
 	// Notes are what of the changes that were applied is not as in the machine.
 	Notes []string
 	// Held are the changes that the selection's paths have and that were not chosen: because
-	// of their class, because they never come back, or because they need one that was not.
+	// of their class, if the selection names none, because they never come back, or because
+	// they need one that was not chosen.
 	Held []Change
 }
 
@@ -212,6 +213,9 @@ func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
 	return Applied{res.Applied, count(chosen), conflicts, notes, held}, public(err)
 }
 
+// Path returns how a path, relative to Root or below it, is named in Changes.
+func (s *ChangeSet) Path(path string) string { return workspace.CleanPath(s.Root, path) }
+
 // Selected returns those of s.Changes that the paths and patterns of a selection leave,
 // whatever their class. A path at which nothing was changed is an error.
 func (s *ChangeSet) Selected(sel Selection) ([]Change, error) {
@@ -246,8 +250,9 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(sel.Classes) == 0 {
-		sel.Classes = []Class{Ordinary}
+	classes := sel.Classes
+	if len(classes) == 0 {
+		classes = []Class{Ordinary}
 	}
 	approved := make(map[string]bool)
 	for _, p := range sel.Approved {
@@ -257,14 +262,15 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	wanted := func(i int) bool { return (s.ApplyIgnored || !edits[i].Ignored) && in(&edits[i]) }
 	chosen = workspace.Choose(edits, wanted, func(i int) bool {
 		v := &s.c.Verdicts[i]
-		return !v.Withheld && (approved[edits[i].Path] || slices.Contains(sel.Classes, Class(v.Class.String())))
+		return !v.Withheld && (approved[edits[i].Path] || slices.Contains(classes, Class(v.Class.String())))
 	})
 	taken := make(map[string]bool, len(chosen))
 	for i := range chosen {
 		taken[chosen[i].Path] = true
 	}
 	for _, c := range s.Changes {
-		left := c.Withheld && c.Class == Ordinary // bookkeeping that nobody misses
+		left := c.Withheld && c.Class == Ordinary || // bookkeeping that nobody misses
+			len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
 		if c.Skipped == "" && wanted(c.index) && !taken[c.Path] && !left {
 			held = append(held, c)
 		}

@@ -2,9 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // ignoredFlag registers --ignored, by which ignored files are changes as all others.
@@ -12,26 +18,42 @@ func ignoredFlag(f *pflag.FlagSet, ignored *bool, usage string) {
 	f.BoolVar(ignored, "ignored", false, usage)
 }
 
+// diffOptions are the flags of mayfly diff.
+type diffOptions struct {
+	ignored  bool
+	nameOnly bool
+}
+
 func (a *app) diffCommand() *cobra.Command {
-	var ignored bool
+	var o diffOptions
 	cmd := &cobra.Command{
-		Use:   "diff NAME",
+		Use:   "diff NAME [PATH…]",
 		Short: "List the changes of a running machine",
-		Long: `List what a running machine changed in its workspace. Files that git ignores in
-your directory, such as build output, are one line with their count and size.
-With --json they are marked.`,
-		Args:              takes(1, 1),
+		Long: `List what a running machine changed in its workspace: all of it, or what is at
+the paths or below. Ordinary changes come first. Then come those that run when
+you build, those that your computer executes or obeys by itself, and what is
+suspicious, each with the reason. Files that git ignores in your directory, such
+as build output, are one line with their count and size. With --json they are
+marked.`,
+		Example: `  mayfly diff web
+  mayfly diff web src
+  mayfly diff web --json`,
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeMachines,
-		RunE: onFirst(func(ctx context.Context, name string) error {
-			return a.diff(ctx, name, ignored)
-		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.json && o.nameOnly {
+				return usageError{errors.New("--json and --name-only exclude each other")}
+			}
+			return a.diff(cmd.Context(), args[0], args[1:], o)
+		},
 	}
 	a.jsonFlag(cmd)
-	ignoredFlag(cmd.Flags(), &ignored, "list files that git ignores one by one")
+	ignoredFlag(cmd.Flags(), &o.ignored, "list files that git ignores one by one")
+	cmd.Flags().BoolVar(&o.nameOnly, "name-only", false, "print only the paths, one on a line")
 	return cmd
 }
 
-func (a *app) diff(ctx context.Context, name string, ignored bool) error {
+func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptions) error {
 	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
@@ -41,40 +63,105 @@ func (a *app) diff(ctx context.Context, name string, ignored bool) error {
 		return err
 	}
 	defer set.Close()
-	if a.json {
-		return a.printJSON(set.Changes)
+	set.ApplyIgnored = o.ignored
+	if err := set.Review(ctx, mayfly.ReviewOptions{}); err != nil {
+		return err
 	}
-	set.ApplyIgnored = ignored
-	a.printChanges(a.Out, set, len(set.Changes))
+	changes, err := set.Selected(mayfly.Selection{Paths: workspacePaths(set, paths)})
+	if err != nil {
+		return err
+	}
+	switch {
+	case a.json:
+		return a.printJSON(changes)
+	case o.nameOnly:
+		for _, c := range changes {
+			if !c.Ignored || o.ignored {
+				fmt.Fprintln(a.Out, termsafe.Quote(c.Path))
+			}
+		}
+		return nil
+	}
+	a.overview(a.Out, set, changes, len(changes))
 	return nil
 }
 
+// applyOptions are the flags of mayfly apply.
+type applyOptions struct {
+	only    []string
+	all     bool
+	except  []string
+	ignored bool
+}
+
 func (a *app) applyCommand() *cobra.Command {
-	var ignored bool
+	var o applyOptions
 	cmd := &cobra.Command{
-		Use:   "apply NAME",
+		Use:   "apply NAME [PATH…]",
 		Short: "Apply the changes of a running machine to your directory",
 		Long: `Apply what a running machine changed in its workspace to the directory that was
-copied. A file that you changed in the meantime is a conflict: mayfly leaves it
-alone and reports it. Files that git ignores in your directory, such as build
-output, are left out unless you pass --ignored. The machine keeps running.`,
-		Args:              takes(1, 1),
+copied: all of it, or what is at the paths or below. The machine keeps running.
+
+Ordinary changes are applied. On a terminal mayfly asks about the others: what
+builds run as one group; what your computer executes or obeys by itself, and
+what is suspicious, one by one. Without a terminal these are held back, and the
+exit code is 3. A change whose own path is given, or whose class is given with
+--only, is applied without a question.
+
+A file that you changed in the meantime is a conflict: mayfly leaves it alone
+and reports it. Files that git ignores in your directory, such as build output,
+are left out unless you pass --ignored.`,
+		Example: `  mayfly apply web
+  mayfly apply web src docs/index.md
+  mayfly apply web --only builds
+  mayfly apply web --except '*.lock'`,
+		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			sel, err := o.selection(args[1:])
+			if err != nil {
+				return err
+			}
 			m, err := a.machine(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			what, err := a.review(cmd.Context(), m, reviewOptions{apply: true, ignored: ignored})
+			what, err := a.review(cmd.Context(), m, reviewOptions{
+				apply: true, ignored: o.ignored, attended: a.attended(), running: true, selection: sel,
+			})
 			if err != nil {
 				return err
 			}
-			if what == answerConflict {
-				return exitCode(exitError)
-			}
-			return nil
+			return held(what)
 		},
 	}
-	ignoredFlag(cmd.Flags(), &ignored, "also apply files that git ignores")
+	f := cmd.Flags()
+	f.StringSliceVar(&o.only, "only", nil, "apply only changes of this `class`: ordinary, builds, runs or suspicious")
+	f.BoolVar(&o.all, "all", false, "apply changes of all classes without a question")
+	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
+	ignoredFlag(f, &o.ignored, "also apply files that git ignores")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"ordinary", "builds", "runs", "suspicious"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
+}
+
+// selection is what the flags and paths have applied.
+func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err error) {
+	if o.all && len(o.only) > 0 {
+		return sel, usageError{errors.New("--all and --only exclude each other")}
+	}
+	if slices.Contains(paths, "") {
+		return sel, usageError{errors.New("a path is an empty word")}
+	}
+	sel.Paths, sel.Except = paths, o.except
+	if o.all {
+		sel.Classes = mayfly.Classes()
+	}
+	for _, name := range o.only {
+		class := mayfly.Class(name)
+		if !slices.Contains(mayfly.Classes(), class) {
+			return sel, usageError{fmt.Errorf("--only %s: a class is ordinary, builds, runs or suspicious", termsafe.Quote(name))}
+		}
+		sel.Classes = append(sel.Classes, class)
+	}
+	return sel, nil
 }

@@ -18,6 +18,7 @@ const (
 	exitOK      = 0
 	exitError   = 1   // the command did not do what was asked
 	exitUsage   = 2   // the arguments, or a configuration file, are wrong
+	exitHeld    = 3   // done, but for changes that were held back
 	exitMayfly  = 125 // mayfly failed while it ran the guest's command
 	exitCannot  = 126 // the guest's command could not be started
 	exitMissing = 127 // the guest's command was not found

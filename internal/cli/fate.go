@@ -167,13 +167,16 @@ func (a *app) finish(ctx context.Context, o *runOptions, m started, attended boo
 	}
 	answer, err := a.review(ctx, m, reviewOptions{
 		apply: o.apply, discard: o.discard, ignored: o.ignored, keep: o.keep, quiesce: !o.keep, attended: attended,
+		running: o.keep, selection: o.selection(),
 	})
 	switch {
-	case err != nil || o.keep || answer == answerKeep:
+	case err != nil || answer == answerKeep:
 		return false, err
 	case answer == answerConflict:
 		a.note("the machine is kept, with the changes that were not applied")
-		return false, exitCode(exitError)
+		return false, held(answer)
+	case answer == answerHeld:
+		return false, held(answer)
 	}
-	return true, nil
+	return !o.keep, nil
 }

@@ -27,6 +27,7 @@ type fakeMachine struct {
 	state.Machine
 	dir   string            // the workspace
 	files map[string]string // that the guest has added
+	dirs  []string          // and the directories that they are in
 	// before is called with each request of the guest, and ends its conversation if it
 	// returns false.
 	before func(req wire.Request) bool
@@ -129,6 +130,9 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 		if m.list != nil {
 			m.list(conn)
 			return
+		}
+		for _, name := range m.dirs {
+			wire.WriteMessage(conn, wire.Change{Path: []byte(name), Kind: wire.KindDir, Mode: 0o755})
 		}
 		for name, text := range m.files {
 			sum, _ := sparse.SumOf(t.Context(), strings.NewReader(text), int64(len(text)))

@@ -25,6 +25,7 @@ func Exits() []Exit {
 		{strconv.Itoa(exitOK), "done"},
 		{strconv.Itoa(exitError), "an error, or a conflict while changes were applied"},
 		{strconv.Itoa(exitUsage), "the arguments, or a configuration file, are wrong"},
+		{strconv.Itoa(exitHeld), "changes were held back, because your computer or a build would execute or obey them"},
 		{strconv.Itoa(exitMayfly), "mayfly failed while it ran a guest's command"},
 		{strconv.Itoa(exitCannot), "the guest's command could not be started"},
 		{strconv.Itoa(exitMissing), "the guest's command was not found"},

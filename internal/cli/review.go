@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"path/filepath"
+	"slices"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
@@ -20,17 +21,23 @@ const (
 	answerDiscard  answer = "no"
 	answerKeep     answer = "keep"
 	answerList     answer = "list"
+	answerDrop     answer = "drop"
 	answerConflict answer = "conflict" // applied, but for conflicts
+	answerHeld     answer = "held"     // applied, but for what was held back
 )
 
 type reviewOptions struct {
-	apply   bool
+	apply   bool // ordinary changes, and all that the selection has
 	discard bool
 	ignored bool // also what git ignores
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
 	// attended says that there was somebody to ask when the command began.
 	attended bool
+	// running has the machine live on: what is not applied is in it.
+	running bool
+
+	selection mayfly.Selection
 }
 
 // changed is a machine whose changes can be listed.
@@ -39,13 +46,10 @@ type changed interface {
 	Changes(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error)
 }
 
-// mostChanges are shown before a question, without being asked for.
-const mostChanges = 40
-
 // errUnanswered is the error of a question that nobody answers any more.
 var errUnanswered = errors.New("the question was not answered")
 
-// review lists the changes of m and applies them if that is wanted.
+// review lists the changes of m and applies those of them that are wanted.
 func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, error) {
 	set, err := m.Changes(ctx, o.quiesce)
 	if err != nil {
@@ -57,76 +61,51 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		return answerNone, nil
 	}
 	set.ApplyIgnored = o.ignored
-	changes := a.printChanges(a.Err, set, mostChanges)
-	if len(changes) == 0 {
+	if err := set.Review(ctx, mayfly.ReviewOptions{Whole: o.apply || o.attended}); err != nil {
+		return "", err
+	}
+	sel := &o.selection
+	sel.Paths = workspacePaths(set, sel.Paths)
+	changes, err := set.Selected(*sel)
+	if err != nil {
+		return "", err
+	}
+	groups := a.overview(a.Err, set, changes, mostOrdinary)
+	groups.name(sel.Paths)
+	if groups.empty() {
 		return answerNone, nil
 	}
-	for !o.apply {
-		switch {
-		case o.discard || o.keep: // kept, the machine lives on with them
-			return answerDiscard, nil
-		case a.hungUp(), o.attended && !a.attended():
-			return "", errUnanswered
-		case !o.attended:
-			a.note("nothing was applied; --apply does that, --keep keeps the machine")
-			return answerDiscard, nil
-		}
-		words := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
-		if len(changes) > mostChanges {
-			words = append(words, string(answerList))
-		}
-		word, err := a.ask("apply these changes?", words)
-		if a.hungUp() {
-			err = errUnanswered
-		}
-		if err != nil {
-			return "", err
-		}
-		switch answer(word) {
-		case answerApply:
-			o.apply = true
-		case answerList:
-			a.printChanges(a.Err, set, len(changes))
-		default:
-			return answer(word), nil
-		}
+	q := questions{a: a, o: &o, groups: groups}
+	what, err := q.ask()
+	if what != answerApply || err != nil {
+		return what, err
 	}
-	return a.applyChanges(ctx, set)
+	sel.Approved = append(q.approved, sel.Paths...) // a path that is named is wanted, whatever its class
+	return a.applyChanges(ctx, m, set, o.selection, q.dropped)
 }
 
-// printChanges prints the changes that set would apply, at most a number of them, and
-// returns all of those. What is left out since git ignores it is one line.
-func (a *app) printChanges(w io.Writer, set *mayfly.ChangeSet, most int) (changes []mayfly.Change) {
-	var ignored []mayfly.Change
-	for _, c := range set.Changes {
-		if c.Ignored && !set.ApplyIgnored {
-			ignored = append(ignored, c)
-		} else {
-			changes = append(changes, c)
+// workspacePaths returns how paths that the user gave are named in the set. One is
+// relative to the current directory, if that is in the workspace and something there has
+// changed, or to the workspace.
+func workspacePaths(set *mayfly.ChangeSet, paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		out[i] = set.Path(p)
+		if here, err := filepath.Abs(p); err == nil && !filepath.IsAbs(p) {
+			if _, err := set.Selected(mayfly.Selection{Paths: []string{here}}); err == nil {
+				out[i] = set.Path(here)
+			}
 		}
 	}
-	for i, c := range changes {
-		if i < most {
-			fmt.Fprintln(w, c)
-		}
-	}
-	if len(changes) > most {
-		fmt.Fprintf(w, "… and %d more\n", len(changes)-most)
-	}
-	if len(changes) > 0 {
-		a.note("%s", words.Changes(changes))
-	}
-	if len(ignored) > 0 {
-		a.note("%s; not applied (--ignored applies them)", words.Ignored(ignored))
-	}
-	return changes
+	return out
 }
 
-// applyChanges carries all changes out on the host's directory.
-func (a *app) applyChanges(ctx context.Context, set *mayfly.ChangeSet) (answer, error) {
-	result, err := set.Apply(ctx, mayfly.Selection{Classes: mayfly.Classes()})
+// applyChanges carries the selected changes out on the host's directory. What was dropped
+// is not missed.
+func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet, sel mayfly.Selection, dropped map[string]bool) (answer, error) {
+	result, err := set.Apply(ctx, sel)
 	// Also after an error: what was done is done.
-	if err == nil || result.Applied > 0 {
+	if err == nil && result.Of > 0 || result.Applied > 0 {
 		a.note("applied %d of %d changes to %s", result.Applied, result.Of, termsafe.Quote(set.Root))
 	}
 	for _, note := range result.Notes {
@@ -135,11 +114,89 @@ func (a *app) applyChanges(ctx context.Context, set *mayfly.ChangeSet) (answer, 
 	for _, conflict := range result.Conflicts {
 		a.note("not applied: %s", conflict)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
+	}
+	held := 0
+	for _, c := range result.Held {
+		if dropped[c.Path] {
+			continue
+		}
+		if held++; held <= mostHeld {
+			a.note("held back: %s", words.Held(c))
+		}
+	}
+	if held > mostHeld {
+		a.note("held back: %d more", held-mostHeld)
+	}
+	switch {
 	case len(result.Conflicts) > 0:
 		return answerConflict, nil
+	case held > 0:
+		a.note("what was held back is in the machine: mayfly diff %s lists it, mayfly apply %s PATH applies it", m.Name(), m.Name())
+		return answerHeld, nil
 	}
 	return answerApply, nil
+}
+
+// mostHeld is how many changes that were held back are named.
+const mostHeld = 10
+
+// held is the exit code of what was held back.
+func held(what answer) error {
+	switch what {
+	case answerConflict:
+		return exitCode(exitError)
+	case answerHeld:
+		return exitCode(exitHeld)
+	}
+	return nil
+}
+
+// groups are changes by what is asked of them.
+type groups struct {
+	ordinary []mayfly.Change
+	builds   []mayfly.Change
+	alone    []mayfly.Change // each is asked about by itself
+	withheld []mayfly.Change // never come back, and somebody may want to know
+}
+
+func (g *groups) empty() bool {
+	return len(g.ordinary)+len(g.builds)+len(g.alone)+len(g.withheld) == 0
+}
+
+// name has no questions asked about changes whose own paths the user gave: who names one
+// wants it.
+func (g *groups) name(paths []string) {
+	for _, group := range []*[]mayfly.Change{&g.builds, &g.alone} {
+		*group = slices.DeleteFunc(*group, func(c mayfly.Change) bool {
+			named := slices.Contains(paths, c.Path)
+			if named {
+				g.ordinary = append(g.ordinary, c)
+			}
+			return named
+		})
+	}
+}
+
+func (g *groups) add(c mayfly.Change) {
+	switch {
+	case c.Withheld && (c.Class == mayfly.Ordinary || c.Class == ""):
+	case c.Withheld:
+		g.withheld = append(g.withheld, c)
+	case c.Alone():
+		g.alone = append(g.alone, c)
+	case c.Class == mayfly.Builds:
+		g.builds = append(g.builds, c)
+	default:
+		g.ordinary = append(g.ordinary, c)
+	}
+}
+
+// plural returns the words for a number.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return fmt.Sprintf(many, n)
 }

@@ -100,7 +100,8 @@ func (a *app) countChanges(ctx context.Context, name string) (int, error) {
 		return 0, err
 	}
 	defer set.Close()
-	return len(a.printChanges(a.Err, set, mostChanges)), nil
+	g := a.overview(a.Err, set, set.Changes, mostOrdinary)
+	return len(g.ordinary), nil // none has a class
 }
 
 // keepsChanges reports whether a machine that does not run can hold changes of its

@@ -17,6 +17,7 @@ type runOptions struct {
 	dryRun  bool
 	noTTY   bool
 	apply   bool
+	all     bool
 	discard bool
 	ignored bool
 	keep    bool
@@ -34,9 +35,14 @@ the same path. Without a command, run a shell.
 
 When the command ends, mayfly lists what it changed and asks whether to apply
 the changes to your directory. Then it discards the machine, or keeps it if you
-ask for that. Without a terminal, changes are applied only with --apply. Files
-that git ignores in your directory, such as build output, stay out of it unless
-you pass --ignored.
+ask for that. What your computer would execute or obey by itself, what builds
+run, and what is suspicious are questions of their own. What you do not apply of
+those is held back: the machine is kept with it, and the exit code is 3.
+
+Without a terminal, nothing is applied without --apply. That applies ordinary
+changes and holds the others back; --apply --all applies all. Files that git
+ignores in your directory, such as build output, stay out of it unless you pass
+--ignored.
 
 The exit code is the command's, or 128 plus the number of the signal that ended
 it; 125 if mayfly itself failed, 126 if the command could not be started, 127 if
@@ -55,6 +61,8 @@ it was not found.`,
 				return usageError{errors.New("--no-workspace and --workspace exclude each other")}
 			case o.discard && o.apply:
 				return usageError{errors.New("--apply and --discard exclude each other")}
+			case o.all && !o.apply:
+				return usageError{errors.New("--all says what --apply applies: pass both")}
 			case o.discard && o.keep:
 				return usageError{errors.New("--discard and --keep exclude each other")}
 			case o.learn != "" && cmd.Flags().Changed("egress"):
@@ -69,13 +77,22 @@ it was not found.`,
 	f.StringVar(&o.name, "name", "", "`name` of the machine (default: generated)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and the exact command line of the VMM as JSON, and stop")
 	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "run the command without a terminal")
-	f.BoolVar(&o.apply, "apply", false, "apply the changes without asking")
+	f.BoolVar(&o.apply, "apply", false, "apply ordinary changes without asking")
+	f.BoolVar(&o.all, "all", false, "with --apply: apply also what your computer would execute, and what is suspicious")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
 	ignoredFlag(f, &o.ignored, "list and apply also files that git ignores")
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running after the command ends")
 	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")
 	f.BoolVar(&o.explain, "explain", false, "print at the end how the machine was started, why, and how long each phase took")
 	return cmd
+}
+
+// selection is what the flags have applied.
+func (o *runOptions) selection() (sel mayfly.Selection) {
+	if o.all {
+		sel.Classes = mayfly.Classes()
+	}
+	return sel
 }
 
 // checkCommand refuses what is no command before a machine is started for it.

@@ -208,6 +208,11 @@ func (a *app) askTrust(file string, content []byte) (bool, error) {
 // ask asks a question on the terminal until one of the words, or the beginning
 // of one, is the answer.
 func (a *app) ask(question string, words []string) (string, error) {
+	return a.askOr(question, words, "")
+}
+
+// askOr is ask with the answer that an empty line is; "" for none.
+func (a *app) askOr(question string, words []string, empty string) (string, error) {
 	for {
 		fmt.Fprintf(a.Err, "%s [%s] ", question, strings.Join(words, "/"))
 		line, err := terminal.ReadLine(a.signals.Context(), a.In)
@@ -222,6 +227,9 @@ func (a *app) ask(question string, words []string) (string, error) {
 			return "", err
 		}
 		line = strings.ToLower(strings.TrimSpace(line))
+		if line == "" && empty != "" {
+			return empty, nil
+		}
 		i := slices.IndexFunc(words, func(w string) bool { return line != "" && strings.HasPrefix(w, line) })
 		if i >= 0 {
 			return words[i], nil

@@ -2,10 +2,12 @@ package words
 
 import (
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Changes says how many changes there are of each kind.
@@ -61,4 +63,105 @@ func Attempt(r mayfly.Attempt) string {
 		return "NOT RECORDED"
 	}
 	return "refused"
+}
+
+// Class says what the changes of a class have in common.
+func Class(c mayfly.Class) string {
+	switch c {
+	case mayfly.Builds:
+		return "run when you build, test, install or push"
+	case mayfly.Runs:
+		return "run, or are obeyed, by themselves"
+	case mayfly.Suspicious:
+		return "suspicious"
+	}
+	return "ordinary"
+}
+
+// Classes says how many changes there are of each class; "" if all are ordinary.
+func Classes(changes []mayfly.Change) string {
+	counts := make(map[mayfly.Class]int)
+	for _, c := range changes {
+		counts[c.Class]++
+	}
+	ordinary := counts[mayfly.Ordinary] + counts[""]
+	if ordinary == len(changes) {
+		return ""
+	}
+	var parts []string
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+one)
+		case n > 1:
+			parts = append(parts, group(n)+" "+many)
+		}
+	}
+	add(ordinary, "ordinary", "ordinary")
+	add(counts[mayfly.Builds], "runs when you build", "run when you build")
+	add(counts[mayfly.Runs], "runs by itself", "run by themselves")
+	add(counts[mayfly.Suspicious], "suspicious", "suspicious")
+	return strings.Join(parts, ", ")
+}
+
+// Reviewed is a change with the reason of its class on one line.
+func Reviewed(c mayfly.Change) string {
+	text := c.String()
+	if len(c.Rules) > 0 {
+		text += ": " + Finding(c.Rules[0])
+	}
+	if n := len(c.Rules) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	if c.Hidden {
+		text += " [git does not show it]"
+	}
+	if c.Withheld {
+		text += " [stays in the machine]"
+	}
+	return text
+}
+
+// Alike is many changes with the same reason on one line.
+func Alike(changes []mayfly.Change) string {
+	dir := path.Dir(changes[0].Path)
+	for _, c := range changes {
+		for dir != "." && !strings.HasPrefix(c.Path, dir+"/") {
+			dir = path.Dir(dir)
+		}
+	}
+	text := group(len(changes)) + " changes"
+	if dir != "." {
+		text += " in " + termsafe.Quote(dir) + "/"
+	}
+	if rules := changes[0].Rules; len(rules) > 0 {
+		text += ": " + termsafe.Line(rules[0].Reason)
+	}
+	return text
+}
+
+// Held is a change that was held back, with the reason.
+func Held(c mayfly.Change) string {
+	switch {
+	case len(c.Rules) > 0:
+		return termsafe.Quote(c.Path) + ": " + Finding(c.Rules[0])
+	case c.Class == mayfly.Ordinary:
+		return termsafe.Quote(c.Path)
+	}
+	return termsafe.Quote(c.Path) + ": " + Class(c.Class)
+}
+
+// Finding is the reason of a class, with what it is about.
+func Finding(f mayfly.Finding) string {
+	text := termsafe.Line(f.Reason)
+	if f.Key != "" {
+		text += ": " + termsafe.Line(f.Key)
+	}
+	if f.Detail != "" {
+		text += " = " + termsafe.Quote(termsafe.Clip(f.Detail, 80))
+	}
+	if f.Line > 0 {
+		text += fmt.Sprintf(" (line %d)", f.Line)
+	}
+	return text
 }

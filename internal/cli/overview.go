@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+const (
+	// mostOrdinary changes are shown one by one before a question; more are a tree.
+	mostOrdinary = 10
+	// mostBranches is the number of lines of that tree.
+	mostBranches = 10
+	// mostOfClass is how many lines each other class has before a question.
+	mostOfClass = 8
+)
+
+// overview prints changes, the gravest last, and returns those that would be applied. If
+// more than a number of them are ordinary, these are a tree, and of each other class there
+// are a few: all of that is on one screen. What is left out since git ignores it is one line.
+func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change, most int) *groups {
+	g := &groups{}
+	var ignored []mayfly.Change
+	var all []mayfly.Change
+	for _, c := range changes {
+		if c.Ignored && !set.ApplyIgnored {
+			ignored = append(ignored, c)
+			continue
+		}
+		all = append(all, c)
+		g.add(c)
+	}
+	if len(g.ordinary) <= most {
+		for _, c := range g.ordinary {
+			fmt.Fprintln(w, c)
+		}
+	} else {
+		printTree(w, g.ordinary)
+	}
+	printClasses(w, slices.Concat(g.builds, g.alone, g.withheld), max(most, mostOfClass))
+	if len(all) > 0 {
+		a.note("%s", words.Changes(all))
+	}
+	if text := words.Classes(all); text != "" {
+		a.note("%s", text)
+	}
+	if len(ignored) > 0 {
+		a.note("%s; not applied (--ignored applies them)", words.Ignored(ignored))
+	}
+	return g
+}
+
+// printClasses prints changes that are not ordinary by their classes. If there are more of
+// one than a number, those that have their reason in common are one line.
+func printClasses(w io.Writer, changes []mayfly.Change, most int) {
+	for _, class := range mayfly.Classes() {
+		of := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.Class != class })
+		if class == mayfly.Ordinary || len(of) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s:\n", words.Class(class))
+		lines := byReason(of, most)
+		for i, line := range lines {
+			if i == most {
+				fmt.Fprintf(w, "  … and %d more lines\n", len(lines)-most)
+				break
+			}
+			fmt.Fprintln(w, "  "+line)
+		}
+	}
+}
+
+// byReason returns changes of a class in lines.
+func byReason(changes []mayfly.Change, most int) (lines []string) {
+	reasons := make(map[string][]mayfly.Change)
+	reason := func(c mayfly.Change) string {
+		if len(c.Rules) == 0 {
+			return ""
+		}
+		return c.Rules[0].Rule
+	}
+	for _, c := range changes {
+		reasons[reason(c)] = append(reasons[reason(c)], c)
+	}
+	for _, c := range changes {
+		same := reasons[reason(c)]
+		switch {
+		case len(changes) <= most || len(same) <= 2:
+			lines = append(lines, words.Reviewed(c))
+		case c.Path == same[0].Path:
+			lines = append(lines, words.Alike(same))
+		}
+	}
+	return lines
+}
+
+// branch is a directory with what changed in it.
+type branch struct {
+	dir     string
+	changes []mayfly.Change
+}
+
+// printTree prints how many changes there are in which directories, in few lines.
+func printTree(w io.Writer, changes []mayfly.Change) {
+	branches := []branch{{".", changes}}
+	for {
+		// Open the largest directory that can be, for as long as there is room.
+		best := -1
+		var opened []branch
+		for i, b := range branches {
+			if len(b.changes) < 2 || best >= 0 && len(b.changes) <= len(branches[best].changes) {
+				continue
+			}
+			if inner := b.open(); inner != nil && len(branches)-1+len(inner) <= mostBranches {
+				best, opened = i, inner
+			}
+		}
+		if best < 0 {
+			break
+		}
+		branches = slices.Replace(branches, best, best+1, opened...)
+	}
+	for _, b := range branches {
+		if len(b.changes) == 1 {
+			fmt.Fprintln(w, b.changes[0])
+			continue
+		}
+		name := "in this directory"
+		if b.dir != "." {
+			name = termsafe.Quote(b.dir) + "/"
+		}
+		fmt.Fprintf(w, "   %s: %s\n", name, words.Changes(b.changes))
+	}
+}
+
+// open returns the branches in b, or nil if there is none.
+func (b branch) open() []branch {
+	var inner []branch
+	for _, c := range b.changes {
+		rest := strings.TrimPrefix(c.Path, b.dir+"/")
+		name, _, deeper := strings.Cut(rest, "/")
+		dir := b.dir // of a change that is right in it
+		if deeper {
+			dir = path.Join(b.dir, name)
+		}
+		if n := len(inner); n > 0 && inner[n-1].dir == dir {
+			inner[n-1].changes = append(inner[n-1].changes, c)
+			continue
+		}
+		inner = append(inner, branch{dir, []mayfly.Change{c}})
+	}
+	if len(inner) == 1 && inner[0].dir == b.dir {
+		return nil
+	}
+	return inner
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// mostAlone is how many changes are asked about one by one. Who answers more reads none.
+const mostAlone = 10
+
+// questions finds out which changes the user wants.
+type questions struct {
+	a *app
+	o *reviewOptions
+	*groups
+
+	approved []string // paths of changes that are wanted and not ordinary
+	dropped  map[string]bool
+}
+
+// ask asks what flags leave open. The answer is answerApply if something is to be applied,
+// or was held back.
+func (q *questions) ask() (answer, error) {
+	q.dropped = make(map[string]bool)
+	if what, err := q.askOrdinary(); what != answerApply || err != nil {
+		return what, err
+	}
+	if !q.o.attended || len(q.o.selection.Classes) > 0 {
+		return answerApply, nil
+	}
+	if err := q.askBuilds(); err != nil {
+		return "", err
+	}
+	if err := q.askAlone(); err != nil {
+		return "", err
+	}
+	return answerApply, nil
+}
+
+// askOrdinary asks whether anything is to be applied, with the ordinary changes as the
+// first.
+func (q *questions) askOrdinary() (answer, error) {
+	for !q.o.apply {
+		switch {
+		case q.o.discard || q.o.keep: // kept, the machine lives on with them
+			return answerDiscard, nil
+		case q.a.hungUp(), q.o.attended && !q.a.attended():
+			return "", errUnanswered
+		case !q.o.attended:
+			q.a.note("nothing was applied; --apply applies what is ordinary, --keep keeps the machine")
+			return answerDiscard, nil
+		case len(q.ordinary) == 0:
+			return answerApply, nil
+		}
+		choice := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
+		if len(q.ordinary) > mostOrdinary {
+			choice = append(choice, string(answerList))
+		}
+		question := "apply these changes?"
+		if len(q.builds)+len(q.alone)+len(q.withheld) > 0 {
+			question = "apply " + plural(len(q.ordinary), "the ordinary change?", "the %d ordinary changes?")
+		}
+		word, err := q.answer(question, choice, "")
+		if err != nil {
+			return "", err
+		}
+		switch word {
+		case answerApply:
+			return answerApply, nil
+		case answerList:
+			for _, c := range q.ordinary {
+				fmt.Fprintln(q.a.Err, c)
+			}
+		default:
+			return word, nil
+		}
+	}
+	return answerApply, nil
+}
+
+// answer asks a question that a closed terminal does not answer.
+func (q *questions) answer(question string, choice []string, empty answer) (answer, error) {
+	word, err := q.a.askOr(question, choice, string(empty))
+	if q.a.hungUp() {
+		err = errUnanswered
+	}
+	return answer(word), err
+}
+
+// choice returns the answers to whether a change is wanted.
+func (q *questions) choice() []string {
+	choice := []string{string(answerApply), string(answerDiscard)}
+	if !q.o.running {
+		choice = append(choice, string(answerDrop))
+	}
+	return choice
+}
+
+// decide notes what is wanted of changes.
+func (q *questions) decide(word answer, changes []mayfly.Change) {
+	for _, c := range changes {
+		switch word {
+		case answerApply:
+			q.approved = append(q.approved, c.Path)
+		case answerDrop:
+			q.dropped[c.Path] = true
+		}
+	}
+}
+
+// askBuilds asks about what runs when the user builds, as one group: all of it was shown.
+func (q *questions) askBuilds() error {
+	if len(q.builds) == 0 {
+		return nil
+	}
+	if len(q.builds) > mostOfClass {
+		printClasses(q.a.Err, q.builds, len(q.builds))
+	}
+	what := plural(len(q.builds), "1 change that runs when you build?", "%d changes that run when you build?")
+	word, err := q.answer("apply "+what, q.choice(), answerDiscard)
+	if err != nil {
+		return err
+	}
+	q.decide(word, q.builds)
+	return nil
+}
+
+// askAlone asks about the others one by one.
+func (q *questions) askAlone() error {
+	if len(q.alone) > mostAlone {
+		q.a.note("%d changes are to be decided one by one. mayfly asks about %d at most, and holds these back", len(q.alone), mostAlone)
+		return nil
+	}
+	for _, c := range q.alone {
+		for _, f := range c.Rules {
+			q.a.note("%s: %s", termsafe.Quote(c.Path), words.Finding(f))
+		}
+		word, err := q.answer("apply "+termsafe.Quote(c.Path)+"?", q.choice(), answerDiscard)
+		if err != nil {
+			return err
+		}
+		q.decide(word, []mayfly.Change{c})
+	}
+	return nil
+}
