@@ -35,7 +35,7 @@ func TestConfined(t *testing.T) {
 	t.Run("root", func(t *testing.T) {
 		h := vm.New(t)
 		h.Program = program
-		// CAP_KILL and CAP_NET_BIND_SERVICE, to end QEMU and to publish low ports.
+		// CAP_KILL and CAP_NET_BIND_SERVICE, to end the server of a share and to publish low ports.
 		testConfined(t, h, 1<<unix.CAP_KILL|1<<unix.CAP_NET_BIND_SERVICE)
 	})
 	t.Run("a normal user", func(t *testing.T) {
@@ -85,6 +85,11 @@ func testConfined(t *testing.T, h *vm.Host, capabilities uint64) {
 		own := fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", confine.User(st.Supervisor.PID))
 		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.VMM.PID)); err != nil || !strings.Contains(string(data), own) {
 			t.Errorf("QEMU, %d, is not the machine's own user: %v\n%s", st.VMM.PID, err, data)
+		}
+		// It may signal its QEMU, and that may not signal it.
+		own = fmt.Sprintf("Uid:\t%d\t%d\t%[1]d\t%[1]d\n", confine.SupervisorUser(st.Supervisor.PID), confine.User(st.Supervisor.PID))
+		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.Supervisor.PID)); err != nil || !strings.Contains(string(data), own) {
+			t.Errorf("the supervisor, %d, is not a user of its own: %v\n%s", st.Supervisor.PID, err, data)
 		}
 	}
 	checkToken(t, h)

@@ -209,14 +209,7 @@ func Stop(m state.Machine) error {
 	if err := awaitEnd(m, ending.Supervisor); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(m.File(state.JournalFile)); err != nil {
-		return nil
-	}
-	// Its supervisor could not remove what a killed apply left in the workspace.
-	if err := Remove(m); err != nil && !errors.Is(err, state.ErrAlive) && !errors.Is(err, state.ErrNotFound) {
-		return err
-	}
-	return nil
+	return finish(m)
 }
 
 // maxEnd is longer than the end of a machine takes in which each step takes what it may.

@@ -39,9 +39,9 @@ func clean(m state.Machine, wait time.Duration) error {
 	}
 	// The VMM dies with the supervisor; this is for the kernel's exceptions
 	// to that.
-	var st state.Status
-	if state.ReadJSON(m.File(state.StatusFile), &st) == nil {
-		st.VMM.Kill()
+	m.Status().VMM.Kill()
+	if err := m.SaveTranscripts(); err != nil {
+		return err
 	}
 	// The journal names temporary files in the user's own directory, so it
 	// goes last.
@@ -53,13 +53,26 @@ func clean(m state.Machine, wait time.Duration) error {
 
 // Remove removes the dead machine m. The error wraps state.ErrAlive when it
 // lives, and state.ErrNotFound when it is gone already.
-func Remove(m state.Machine) error {
+func Remove(m state.Machine) error { return remove(m, removeWait) }
+
+func remove(m state.Machine, wait time.Duration) error {
 	lock, err := m.TryLock()
 	if err != nil {
 		return err
 	}
 	defer lock.Release()
-	return clean(m, removeWait)
+	return clean(m, wait)
+}
+
+// finish removes what the supervisor of m, which has ended, could not: what a killed apply
+// left in the workspace, and the directory of a machine of root's. Another may have the name
+// by now.
+func finish(m state.Machine) error {
+	err := remove(m, endingWait)
+	if errors.Is(err, state.ErrAlive) || errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // Kill ends the machine m without asking it: its supervisor is killed, and the

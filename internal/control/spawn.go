@@ -207,7 +207,11 @@ func (o *Owner) Wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		case _, ok := <-o.Events:
 			if !ok {
-				return o.last.Err()
+				if err := o.last.Err(); err != nil {
+					return err
+				}
+				o.cmd.Wait()
+				return finish(o.Machine)
 			}
 		}
 	}
@@ -242,8 +246,7 @@ func (o *Owner) Close() {
 		for range o.Events {
 		}
 		o.cmd.Wait()
-		// A supervisor that was killed could not clean up.
-		Remove(o.Machine)
+		finish(o.Machine)
 	})
 }
 

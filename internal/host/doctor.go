@@ -251,11 +251,11 @@ func checkNamespaces(f Facts) Check {
 // checkMachineUsers judges the users of what root starts.
 func checkMachineUsers(f Facts) Check {
 	c := Check{Name: "machines' users", Status: OK}
-	c.Detail = fmt.Sprintf("QEMU runs as users %d to %d, one each, and builds as %d more; ranges of systemd and of useradd are elsewhere",
-		confine.FirstUser, confine.FirstBuilder-1, subIDCount)
+	c.Detail = fmt.Sprintf("QEMU and supervisors run as users %d to %d, one each, and so do builds; ranges of systemd and of useradd are elsewhere",
+		confine.FirstUser, confine.LastUser)
 	if f.MachineUsers != "" {
 		c.Status = Warn
-		c.Detail = fmt.Sprintf("users %d to %d: %s", confine.FirstUser, confine.FirstBuilder+subIDCount-1, f.MachineUsers)
+		c.Detail = fmt.Sprintf("users %d to %d: %s", confine.FirstUser, confine.LastUser, f.MachineUsers)
 	}
 	return c
 }

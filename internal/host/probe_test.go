@@ -181,7 +181,7 @@ func TestMachineUsers(t *testing.T) {
 		{map[string]string{"proc/self/uid_map": "0 100000 65536\n"}, "root of a container"},
 		{map[string]string{"proc/self/uid_map": "0 0 4294967295\n", "proc/self/gid_map": "0 0 1900000001\n"}, "root of a container"},
 		{map[string]string{"etc/subuid": "me:100000:65536\nbob:1899999999:2\n"}, "/etc/subuid gives some of them to bob"},
-		{map[string]string{"etc/subuid": "bob:1899999999:1\nbob:1904259840:65536\n"}, ""},
+		{map[string]string{"etc/subuid": "bob:1899999999:1\nbob:1908454144:65536\n"}, ""},
 		{map[string]string{"etc/subgid": "bob:1904259839:65536\n"}, "/etc/subgid gives some of them to bob"},
 		{map[string]string{"etc/passwd": "eve:x:1900000007:1::/:/bin/sh\n"}, "/etc/passwd has one of them as eve"},
 		{map[string]string{"etc/group": "eve:x:1900000000:\n"}, "/etc/group has one of them as eve"},

@@ -186,7 +186,7 @@ func mayMakeNamespaces(status string) bool {
 
 // machineUsers says what is wrong with the users of root's machines and builds.
 func machineUsers(o Options) string {
-	const first, last = confine.FirstUser, confine.FirstBuilder + subIDCount - 1
+	const first, last = confine.FirstUser, confine.LastUser
 	for _, name := range []string{"uid_map", "gid_map"} {
 		if text := o.read("/proc/self/" + name); text != "" && !(hasID(text, first) && hasID(text, last)) {
 			return "this is the root of a container that has no such users: QEMU runs as root without capabilities, and images are built as root"

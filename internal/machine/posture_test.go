@@ -412,8 +412,8 @@ func TestQEMUPosture(t *testing.T) {
 	}
 	status := procStatus(t, p.PID)
 	user := os.Geteuid()
-	if user == 0 && ownUser() != 0 {
-		user = ownUser()
+	if user == 0 && OwnUser() != 0 {
+		user = OwnUser()
 		if first := confine.FirstUser; user <= first || user >= first+confine.Users {
 			t.Errorf("the user of the VMM is %d; want one of the range from %d", user, first)
 		}

@@ -60,8 +60,8 @@ func (p *Process) start(c Command, log io.Writer, given map[string]*os.File) err
 		Isolate:  c.Isolate,
 		Readable: c.Readable, Writable: c.Writable,
 	}
-	if c.Isolate && os.Geteuid() == 0 {
-		if o.User = ownUser(); o.User != 0 {
+	if c.Isolate {
+		if o.User = OwnUser(); o.User != 0 {
 			if err := lend(c, o.User); err != nil {
 				return err
 			}

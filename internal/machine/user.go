@@ -11,14 +11,20 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/confine"
 )
 
-// ownUser returns the user that this process's VMM has when root starts it; 0 where this
-// is the root of a container that has no such user.
-func ownUser() int {
-	id := confine.User(os.Getpid())
-	if mapped("/proc/self/uid_map", id) && mapped("/proc/self/gid_map", id) && mapped("/proc/self/gid_map", confine.Group) {
-		return id
+// OwnUser returns the user that this process's VMM has, if root starts it isolated; 0 where
+// this is not root, or that of a container that has no such users.
+func OwnUser() int {
+	if os.Geteuid() != 0 {
+		return 0
 	}
-	return 0
+	for _, table := range []string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+		for _, id := range []int{confine.Group, confine.LastUser} {
+			if !mapped(table, id) {
+				return 0
+			}
+		}
+	}
+	return confine.User(os.Getpid())
 }
 
 // mapped reports whether id exists by the table at path, user_namespaces(7).

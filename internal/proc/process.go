@@ -83,3 +83,32 @@ func WritableWithoutCapabilities(dirs []string) (bool, error) {
 	}
 	return writable, nil
 }
+
+// BecomeUser makes all threads of this process user, in a group of its own and in no other,
+// with the capabilities keep. The effective user is another one: signals that this process
+// sends, and those that the kernel sends for it when a thread ends, go to processes of that
+// user, while those may not signal it: whom one may signal follows from the real and the
+// saved user. Files are used as user, credentials(7).
+func BecomeUser(user, effective int, keep ...uintptr) error {
+	u := uintptr(user)
+	for _, call := range []struct{ trap, a1, a2, a3 uintptr }{
+		{unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0},
+		{unix.SYS_SETGROUPS, 0, 0, 0},
+		{unix.SYS_SETRESGID, u, u, u},
+		{unix.SYS_SETRESUID, u, uintptr(effective), u},
+		{unix.SYS_SETFSUID, u, 0, 0}, // which no call says the success of; the next one has
+		{unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0},
+	} {
+		if err := OnAllThreads(call.trap, call.a1, call.a2, call.a3); err != nil {
+			return fmt.Errorf("become user %d: %w", user, err)
+		}
+	}
+	if err := KeepCapabilities(keep...); err != nil {
+		return err
+	}
+	// A change of users makes the memory what fs.suid_dumpable says.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("close our memory to other processes: %w", err)
+	}
+	return nil
+}

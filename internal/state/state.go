@@ -47,6 +47,8 @@ const (
 	ManifestFile  = "workspace.manifest" // what was packed
 	JournalFile   = "apply.journal"      // temporary names of an apply under way
 	StagingDir    = "staging"            // contents of an apply under way
+	// TranscriptsFile holds what the agents of a named machine said, on its way to what that keeps.
+	TranscriptsFile = "transcripts.tar"
 
 	AuthorizedKeysFile = "authorized_keys"          // who may log in by SSH; not there for nobody
 	HostKeyFile        = "ssh_host_ed25519_key.pub" // the public part of the machine's host key
@@ -139,6 +141,10 @@ func (s Store) fill(dir string, p plan.Plan) (*Lock, error) {
 		return lock, fmt.Errorf("lock machine %s: %w", p.Name, err)
 	}
 	if err := os.Rename(name+".new", name); err != nil {
+		return lock, fmt.Errorf("make machine %s: %w", p.Name, err)
+	}
+	// Before anybody else can make files here.
+	if err := os.WriteFile(filepath.Join(dir, applyLockFile), nil, 0o600); err != nil {
 		return lock, fmt.Errorf("make machine %s: %w", p.Name, err)
 	}
 	return lock, WriteJSON(filepath.Join(dir, PlanFile), p)
@@ -309,6 +315,32 @@ func (m Machine) Plan() (plan.Plan, error) {
 		return p, fmt.Errorf("read the plan of %s: %w", m.Name, err)
 	}
 	return p, nil
+}
+
+// SaveTranscripts moves what the agents of m said, as its supervisor has put it into m's
+// directory, to what the machine keeps. The caller holds m's lock.
+func (m Machine) SaveTranscripts() error {
+	from := m.File(TranscriptsFile)
+	if fi, err := os.Lstat(from); err != nil || !fi.Mode().IsRegular() {
+		return nil
+	}
+	p, err := m.Plan()
+	if err != nil {
+		return nil // there is nothing to keep it in
+	}
+	d, ok := definition.Of(p)
+	if !ok {
+		return nil
+	}
+	// It may be that of the supervisor's user.
+	err = errors.Join(os.Lchown(from, os.Geteuid(), os.Getegid()), os.Chmod(from, 0o600))
+	if err == nil {
+		err = os.Rename(from, d.File(definition.TranscriptsFile))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the transcripts of %s: %w", m.Name, err)
+	}
+	return nil
 }
 
 // ReadJSON reads the file name into v.

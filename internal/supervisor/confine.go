@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 )
@@ -24,8 +25,8 @@ import (
 //     which names are looked up and servers are trusted. No file can be executed.
 //   - seccomp: no program, no process, no new code; sockets of the internet's families
 //     only; no modes, owners and attributes of files; signals for its children only.
-//   - No capability but those by which root ends a VMM of another user, and publishes
-//     low ports.
+//   - Root becomes a user of its own (user.go), without capabilities but those by which it
+//     publishes low ports, and ends servers of shares, which are other users.
 //
 // What a start does (packing, templates, disks, the VMM itself) is done before that.
 
@@ -45,16 +46,19 @@ func limitMemory() {
 func (s *supervisor) confineProcess(m *running) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := proc.NoNewPrivilegesProcess(); err != nil && !errors.Is(err, unix.ENOTSUP) {
-		return err
+	user := s.ownUser()
+	err := proc.NoNewPrivilegesProcess()
+	if err == nil && user != 0 {
+		if given := s.giveFiles(user); given != nil {
+			s.log.Warn("the supervisor stays root: its files cannot be another user's", "err", given)
+			user = 0
+		}
 	}
-	keep, err := s.neededCapabilities()
-	if err != nil {
-		return err
-	}
-	err = proc.RestrictProcess(s.fileRules())
 	if err == nil {
-		err = proc.KeepCapabilities(keep...)
+		err = proc.RestrictProcess(s.fileRules(user))
+	}
+	if err == nil {
+		err = s.dropPrivileges(user, m)
 	}
 	if errors.Is(err, unix.ENOTSUP) {
 		// A program that is linked with C. The filter below can be had all the same.
@@ -87,8 +91,32 @@ func (m *running) children() (children []int) {
 	return children
 }
 
-// fileRules returns what may be done with files.
-func (s *supervisor) fileRules() []proc.Rule {
+// dropPrivileges gives up what root has. user is whom this process becomes, 0 for nobody.
+func (s *supervisor) dropPrivileges(user int, m *running) error {
+	if user == 0 {
+		keep, err := s.neededCapabilities()
+		if err != nil {
+			return err
+		}
+		return proc.KeepCapabilities(keep...)
+	}
+	keep := []uintptr{unix.CAP_NET_BIND_SERVICE}
+	if len(m.vm.shares) > 0 {
+		keep = append(keep, unix.CAP_KILL) // their servers are other users than the VMM
+	}
+	return proc.BecomeUser(user, confine.User(os.Getpid()), keep...)
+}
+
+// fileRules returns what may be done with files by a supervisor that becomes user, unless
+// that is 0.
+func (s *supervisor) fileRules(user int) []proc.Rule {
+	if user != 0 {
+		rules := []proc.Rule{
+			{Path: s.machine.Dir, Access: proc.Read | proc.Replace},
+			{Path: filepath.Dir(s.machine.AuditFile()), Access: proc.Replace},
+		}
+		return append(rules, hostFiles(false)...)
+	}
 	rules := []proc.Rule{
 		{Path: s.machine.Dir, Access: proc.Read | proc.Replace | proc.RemoveDirs},
 		// To remove that directory, when it is empty.

@@ -21,6 +21,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/confine"
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/machine"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -47,13 +51,17 @@ func TestConfined(t *testing.T) {
 		return
 	}
 	outside := t.TempDir()
+	// For everybody: root's supervisor is another user, and not that is what is to keep it out.
+	err := errors.Join(os.Chmod(filepath.Dir(outside), 0o755), os.Chmod(outside, 0o777))
 	for name, content := range map[string]string{"secret": "secret", "program": "#!/bin/sh\n"} {
-		if err := os.WriteFile(filepath.Join(outside, name), []byte(content), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		path := filepath.Join(outside, name)
+		err = errors.Join(err, os.WriteFile(path, []byte(content), 0o700), os.Chmod(path, 0o777))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	cmd := exec.Command(withoutC(t), "-test.run=^TestConfined$", "-test.count=1")
-	cmd.Env = append(os.Environ(), confinedVariable+"="+outside)
+	cmd.Env = append(os.Environ(), confinedVariable+"="+outside, "TMPDIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -70,6 +78,8 @@ func TestConfined(t *testing.T) {
 	defer in.Close()
 	var report struct {
 		Dir      string
+		VMM      state.Process // a program that runs as its VMM would
+		Sign     string        // what that could do to the supervisor
 		Allowed  []attempt
 		Refused  []attempt
 		Duration time.Duration
@@ -100,14 +110,56 @@ func TestConfined(t *testing.T) {
 		}
 	}
 	checkThreads(t, cmd.Process.Pid)
+	if report.Sign != "" {
+		t.Errorf("its VMM could reach the supervisor: %s", report.Sign)
+	}
 
 	in.Close()
 	rest, err := io.ReadAll(lines)
 	if err != nil || string(rest) != "ended\n" {
 		t.Errorf("at its end the supervisor said %q, %v; want ended", rest, err)
 	}
+	cmd.Wait()
+	for deadline := time.Now().Add(10 * time.Second); lives(report.VMM); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("what runs as its VMM has outlived the supervisor")
+			report.VMM.Kill()
+			break
+		}
+	}
+	if machine.OwnUser() != 0 {
+		checkLeft(t, state.Machine{Name: "m", Dir: report.Dir})
+	}
 	if _, err := os.Lstat(report.Dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the directory of the machine that has ended: %v; want it removed", err)
+	}
+}
+
+// lives reports whether p runs. One that has ended may be there still, for who inherits it.
+func lives(p state.Process) bool {
+	now, err := state.ProcessOf(p.PID)
+	if err != nil || now != p {
+		return false
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+	return err == nil && !strings.Contains(string(status), "\nState:\tZ")
+}
+
+// checkLeft fails the test unless the supervisor of m, which was another user than root, has
+// removed what is large and left what root believes. It then removes m as root does.
+func checkLeft(t *testing.T, m state.Machine) {
+	t.Helper()
+	if _, err := os.Lstat(m.File(state.ScratchFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the scratch disk: %v; want it removed", err)
+	}
+	for _, name := range []string{state.PlanFile, state.TokenFile} {
+		var st unix.Stat_t
+		if err := unix.Lstat(m.File(name), &st); err != nil || st.Uid != 0 || st.Mode&0o777 != 0o600 {
+			t.Errorf("%s: %v, of user %d, mode %o; want root's alone", name, err, st.Uid, st.Mode)
+		}
+	}
+	if err := control.Remove(m); err != nil {
+		t.Errorf("Remove() = %v; want nil", err)
 	}
 }
 
@@ -133,9 +185,16 @@ func checkThreads(t testing.TB, pid int) {
 	if err != nil || len(tasks) < 3 {
 		t.Fatalf("it has %d threads, %v; want at least 3", len(tasks), err)
 	}
-	kept := uint64(1<<unix.CAP_KILL | 1<<unix.CAP_NET_BIND_SERVICE)
+	kept := uint64(1 << unix.CAP_NET_BIND_SERVICE)
 	want := map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapInh": fmt.Sprintf("%016x", 0), "CapAmb": fmt.Sprintf("%016x", 0)}
 	if os.Geteuid() == 0 {
+		if machine.OwnUser() == 0 {
+			kept |= 1 << unix.CAP_KILL
+		} else {
+			own, vmm := confine.SupervisorUser(pid), confine.User(pid)
+			want["Uid"], want["Gid"] = fmt.Sprintf("%d\t%d\t%[1]d\t%[1]d", own, vmm), fmt.Sprintf("%d\t%[1]d\t%[1]d\t%[1]d", own)
+			want["Groups"] = ""
+		}
 		want["CapEff"], want["CapPrm"] = fmt.Sprintf("%016x", kept), fmt.Sprintf("%016x", kept)
 	}
 	for _, task := range tasks {
@@ -154,7 +213,12 @@ func checkThreads(t testing.TB, pid int) {
 
 // beConfined is the supervisor. It never returns to the test, which could not clean up.
 func beConfined(t *testing.T, outside string) {
-	r := newRig(t, nil, nil)
+	r := newRig(t, nil, func(p *plan.Plan) { p.Machine.Engine.Isolate = true })
+	vmm, sign := startAsVMM(t)
+	process, err := state.ProcessOf(vmm.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var took time.Duration
 	r.confine = func(m *running) error {
 		start := time.Now()
@@ -183,7 +247,11 @@ func beConfined(t *testing.T, outside string) {
 	wait := r.life(t)
 	after := startThread("a new thread")
 
-	a := attempts{dir: r.machine.Dir, outside: outside, audit: filepath.Dir(r.machine.AuditFile())}
+	audits := filepath.Dir(r.machine.AuditFile())
+	a := attempts{
+		dir: r.held.path(r.machine.Dir), path: r.machine.Dir, outside: outside,
+		audit: r.held.path(audits), audits: audits, vmm: vmm,
+	}
 	var allowed, refused []attempt
 	for _, thread := range []*thread{before, after} {
 		thread.run(func() {
@@ -191,7 +259,7 @@ func beConfined(t *testing.T, outside string) {
 			refused = append(refused, try(thread.name, a.refused())...)
 		})
 	}
-	report := map[string]any{"Dir": r.machine.Dir, "Allowed": allowed, "Refused": refused, "Duration": took}
+	report := map[string]any{"Dir": r.machine.Dir, "VMM": process, "Sign": sign(), "Allowed": allowed, "Refused": refused, "Duration": took}
 	if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
 		fmt.Println(err)
 	}
@@ -202,6 +270,47 @@ func beConfined(t *testing.T, outside string) {
 	}
 	fmt.Println("ended")
 	syscall.Exit(0)
+}
+
+// startAsVMM starts a program as the user that the VMM of this process has, which dies with
+// this process as a VMM does. sign says what it could do to this process, once that is
+// confined.
+func startAsVMM(t *testing.T) (vmm *os.Process, sign func() string) {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "read line; kill -0 $PPID 2>/dev/null && echo signalled; "+
+		"cat /proc/$PPID/environ >/dev/null 2>&1 && echo read; echo .; exec sleep 1000")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if user := machine.OwnUser(); user != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(user), Gid: uint32(user)}
+	}
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error)
+	proc.OnThread(func() {
+		started <- cmd.Start()
+		cmd.Wait()
+	})
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process, func() string {
+		if os.Getuid() == os.Geteuid() {
+			return "" // they are one user
+		}
+		io.WriteString(in, "\n")
+		var said strings.Builder
+		for lines := bufio.NewReader(out); ; {
+			line, err := lines.ReadString('\n')
+			if err != nil || line == ".\n" {
+				return said.String()
+			}
+			said.WriteString(line)
+		}
+	}
 }
 
 // thread is a thread that does what it is told.
@@ -269,13 +378,18 @@ func TestHostFiles(t *testing.T) {
 }
 
 // attempts are what is tried.
-type attempts struct{ dir, outside, audit string }
+type attempts struct {
+	dir, audit   string // as the supervisor reaches them
+	path, audits string // the same, by their names
+	outside      string
+	vmm          *os.Process
+}
 
 // allowed is what a supervisor goes on to do.
 func (a attempts) allowed() map[string]func() error {
 	return map[string]func() error{
 		"write the status":   func() error { return state.WriteJSON(filepath.Join(a.dir, state.StatusFile), state.Status{}) },
-		"read its own plan":  func() error { _, err := os.ReadFile(filepath.Join(a.dir, state.PlanFile)); return err },
+		"end its VMM":        func() error { return a.vmm.Signal(syscall.Signal(0)) },
 		"list its directory": func() error { _, err := os.ReadDir(a.dir); return err },
 		"rotate the audit log": func() error {
 			path := filepath.Join(a.audit, "m.jsonl")
@@ -413,7 +527,7 @@ func (a attempts) refused() map[string]func() error {
 	if proc.LandlockVersion() < 3 {
 		return what
 	}
-	neighbour := filepath.Join(filepath.Dir(a.dir), "neighbour")
+	neighbour := filepath.Join(filepath.Dir(a.path), "neighbour")
 	for name, f := range map[string]func() error{
 		"read a file outside":      func() error { _, err := os.ReadFile(filepath.Join(a.outside, "secret")); return err },
 		"write a file outside":     func() error { return os.WriteFile(filepath.Join(a.outside, "secret"), nil, 0o600) },
@@ -422,16 +536,16 @@ func (a attempts) refused() map[string]func() error {
 		"remove a file outside":    func() error { return os.Remove(filepath.Join(a.outside, "secret")) },
 		"list a directory outside": func() error { _, err := os.ReadDir(a.outside); return err },
 		"list the root":            func() error { _, err := os.ReadDir("/"); return err },
-		"list the machines":        func() error { _, err := os.ReadDir(filepath.Dir(a.dir)); return err },
-		"rename its own directory": func() error { return os.Rename(a.dir, neighbour) },
+		"list the machines":        func() error { _, err := os.ReadDir(filepath.Dir(a.path)); return err },
+		"rename its own directory": func() error { return os.Rename(a.path, neighbour) },
 		"make a machine":           func() error { return os.Mkdir(neighbour, 0o700) },
 		"write another machine's audit log": func() error {
-			return os.WriteFile(filepath.Join(filepath.Dir(a.audit), "other", "other.jsonl"), nil, 0o600)
+			return os.WriteFile(filepath.Join(filepath.Dir(a.audits), "other", "other.jsonl"), nil, 0o600)
 		},
 		"make another machine's audit log": func() error {
-			return os.WriteFile(filepath.Join(filepath.Dir(a.audit), "new.jsonl"), nil, 0o600)
+			return os.WriteFile(filepath.Join(filepath.Dir(a.audits), "new.jsonl"), nil, 0o600)
 		},
-		"move the audit log":        func() error { return os.Rename(a.audit, a.audit+"2") },
+		"move the audit log":        func() error { return os.Rename(a.audits, a.audits+"2") },
 		"read audit logs":           func() error { _, err := os.ReadFile(filepath.Join(a.audit, "m.jsonl")); return err },
 		"read another's memory":     func() error { _, err := os.ReadFile(fmt.Sprintf("/proc/%d/mem", os.Getppid())); return err },
 		"read another's variables":  func() error { _, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", os.Getppid())); return err },
@@ -442,8 +556,30 @@ func (a attempts) refused() map[string]func() error {
 	} {
 		what[name] = f
 	}
-	if os.Geteuid() == 0 {
-		what["read the passwords"] = func() error { _, err := os.ReadFile("/etc/shadow"); return err }
+	what["read the passwords"] = func() error { _, err := os.ReadFile("/etc/shadow"); return err }
+	if os.Getuid() != os.Geteuid() {
+		a.refusedToUser(what)
 	}
 	return what
+}
+
+// refusedToUser adds what a supervisor that is not root cannot do to what root believes.
+func (a attempts) refusedToUser(what map[string]func() error) {
+	for _, name := range []string{state.PlanFile, state.TokenFile, "lock", "apply.lock", state.SocketFile} {
+		path := filepath.Join(a.dir, name)
+		what["remove "+name] = func() error { return os.Remove(path) }
+		what["move "+name] = func() error { return os.Rename(path, path+".moved") }
+		what["replace "+name] = func() error {
+			own := path + fmt.Sprint(unix.Gettid())
+			if err := os.WriteFile(own, nil, 0o600); err != nil {
+				return nil // that it can make files is not what is asked
+			}
+			defer os.Remove(own)
+			return os.Rename(own, path)
+		}
+		if name != state.SocketFile {
+			what["read "+name] = func() error { _, err := os.ReadFile(path); return err }
+			what["write "+name] = func() error { f, err := os.OpenFile(path, os.O_WRONLY, 0); f.Close(); return err }
+		}
+	}
 }

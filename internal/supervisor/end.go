@@ -16,15 +16,22 @@ import (
 
 // end removes what is left of the machine and says that it ended, by err if that is
 // not nil. A machine that was kept and died stays, which its user may want to look at.
-func end(m state.Machine, events *events, owner *owner, err error) {
-	if err == nil || !owner.isKept() {
+func end(m state.Machine, held held, events *events, owner *owner, err error) {
+	defer held.close()
+	if reached := held.machine(m); isForeign(reached) {
+		m = reached
+	}
+	switch {
+	case err != nil && owner.isKept():
+		recordEnd(m, err)
+	case isForeign(m):
+		removeOwn(m)
+	default:
 		// What a supervisor that is confined may not remove, as what an apply left
 		// that was killed, is for whoever finds the machine dead.
 		if cleanErr := control.Clean(m); cleanErr != nil && !errors.Is(cleanErr, fs.ErrPermission) && err == nil {
 			err = cleanErr
 		}
-	} else {
-		recordEnd(m, err)
 	}
 	e := control.Event{Ended: true}
 	if err != nil {

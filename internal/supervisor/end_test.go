@@ -74,7 +74,7 @@ func (r *rig) life(t *testing.T) (wait func() error) {
 	done := make(chan error, 1)
 	go func() {
 		err := r.run(t.Context(), nil)
-		end(r.machine, r.events, r.owner, err)
+		end(r.machine, r.held, r.events, r.owner, err)
 		done <- err
 	}()
 	select {

@@ -36,7 +36,12 @@ func (s *supervisor) makeKept(ctx context.Context) error {
 	if err := d.CheckVolumes(s.plan.Volumes); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(d.VolumeFile("x")), 0o700); err != nil {
+	volumes := filepath.Dir(d.VolumeFile("x"))
+	err := os.MkdirAll(volumes, 0o700)
+	if err == nil {
+		err = errors.Join(s.held.add(d.Dir), s.held.add(volumes))
+	}
+	if err != nil {
 		return fmt.Errorf("make the disks of what is kept: %w", err)
 	}
 	if err := makeOnce(ctx, d.File(definition.KeepFile), plan.DiskSize); err != nil {

@@ -82,7 +82,7 @@ func TestKeptIsOnTheDisk(t *testing.T) {
 			Name: "m", Keep: &plan.Keep{Dir: kept},
 			Workspace: plan.Workspace{Path: ws, Mode: plan.ModeCopy},
 		},
-		events: newEvents(os.Stderr), measure: roomy,
+		events: newEvents(os.Stderr), measure: roomy, held: make(held),
 	}
 	d, _ := definition.Of(s.plan)
 	if err := os.WriteFile(d.File(definition.CopyFile), nil, 0o600); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
@@ -75,7 +76,11 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 	if err := s.machine.MakeAuditDir(); err != nil {
 		return nil, err
 	}
-	record, err := audit.Open(s.machine.AuditFile(), s.machine.Name)
+	path := s.machine.AuditFile()
+	if err := s.held.add(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	record, err := audit.Open(s.held.path(path), s.machine.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,9 @@ func (p *prints) Close() {
 	p.vmm.close()
 }
 
+// oldSuffix is what the name of an output's older file ends in.
+const oldSuffix = ".old"
+
 // outputLimit is the size in bytes at which an output's file is set aside as
 // FILE.old and begun anew, so that two of them are kept at most.
 const outputLimit = 512 << 10
@@ -139,7 +142,7 @@ func (o *output) rotateLocked() error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(os.Rename(o.path, o.path+".old"), os.Rename(o.path+".new", o.path))
+	err = errors.Join(os.Rename(o.path, o.path+oldSuffix), os.Rename(o.path+".new", o.path))
 	o.file.Close()
 	o.file, o.size = f, 0
 	return err

@@ -128,7 +128,7 @@ func newRig(t testing.TB, script func(int, machine.Spec) fakevmm.Script, change 
 	return &rig{
 		supervisor: &supervisor{
 			machine: m, plan: p, image: img, driver: d, log: slog.New(slog.DiscardHandler),
-			events: newEvents(heard), owner: newOwner(), measure: roomy,
+			events: newEvents(heard), owner: newOwner(), measure: roomy, held: make(held),
 		},
 		driver: d, heard: heard, lock: lock,
 	}

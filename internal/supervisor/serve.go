@@ -53,6 +53,7 @@ func (m *running) changeNetwork(c *control.NetworkChange) control.Response {
 type server struct {
 	events *events
 	stop   func()
+	user   int // who may connect, beside root: who started the machine
 
 	mu      sync.Mutex // guards service
 	service service
@@ -61,7 +62,7 @@ type server struct {
 // newServer returns the server of a machine that is being started. stop asks for its
 // end.
 func newServer(ev *events, stop func()) *server {
-	return &server{events: ev, stop: stop, service: starting{}}
+	return &server{events: ev, stop: stop, user: os.Geteuid(), service: starting{}}
 }
 
 // offer says what can be asked from now on.
@@ -91,7 +92,7 @@ func (s *server) serve(l *control.Listener) {
 
 func (s *server) answer(conn *net.UnixConn, l *control.Listener) {
 	defer conn.Close()
-	if err := checkPeer(conn); err != nil {
+	if err := s.checkPeer(conn); err != nil {
 		return
 	}
 	var req control.Request
@@ -178,7 +179,7 @@ func join(a, b net.Conn) {
 
 // checkPeer refuses other users. The directory's mode does already; a mode is
 // easily changed by mistake.
-func checkPeer(conn *net.UnixConn) error {
+func (s *server) checkPeer(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -193,7 +194,7 @@ func checkPeer(conn *net.UnixConn) error {
 	if credErr != nil {
 		return credErr
 	}
-	if int(cred.Uid) != os.Geteuid() && cred.Uid != 0 {
+	if int(cred.Uid) != s.user && cred.Uid != 0 {
 		return fmt.Errorf("user %d may not control this machine", cred.Uid)
 	}
 	return nil

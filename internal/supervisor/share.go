@@ -48,7 +48,7 @@ func (s *supervisor) startShare(sh plan.Share) (sv fileServer, err error) {
 	if s.plan.ShareServer == nil {
 		return sv, errors.New("the plan names no server for its live directories")
 	}
-	log, err := newOutput(s.machine.File(state.ShareLogFile(sh.Tag)))
+	log, err := newOutput(s.held.path(s.machine.File(state.ShareLogFile(sh.Tag))))
 	if err != nil {
 		return sv, err
 	}

@@ -49,6 +49,9 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	if n := len(s.image.Layers); n == 0 || n > plan.MaxLayers {
 		return nil, fmt.Errorf("the image has %d layers; a machine takes 1 to %d", n, plan.MaxLayers)
 	}
+	if err := s.held.add(s.machine.Dir); err != nil {
+		return nil, err
+	}
 	if err := s.writeStatus(state.Starting, state.Process{}); err != nil {
 		return nil, err
 	}
@@ -59,7 +62,7 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 		}
 	}()
 	var g ground
-	if g.prints, err = openPrints(s.machine); err != nil {
+	if g.prints, err = openPrints(s.held.machine(s.machine)); err != nil {
 		return nil, err
 	}
 	opened.add(g.prints.Close)

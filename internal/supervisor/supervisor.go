@@ -53,6 +53,8 @@ type supervisor struct {
 	budget  *budget.Budget // of what the guest may make us hold
 	// measure is how full a file system is.
 	measure func(path string) (diskspace.Usage, error)
+	// held are the directories that it uses when the machine is ready.
+	held held
 	// confine limits the process once the machine is ready; nil for a supervisor that
 	// has no process of its own.
 	confine func(*running) error
@@ -82,11 +84,12 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 	secrets := os.NewFile(control.SecretsFD, "secrets")
 	log = log.With("vm", m.Name)
 
-	err = supervise(ctx, m, events, owner, secrets, log)
+	held := make(held)
+	err = supervise(ctx, m, held, events, owner, secrets, log)
 	if err != nil {
 		log.Error("machine ended", "err", err)
 	}
-	end(m, events, owner, err)
+	end(m, held, events, owner, err)
 	return err
 }
 
@@ -104,7 +107,7 @@ func limitProcess() error {
 }
 
 // supervise reads what the machine is and runs it.
-func supervise(ctx context.Context, m state.Machine, events *events, owner *owner, secretsPipe *os.File, log *slog.Logger) error {
+func supervise(ctx context.Context, m state.Machine, held held, events *events, owner *owner, secretsPipe *os.File, log *slog.Logger) error {
 	p, err := m.Plan()
 	if err != nil {
 		return err
@@ -129,7 +132,11 @@ func supervise(ctx context.Context, m state.Machine, events *events, owner *owne
 	if err != nil {
 		return err
 	}
-	s := &supervisor{machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, proxies: dial.Proxies(given.Proxies), measure: diskspace.Of, budget: budget.New(budget.Default)}
+	s := &supervisor{
+		machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, held: held,
+		proxies: dial.Proxies(given.Proxies), budget: budget.New(budget.Default),
+	}
+	s.measure = func(path string) (diskspace.Usage, error) { return diskspace.Of(held.path(path)) }
 	s.confine = s.confineProcess
 	return s.run(ctx, secrets)
 }
@@ -222,5 +229,5 @@ func (s *supervisor) writeStatus(phase state.Phase, vmm state.Process) error {
 		return s.selfErr
 	}
 	st := state.Status{Phase: phase, Started: s.events.start, Supervisor: s.self, VMM: vmm, Kept: s.owner.isKept()}
-	return state.WriteJSON(s.machine.File(state.StatusFile), st)
+	return state.WriteJSON(s.held.path(s.machine.File(state.StatusFile)), st)
 }

@@ -24,7 +24,7 @@ func (s *supervisor) saveTranscripts(g *guest) {
 	if !ok || g.vm.ended() {
 		return
 	}
-	err := s.fetchTranscripts(g, d.File(definition.TranscriptsFile))
+	err := s.fetchTranscripts(g, s.transcriptsFile(d))
 	if err != nil {
 		s.log.Warn("the transcripts of the agents were not saved", "err", err)
 	}

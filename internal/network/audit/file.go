@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // file is a chain of lines in two files: when the newer one is full, it becomes the older.
@@ -45,9 +47,18 @@ func openFile(path string, max int64) (f *file, wasDamaged bool, err error) {
 }
 
 func (f *file) resume() error {
-	open, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE, 0o600)
+	// The supervisor of an earlier run may have been taken over, and the directory is its own.
+	open, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR) {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
 	if err != nil {
 		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(open.Fd()), &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1) {
+		open.Close()
+		return fmt.Errorf("%w: it is no file of its own", errDamaged)
 	}
 	if err := f.findEnd(open); err != nil {
 		open.Close()
@@ -83,7 +94,7 @@ func (f *file) findEnd(open *os.File) error {
 	last := data[:whole]
 	if f.size == 0 {
 		// The old file goes before a new one.
-		if last, err = os.ReadFile(f.path + Suffix); errors.Is(err, fs.ErrNotExist) {
+		if last, err = readEnd(f.path + Suffix); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		} else if err != nil {
 			return err
@@ -97,6 +108,30 @@ func (f *file) findEnd(open *os.File) error {
 	}
 	f.seq, f.prev = e.Seq, sha256.Sum256(last)
 	return nil
+}
+
+// readEnd returns the end of the file at path, which has more than its last line.
+func readEnd(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	fi, err := file.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = errDamaged
+	}
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, min(fi.Size(), tail))
+	if _, err := file.ReadAt(data, fi.Size()-int64(len(data))); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // write adds a line. Seq and Prev are filled in.

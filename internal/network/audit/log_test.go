@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func open(t *testing.T, path string) *Log {
@@ -329,4 +330,40 @@ func FuzzRead(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// The directory of a log may be that of a supervisor that was taken over. The next one, which
+// is root when it opens the log, follows no link there, and waits for no pipe.
+func TestLogInPlaceOfAnother(t *testing.T) {
+	for name, make := range map[string]func(path, other string) error{
+		"a link":      func(path, other string) error { return os.Symlink(other, path) },
+		"a hard link": func(path, other string) error { return os.Link(other, path) },
+		"a pipe":      func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a directory": func(path, _ string) error { return os.Mkdir(path, 0o700) },
+		"a link as its older file": func(path, other string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Symlink(other, path+Suffix))
+		},
+		"a pipe as its older file": func(path, _ string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), unix.Mkfifo(path+Suffix, 0o600))
+		},
+		"an older file without end": func(path, _ string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.WriteFile(path+Suffix, nil, 0o600), os.Truncate(path+Suffix, 1<<40))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, other := filepath.Join(dir, "m.jsonl"), filepath.Join(dir, "other")
+			if err := errors.Join(os.WriteFile(other, []byte("of another"), 0o600), make(path, other)); err != nil {
+				t.Fatal(err)
+			}
+			open(t, path).Close()
+			if data, err := os.ReadFile(other); err != nil || string(data) != "of another" {
+				t.Errorf("the other file: %q, %v; want it as it was", data, err)
+			}
+			fi, err := os.Lstat(path)
+			if err != nil || !fi.Mode().IsRegular() {
+				t.Errorf("the log: %v, %v; want a file", fi, err)
+			}
+		})
+	}
 }
