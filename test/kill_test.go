@@ -125,8 +125,11 @@ func TestKillTemplate(t *testing.T) {
 				}
 				h.Run(0, "gc")
 				wantFiles(t, dir, append(templates(t, dir), "lock"))
-				explained(t, h, "")
+				made := explained(t, h, "")
 				explained(t, h, fromTemplate)
+				if t.Failed() {
+					t.Logf("the machine after the kill:\n%s", made.Stderr)
+				}
 			})
 		}
 	}

@@ -157,6 +157,16 @@ func ask(conn net.Conn, req Request) (answer Response, err error) {
 	return answer, nil
 }
 
+// answerTimeout is the time in which a supervisor answers that works: it has to ask nobody.
+const answerTimeout = 20 * time.Second
+
+var errSilent = errors.New("the machine's supervisor does not answer")
+
+// answerContext bounds the wait for an answer that nobody else bounds.
+func answerContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.Background(), answerTimeout, errSilent)
+}
+
 // OpenGuest returns a stream to the agent in the running machine m. The end of ctx ends
 // the wait for it, and not the stream.
 func OpenGuest(ctx context.Context, m state.Machine) (net.Conn, error) {
@@ -197,8 +207,15 @@ func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
 // Stop ends the running machine m and waits until it has. One that is ending is only
 // waited for.
 func Stop(m state.Machine) error {
+	ctx, cancel := answerContext()
+	defer cancel()
+	return stop(ctx, m)
+}
+
+// stop is Stop with a bound of the wait for the supervisor's answer.
+func stop(ctx context.Context, m state.Machine) error {
 	ending := m.Status()
-	conn, _, err := dial(context.Background(), m, Request{Op: OpStop})
+	conn, _, err := dial(ctx, m, Request{Op: OpStop})
 	if err == nil {
 		// Its end is the end of the supervisor.
 		io.Copy(io.Discard, conn)

@@ -165,3 +165,28 @@ func TestOwnerEvents(t *testing.T) {
 		t.Errorf("Ready() = %v; want %v", err, context.Canceled)
 	}
 }
+
+// A supervisor that stands still holds up nobody who asks it for longer than it may take.
+func TestSilentSupervisor(t *testing.T) {
+	for name, ask := range map[string]func(context.Context, state.Machine) error{
+		"stop": stop,
+		"network": func(ctx context.Context, m state.Machine) error {
+			_, err := changeNetwork(ctx, m, NetworkChange{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, m, _ := newMachine(t, t.TempDir(), "m")
+			l, err := Listen(m) // and never answer
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errSilent)
+			defer cancel()
+			if err := ask(ctx, m); !errors.Is(err, errSilent) {
+				t.Errorf("it returns %v; want %v", err, errSilent)
+			}
+		})
+	}
+}

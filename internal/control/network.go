@@ -38,7 +38,13 @@ type NetworkState struct {
 
 // ChangeNetwork changes the network of the running machine m and returns its state.
 func ChangeNetwork(m state.Machine, change NetworkChange) (NetworkState, error) {
-	conn, answer, err := dial(context.Background(), m, Request{Op: OpNetwork, Change: &change})
+	ctx, cancel := answerContext()
+	defer cancel()
+	return changeNetwork(ctx, m, change)
+}
+
+func changeNetwork(ctx context.Context, m state.Machine, change NetworkChange) (NetworkState, error) {
+	conn, answer, err := dial(ctx, m, Request{Op: OpNetwork, Change: &change})
 	if err != nil {
 		return NetworkState{}, err
 	}

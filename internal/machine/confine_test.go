@@ -85,7 +85,7 @@ func TestFirstThreadStaysFree(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			p, err := Start(script("exit 0"), os.Stderr, nil)
+			p, err := Start(t.Context(), script("exit 0"), os.Stderr, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -113,7 +113,7 @@ func TestConfinePosture(t *testing.T) {
 	for _, isolate := range []bool{false, true} {
 		c := script("echo ready >&3; exec <&3; read x", File{Socket: Control})
 		c.Isolate = isolate
-		p, err := Start(c, os.Stderr, nil)
+		p, err := Start(t.Context(), c, os.Stderr, nil)
 		if err != nil {
 			if isolate {
 				t.Skipf("may not make namespaces: %v", err)

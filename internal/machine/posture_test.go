@@ -363,7 +363,7 @@ func TestPosture(t *testing.T) {
 // needNamespaces skips t where none can be made.
 func needNamespaces(t *testing.T) {
 	t.Helper()
-	p, err := Start(Command{Path: "/bin/sh", Args: []string{"-c", "exit 0"}, Isolate: true}, io.Discard, nil)
+	p, err := Start(t.Context(), Command{Path: "/bin/sh", Args: []string{"-c", "exit 0"}, Isolate: true}, io.Discard, nil)
 	refused := func(errno unix.Errno) bool { return errors.Is(err, errno) } // and not what became of them
 	switch {
 	case slices.ContainsFunc([]unix.Errno{unix.EPERM, unix.EINVAL, unix.ENOSPC, unix.ENOSYS}, refused):

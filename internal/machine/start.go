@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
@@ -33,19 +32,19 @@ type Process struct {
 // process of its own would keep that open.
 const logDelay = time.Second
 
-// Start executes c, confined, by way of this program (Main). The VMM dies with this
-// process, also when that is killed. Its standard output and error go to log. given are
+// Start executes c, confined, by way of this program (Main). The end of ctx ends the wait
+// until it has begun. The VMM dies with this process, also when that is killed. Its standard output and error go to log. given are
 // the files that c only names; they stay the caller's.
-func Start(c Command, log io.Writer, given map[string]*os.File) (*Process, error) {
+func Start(ctx context.Context, c Command, log io.Writer, given map[string]*os.File) (*Process, error) {
 	p := &Process{Sockets: make(map[Socket]net.Conn), done: make(chan struct{})}
-	if err := p.start(c, log, given); err != nil {
+	if err := p.start(ctx, c, log, given); err != nil {
 		p.closeSockets()
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
 	return p, nil
 }
 
-func (p *Process) start(c Command, log io.Writer, given map[string]*os.File) error {
+func (p *Process) start(ctx context.Context, c Command, log io.Writer, given map[string]*os.File) error {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		return err
@@ -111,22 +110,15 @@ func (p *Process) start(c Command, log io.Writer, given map[string]*os.File) err
 	}
 	p.PID = cmd.Process.Pid
 	readyW.Close()
-	// Its end comes when the process has become the VMM, or has ended.
-	why, err := io.ReadAll(io.LimitReader(readyR, maxWhy))
-	if err == nil && len(why) > 0 {
-		err = errors.New(strings.TrimSpace(string(why)))
-	}
-	if err != nil {
+	if err := proc.AwaitBecome(ctx, readyR); err != nil {
 		p.Kill()
+		return err
 	}
-	return err
+	return nil
 }
 
 // ownProgram is this program, also after its file was replaced.
 const ownProgram = "/proc/self/exe"
-
-// maxWhy bounds the reason why a process did not become a VMM, in bytes.
-const maxWhy = 4 << 10
 
 // open returns the VMM's end of f.
 func (p *Process) open(f File) (*os.File, error) {

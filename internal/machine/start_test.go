@@ -29,6 +29,9 @@ const helperVariable = "MAYFLY_MACHINE_TEST"
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == Word:
+		if strings.Contains(os.Args[2], stuckPath) {
+			unix.Kill(os.Getpid(), unix.SIGSTOP)
+		}
 		unix.CloseRange(FirstFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // as the command line does
 		Main(os.Args[2])
 		os.Exit(1)
@@ -38,7 +41,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(helperVariable) == "":
 		os.Exit(m.Run())
 	}
-	p, err := Start(script("echo ready >&3; exec >&- 2>&-; read x <&3", File{Socket: Control}), os.Stderr, nil)
+	p, err := Start(context.Background(), script("echo ready >&3; exec >&- 2>&-; read x <&3", File{Socket: Control}), os.Stderr, nil)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -46,6 +49,28 @@ func TestMain(m *testing.M) {
 	io.ReadFull(p.Sockets[Control], make([]byte, 6))
 	fmt.Println(p.PID)
 	select {}
+}
+
+// stuckPath is the path of a VMM before which mayfly stops.
+const stuckPath = "/stuck/vmm"
+
+// A process that never becomes a VMM holds nobody up, and is ended.
+func TestStartStuck(t *testing.T) {
+	before := descriptors(t)
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, interrupted)
+	defer cancel()
+	begin := time.Now()
+	p, err := Start(ctx, Command{Path: stuckPath, Files: []File{{Socket: Monitor}}}, os.Stderr, nil)
+	if !errors.Is(err, interrupted) {
+		t.Errorf("Start() = %v, %v; want %v", p, err, interrupted)
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors after it; want %d", after, before)
+	}
 }
 
 // script is a harmless VMM.
@@ -60,7 +85,7 @@ func start(t testing.TB, c Command) (p *Process, output func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = Start(c, log, nil); err != nil {
+	if p, err = Start(t.Context(), c, log, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Kill(); log.Close() })
@@ -137,12 +162,12 @@ func TestStartFails(t *testing.T) {
 		"a link as file":       script("exit 0", File{Path: link}),
 		"a directory to write": script("exit 0", File{Path: t.TempDir(), Writable: true}),
 	} {
-		if p, err := Start(c, os.Stderr, nil); err == nil {
+		if p, err := Start(t.Context(), c, os.Stderr, nil); err == nil {
 			p.Kill()
 			t.Errorf("%s: Start() = nil; want an error", name)
 		}
 	}
-	if p, err := Start(script("exit 0", File{Path: "/no/such/disk"}), os.Stderr, nil); !errors.Is(err, fs.ErrNotExist) {
+	if p, err := Start(t.Context(), script("exit 0", File{Path: "/no/such/disk"}), os.Stderr, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Start() = %v, %v; want %v", p, err, fs.ErrNotExist)
 	}
 	if after := descriptors(t); after != before {
@@ -162,7 +187,7 @@ func descriptors(t testing.TB) int {
 func TestKill(t *testing.T) {
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	for range 5 {
-		p, err := Start(script("trap '' TERM INT HUP; while :; do read x <&3; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr, nil)
+		p, err := Start(t.Context(), script("trap '' TERM INT HUP; while :; do read x <&3; done", File{Socket: Monitor}, File{Socket: Console}), os.Stderr, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +240,7 @@ func TestStartOutlivesCaller(t *testing.T) {
 	started := make(chan *Process)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		p, err := Start(script("read x <&3", File{Socket: Control}), os.Stderr, nil)
+		p, err := Start(t.Context(), script("read x <&3", File{Socket: Control}), os.Stderr, nil)
 		if err != nil {
 			t.Error(err)
 		}

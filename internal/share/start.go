@@ -1,15 +1,14 @@
 package share
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -38,9 +37,6 @@ const (
 	fdReady    = 4 // pipe, written: why it did not become a server
 )
 
-// maxWhy bounds that reason in bytes.
-const maxWhy = 4 << 10
-
 // Process is a server that runs.
 type Process struct {
 	// VMM is the VMM's end of the socket, until CloseVMM.
@@ -54,16 +50,16 @@ type Process struct {
 
 // Start serves a directory. dir is one that is closed to other users: the socket
 // has a name in it for a moment. exe is a mayfly to become the server. What that
-// prints goes to log. The server dies with this process, also when that is killed.
-func Start(exe string, spec Spec, dir string, log *os.File) (*Process, error) {
-	p, err := start(exe, spec, dir, log)
+// prints goes to log. The end of ctx ends the wait until it has begun. The server dies with this process, also when that is killed.
+func Start(ctx context.Context, exe string, spec Spec, dir string, log *os.File) (*Process, error) {
+	p, err := start(ctx, exe, spec, dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("share %s: %w", spec.Share.Source, err)
 	}
 	return p, nil
 }
 
-func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err error) {
+func start(ctx context.Context, exe string, spec Spec, dir string, log *os.File) (_ *Process, err error) {
 	arg, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
@@ -113,12 +109,7 @@ func start(exe string, spec Spec, dir string, log *os.File) (_ *Process, err err
 		return nil, err
 	}
 	readyW.Close()
-	// Its end comes when the process has become virtiofsd, or has ended.
-	why, err := io.ReadAll(io.LimitReader(readyR, maxWhy))
-	if err == nil && len(why) > 0 {
-		err = errors.New(strings.TrimSpace(string(why)))
-	}
-	if err != nil {
+	if err := proc.AwaitBecome(ctx, readyR); err != nil {
 		p.Kill()
 		return nil, err
 	}

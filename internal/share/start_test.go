@@ -2,6 +2,7 @@ package share
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,7 +246,7 @@ func run(t *testing.T, readOnly bool) (output, dir string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p, err := Start("/proc/self/exe", Spec{
+	p, err := Start(t.Context(), "/proc/self/exe", Spec{
 		Server: plan.ShareServer{Path: program(t), Kind: plan.VirtiofsdRust, Version: "1.13.0"},
 		Share:  plan.Share{Source: dir, Path: dir, Tag: "share0", ReadOnly: readOnly}, UID: uid, GID: uid,
 	}, t.TempDir(), log)
@@ -397,7 +398,7 @@ func TestStartFails(t *testing.T) {
 		"no executable": {plan.ShareServer{Path: "/etc/passwd", Kind: plan.VirtiofsdRust}, dir, unix.EACCES},
 	} {
 		before := descriptors(t)
-		p, err := Start("/proc/self/exe", Spec{Server: tt.server, Share: plan.Share{Source: tt.source}, UID: uid, GID: uid}, t.TempDir(), os.Stderr)
+		p, err := Start(t.Context(), "/proc/self/exe", Spec{Server: tt.server, Share: plan.Share{Source: tt.source}, UID: uid, GID: uid}, t.TempDir(), os.Stderr)
 		if err == nil {
 			p.Kill()
 		}
@@ -439,7 +440,7 @@ func parent(text string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	p, err := Start("/proc/self/exe", spec, dir, os.Stderr)
+	p, err := Start(context.Background(), "/proc/self/exe", spec, dir, os.Stderr)
 	os.RemoveAll(dir)
 	if err != nil {
 		fmt.Println(err)

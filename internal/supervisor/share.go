@@ -31,10 +31,10 @@ type shareServers []fileServer
 
 // startShares starts the servers of the shares, before the VMM, which ends before
 // them.
-func (s *supervisor) startShares() (shareServers, error) {
+func (s *supervisor) startShares(ctx context.Context) (shareServers, error) {
 	var all shareServers
 	for _, sh := range s.plan.Shares {
-		sv, err := s.startShare(sh)
+		sv, err := s.startShare(ctx, sh)
 		if err != nil {
 			all.Close()
 			return nil, err
@@ -44,7 +44,7 @@ func (s *supervisor) startShares() (shareServers, error) {
 	return all, nil
 }
 
-func (s *supervisor) startShare(sh plan.Share) (sv fileServer, err error) {
+func (s *supervisor) startShare(ctx context.Context, sh plan.Share) (sv fileServer, err error) {
 	if s.plan.ShareServer == nil {
 		return sv, errors.New("the plan names no server for its live directories")
 	}
@@ -65,7 +65,7 @@ func (s *supervisor) startShare(sh plan.Share) (sv fileServer, err error) {
 	}()
 	u := s.plan.Guest.User
 	s.noteOwner(sh, u)
-	p, err := share.Start(ownProgram, share.Spec{Server: *s.plan.ShareServer, Share: sh, UID: u.UID, GID: u.GID}, s.machine.Dir, w)
+	p, err := share.Start(ctx, ownProgram, share.Spec{Server: *s.plan.ShareServer, Share: sh, UID: u.UID, GID: u.GID}, s.machine.Dir, w)
 	w.Close()
 	if err != nil {
 		<-copied

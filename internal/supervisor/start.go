@@ -135,7 +135,7 @@ func (s *supervisor) byBooting(ctx context.Context, g ground) (_ *up, err error)
 			u.Close()
 		}
 	}()
-	shares, err := s.startShares()
+	shares, err := s.startShares(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (d Driver) Start(ctx context.Context, spec machine.Spec, files machine.File
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p, err := machine.Start(d.Command(spec), files.Log, files.Given)
+	p, err := machine.Start(ctx, d.Command(spec), files.Log, files.Given)
 	if err != nil {
 		return nil, err
 	}

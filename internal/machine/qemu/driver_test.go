@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // script starts a shell script in the place of QEMU.
 func script(t *testing.T, text string, files ...machine.File) *vmm {
 	t.Helper()
-	p, err := machine.Start(machine.Command{
+	p, err := machine.Start(t.Context(), machine.Command{
 		Path: "/bin/sh", Args: []string{"-c", text}, Files: files, Readable: []string{"/bin", os.DevNull},
 	}, io.Discard, nil)
 	if err != nil {

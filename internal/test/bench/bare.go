@@ -73,8 +73,8 @@ func (g *guest) close() {
 }
 
 // confined starts c as a supervisor does.
-func confined(c machine.Command) (vmm, error) {
-	p, err := machine.Start(c, os.Stderr, nil)
+func confined(ctx context.Context, c machine.Command) (vmm, error) {
+	p, err := machine.Start(ctx, c, os.Stderr, nil)
 	if err != nil {
 		return vmm{}, err
 	}
@@ -198,7 +198,7 @@ func bare(c machine.Command) (machine.Command, error) {
 // answer.
 func bareBoot(ctx context.Context, c machine.Command) (time.Duration, error) {
 	start := time.Now()
-	v, err := confined(c)
+	v, err := confined(ctx, c)
 	if err != nil {
 		return 0, err
 	}
