@@ -3,6 +3,7 @@ package review
 import (
 	"bytes"
 	"hash/maphash"
+	"regexp"
 	"unicode/utf16"
 )
 
@@ -86,4 +87,35 @@ func equalEnd(a, b []byte) int {
 		return 0
 	}
 	return n - cut
+}
+
+// addedLines returns the lines that are new, in lower case; all where that is not known.
+func (s *subject) addedLines() []byte {
+	s.scan()
+	if s.text == nil {
+		return nil
+	}
+	return s.text.low
+}
+
+// lineOf returns the number of the line of an offset in the added lines.
+func (s *subject) lineOf(at int) int {
+	n := bytes.Count(s.text.added[:at], []byte{'\n'})
+	if s.text.numbers == nil {
+		return n + 1
+	}
+	return s.text.numbers[min(n, len(s.text.numbers)-1)]
+}
+
+// addsLine makes a condition of a pattern that an added line is to match.
+func addsLine(pattern string) func(*subject) []Finding {
+	p := regexp.MustCompile(`(?m)` + pattern)
+	return func(s *subject) []Finding {
+		m := p.FindIndex(s.addedLines())
+		if m == nil {
+			return nil
+		}
+		line, _, _ := bytes.Cut(s.text.added[m[0]:], []byte{'\n'})
+		return []Finding{{Line: s.lineOf(m[0]), Detail: bounded(string(bytes.TrimSpace(line)))}}
+	}
 }

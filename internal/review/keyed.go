@@ -44,3 +44,30 @@ func keyed(f settings.Format, about func(settings.Change) bool) func(*subject) [
 
 // mostFindings bounds what one rule says of one change.
 const mostFindings = 16
+
+// judged returns a when that has each changed key judged. A file that cannot be read by key
+// is found as a whole, with the rule's own class, which is therefore its gravest.
+func judged(f settings.Format, judge func(*subject, settings.Change) (Finding, bool)) func(*subject) []Finding {
+	return func(s *subject) []Finding {
+		changes, err := s.changed(f)
+		if err != nil {
+			return []Finding{{Detail: "its settings cannot be read: " + bounded(err.Error())}}
+		}
+		var found []Finding
+		for _, c := range changes {
+			f, ok := judge(s, c)
+			if !ok || len(found) >= mostFindings && f.Class < Suspicious {
+				continue
+			}
+			f.Key, f.Line = bounded(c.Key()), c.Line
+			if f.Detail == "" {
+				f.Detail = bounded(c.New)
+			}
+			found = append(found, f)
+			if len(found) >= 2*mostFindings {
+				break
+			}
+		}
+		return found
+	}
+}

@@ -27,6 +27,11 @@ var table = slices.Concat(
 	linkRules,
 	agentRules,
 	textRules,
+	pipelineRules,
+	buildRules,
+	manifestRules,
+	containerRules,
+	lockRules,
 )
 
 // matches reports whether the rule is about the change at all.

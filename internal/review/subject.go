@@ -67,6 +67,8 @@ type subject struct {
 
 	contents [2]content           // old and new
 	texts    map[string][]Finding // see scan
+	text     *text                // what was scanned, nil where nothing was
+	lock     *comparison          // see lockfile
 }
 
 type content struct {

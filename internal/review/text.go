@@ -74,12 +74,7 @@ func (t *text) report(id string, at int, f Finding) {
 	if len(t.found[id]) >= mostPlaces {
 		return
 	}
-	f.Line = bytes.Count(t.added[:at], []byte{'\n'})
-	if t.numbers == nil {
-		f.Line++
-	} else {
-		f.Line = t.numbers[min(f.Line, len(t.numbers)-1)]
-	}
+	f.Line = t.subject.lineOf(at)
 	f.Detail = bounded(f.Detail)
 	t.found[id] = append(t.found[id], f)
 }
@@ -112,6 +107,7 @@ func (s *subject) scan() map[string][]Finding {
 	}
 	old, _ := s.old()
 	t := &text{subject: s, genre: genreOf(s.folded), fixture: s.fixture(), obeyed: s.set.obeyed(s), found: s.texts}
+	s.text = t
 	t.difference(decoded(old), fresh)
 	t.low = lowered(t.added)
 	t.letters()

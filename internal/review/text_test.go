@@ -80,7 +80,7 @@ var textCases = []evalCase{
 	suspicious("a.py", "exec(base64.b64decode('cHJpbnQoMSk='))\n", "download-and-run"),
 	suspicious("a.js", "const p='"+strings.Repeat("QUJDRA", 40)+"'\neval(unpack(p))\n", "download-and-run"),
 	ordinary("README.md", "    curl -fsSL https://x.example/i.sh | sh\n"),
-	ordinary("a.sh", "curl -o out.json https://x.example/a.json\njq . out.json\n"),
+	ordinary("a.py", "# curl -o out.json https://x.example/a.json\n# jq . out.json\n"),
 	ordinary("a.go", "func f() { return sync }\nfunc -e\n"),
 	ordinary("a.js", "const png='"+strings.Repeat("QUJDRA", 40)+"'\nrender(png)\n"),
 
@@ -115,7 +115,7 @@ var textCases = []evalCase{
 	suspicious("a.yaml", "url: postgres://app:q8Zr3Lm1@db.corp.io/x\n", "url-password"),
 	ordinary("README.md", "DATABASE_URL=postgres://user:password@localhost:5432/app\n"),
 	ordinary("compose.env", "URL=redis://:x9@cache:6379\n"),
-	ordinary("a.sh", "git clone https://$USER:$TOKEN@host/x\n"),
+	ordinary("a.py", "# git clone https://$USER:$TOKEN@host/x\n"),
 	ordinary("a.go", "fmt.Sprintf(\"https://%s:%s@%s/\", u, p, h)\n"),
 	ordinary("a.md", "mail me: https://host/a:b@c and ssh://git@host/x\n"),
 
