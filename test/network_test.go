@@ -518,36 +518,54 @@ func (n *noticed) seen() bool {
 	}
 }
 
-// TestNetworkAttack is the suite of mayfly doctor --attack, in a machine with a list
-// and a secret, and in one for which all that is public is open.
+// TestNetworkAttack is the suite of mayfly doctor --attack, in machines with a list and a
+// secret, however they come to run, and in one for which all that is public is open.
 func TestNetworkAttack(t *testing.T) {
-	h, l := newLab(t)
-	for name, config := range map[string]string{"allowlist": networkConfig, "public": "version = 1\n"} {
-		t.Run(name, func(t *testing.T) {
+	h, l := newLab(t, "--profile", "docker")
+	for _, m := range []struct {
+		name, config string
+		flags        []string
+		started      string // as --explain says it
+		attempts     int    // that are refused, at least
+	}{
+		{"cold", networkConfig, append([]string{"--cold"}, networkPackages...), byBooting, 60},
+		{"restored", networkConfig, networkPackages, fromTemplate, 60},
+		{"systemd", networkConfig, []string{"--no-detect", "--profile", "docker"}, "", 60},
+		{"public", "version = 1\n", networkPackages, "", 25},
+	} {
+		t.Run(m.name, func(t *testing.T) {
 			h := h.For(t)
-			startInLab(t, h, config)
+			writeFile(t, filepath.Join(h.Variable("XDG_CONFIG_HOME"), "mayfly/config.toml"), m.config)
+			r := h.Run(0, append(append([]string{"run", "--keep", "--name", "m", "--explain"}, m.flags...), "--", "true")...)
+			t.Cleanup(func() { h.Mayfly("rm", "--force", "m").Run() })
+			if !strings.Contains(r.Stderr, m.started) {
+				t.Errorf("want a machine that %q; stderr:\n%s", m.started, r.Stderr)
+			}
+			if got := h.Run(0, "inspect", "m").Stdout; strings.Contains(got, "init systemd") != (m.name == "systemd") {
+				t.Errorf("another process 1 than asked for:\n%s", got)
+			}
 			before := len(l.Queries())
 			c := h.Mayfly("doctor", "--attack", "m")
 			c.Timeout = 10 * time.Minute
-			r := c.Want(0)
+			r = c.Want(0) // which it does not exit with unless the audit log has them all
 			t.Log(r.Stdout)
-			if strings.Contains(r.Stdout, "REACHED") || strings.Count(r.Stdout, "refused") < 25 {
+			if strings.Contains(r.Stdout, "REACHED") || strings.Count(r.Stdout, "refused") < m.attempts {
 				t.Errorf("the attack:\n%s", r.Stdout)
 			}
 			if got := l.Touched(); got != nil {
 				t.Errorf("reached: %q", got)
 			}
-			if name == "allowlist" {
-				if strings.Contains(r.Stdout, "the machine has no secret") {
-					t.Errorf("attempts with a secret were skipped:\n%s", r.Stdout)
-				}
-				for _, q := range l.Queries()[before:] {
-					if strings.Contains(q, "attack") {
-						t.Errorf("the question %q got out", q)
-					}
+			if m.name == "public" {
+				return
+			}
+			if strings.Contains(r.Stdout, "the machine has no secret") {
+				t.Errorf("attempts with a secret were skipped:\n%s", r.Stdout)
+			}
+			for _, q := range l.Queries()[before:] {
+				if strings.Contains(q, "attack") {
+					t.Errorf("the question %q got out", q)
 				}
 			}
-			h.Run(0, "rm", "m")
 		})
 	}
 }

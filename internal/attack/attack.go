@@ -10,6 +10,7 @@ package attack
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -69,6 +70,8 @@ type attempt struct {
 	try   func(ctx context.Context, t Target) (refused bool, how string)
 	// trace is that of Result.
 	trace func(t Target) string
+	// beside is set for what only waits: it is begun first, beside the others.
+	beside bool
 }
 
 // need is what an attempt cannot do without.
@@ -103,29 +106,48 @@ func (n need) missing(t Target) string {
 // timeout bounds one attempt. One that takes as long was not refused at once.
 const timeout = 45 * time.Second
 
-// Run makes all attempts, one after the other, and reports each.
+// Run makes all attempts, one after the other but for those that only wait, and reports each.
 func Run(ctx context.Context, t Target, report func(Result)) error {
-	for _, a := range all(t) {
+	list := all(t)
+	beside := make([]chan Result, len(list))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i, a := range list {
+		if a.beside {
+			beside[i] = make(chan Result, 1)
+			wg.Go(func() { beside[i] <- a.run(ctx, t) })
+		}
+	}
+	for i, a := range list {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r := Result{Name: a.name}
-		if why := a.needs.missing(t); why != "" {
-			r.Skipped, r.How = true, why
-			report(r)
-			continue
+		if a.beside {
+			report(<-beside[i])
+		} else {
+			report(a.run(ctx, t))
 		}
-		begun := time.Now()
-		each, cancel := context.WithTimeout(ctx, timeout)
-		r.Refused, r.How = a.try(each, t)
-		cancel()
-		r.Took = time.Since(begun)
-		if a.trace != nil {
-			r.Trace = a.trace(t)
-		}
-		report(r)
 	}
 	return nil
+}
+
+func (a attempt) run(ctx context.Context, t Target) Result {
+	r := Result{Name: a.name}
+	if why := a.needs.missing(t); why != "" {
+		r.Skipped, r.How = true, why
+		return r
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r.Refused, r.How = a.try(ctx, t)
+	r.Took = time.Since(begun)
+	if a.trace != nil {
+		r.Trace = a.trace(t)
+	}
+	return r
 }
 
 func all(t Target) []attempt {
@@ -134,6 +156,7 @@ func all(t Target) []attempt {
 	list = append(list, names(t)...)
 	list = append(list, requests()...)
 	list = append(list, secrets()...)
+	list = append(list, attempt{name: "slow headers", needs: allowed, try: slowHeaders, trace: traceOf("headers"), beside: true})
 	list = append(list, packets()...)
 	return append(list, floods()...)
 }

