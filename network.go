@@ -177,6 +177,9 @@ type AuditEvent struct {
 	Reason  string   `json:"reason,omitempty"`
 	Secrets []string `json:"secrets,omitempty"` // names, never values
 	Count   int      `json:"count,omitempty"`   // how many alike this line stands for
+	// Samples are some of the destinations of a line that stands for refusals of many;
+	// Name or Addr is a pattern for all of them, or empty.
+	Samples []string `json:"samples,omitempty"`
 
 	Prev string `json:"prev"` // SHA-256 of the line before
 }
@@ -198,7 +201,7 @@ func newAuditEvent(e audit.Event) AuditEvent {
 	return AuditEvent{
 		e.Seq, e.Time, e.Machine, string(e.Kind), string(e.Verdict),
 		e.Proto, e.Name, e.Addr, e.Port, e.Method, e.Path, e.Status, e.Up, e.Down, e.Millis,
-		e.Rule, e.Reason, e.Secrets, e.Count, e.Prev,
+		e.Rule, e.Reason, e.Secrets, e.Count, e.Samples, e.Prev,
 	}
 }
 
@@ -208,6 +211,6 @@ func (e AuditEvent) String() string {
 		Seq: e.Seq, Time: e.Time, Machine: e.Machine, Kind: audit.Kind(e.Kind), Verdict: audit.Verdict(e.Verdict),
 		Proto: e.Proto, Name: e.Name, Addr: e.Addr, Port: e.Port, Method: e.Method, Path: e.Path, Status: e.Status,
 		Up: e.Up, Down: e.Down, Millis: e.Millis,
-		Rule: e.Rule, Reason: e.Reason, Secrets: e.Secrets, Count: e.Count, Prev: e.Prev,
+		Rule: e.Rule, Reason: e.Reason, Secrets: e.Secrets, Count: e.Count, Samples: e.Samples, Prev: e.Prev,
 	}.String()
 }

@@ -17,6 +17,9 @@ type NetworkChange struct {
 	Allow  []plan.Rule `json:"allow,omitempty"`
 	Open   *plan.Port  `json:"open,omitempty"`
 	Close  int         `json:"close,omitempty"` // port of the host
+	// Audit is set to read the audit log next: lines that wait for more that are alike
+	// are written.
+	Audit bool `json:"audit,omitempty"`
 }
 
 // NetworkState is the state of a running machine's network. Fields are only added.

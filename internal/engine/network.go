@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -34,7 +35,9 @@ func (e *Engine) Audit(who string, follow bool, done <-chan struct{}, yield func
 	if err := naming.Check(who); err != nil {
 		return InputError{err}
 	}
-	path := e.machines().At(who).AuditFile()
+	m := e.machines().At(who)
+	writeAudit(m)
+	path := m.AuditFile()
 	read := audit.Read
 	if follow {
 		read = func(path string, yield func(audit.Event) error) error { return audit.Follow(path, done, yield) }
@@ -47,6 +50,12 @@ func (e *Engine) Audit(who string, follow bool, done <-chan struct{}, yield func
 		return fault.Wrap(err, fault.AuditChanged, args{"file": path})
 	}
 	return err
+}
+
+// writeAudit sees to it that all that m did is in its audit log, if m runs. An error is that
+// of a machine that does not, or that has another version: its log is whole but for minutes.
+func writeAudit(m state.Machine) {
+	control.ChangeNetwork(m, control.NetworkChange{Audit: true})
 }
 
 // Reached is a host that a machine has asked for.
@@ -64,11 +73,15 @@ func (m Machine) Reached() ([]Reached, error) {
 	}
 	reached := make(map[host]bool)
 	refused := make(map[host]string)
+	writeAudit(m.m)
 	err := audit.Read(m.m.AuditFile(), func(e audit.Event) error {
 		if e.Kind != audit.Flow && e.Kind != audit.Name {
 			return nil
 		}
 		h := host{cmp.Or(e.Name, e.Addr), e.Port}
+		if h.name == "" {
+			return nil // many refusals that have nothing in common
+		}
 		switch e.Verdict {
 		case audit.Allow:
 			reached[h] = true

@@ -388,9 +388,6 @@ func (n *Network) refused(r link.Refusal) {
 		return
 	}
 	e := audit.Event{Kind: audit.Packet, Verdict: audit.Deny, Proto: r.Kind, Port: int(r.Dst.Port())}
-	if r.Omitted > 0 {
-		e.Count = r.Omitted + 1
-	}
 	if r.Dst.Addr().IsValid() {
 		e.Addr = r.Dst.Addr().String()
 		e.Name, _ = n.names.Pool.Name(r.Dst.Addr())

@@ -38,6 +38,9 @@ func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 			}
 		}
 	}
+	if c != nil && c.Audit {
+		n.audit.Flush()
+	}
 	p := n.Policy()
 	st := control.NetworkState{
 		Mode: p.Network().Mode, Egress: p.Network().Egress,

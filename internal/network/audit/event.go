@@ -57,6 +57,9 @@ type Event struct {
 	Reason  string   `json:"reason,omitempty"`  // why not, or how it ended
 	Secrets []string `json:"secrets,omitempty"` // names of the secrets that were put in; never values
 	Count   int      `json:"count,omitempty"`   // how many alike this line stands for, if more than one
+	// Samples are some of the destinations that a line stands for which is about many. Its
+	// Name or Addr is a pattern for all of them, or empty.
+	Samples []string `json:"samples,omitempty"`
 
 	Prev string `json:"prev"` // SHA-256 of the line before, in hexadecimal; of the first, zeros
 }

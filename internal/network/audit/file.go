@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -134,24 +135,22 @@ func readEnd(path string) ([]byte, error) {
 	return data, nil
 }
 
-// write adds a line. Seq and Prev are filled in.
-func (f *file) write(e Event) {
+// write adds a line, and returns its bytes. Seq and Prev are filled in.
+func (f *file) write(e Event) int {
 	if f.err != nil || f.open == nil {
-		return
+		return 0
 	}
 	f.seq++
 	e.Seq, e.Prev = f.seq, hex.EncodeToString(f.prev[:])
-	for _, field := range []*string{&e.Name, &e.Addr, &e.Method, &e.Path, &e.Rule, &e.Reason, &e.Proto} {
-		*field = clip(*field)
-	}
+	e.clip()
 	line, err := json.Marshal(e)
 	if err != nil {
 		f.err = err
-		return
+		return 0
 	}
 	if f.size+int64(len(line)) > f.max {
 		if f.err = f.rotate(); f.err != nil {
-			return
+			return 0
 		}
 	}
 	f.prev = sha256.Sum256(line)
@@ -160,6 +159,7 @@ func (f *file) write(e Event) {
 	if err != nil {
 		f.err = fmt.Errorf("write the audit log: %w", err)
 	}
+	return n
 }
 
 // rotate makes the file the old one and begins another.
@@ -187,10 +187,18 @@ func (f *file) close() error {
 	return err
 }
 
+// clip shortens what the guest chose, and copies it: a few bytes of a long text would keep
+// all of it in memory.
+func (e *Event) clip() {
+	for _, field := range []*string{&e.Name, &e.Addr, &e.Method, &e.Path, &e.Rule, &e.Reason, &e.Proto} {
+		*field = clip(*field)
+	}
+}
+
 // clip shortens text of the guest's. encoding/json escapes what is no text.
 func clip(s string) string {
 	if len(s) > maxText {
 		return s[:maxText] + "…"
 	}
-	return s
+	return strings.Clone(s)
 }

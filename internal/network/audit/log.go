@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -29,7 +30,8 @@ const (
 // It has two chains of lines. One is for what was refused, and whoever is refused in a loop
 // fills it; the other has all that was allowed, cut, used a secret or changed the policy,
 // and nothing that is refused displaces it. No line of either is left out: what comes too
-// fast is merged with what is alike, and counted.
+// fast is merged with what is alike, and counted. Neither does a flood of refusals displace
+// older ones.
 type Log struct {
 	machine string
 	now     func() time.Time
@@ -38,18 +40,19 @@ type Log struct {
 	kept    *file
 	denied  *file
 	keep    *merger
-	deny    *merger
+	deny    *refusals
 	timer   *time.Timer // nil while nothing waits to be written
 	closed  bool
 	denials map[denial]int
-	more    int // denials beyond maxDenials kinds
+	sites   map[denial]int // denials of each that are counted apart
+	more    int            // denials beyond maxDenials kinds
 }
 
 // Open begins or continues the log of machine at path. What a crash left of a
 // line is cut off. One that cannot be continued is set aside, and a new one says so:
 // a machine must not depend on it.
 func Open(path, machine string) (*Log, error) {
-	l := &Log{machine: machine, now: time.Now, denials: make(map[denial]int)}
+	l := &Log{machine: machine, now: time.Now, denials: make(map[denial]int), sites: make(map[denial]int)}
 	var keptDamaged, deniedDamaged bool
 	var err error
 	if l.kept, keptDamaged, err = openFile(path, MaxFileSize); err == nil {
@@ -60,8 +63,8 @@ func Open(path, machine string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
-	l.keep = newMerger(l.now(), false, func(e Event, now time.Time) { l.writeLocked(l.kept, e, now) })
-	l.deny = newMerger(l.now(), true, func(e Event, now time.Time) { l.writeLocked(l.denied, e, now) })
+	l.keep = newMerger(l.now(), func(e Event, now time.Time) int { return l.writeLocked(l.kept, e, now) })
+	l.deny = newRefusals(l.now(), func(e Event, now time.Time) int { return l.writeLocked(l.denied, e, now) })
 	if keptDamaged || deniedDamaged {
 		l.Record(Event{Kind: Note, Reason: "the log before this one was damaged, and is set aside"})
 	}
@@ -88,7 +91,7 @@ func (l *Log) Record(e Event) {
 
 // waitLocked sees to it that what was merged is written.
 func (l *Log) waitLocked() {
-	if l.timer == nil && len(l.keep.kinds)+len(l.deny.kinds) > 0 {
+	if l.timer == nil && len(l.keep.kinds)+len(l.deny.lines) > 0 {
 		l.timer = time.AfterFunc(firstWindow, l.flush)
 	}
 }
@@ -106,9 +109,20 @@ func (l *Log) flush() {
 	l.waitLocked()
 }
 
-func (l *Log) writeLocked(f *file, e Event, now time.Time) {
+// Flush writes what was merged, for somebody who wants to read it.
+func (l *Log) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.keep.flush(l.now(), true)
+	l.deny.flush(l.now(), true)
+}
+
+func (l *Log) writeLocked(f *file, e Event, now time.Time) (bytes int) {
 	e.Time, e.Machine = now.UTC(), l.machine
-	f.write(e)
+	return f.write(e)
 }
 
 // Close writes what was merged, and returns the first error of all.
@@ -132,31 +146,40 @@ type denial struct {
 	port int
 }
 
-// maxDenials bounds the kinds of denials that are counted apart.
-const maxDenials = 1000
+// Bounds of the kinds of denials that are counted apart, of all and of those that are near
+// to each other.
+const (
+	maxDenials       = 1000
+	maxDenialsOfSite = 50
+)
 
 func (l *Log) count(e Event) {
 	if e.Verdict != Deny {
 		return
 	}
-	d := denial{e.Name, e.Port}
-	if d.host == "" {
-		d.host = e.Addr
-	}
-	if d.host == "" {
-		d.host = e.Proto
-	}
-	d.host = clip(d.host)
-	if _, ok := l.denials[d]; !ok && len(l.denials) >= maxDenials {
-		l.more++
+	e.clip()
+	d, n := denial{cmp.Or(e.Name, e.Addr, e.Proto), e.Port}, max(1, e.Count)
+	if _, ok := l.denials[d]; ok {
+		l.denials[d] += n
 		return
 	}
-	l.denials[d] += max(1, e.Count)
+	name, addr := siteOf(e.Name, e.Addr)
+	site := denial{host: cmp.Or(name, addr)}
+	if site.host != "" && l.sites[site] >= maxDenialsOfSite {
+		d = site
+	}
+	if _, ok := l.denials[d]; !ok && len(l.denials) >= maxDenials {
+		l.more += n
+		return
+	}
+	if l.denials[d] += n; site.host != "" && d != site {
+		l.sites[site]++
+	}
 }
 
 // Denied is how often the machine was refused one thing.
 type Denied struct {
-	Host  string `json:"host"` // name, address, or what kind of packet
+	Host  string `json:"host"` // name, address, a pattern for many of them, or what kind of packet
 	Port  int    `json:"port,omitempty"`
 	Count int    `json:"count"`
 }

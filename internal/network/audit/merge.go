@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Bounds of lines that are alike. A guest can cause lines as fast as it can connect.
+// Bounds of lines about what was allowed. A guest can cause them as fast as it can connect.
 const (
 	linesBurst  = 2000 // at once
 	linesPerSec = 200  // in the long run; what is more is merged
@@ -37,10 +37,8 @@ type kind struct {
 	proto        string
 	name, addr   string
 	port, status int
-	method, path string
-	rule, reason string
+	rule         string
 	secrets      string
-	omitted      bool // stands for many destinations
 }
 
 // merged are lines that are not written yet.
@@ -62,63 +60,41 @@ func (m *merged) add(e Event) {
 // merger merges the lines of one file.
 type merger struct {
 	rate
-	write func(Event, time.Time)
-	// once is whether the first line of a kind stands for those that follow soon, also
-	// where there are few.
-	once  bool
+	write func(Event, time.Time) (bytes int)
 	kinds map[kind]*merged
 }
 
-func newMerger(now time.Time, once bool, write func(Event, time.Time)) *merger {
-	return &merger{rate: rate{linesBurst, now}, write: write, once: once, kinds: make(map[kind]*merged)}
+func newMerger(now time.Time, write func(Event, time.Time) int) *merger {
+	return &merger{rate: rate{linesBurst, now}, write: write, kinds: make(map[kind]*merged)}
 }
 
 // record writes e, or keeps it to be written with others.
 func (m *merger) record(e Event, now time.Time) {
-	exact := kind{
-		kind: e.Kind, verdict: e.Verdict, proto: e.Proto, name: e.Name, addr: e.Addr, port: e.Port,
-		method: e.Method, path: clip(e.Path), rule: e.Rule, reason: clip(e.Reason), secrets: strings.Join(e.Secrets, " "),
-	}
-	if m.once {
-		if p, ok := m.kinds[exact]; ok {
-			p.add(e)
-			return
-		}
-	}
 	if m.take(now) {
 		m.write(e, now)
-		if m.once && len(m.kinds) < maxKinds {
-			m.kinds[exact] = &merged{until: now.Add(firstWindow), window: firstWindow}
-		}
 		return
 	}
 	// Too many: what is of one destination is one line.
-	rough := exact
-	rough.status, rough.method, rough.path, rough.reason = e.Status, "", "", ""
+	e.clip()
 	e.Method, e.Path, e.Millis = "", "", 0
-	if p, ok := m.kinds[rough]; ok {
+	k := kind{
+		kind: e.Kind, verdict: e.Verdict, proto: e.Proto, name: e.Name, addr: e.Addr, port: e.Port, status: e.Status,
+		rule: e.Rule, secrets: strings.Join(e.Secrets, " "),
+	}
+	if p, ok := m.kinds[k]; ok {
 		p.add(e)
 		return
 	}
 	if len(m.kinds) >= maxKinds {
-		if !m.once {
-			m.flush(now, true)
-		} else {
-			rough = kind{kind: e.Kind, verdict: e.Verdict, proto: e.Proto, omitted: true}
-			e.Name, e.Addr, e.Port, e.Rule, e.Reason = "", "", 0, "", "many destinations"
-			if p, ok := m.kinds[rough]; ok {
-				p.add(e)
-				return
-			}
-		}
+		m.flush(now, true)
 	}
 	p := &merged{until: now.Add(firstWindow), window: firstWindow}
 	p.add(e)
-	m.kinds[rough] = p
+	m.kinds[k] = p
 }
 
-// flush writes what is due, or all, and reports whether anything is left to wait for.
-func (m *merger) flush(now time.Time, all bool) bool {
+// flush writes what is due, or all.
+func (m *merger) flush(now time.Time, all bool) {
 	for k, p := range m.kinds {
 		if !all && now.Before(p.until) {
 			continue
@@ -133,5 +109,4 @@ func (m *merger) flush(now time.Time, all bool) bool {
 			p.until, p.event = now.Add(p.window), Event{}
 		}
 	}
-	return len(m.kinds) > 0
 }

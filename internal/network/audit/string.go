@@ -55,6 +55,9 @@ func (e Event) String() string {
 	if e.Reason != "" {
 		add("%s", e.Reason)
 	}
+	if len(e.Samples) > 0 {
+		add("such as %s", strings.Join(e.Samples, ", "))
+	}
 	if e.Count > 1 {
 		add("(%d times)", e.Count)
 	}

@@ -36,9 +36,8 @@ type Config struct {
 	MAC     net.HardwareAddr // the stack's
 	Guest   netip.Addr       // the only address that the guest may send from
 
-	// Refused is told of packets that are not let in, at most a hundred in
-	// a second, one call at a time. It must return soon and not call the
-	// Endpoint. It may be nil.
+	// Refused is told of packets that are not let in, maybe by several goroutines.
+	// It must return soon and not call the Endpoint. It may be nil.
 	Refused func(Refusal)
 }
 
@@ -46,10 +45,10 @@ type Config struct {
 // connected to it one after the other; without one it loses every packet, as a
 // network card without a cable does.
 type Endpoint struct {
-	mac      tcpip.LinkAddress
-	gateway  netip.Addr
-	filter   filter
-	refusals refusals
+	mac     tcpip.LinkAddress
+	gateway netip.Addr
+	filter  filter
+	refused func(Refusal)
 
 	session atomic.Pointer[session] // nil without a VMM
 
@@ -69,7 +68,7 @@ func New(cfg Config) *Endpoint {
 			guest:     cfg.Guest,
 			broadcast: lastAddr(cfg.Gateway),
 		},
-		refusals: refusals{report: cfg.Refused},
+		refused: cfg.Refused,
 	}
 }
 
@@ -92,7 +91,7 @@ func (e *Endpoint) Connect(conn net.Conn) {
 	s.done.Go(func() {
 		defer s.end()
 		if err := e.receive(conn); errors.Is(err, errFrame) {
-			e.refusals.add(Refusal{Kind: KindFrame})
+			e.Refuse(Refusal{Kind: KindFrame})
 		}
 	})
 	s.done.Go(func() {
@@ -137,9 +136,9 @@ func (e *Endpoint) receive(conn net.Conn) error {
 			e.deliver(frame)
 		case prohibit:
 			e.send(e.prohibited(frame))
-			e.refusals.add(refusal)
+			e.Refuse(refusal)
 		case drop:
-			e.refusals.add(refusal)
+			e.Refuse(refusal)
 		}
 	}
 }
@@ -174,7 +173,9 @@ func (e *Endpoint) send(frame []byte) {
 
 // Refuse tells of a packet that the stack did not want, as the filter does.
 func (e *Endpoint) Refuse(r Refusal) {
-	e.refusals.add(r)
+	if e.refused != nil {
+		e.refused(r)
+	}
 }
 
 // WritePackets implements stack.LinkEndpoint. It never waits for the guest:

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -73,26 +72,6 @@ func TestBadFrame(t *testing.T) {
 		}
 		e.Disconnect()
 		e.Disconnect()
-	})
-}
-
-func TestRefusalsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []Refusal
-		rs := refusals{report: func(r Refusal) { got = append(got, r) }}
-		for range maxRefusals + 5 {
-			rs.add(Refusal{Kind: KindIPv6})
-		}
-		if len(got) != maxRefusals {
-			t.Errorf("%d refusals reported in a moment; want %d", len(got), maxRefusals)
-		}
-		time.Sleep(time.Second)
-		rs.add(Refusal{Kind: KindUDP})
-		rs.add(Refusal{Kind: KindUDP})
-		last := got[len(got)-2:]
-		if last[0].Omitted != 5 || last[1].Omitted != 0 {
-			t.Errorf("Omitted %d, %d a second later; want 5, 0", last[0].Omitted, last[1].Omitted)
-		}
 	})
 }
 

@@ -1,10 +1,6 @@
 package link
 
-import (
-	"net/netip"
-	"sync"
-	"time"
-)
+import "net/netip"
 
 // Refusal tells of a packet from the guest that was not let in.
 type Refusal struct {
@@ -14,9 +10,6 @@ type Refusal struct {
 	// Dst is where the packet was to go. The address is not valid where
 	// there is none, and the port 0 where there is none.
 	Dst netip.AddrPort
-	// Omitted counts the refusals before this one that nobody was told of,
-	// since there were too many.
-	Omitted int
 }
 
 // Kinds of refusals.
@@ -35,34 +28,3 @@ const (
 	KindICMP        = "icmp"                // other than an echo request to the gateway
 	KindICMPError   = "icmp error"          // the guest's kernel complains of our packets, as it does when a program ends early
 )
-
-// maxRefusals bounds the refusals that are reported in one second.
-const maxRefusals = 100
-
-// refusals passes on refusals, not more than maxRefusals a second.
-type refusals struct {
-	report func(Refusal)
-
-	mu      sync.Mutex // held while report runs: one call at a time
-	second  time.Time  // when the current second began
-	count   int        // calls in it
-	omitted int        // since the last call
-}
-
-func (rs *refusals) add(r Refusal) {
-	if rs.report == nil {
-		return
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if now := time.Now(); now.Sub(rs.second) >= time.Second {
-		rs.second, rs.count = now, 0
-	}
-	if rs.count == maxRefusals {
-		rs.omitted++
-		return
-	}
-	rs.count++
-	r.Omitted, rs.omitted = rs.omitted, 0
-	rs.report(r)
-}
