@@ -528,9 +528,9 @@ func TestNetworkAttack(t *testing.T) {
 		started      string // as --explain says it
 		attempts     int    // that are refused, at least
 	}{
-		{"cold", networkConfig, append([]string{"--cold"}, networkPackages...), byBooting, 60},
-		{"restored", networkConfig, networkPackages, fromTemplate, 60},
-		{"systemd", networkConfig, []string{"--no-detect", "--profile", "docker"}, "", 60},
+		{"cold", networkConfig, append([]string{"--cold"}, networkPackages...), byBooting, 64},
+		{"restored", networkConfig, networkPackages, fromTemplate, 64},
+		{"systemd", networkConfig, []string{"--no-detect", "--profile", "docker"}, "", 64},
 		{"public", "version = 1\n", networkPackages, "", 25},
 	} {
 		t.Run(m.name, func(t *testing.T) {
@@ -544,7 +544,7 @@ func TestNetworkAttack(t *testing.T) {
 			if got := h.Run(0, "inspect", "m").Stdout; strings.Contains(got, "init systemd") != (m.name == "systemd") {
 				t.Errorf("another process 1 than asked for:\n%s", got)
 			}
-			before := len(l.Queries())
+			before, requests := len(l.Queries()), len(l.Requests())
 			c := h.Mayfly("doctor", "--attack", "m")
 			c.Timeout = 10 * time.Minute
 			r = c.Want(0) // which it does not exit with unless the audit log has them all
@@ -561,12 +561,35 @@ func TestNetworkAttack(t *testing.T) {
 			if strings.Contains(r.Stdout, "the machine has no secret") {
 				t.Errorf("attempts with a secret were skipped:\n%s", r.Stdout)
 			}
+			checkPublished(t, l.Requests()[requests:])
 			for _, q := range l.Queries()[before:] {
 				if strings.Contains(q, "attack") {
 					t.Errorf("the question %q got out", q)
 				}
 			}
 		})
+	}
+}
+
+// checkPublished compares what the host of a secret got of the attempts to publish it there.
+func checkPublished(t *testing.T, requests []lab.Request) {
+	t.Helper()
+	bodies := make(map[string]string)
+	for _, r := range requests {
+		if strings.Contains(fmt.Sprint(r), secretValue) {
+			t.Errorf("the secret arrived: %+v", r)
+		}
+		if r.Host == "token.example" {
+			bodies[r.Path] = r.Body
+		}
+	}
+	for _, path := range []string{"/attack/title", "/attack/body", "/attack/name", "/attack/form"} {
+		if !strings.Contains(bodies[path], "ghp_") {
+			t.Errorf("the body of %s is %q; want the placeholder in it", path, bodies[path])
+		}
+	}
+	if len(bodies) != 4 {
+		t.Errorf("requests with placeholders arrived: %q; want those with one in the body", bodies)
 	}
 }
 

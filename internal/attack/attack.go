@@ -60,6 +60,9 @@ type Result struct {
 	// Trace is a text that the host's record must have a refused line with;
 	// empty where nothing of it reaches the host.
 	Trace string `json:"trace,omitempty"`
+	// Passed says that Trace is in a line about a request that was allowed, and had no secret
+	// put in.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // attempt is one way to get out. It reports how it ended: refused, or with an error
@@ -69,7 +72,8 @@ type attempt struct {
 	needs need
 	try   func(ctx context.Context, t Target) (refused bool, how string)
 	// trace is that of Result.
-	trace func(t Target) string
+	trace  func(t Target) string
+	passed bool // as in Result
 	// beside is set for what only waits: it is begun first, beside the others.
 	beside bool
 }
@@ -145,7 +149,7 @@ func (a attempt) run(ctx context.Context, t Target) Result {
 	r.Refused, r.How = a.try(ctx, t)
 	r.Took = time.Since(begun)
 	if a.trace != nil {
-		r.Trace = a.trace(t)
+		r.Trace, r.Passed = a.trace(t), a.passed
 	}
 	return r
 }
@@ -156,6 +160,7 @@ func all(t Target) []attempt {
 	list = append(list, names(t)...)
 	list = append(list, requests()...)
 	list = append(list, secrets()...)
+	list = append(list, bodies()...)
 	list = append(list, attempt{name: "slow headers", needs: allowed, try: slowHeaders, trace: traceOf("headers"), beside: true})
 	list = append(list, packets()...)
 	return append(list, floods()...)

@@ -85,13 +85,17 @@ func (e *Engine) Attack(ctx context.Context, name string) ([]Attempt, int, error
 	if err != nil {
 		return nil, 0, err
 	}
-	refusals, err := m.refusedSince(begun)
+	refused, passed, err := m.attacksSince(begun)
 	if err != nil {
 		return nil, 0, err
 	}
 	for i := range rows {
 		r := &rows[i]
-		r.Recorded = r.Trace == "" || strings.Contains(refusals, r.Trace)
+		lines := refused
+		if r.Passed {
+			lines = passed
+		}
+		r.Recorded = r.Trace == "" || strings.Contains(lines, r.Trace)
 	}
 	return rows, int(canary.touched.Load()), nil
 }
@@ -241,16 +245,22 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 	}
 }
 
-// refusedSince returns the lines of the machine's audit log that are about refusals.
-func (m Machine) refusedSince(t time.Time) (string, error) {
-	var b strings.Builder
-	err := audit.Read(m.m.AuditFile(), func(e audit.Event) error {
-		if e.Time.After(t) && e.Verdict == audit.Deny {
-			fmt.Fprintln(&b, e)
+// attacksSince returns the lines of the machine's audit log that are about refusals, and
+// those about requests that passed without a secret.
+func (m Machine) attacksSince(t time.Time) (refused, passed string, err error) {
+	var deny, allow strings.Builder
+	writeAudit(m.m)
+	err = audit.Read(m.m.AuditFile(), func(e audit.Event) error {
+		switch {
+		case !e.Time.After(t):
+		case e.Verdict == audit.Deny:
+			fmt.Fprintln(&deny, e)
+		case e.Verdict == audit.Allow && e.Kind == audit.Request && len(e.Secrets) == 0:
+			fmt.Fprintln(&allow, e)
 		}
 		return nil
 	})
-	return b.String(), err
+	return deny.String(), allow.String(), err
 }
 
 // canary listens on this computer for what must not come.

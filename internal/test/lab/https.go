@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -25,7 +27,11 @@ type Request struct {
 	Path       string      `json:"path"`     // with the query
 	Proto      string      `json:"protocol"` // "HTTP/1.1", "HTTP/2.0"
 	Header     http.Header `json:"header"`   // without Host
+	Body       string      `json:"body,omitempty"`
 }
+
+// maxBody bounds a body that is recorded; none of another length is.
+const maxBody = 64 << 10
 
 // Requests returns the requests that arrived, in their order.
 func (l *Lab) Requests() []Request {
@@ -37,10 +43,20 @@ func (l *Lab) Requests() []Request {
 // record adds r to the requests that arrived.
 func (l *Lab) record(r *http.Request) {
 	req := newRequest(r)
+	if 0 < r.ContentLength && r.ContentLength <= maxBody {
+		body, err := io.ReadAll(r.Body)
+		req.Body = string(body)
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), errReader{err}))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests = append(l.requests, req)
 }
+
+// errReader ends with an error, or as a file does.
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, cmp.Or(r.err, io.EOF) }
 
 func newRequest(r *http.Request) Request {
 	req := Request{
