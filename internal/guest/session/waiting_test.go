@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -185,4 +186,19 @@ func TestParseSyscall(t *testing.T) {
 			t.Errorf("parseSyscall(%q) = %s; want %s", in, got, want)
 		}
 	}
+}
+
+// Input is read for answers of a terminal, whatever it is.
+func FuzzAutomatic(f *testing.F) {
+	for _, seed := range []string{"\x1b[?1;2c", "\x1b[I", "\x1b]11;rgb:0/0/0\a", "\x1bP>|x\x1b\\\x1b[O", "\x1b[\xff", "\x1b[1;2R", "0 0x3 0x7f"} {
+		f.Add([]byte(seed), "x")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, key string) {
+		if automatic(data) && len(key) == 1 && key[0] != 0x1b && automatic(append(slices.Clone(data), key...)) {
+			t.Errorf("%q and the key %q are taken for an answer", data, key)
+		}
+		if number, _, ok := parseSyscall(data); ok && number < 0 {
+			t.Errorf("parseSyscall(%q) = %d", data, number)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -197,4 +198,73 @@ func TestFloodEnds(t *testing.T) {
 	if len(l.deny.lines) != 0 || len(l.deny.below) != 0 {
 		t.Errorf("an hour later there are %d lines and %d counts", len(l.deny.lines), len(l.deny.below))
 	}
+}
+
+// Whatever a guest is refused, in whatever order: each is counted, the bounds hold, and
+// nothing is kept of what has ended.
+func FuzzRefusals(f *testing.F) {
+	f.Add([]byte("\x00\x01\x02\x03\x00\x00\xff\x01\x01\x01\x01"))
+	f.Add(bytes.Repeat([]byte("\x01a.b\xff"), 50))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		now := time.Unix(0, 0)
+		written := 0
+		r := newRefusals(now, func(e Event, _ time.Time) int {
+			e.clip()
+			written += max(1, e.Count)
+			if len(e.Samples) > maxSamples || len(e.String()) > 20_000 {
+				t.Errorf("a line of %d samples, %d bytes", len(e.Samples), len(e.String()))
+			}
+			return lineCost(e)
+		})
+		recorded := 0
+		for len(data) >= 4 {
+			op, n := data[0], int(data[1])
+			text := data[2:min(len(data), 2+int(data[0]&31)+2)]
+			data = data[len(text)+2:]
+			switch {
+			case op == 0xff:
+				now = now.Add(time.Duration(n) * time.Second)
+				r.flush(now, false)
+				continue
+			case op == 0xfe:
+				r.flush(now, true)
+				continue
+			}
+			for i := range n * int(1+op>>5) {
+				e := Event{Kind: Flow, Verdict: Deny, Name: string(text), Addr: "10.0.0.1", Reason: string(op)}
+				switch op % 7 {
+				case 0:
+					e.Name = fmt.Sprintf("h%d.%s", i, text)
+				case 1:
+					e.Name, e.Addr = "", fmt.Sprintf("10.%d.%d.1", n, i&255)
+				case 2:
+					e.Kind, e.Path, e.Count = Request, fmt.Sprint("/", i, string(text)), 2
+				case 3:
+					e.Reason = fmt.Sprint(i, string(text))
+				case 4:
+					e.Kind, e.Name, e.Addr, e.Proto = Packet, "", "", fmt.Sprint(i)
+				case 5:
+					e.Port, e.Name = i, ""
+				}
+				r.record(e, now)
+				recorded += max(1, e.Count)
+			}
+		}
+		for kind, l := range r.below {
+			if kind.level == levelKind && (l.lines > levelKind.most()+more+1 || l.bytes > 4*maxOfKind) {
+				t.Errorf("%+v of %v", l, kind)
+			}
+		}
+		r.flush(now, true)
+		if written != recorded {
+			t.Errorf("%d refusals are written; want %d", written, recorded)
+		}
+		for range 3 {
+			now = now.Add(2 * maxWindow)
+			r.flush(now, false)
+		}
+		if len(r.lines) > 0 || len(r.below) > 0 {
+			t.Errorf("%d lines and %d counts are kept for nothing", len(r.lines), len(r.below))
+		}
+	})
 }

@@ -155,3 +155,31 @@ func TestFindHostile(t *testing.T) {
 		}
 	}
 }
+
+// What a repository says of itself leads nowhere but to a path that is told.
+func FuzzFind(f *testing.F) {
+	f.Add("gitdir: ../.git/worktrees/x\n", "../..\n", "/other/objects\n# no\n\n../more")
+	f.Add("gitdir: .real", "", "")
+	f.Add("gitdir: /a/.git/modules/b", "x\x00y", "\r\n")
+	dir := f.TempDir()
+	for _, d := range []string{"w/.real/objects/info", "w/.real/refs"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			f.Fatal(err)
+		}
+	}
+	work := filepath.Join(dir, "w")
+	f.Fuzz(func(t *testing.T, pointer, common, alternates string) {
+		for name, text := range map[string]string{".git": pointer, ".real/HEAD": "x", ".real/commondir": common, ".real/objects/info/alternates": alternates} {
+			if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o, ok := Find(work)
+		if ok && (!filepath.IsAbs(o.Path) || filepath.Clean(o.Path) != o.Path || strings.ContainsAny(o.Path, "\x00\n") || o.Kind == "") {
+			t.Errorf("Find = %+v", o)
+		}
+		if ok && o.Kind == Alternates && within(o.Path, work) {
+			t.Errorf("%+v is inside", o)
+		}
+	})
+}
