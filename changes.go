@@ -83,6 +83,11 @@ type ChangeSet struct {
 	// ApplyIgnored has Review look into, and Apply take, also what the host's git ignores:
 	// build output and installed packages, which are often of use only where they were made.
 	ApplyIgnored bool
+	// Repositories are those in which the machine committed. Their commits come back as
+	// commits, never as files; see [ChangeSet.BranchOnly].
+	Repositories []Repository
+	// GitFiles is how many of git's own files were changed, which do not come back.
+	GitFiles int
 
 	c *engine.Changes
 }
@@ -94,8 +99,16 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 	if err != nil {
 		return nil, public(err)
 	}
-	set := &ChangeSet{Root: c.Root(), Changes: []Change{}, c: c}
-	for i, e := range c.Edits {
+	set := &ChangeSet{Root: c.Root(), GitFiles: c.Git, c: c}
+	set.list()
+	return set, nil
+}
+
+// list lists the changes and commits that there are now.
+func (s *ChangeSet) list() {
+	s.Repositories = convert(s.c.Committed, newRepository)
+	s.Changes = []Change{}
+	for i, e := range s.c.Edits {
 		if e.Implied {
 			continue
 		}
@@ -107,13 +120,12 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 		if e.Op == workspace.Rename {
 			from = e.From
 		}
-		set.Changes = append(set.Changes, Change{
+		s.Changes = append(s.Changes, Change{
 			Op: e.Op.String(), Path: e.Path, From: from, Kind: kind.String(), Mode: e.NewMode, OldMode: e.OldMode,
 			Size: e.NewSize, OldSize: e.OldSize, Target: e.NewTarget, Escapes: e.Escapes, Skipped: e.Skipped, Ignored: e.Ignored,
 			edit: e, index: i,
 		})
 	}
-	return set, nil
 }
 
 // ReviewOptions say how a set is reviewed.
@@ -204,7 +216,10 @@ func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
 	if err != nil {
 		return Applied{}, public(err)
 	}
+	// Commits are of all that was done, not of a part of it.
+	s.c.Commits = len(sel.Paths) == 0
 	res, err := s.c.Apply(ctx, chosen)
+	s.Repositories = convert(s.c.Committed, newRepository)
 	conflicts := convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) })
 	notes := convert(res.Notes, workspace.Note.String)
 	if res.MoreNotes > 0 {

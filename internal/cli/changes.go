@@ -82,6 +82,9 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		}
 		return nil
 	}
+	if len(paths) == 0 {
+		a.commits(a.Out, set)
+	}
 	a.overview(a.Out, set, changes, len(changes))
 	return nil
 }
@@ -92,6 +95,7 @@ type applyOptions struct {
 	all     bool
 	except  []string
 	ignored bool
+	branch  bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -110,7 +114,12 @@ exit code is 3. A change whose own path is given, or whose class is given with
 
 A file that you changed in the meantime is a conflict: mayfly leaves it alone
 and reports it. Files that git ignores in your directory, such as build output,
-are left out unless you pass --ignored.`,
+are left out unless you pass --ignored.
+
+What was committed in the machine comes back as commits, unless paths are given.
+Your branch, if it is where the copy began, goes on to them together with the
+files. Otherwise, and with --branch, they become branches mayfly/NAME/BRANCH of
+your repository. Other files of git's own do not come back.`,
 		Example: `  mayfly apply web
   mayfly apply web src docs/index.md
   mayfly apply web --only builds
@@ -127,7 +136,7 @@ are left out unless you pass --ignored.`,
 				return err
 			}
 			what, err := a.review(cmd.Context(), m, reviewOptions{
-				apply: true, ignored: o.ignored, attended: a.attended(), running: true, selection: sel,
+				apply: true, ignored: o.ignored, branch: o.branch, attended: a.attended(), running: true, selection: sel,
 			})
 			if err != nil {
 				return err
@@ -140,6 +149,7 @@ are left out unless you pass --ignored.`,
 	f.BoolVar(&o.all, "all", false, "apply changes of all classes without a question")
 	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
 	ignoredFlag(f, &o.ignored, "also apply files that git ignores")
+	branchFlag(f, &o.branch)
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"ordinary", "builds", "runs", "suspicious"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }

@@ -166,7 +166,7 @@ func (a *app) finish(ctx context.Context, o *runOptions, m started, attended boo
 		return !o.keep && !a.hungUp(), nil
 	}
 	answer, err := a.review(ctx, m, reviewOptions{
-		apply: o.apply, discard: o.discard, ignored: o.ignored, keep: o.keep, quiesce: !o.keep, attended: attended,
+		apply: o.apply, discard: o.discard, ignored: o.ignored, branch: o.branch, keep: o.keep, quiesce: !o.keep, attended: attended,
 		running: o.keep, selection: o.selection(),
 	})
 	switch {

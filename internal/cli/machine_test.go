@@ -38,6 +38,9 @@ type fakeMachine struct {
 	// earlier says that its coding agent has had a conversation, and started gets how it is
 	// started in a session.
 	earlier bool
+	// guest is a directory of this computer that stands for the machine's copy of the
+	// workspace: changes are listed, and commands run, in it.
+	guest   string
 	started chan []string
 
 	lock *state.Lock
@@ -57,7 +60,7 @@ func runFakeMachine(t *testing.T, home string, files map[string]string) *fakeMac
 	}
 	packed, list := m.WorkspaceFiles(p)
 	image, err := os.Create(packed)
-	if err := errors.Join(err, os.Mkdir(m.dir, 0o755)); err != nil {
+	if err := errors.Join(err, os.MkdirAll(m.dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	defer image.Close()
@@ -140,6 +143,10 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 		}
 		wire.WriteMessage(conn, wire.Change{End: true})
 	case wire.OpExec:
+		if m.guest != "" {
+			m.exec(conn, asked.Exec)
+			return
+		}
 		frames := wire.NewFrameReader(conn)
 		for m.exits {
 			if kind, _, err := frames.Next(); err != nil || kind == wire.FrameStdinEOF {

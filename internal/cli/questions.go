@@ -16,6 +16,7 @@ type questions struct {
 	a *app
 	o *reviewOptions
 	*groups
+	committed bool // there are commits to bring back
 
 	approved []string // paths of changes that are wanted and not ordinary
 	dropped  map[string]bool
@@ -52,7 +53,7 @@ func (q *questions) askOrdinary() (answer, error) {
 		case !q.o.attended:
 			q.a.note("nothing was applied; --apply applies what is ordinary, --keep keeps the machine")
 			return answerDiscard, nil
-		case len(q.ordinary) == 0:
+		case len(q.ordinary) == 0 && !q.committed:
 			return answerApply, nil
 		}
 		choice := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
@@ -60,7 +61,9 @@ func (q *questions) askOrdinary() (answer, error) {
 			choice = append(choice, string(answerList))
 		}
 		question := "apply these changes?"
-		if len(q.builds)+len(q.alone)+len(q.withheld) > 0 {
+		if len(q.ordinary) == 0 {
+			question = "bring these commits back?"
+		} else if len(q.builds)+len(q.alone)+len(q.withheld) > 0 {
 			question = "apply " + plural(len(q.ordinary), "the ordinary change?", "the %d ordinary changes?")
 		}
 		word, err := q.answer(question, choice, "")

@@ -30,6 +30,7 @@ type reviewOptions struct {
 	apply   bool // ordinary changes, and all that the selection has
 	discard bool
 	ignored bool // also what git ignores
+	branch  bool // make branches of commits only
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
 	// attended says that there was somebody to ask when the command began.
@@ -56,7 +57,10 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		return "", err
 	}
 	defer set.Close()
-	if len(set.Changes) == 0 {
+	if o.branch {
+		set.BranchOnly()
+	}
+	if len(set.Changes) == 0 && len(set.Repositories) == 0 {
 		a.debug("nothing changed in the workspace")
 		return answerNone, nil
 	}
@@ -70,12 +74,13 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	if err != nil {
 		return "", err
 	}
+	committed := len(sel.Paths) == 0 && a.commits(a.Err, set)
 	groups := a.overview(a.Err, set, changes, mostOrdinary)
 	groups.name(sel.Paths)
-	if groups.empty() {
+	if groups.empty() && !committed {
 		return answerNone, nil
 	}
-	q := questions{a: a, o: &o, groups: groups}
+	q := questions{a: a, o: &o, groups: groups, committed: committed}
 	what, err := q.ask()
 	if what != answerApply || err != nil {
 		return what, err
@@ -117,6 +122,7 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 	if err != nil {
 		return "", err
 	}
+	refused := len(sel.Paths) == 0 && !a.landed(set)
 	held := 0
 	for _, c := range result.Held {
 		if dropped[c.Path] {
@@ -130,7 +136,7 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 		a.note("held back: %d more", held-mostHeld)
 	}
 	switch {
-	case len(result.Conflicts) > 0:
+	case refused, len(result.Conflicts) > 0:
 		return answerConflict, nil
 	case held > 0:
 		a.note("what was held back is in the machine: mayfly diff %s lists it, mayfly apply %s PATH applies it", m.Name(), m.Name())

@@ -20,6 +20,7 @@ type runOptions struct {
 	all     bool
 	discard bool
 	ignored bool
+	branch  bool
 	keep    bool
 	explain bool
 	learn   string
@@ -81,6 +82,7 @@ it was not found.`,
 	f.BoolVar(&o.all, "all", false, "with --apply: apply also what your computer would execute, and what is suspicious")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
 	ignoredFlag(f, &o.ignored, "list and apply also files that git ignores")
+	branchFlag(f, &o.branch)
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running after the command ends")
 	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")
 	f.BoolVar(&o.explain, "explain", false, "print at the end how the machine was started, why, and how long each phase took")

@@ -29,6 +29,14 @@ type Changes struct {
 	Edits []workspace.Edit
 	// Verdicts say what each of Edits would do to the host, after Review.
 	Verdicts []review.Verdict
+	// Committed is what was committed in the workspace's repositories. Git is the number of
+	// changes of git's own files, which are not among Edits, but for those that a review says
+	// something of.
+	Committed []*Committed
+	Git       int
+	// Commits has Apply make branches of what was committed, and let the branches go on that
+	// are checked out.
+	Commits bool
 
 	staging  *workspace.Staging // contents of edits; nil while there are none
 	machine  Machine
@@ -40,6 +48,9 @@ type Changes struct {
 // Close gives up what is needed to apply the changes.
 func (c *Changes) Close() error {
 	err := c.image.Close()
+	for _, r := range c.Committed {
+		err = errors.Join(err, r.close())
+	}
 	if c.staging != nil {
 		err = errors.Join(err, c.staging.Remove())
 	}
@@ -94,6 +105,9 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		return err
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := c.findCommits(ctx, c.leaveGit()); err != nil {
 		return nil, err
 	}
 	umask, err := workspace.Umask()
@@ -172,10 +186,20 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		return workspace.Result{}, err
 	}
 	defer release()
-	return workspace.Apply(ctx, workspace.Application{
+	if c.Commits {
+		// First, so that they have a name whatever becomes of the files.
+		if err := c.landCommits(ctx); err != nil {
+			return workspace.Result{}, err
+		}
+	}
+	res, err := workspace.Apply(ctx, workspace.Application{
 		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
 		Edits: edits, Staging: c.staging, Journal: c.machine.m.File(state.JournalFile),
 	})
+	if c.Commits && err == nil {
+		err = c.moveBranches(ctx, edits, res.Conflicts)
+	}
+	return res, err
 }
 
 // withoutWithheld returns edits without what does not come back whatever anybody wants.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/commits"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -50,6 +51,11 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 		return nil, err
 	}
 	inherit(edits, r.Verdicts)
+	for i := range edits {
+		if commits.Own(edits[i].Path) {
+			r.Verdicts[i].Withheld = true // whatever the rules say
+		}
+	}
 	return r.Verdicts, nil
 }
 

@@ -1,0 +1,90 @@
+package mayfly
+
+import (
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/engine"
+)
+
+// Repository is a git repository of the workspace in which a machine committed.
+type Repository struct {
+	Dir string `json:"dir"` // in the workspace; "." for the workspace itself
+	// Refused is why its commits cannot be brought back; "" if they can.
+	Refused  string   `json:"refused,omitempty"`
+	Branches []Branch `json:"branches,omitempty"`
+}
+
+// Branch is a branch with commits that the host's repository lacks. Its names and texts
+// are the machine's.
+type Branch struct {
+	Name     string   `json:"name"` // HEAD for commits that are on no branch
+	Tip      string   `json:"tip"`
+	Count    int      `json:"count"`              // of commits
+	Commits  []Commit `json:"commits"`            // the last ones, newest first
+	Files    int      `json:"files"`              // that differ from what the host has checked out
+	Worktree string   `json:"worktree,omitempty"` // the directory of the machine where it is checked out
+	// Forward says that the host's branch of the same name, which is checked out, goes on, or
+	// went on, to these commits. Else Stay says why not.
+	Forward bool   `json:"forward,omitempty"`
+	Stay    string `json:"stay,omitempty"`
+	// Landed is the branch of the host's repository that an Apply made.
+	Landed string `json:"landed,omitempty"`
+}
+
+// The values of Branch.Stay.
+const (
+	StayOther    = string(commits.StayOther)    // another branch is checked out on the host
+	StayMoved    = string(commits.StayMoved)    // the host's branch has other commits
+	StayIndex    = string(commits.StayIndex)    // something that the commits change is staged on the host
+	StayBusy     = string(commits.StayBusy)     // a merge, a rebase or another git is not done
+	StayOutside  = string(commits.StayOutside)  // files outside of the workspace are changed
+	StaySparse   = string(commits.StaySparse)   // the host's index is of a kind that mayfly leaves alone
+	StayFiles    = string(commits.StayFiles)    // not all files of the commits were applied
+	StayUnwanted = string(commits.StayUnwanted) // as BranchOnly wants it
+)
+
+// Commit is a commit of a machine, as it describes itself.
+type Commit struct {
+	ID      string    `json:"id"`
+	Subject string    `json:"subject"`
+	Author  string    `json:"author"` // "NAME <ADDRESS>"
+	Time    time.Time `json:"time"`
+	// Flags say what is not as usual: "identity" made by somebody else than who commits in
+	// the machine, "signed" by nobody knows whom, "merge", "unrelated" to other commits,
+	// from the "future".
+	Flags []string `json:"flags,omitempty"`
+}
+
+// BranchOnly has Apply make branches of the machine's commits, mayfly/MACHINE/BRANCH, and
+// leave the branch that is checked out where it is. What was committed is no change of
+// files then. To be called before [ChangeSet.Review].
+func (s *ChangeSet) BranchOnly() {
+	s.c.BranchOnly()
+	s.list()
+}
+
+func newRepository(r *engine.Committed) Repository {
+	out := Repository{Dir: r.Dir}
+	if r.Err != nil {
+		out.Refused = r.Err.Error()
+	}
+	now := time.Now()
+	for _, b := range r.Branches {
+		branch := Branch{
+			Name: b.Name, Tip: b.Tip, Count: b.Count, Files: len(b.Paths), Worktree: r.Worktrees[b.Name],
+			Forward: r.Onto == b.Name, Landed: b.Land,
+		}
+		if !branch.Forward {
+			branch.Stay = string(r.Stay)
+		}
+		for _, c := range b.Commits {
+			branch.Commits = append(branch.Commits, Commit{
+				ID: c.ID, Subject: c.Subject, Author: c.Author.Name + " <" + c.Author.Email + ">", Time: c.Committer.Time,
+				Flags: convert(c.Flags(r.Identity, now), func(f commits.Flag) string { return string(f) }),
+			})
+		}
+		out.Branches = append(out.Branches, branch)
+	}
+	return out
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
+)
+
+// branchFlag registers --branch, by which commits become branches and nothing else.
+func branchFlag(f *pflag.FlagSet, branch *bool) {
+	f.BoolVar(branch, "branch", false, "leave your branch where it is: commits become branches mayfly/NAME/BRANCH only")
+}
+
+// commits prints what was committed in the machine, and returns whether an apply would
+// bring any of it.
+func (a *app) commits(w io.Writer, set *mayfly.ChangeSet) (some bool) {
+	for _, r := range set.Repositories {
+		for _, line := range words.Commits(r) {
+			fmt.Fprintln(w, line)
+		}
+		some = some || len(r.Branches) > 0
+	}
+	if set.GitFiles > 0 {
+		a.note("%s", words.GitFiles(set.GitFiles))
+	}
+	return some
+}
+
+// landed says what became of commits, and returns whether all of them are on the host.
+func (a *app) landed(set *mayfly.ChangeSet) bool {
+	all := true
+	for _, r := range set.Repositories {
+		all = all && r.Refused == ""
+		for _, b := range r.Branches {
+			if b.Forward || b.Landed != "" {
+				a.note("%s", words.Landed(r, b))
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,455 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// Committed is what a machine committed in one repository.
+type Committed struct {
+	Dir string // of its working tree in the workspace; "." for the workspace
+	// Err is why its commits cannot be brought back; nothing else is set then.
+	Err      error
+	Branches []commits.Branch
+	// Onto is the branch that is checked out and goes on to the machine's commits; "" if it
+	// stays, because of Stay.
+	Onto     string
+	Stay     commits.Stay
+	Identity commits.Identity // who commits in the machine
+	// Worktrees are directories of the machine in which branches are checked out besides
+	// that of the workspace, by the branch.
+	Worktrees map[string]string
+
+	head    string // the branch that the machine has checked out there
+	repo    *commits.Repository
+	imp     *commits.Import
+	forward *commits.Forwarding
+	dirty   map[string]bool // paths that are not as the machine's last commit has them
+}
+
+// identity is who commits in the machine.
+func (m Machine) identity() commits.Identity {
+	git := m.p.Guest.Git
+	person := func(role string) commits.Person {
+		get := func(part string) string {
+			if v := git[role+"."+part]; v != "" {
+				return v
+			}
+			return git["user."+part]
+		}
+		return commits.Person{Name: get("name"), Email: get("email")}
+	}
+	return commits.Identity{Author: person("author"), Committer: person("committer")}
+}
+
+// leaveGit takes what is git's own out of c.Edits: it never comes back as files. What a
+// review says something of, such as a hook, stays, and is withheld. It returns the
+// repositories in which something may have been committed.
+func (c *Changes) leaveGit() (repositories []string) {
+	bare := c.bareRepositories()
+	asked := make(map[string]bool)
+	ask := func(dir string) {
+		if !asked[dir] && len(repositories) < maxRepositories {
+			asked[dir] = true
+			repositories = append(repositories, dir)
+		}
+	}
+	var others bool // repositories whose files are in that of another
+	c.Edits = workspace.Without(c.Edits, func(e *workspace.Edit) bool {
+		if !commits.Own(e.Path) && !bare(e.Path) && (e.From == "" || !commits.Own(e.From) && !bare(e.From)) {
+			return false
+		}
+		c.Git++
+		if dir, name, ok := repositoryOf(e.Path); ok && e.Op != workspace.Delete {
+			if known := c.manifest.Find(path.Join(dir, ".git")); (known != nil || dir == ".") && movesBranch(name) {
+				ask(dir)
+			}
+			others = others || strings.HasPrefix(name, "modules/") || strings.HasPrefix(name, "worktrees/")
+		}
+		return e.Op == workspace.Delete || e.Op == workspace.Rename || e.NewKind == workspace.Dir || !isReviewed(e.Path)
+	})
+	if others {
+		for i := range c.manifest.Entries {
+			if e := &c.manifest.Entries[i]; e.Kind == workspace.File && strings.HasSuffix(e.Path, "/.git") {
+				ask(strings.TrimSuffix(e.Path, "/.git"))
+			}
+		}
+	}
+	return repositories
+}
+
+// maxRepositories bounds how many a machine is asked about.
+const maxRepositories = 64
+
+// repositoryOf splits a path at .git.
+func repositoryOf(p string) (dir, name string, ok bool) {
+	if rest, ok := strings.CutPrefix(p, ".git/"); ok {
+		return ".", rest, true
+	}
+	dir, name, ok = strings.Cut(p, "/.git/")
+	return dir, name, ok
+}
+
+// movesBranch reports whether a file in .git says where a branch is.
+func movesBranch(name string) bool {
+	return name == "HEAD" || name == "packed-refs" || strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "reftable/")
+}
+
+// isReviewed reports whether a review says something of a file of git's own.
+func isReviewed(p string) bool {
+	name := path.Base(p)
+	return path.Base(path.Dir(p)) == "hooks" || path.Base(path.Dir(p)) == "info" || name == "config" || name == "config.worktree"
+}
+
+// bareRepositories returns a function that says whether a path is in a directory that git
+// takes for a repository, whatever its name is.
+func (c *Changes) bareRepositories() func(string) bool {
+	heads := make(map[string]int)
+	const head, objects, refs = 1, 2, 4
+	look := func(p string, dir bool) {
+		switch path.Base(p) {
+		case "HEAD":
+			heads[path.Dir(p)] |= head
+		case "objects":
+			if dir {
+				heads[path.Dir(p)] |= objects
+			}
+		case "refs":
+			if dir {
+				heads[path.Dir(p)] |= refs
+			}
+		}
+	}
+	for i := range c.manifest.Entries {
+		look(c.manifest.Entries[i].Path, c.manifest.Entries[i].Kind == workspace.Dir)
+	}
+	for i := range c.Edits {
+		if e := &c.Edits[i]; e.Op != workspace.Delete {
+			look(e.Path, e.NewKind == workspace.Dir)
+		}
+	}
+	bare := make(map[string]bool)
+	for dir, has := range heads {
+		if has == head|objects|refs {
+			bare[dir] = true
+		}
+	}
+	return func(p string) bool {
+		if len(bare) == 0 {
+			return false
+		}
+		for ; p != "."; p = path.Dir(p) {
+			if bare[p] {
+				return true
+			}
+		}
+		return bare["."]
+	}
+}
+
+// findCommits looks at what was committed in repositories, and takes the files out of
+// c.Edits that come with a branch.
+func (c *Changes) findCommits(ctx context.Context, repositories []string) error {
+	for _, dir := range repositories {
+		r := &Committed{Dir: dir, Identity: c.machine.identity()}
+		err := c.look(ctx, r)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			r.close()
+			*r = Committed{Dir: dir, Err: err}
+		}
+		if r.Err != nil || len(r.Branches) > 0 {
+			c.Committed = append(c.Committed, r)
+			c.leaveToBranch(r)
+		}
+	}
+	return nil
+}
+
+// look imports the commits of one repository.
+func (c *Changes) look(ctx context.Context, r *Committed) error {
+	m := c.machine
+	in := path.Join(m.p.Workspace.Path, r.Dir)
+	now, err := m.gitState(ctx, in)
+	if err != nil {
+		return err
+	}
+	host, err := filepath.EvalSymlinks(filepath.Join(c.manifest.Root, r.Dir))
+	if err != nil {
+		return err
+	}
+	if r.repo, err = commits.Open(ctx, host, m.m.Dir); err != nil {
+		return err
+	}
+	if r.repo.Top() != host {
+		return fmt.Errorf("%w: it is no repository any more", commits.ErrRepository)
+	}
+	lacks, err := r.repo.Lacks(ctx, now.refs)
+	if err != nil || len(lacks) == 0 {
+		return err
+	}
+	tips, err := r.repo.Tips(ctx)
+	if err != nil {
+		return err
+	}
+	limits := commits.DefaultLimits()
+	bundle, err := m.bundle(ctx, in, lacks, tips, limits)
+	if err != nil {
+		return err
+	}
+	defer bundle.Close()
+	if r.imp, err = r.repo.Import(ctx, bundle, tips, limits); err != nil {
+		return err
+	}
+	r.Branches, r.Worktrees, r.head, r.dirty = r.imp.Branches, now.worktrees, now.branch, now.dirty
+	r.forward, r.Stay, err = r.imp.Forward(ctx, now.branch, "")
+	if r.forward != nil {
+		r.Onto = now.branch
+	}
+	return err
+}
+
+func (r *Committed) close() error {
+	if r.repo == nil {
+		return nil
+	}
+	return r.repo.Close()
+}
+
+// BranchOnly makes the checked-out branches stay where they are.
+func (c *Changes) BranchOnly() {
+	for _, r := range c.Committed {
+		if r.forward != nil {
+			r.forward, r.Onto, r.Stay = nil, "", commits.StayUnwanted
+			c.leaveToBranch(r)
+		}
+	}
+}
+
+// leaveToBranch takes the edits out of c.Edits that are in the commits of the branch that
+// the machine has checked out, where that becomes a branch of the user's: to merge it,
+// git wants files that are as before. What the machine did not commit stays.
+func (c *Changes) leaveToBranch(r *Committed) {
+	if r.Err != nil || r.forward != nil {
+		return
+	}
+	committed := make(map[string]bool)
+	for _, b := range r.Branches {
+		if b.Name == r.head {
+			for _, p := range b.Paths {
+				if !r.dirty[p.Path] {
+					committed[path.Join(r.Dir, p.Path)] = true
+				}
+			}
+		}
+	}
+	c.Edits = workspace.Without(c.Edits, func(e *workspace.Edit) bool {
+		return committed[e.Path] || e.Op == workspace.Rename && anyBelow(committed, e.Path)
+	})
+}
+
+func anyBelow(paths map[string]bool, dir string) bool {
+	for p := range paths {
+		if strings.HasPrefix(p, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// landCommits makes branches of all commits.
+func (c *Changes) landCommits(ctx context.Context) error {
+	for _, r := range c.Committed {
+		if r.Err == nil {
+			if err := r.imp.Land(ctx, c.machine.Name()); err != nil {
+				return err
+			}
+			r.Branches = r.imp.Branches
+		}
+	}
+	return nil
+}
+
+// moveBranches lets the checked-out branches go on whose files are all there now.
+func (c *Changes) moveBranches(ctx context.Context, applied []workspace.Edit, conflicts []workspace.Conflict) error {
+	there := make(map[string]bool)
+	for i := range applied {
+		there[applied[i].Path] = true
+	}
+	for _, conflict := range conflicts {
+		there[conflict.Path] = false
+	}
+	for _, r := range c.Committed {
+		if r.forward == nil {
+			continue
+		}
+		paths := make(map[string]bool)
+		for _, p := range r.forward.Branch.Paths {
+			paths[path.Join(r.Dir, p.Path)] = true
+		}
+		stay := commits.Stay("")
+		for i := range c.Edits {
+			if e := &c.Edits[i]; paths[e.Path] && !there[e.Path] || e.Op == workspace.Rename && !there[e.Path] && anyBelow(paths, e.Path) {
+				stay = commits.StayFiles
+			}
+		}
+		if stay == "" {
+			var err error
+			if stay, err = r.forward.Move(ctx, c.machine.Name()); err != nil {
+				return err
+			}
+		}
+		if r.Branches = r.imp.Branches; stay != "" {
+			r.Onto, r.Stay = "", stay
+		}
+	}
+	return nil
+}
+
+// Bounds of what a machine's git says.
+const (
+	gitTimeout  = 2 * time.Minute
+	maxGitState = 16 << 20
+	maxGitError = 4 << 10
+)
+
+// guestState is what the machine's git says of a repository: words, from which nothing
+// follows but what is asked for next, and which files are left to a branch.
+type guestState struct {
+	refs      []commits.Ref // of branches, and HEAD if that is on none
+	branch    string        // that is checked out, or commits' name for none
+	worktrees map[string]string
+	dirty     map[string]bool
+}
+
+// stateScript prints branches, the commit that is checked out and what was not committed.
+const stateScript = `git for-each-ref --sort=-committerdate --count=1000 --format='%(HEAD)%00%(objectname)%00%(refname)%00%(worktreepath)' refs/heads &&
+printf '\001\n' && { git rev-parse -q --verify 'HEAD^{commit}' || :; } && printf '\001\n' &&
+git status --porcelain=v1 -z --untracked-files=no --no-renames --ignore-submodules=all`
+
+func (m Machine) gitState(ctx context.Context, dir string) (guestState, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, gitTimeout, fmt.Errorf("git in the machine gave no answer in %v", gitTimeout))
+	defer cancel()
+	var out bytes.Buffer
+	if err := m.git(ctx, dir, []string{"sh", "-c", stateScript}, nil, &limited{w: &out, left: maxGitState}); err != nil {
+		return guestState{}, err
+	}
+	return parseState(out.String(), dir), nil
+}
+
+func parseState(text, dir string) guestState {
+	s := guestState{branch: "HEAD", worktrees: make(map[string]string), dirty: make(map[string]bool)}
+	branches, rest, _ := strings.Cut(text, "\x01\n")
+	head, status, _ := strings.Cut(rest, "\x01\n")
+	for line := range strings.Lines(branches) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
+		if len(fields) != 4 || len(s.refs) == commits.MaxRefs-1 {
+			continue
+		}
+		name := strings.TrimPrefix(fields[2], "refs/heads/")
+		s.refs = append(s.refs, commits.Ref{Name: fields[2], ID: fields[1]})
+		if fields[0] == "*" {
+			s.branch = name
+		} else if fields[3] != "" && fields[3] != dir {
+			s.worktrees[name] = fields[3]
+		}
+	}
+	if head = strings.TrimSpace(head); s.branch == "HEAD" && head != "" {
+		s.refs = append(s.refs, commits.Ref{Name: "HEAD", ID: head})
+	}
+	for entry := range strings.SplitSeq(status, "\x00") {
+		if len(entry) > 3 {
+			s.dirty[entry[3:]] = true
+		}
+	}
+	return s
+}
+
+// bundle has the machine's git pack refs, without what is reachable from tips. The file
+// has no name.
+func (m Machine) bundle(ctx context.Context, dir string, refs []commits.Ref, tips []string, limits commits.Limits) (_ *os.File, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limits.Time, fmt.Errorf("git in the machine did not pack its commits in %v", limits.Time))
+	defer cancel()
+	f, err := os.CreateTemp(m.m.Dir, "bundle-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, err
+	}
+	var in strings.Builder
+	for _, ref := range refs {
+		in.WriteString(ref.Name + "\n")
+	}
+	for _, id := range tips {
+		in.WriteString("^" + id + "\n")
+	}
+	argv := []string{"git", "bundle", "create", "--quiet", "-", "--ignore-missing", "--stdin"}
+	return f, m.git(ctx, dir, argv, strings.NewReader(in.String()), &limited{w: f, left: limits.Bundle})
+}
+
+// git runs a command for the machine's user in a directory of the machine.
+func (m Machine) git(ctx context.Context, dir string, argv []string, in io.Reader, out io.Writer) error {
+	var said bytes.Buffer
+	req := &wire.Exec{Argv: argv, Dir: dir, Env: []string{"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}}
+	return m.converse(ctx, func(stream net.Conn) error {
+		code, err := client.Exec(stream, req, client.Stdio{Stdin: in, Stdout: out, Stderr: &clipped{&said, maxGitError}})
+		switch {
+		case err != nil:
+			return commandError(err)
+		case code == 127:
+			return errors.New("the machine has no git")
+		case code != 0:
+			return fmt.Errorf("git in the machine: %s", termsafe.Line(strings.TrimSpace(said.String())))
+		}
+		return nil
+	})
+}
+
+// limited refuses more than a number of bytes.
+type limited struct {
+	w    io.Writer
+	left int64
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, fmt.Errorf("%w: the machine sent more than is taken", commits.ErrRefused)
+	}
+	return l.w.Write(p)
+}
+
+// clipped takes the first bytes, and drops the others.
+type clipped struct {
+	w    io.Writer
+	left int
+}
+
+func (c *clipped) Write(p []byte) (int, error) {
+	n := min(len(p), c.left)
+	c.left -= n
+	_, err := c.w.Write(p[:n])
+	return len(p), err
+}
