@@ -254,8 +254,8 @@ func linkToTrusted(s *subject) []Finding {
 
 // obeyed reports whether a rule of paths says that a file of this path runs by itself.
 func (t *set) obeyed(s *subject) bool {
-	return slices.ContainsFunc(t.table, func(r rule) bool {
-		return r.class == Runs && len(r.paths) > 0 && r.matches(s)
+	return slices.ContainsFunc(t.index.about(s.names), func(i int) bool {
+		return t.table[i].class == Runs && t.table[i].takes(s.change.New.Kind)
 	})
 }
 

@@ -2,6 +2,7 @@ package review
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -11,7 +12,7 @@ import (
 // blanks at the ends of names that some file systems drop.
 func fold(p string) string {
 	p = strings.ToLower(norm.NFC.String(p))
-	if !strings.ContainsAny(p, ". ") {
+	if !strings.Contains(p, "./") && !strings.Contains(p, " /") && !strings.HasSuffix(p, ".") && !strings.HasSuffix(p, " ") {
 		return p
 	}
 	parts := strings.Split(p, "/")
@@ -23,34 +24,131 @@ func fold(p string) string {
 	return strings.Join(parts, "/")
 }
 
-// match reports whether a folded path matches a pattern, at any depth: "name",
-// "dir/name", "dir/**" (all below). A leading "/" ties the pattern to the workspace's root.
-// Names may have the wildcards of path.Match.
-func match(pattern, folded string) bool {
-	rooted := strings.HasPrefix(pattern, "/")
-	want := strings.Split(strings.TrimPrefix(pattern, "/"), "/")
-	have := strings.Split(folded, "/")
-	all := want[len(want)-1] == "**"
-	if all {
-		want = want[:len(want)-1]
+// pattern is what a folded path matches, at any depth: "name", "dir/name", "dir/**" (all
+// below). A leading "/" ties it to the workspace's root. Names may have the wildcards of
+// path.Match.
+type pattern struct {
+	names  []string
+	rooted bool
+	below  bool // all below
+}
+
+func newPattern(text string) pattern {
+	var p pattern
+	text, p.rooted = strings.CutPrefix(text, "/")
+	text, p.below = strings.CutSuffix(text, "/**")
+	p.names = strings.Split(text, "/")
+	return p
+}
+
+// match takes the names of a folded path.
+func (p *pattern) match(have []string) bool {
+	last := len(have) - len(p.names)
+	switch {
+	case last < 0 || p.below && last == 0:
+		return false
+	case !p.below && !p.rooted:
+		return p.at(have[last:])
+	case !p.below:
+		return last == 0 && p.at(have)
+	case p.rooted:
+		return p.at(have)
 	}
-	for start := 0; start+len(want) <= len(have); start++ {
-		rest := len(have) - start - len(want)
-		if matchParts(want, have[start:start+len(want)]) && (rest == 0 && !all || rest > 0 && all) {
+	for start := range last {
+		if p.at(have[start:]) {
 			return true
-		}
-		if rooted {
-			break
 		}
 	}
 	return false
 }
 
-func matchParts(want, have []string) bool {
-	for i := range want {
-		if ok, err := path.Match(want[i], have[i]); err != nil || !ok {
+func (p *pattern) at(have []string) bool {
+	// The last name differs most often.
+	for i := len(p.names) - 1; i >= 0; i-- {
+		if !matchName(p.names[i], have[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+func matchName(want, have string) bool {
+	if !wild(want) {
+		return want == have
+	}
+	ok, err := path.Match(want, have)
+	return err == nil && ok
+}
+
+func wild(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+// index finds the rules that may be about a path without looking at all of them.
+type index struct {
+	rules    []rule
+	patterns [][]pattern // of each rule
+
+	always []int            // rules of all paths
+	byName map[string][]int // by a name that is in the path if the rule matches
+	byLast map[string][]int // by the last name
+	byEnd  map[string][]int // by the ending of the last name
+	byHead map[byte][]int   // by the first letter of the last name
+	rest   []int
+}
+
+func newIndex(rules []rule) *index {
+	x := &index{
+		rules: rules, patterns: make([][]pattern, len(rules)),
+		byName: map[string][]int{}, byLast: map[string][]int{}, byEnd: map[string][]int{}, byHead: map[byte][]int{},
+	}
+	for i := range rules {
+		if len(rules[i].paths) == 0 {
+			x.always = append(x.always, i)
+		}
+		for _, text := range rules[i].paths {
+			p := newPattern(text)
+			x.patterns[i] = append(x.patterns[i], p)
+			x.add(i, &p)
+		}
+	}
+	return x
+}
+
+func (x *index) add(i int, p *pattern) {
+	last := p.names[len(p.names)-1]
+	fixed := slices.IndexFunc(p.names, func(n string) bool { return !wild(n) })
+	switch {
+	case !p.below && !wild(last):
+		x.byLast[last] = append(x.byLast[last], i)
+	case fixed >= 0:
+		x.byName[p.names[fixed]] = append(x.byName[p.names[fixed]], i)
+	case p.below:
+		x.rest = append(x.rest, i)
+	case !wild(last[:1]):
+		x.byHead[last[0]] = append(x.byHead[last[0]], i)
+	case path.Ext(last) != "" && !wild(path.Ext(last)):
+		x.byEnd[path.Ext(last)] = append(x.byEnd[path.Ext(last)], i)
+	default:
+		x.rest = append(x.rest, i)
+	}
+}
+
+// about returns the rules of paths that match a folded path, in their order.
+func (x *index) about(names []string) []int {
+	last := names[len(names)-1]
+	found := slices.Clone(x.rest)
+	found = append(found, x.byLast[last]...)
+	found = append(found, x.byEnd[path.Ext(last)]...)
+	if last != "" {
+		found = append(found, x.byHead[last[0]]...)
+	}
+	for _, name := range names {
+		found = append(found, x.byName[name]...)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	slices.Sort(found)
+	return slices.DeleteFunc(slices.Compact(found), func(i int) bool {
+		return !slices.ContainsFunc(x.patterns[i], func(p pattern) bool { return p.match(names) })
+	})
 }

@@ -120,37 +120,66 @@ func Classify(ctx context.Context, in Input) (Review, error) {
 		if err := context.Cause(ctx); err != nil {
 			return Review{}, err
 		}
-		v := &r.Verdicts[i]
-		s := set.subject(&in.Changes[i])
-		for _, rule := range table {
-			if !rule.matches(s) {
-				continue
-			}
-			v.Findings = append(v.Findings, rule.judge(s)...)
-			v.Withheld = v.Withheld || rule.withholds
+		v, c := &r.Verdicts[i], &in.Changes[i]
+		s := set.subject(c)
+		v.judge(s)
+		for _, other := range s.elsewhere() {
+			v.judgePlace(other)
 		}
-		v.Hidden = in.Changes[i].Ignored || s.inGitDir()
+		v.Hidden = c.Ignored || s.inGitDir()
 		v.Generated = s.generated()
-		v.settle(s, in.Extra)
-		s.close()
+		v.settle(s)
 	}
 	return r, nil
 }
 
-// settle sorts the findings and takes the class of the gravest.
-func (v *Verdict) settle(s *subject, extra []Extra) {
-	for i := range extra {
-		if f, ok := extra[i].judge(s); ok {
-			v.Findings = append(v.Findings, f)
+// judge takes the findings of all rules.
+func (v *Verdict) judge(s *subject) {
+	for _, i := range s.set.index.always {
+		if r := &s.set.table[i]; r.takes(s.change.New.Kind) {
+			found := r.judge(s)
+			v.Findings = append(v.Findings, found...)
+			v.Withheld = v.Withheld || r.withholds && len(found) > 0
+		}
+	}
+	place := s
+	if s.change.From != "" {
+		// What was another file's settings is new here.
+		moved := *s.change
+		moved.Old = Node{}
+		place = s.set.subject(&moved)
+		place.contents[1] = s.contents[1]
+	}
+	v.judgePlace(place)
+}
+
+// judgePlace takes the findings of rules that are about a place.
+func (v *Verdict) judgePlace(s *subject) {
+	for _, i := range s.set.index.about(s.names) {
+		r := &s.set.table[i]
+		if !r.takes(s.change.New.Kind) {
+			continue
+		}
+		found := r.judge(s)
+		v.Findings = append(v.Findings, found...)
+		v.Withheld = v.Withheld || r.withholds && len(found) > 0
+	}
+}
+
+// settle adds the user's rules, sorts the findings, and takes the class of the gravest.
+func (v *Verdict) settle(s *subject) {
+	for i := range s.set.extra {
+		if e := &s.set.extra[i]; e.Class > Ordinary && e.pattern.match(s.names) {
+			v.Findings = append(v.Findings, Finding{Rule: OwnRule, Class: e.Class, Reason: e.Reason})
 		}
 	}
 	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return int(b.Class) - int(a.Class) })
 	if len(v.Findings) > 0 {
 		v.Class = v.Findings[0].Class
 	}
-	for i := range extra {
-		if extra[i].lowers(s) {
-			v.Class = extra[i].Class
+	for i := range s.set.extra {
+		if e := &s.set.extra[i]; e.Pattern == s.change.Path {
+			v.Class = e.Class
 		}
 	}
 }

@@ -3,6 +3,7 @@ package review
 import (
 	"errors"
 	"io"
+	"path"
 	"slices"
 	"strings"
 )
@@ -42,14 +43,21 @@ type set struct {
 	byDir map[string]map[string]*Change // see changed
 	gone  map[string]map[string]bool    // names that were renamed, by directory
 
+	index      *index
 	table      []rule
-	trusted    []string        // see trustedDirs
-	folded     map[string]bool // see has
-	repository bool            // the host's workspace is one, so that what is not ignored is a source
+	extra      []extra
+	links      map[string][]string // see elsewhere
+	facts      *GitFacts           // see git
+	included   map[string]bool     // see includes
+	graves     []*subject          // see grave
+	trusted    []string            // see trustedDirs
+	folded     map[string]bool     // see has
+	repository bool                // the host's workspace is one, so that what is not ignored is a source
 }
 
 func newSet(in Input) *set {
-	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes)), table: table}
+	index := theIndex()
+	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes)), index: index, table: index.rules, extra: newExtras(in.Extra)}
 	if in.Host.Names != nil {
 		s.repository = slices.Contains(in.Host.Names("."), ".git")
 	}
@@ -63,9 +71,10 @@ func newSet(in Input) *set {
 type subject struct {
 	set    *set
 	change *Change
-	folded string // path, see fold
+	folded string   // path, see fold
+	names  []string // of folded
 
-	contents [2]content           // old and new
+	contents [2]*content          // old and new
 	texts    map[string][]Finding // see scan
 	text     *text                // what was scanned, nil where nothing was
 	lock     *comparison          // see lockfile
@@ -81,15 +90,64 @@ type content struct {
 var errTooLarge = errors.New("larger than what is looked into")
 
 func (t *set) subject(c *Change) *subject {
-	return &subject{set: t, change: c, folded: fold(c.Path)}
+	folded := fold(c.Path)
+	return &subject{
+		set: t, change: c, folded: folded, names: strings.Split(folded, "/"),
+		contents: [2]*content{{}, {}},
+	}
 }
 
-func (s *subject) close() { s.contents = [2]content{} }
+// mostAliases bounds at how many more paths a change is judged.
+const mostAliases = 64
 
-func (s *subject) matches(pattern string) bool { return match(pattern, s.folded) }
+// elsewhere returns the change at the other paths that links of the change set give it. As
+// there was nothing, all of it is new there. A path that a file was renamed from has lost it.
+func (s *subject) elsewhere() []*subject {
+	var all []*subject
+	c := s.change
+	if c.From != "" {
+		all = append(all, s.set.subject(&Change{Path: c.From, Old: c.Old, Ignored: c.Ignored}))
+	}
+	links := s.set.linked()
+	for at := c.Path; len(links) > 0 && at != "." && at != "/"; at = path.Dir(at) {
+		for _, link := range links[at] {
+			if len(all) == mostAliases {
+				return all
+			}
+			other := s.set.subject(&Change{Path: link + c.Path[len(at):], New: c.New, Ignored: c.Ignored})
+			other.contents[1] = s.contents[1]
+			all = append(all, other)
+		}
+	}
+	return all
+}
+
+// linked returns the links that the change set makes, by the path in the workspace that
+// they lead to.
+func (t *set) linked() map[string][]string {
+	if t.links != nil {
+		return t.links
+	}
+	t.links = map[string][]string{}
+	for i := range t.in.Changes {
+		c := &t.in.Changes[i]
+		if c.New.Kind != Symlink {
+			continue
+		}
+		if to, inside := t.resolve(path.Dir(c.Path), c.New.Target, mostLinks); inside && to != c.Path && to != "." {
+			t.links[to] = append(t.links[to], c.Path)
+		}
+	}
+	return t.links
+}
+
+func (s *subject) matches(text string) bool {
+	p := newPattern(text)
+	return p.match(s.names)
+}
 
 // inGitDir reports whether the path is in a directory of git's own.
-func (s *subject) inGitDir() bool { return slices.Contains(strings.Split(s.folded, "/"), ".git") }
+func (s *subject) inGitDir() bool { return slices.Contains(s.names, ".git") }
 
 // old returns the content before the change, nil where there was no regular file.
 func (s *subject) old() ([]byte, error) { return s.read(0, &s.change.Old) }
@@ -98,7 +156,7 @@ func (s *subject) old() ([]byte, error) { return s.read(0, &s.change.Old) }
 func (s *subject) new() ([]byte, error) { return s.read(1, &s.change.New) }
 
 func (s *subject) read(i int, n *Node) ([]byte, error) {
-	c := &s.contents[i]
+	c := s.contents[i]
 	if !c.read {
 		c.read = true
 		c.data, c.err = s.set.read(n)

@@ -47,6 +47,7 @@ attack:                                                 # runs in the guest
 workspace:          plan
 workspace/repository:                                    # what a repository says of itself
 workspace/ignored:  workspace                           # what the host's git ignores
+review/gitconfig:                                       # what settings of git's have it do
 review/settings:                                        # what differs between two files of settings
 review:             review/*                            # what changes would do to the host
 commits:            workspace/repository                # takes what a machine committed into a repository
