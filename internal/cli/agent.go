@@ -51,6 +51,7 @@ func (a *app) agentCommand() *cobra.Command {
 		},
 	}
 	l.flags(cmd)
+	a.rawFlag(cmd.Flags())
 	return cmd
 }
 
@@ -77,6 +78,7 @@ func (a *app) agentCommands() []*cobra.Command {
 			},
 		}
 		l.flags(cmd)
+		a.rawFlag(cmd.Flags())
 		commands = append(commands, cmd)
 	}
 	return commands

@@ -28,6 +28,7 @@ type app struct {
 	stuck atomic.Bool // a machine that a command waits for does not answer
 
 	verbose bool
+	raw     bool // a machine's output reaches the terminal as it is
 	json    bool // the command was asked for JSON
 }
 

@@ -61,6 +61,7 @@ and kills it after some seconds. The machine keeps running.`,
 		},
 	}
 	v.flags(cmd)
+	a.rawFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&v.readOnly, "read-only", false, "show the session and send it no input")
 	cmd.Flags().BoolVar(&end, "end", false, "end the session")
 	return cmd
@@ -156,9 +157,22 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		}}
 		shown := terminal.NewShown(a.Out)
 		what.Cmd.Stdout = shown
-		leave = func(ended bool) {
-			shown.Leave(ended)
-			restore()
+		if a.raw {
+			leave = func(ended bool) {
+				shown.Leave(ended)
+				restore()
+			}
+		} else {
+			guard := terminal.NewGuard(shown, m.Name(), m.Plan().Workspace)
+			what.Cmd.Stdin, what.Cmd.Stdout = guard.Input(what.Cmd.Stdin), guard
+			leave = func(ended bool) {
+				guard.Tidy()
+				shown.Leave(ended)
+				in.Stop() // it would read the answers that are drained
+				guard.Drain(a.In)
+				restore()
+				a.noteClipboard(guard, m)
+			}
 		}
 	}
 	code, err := m.View(viewed, what, begun)

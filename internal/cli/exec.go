@@ -48,13 +48,14 @@ lines, give it none with -n.`,
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
+	a.rawFlag(cmd.Flags())
 	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "run the command without a terminal")
 	cmd.Flags().BoolVarP(&noStdin, "no-stdin", "n", false, "give the command an empty standard input, as ssh -n")
 	return cmd
 }
 
 func (a *app) shellCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:               "shell NAME",
 		Short:             "Open a shell in a running machine",
 		Args:              takes(1, 1),
@@ -63,6 +64,8 @@ func (a *app) shellCommand() *cobra.Command {
 			return a.execNamed(cmd.Context(), args[0], nil, false)
 		},
 	}
+	a.rawFlag(cmd.Flags())
+	return cmd
 }
 
 // machine returns the machine name. One that another command starts is waited for.
@@ -117,6 +120,8 @@ func (a *app) execIn(ctx context.Context, m commander, argv []string, noTTY bool
 
 // commander is a machine that runs commands.
 type commander interface {
+	Name() string
+	Plan() mayfly.Plan
 	Exec(context.Context, mayfly.Cmd) (int, error)
 }
 
@@ -135,9 +140,10 @@ func (a *app) exec(ctx context.Context, m commander, cmd mayfly.Cmd, noTTY bool)
 		}
 		defer restore()
 	}
+	defer a.guard(&cmd, m, in)()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	cmd.Stdin = &impatient{in, &a.stuck, giveUp}
+	cmd.Stdin = &impatient{cmd.Stdin, &a.stuck, giveUp}
 	numbers, end := a.signals.Forward(giveUp, a.stuck.Load)
 	defer end()
 	cmd.Signals = numbers

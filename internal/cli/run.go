@@ -78,6 +78,7 @@ it was not found.`,
 	f.StringVar(&o.name, "name", "", "`name` of the machine (default: generated)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and the exact command line of the VMM as JSON, and stop")
 	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "run the command without a terminal")
+	a.rawFlag(f)
 	f.BoolVar(&o.apply, "apply", false, "apply ordinary changes without asking")
 	f.BoolVar(&o.all, "all", false, "with --apply: apply also what your computer would execute, and what is suspicious")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")

@@ -3,15 +3,18 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
 
 func (a *app) sshCommand() *cobra.Command {
@@ -34,10 +37,11 @@ NAME.mayfly.`,
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
+	a.rawFlag(cmd.Flags())
 	return cmd
 }
 
-// ssh becomes the ssh program.
+// ssh becomes the ssh program, or runs it where its output reaches a terminal.
 func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	program, err := exec.LookPath("ssh")
 	if err != nil {
@@ -67,8 +71,73 @@ func (a *app) ssh(ctx context.Context, name string, args []string) error {
 	argv = append(argv, "-o", "HostKeyAlias="+name+mayfly.SSHSuffix, name+mayfly.SSHSuffix)
 	argv = append(argv, args...)
 	a.debug("%s", strings.Join(argv, " "))
+	if !a.raw && terminal.Is(a.Out) {
+		return a.guardedSSH(program, argv, m)
+	}
 	return fmt.Errorf("start %s: %w", program, syscall.Exec(program, argv, os.Environ()))
 }
+
+// guardedSSH runs the ssh program, whose output comes to our terminal through a guard. Its
+// input is the terminal itself, which it makes raw.
+func (a *app) guardedSSH(program string, argv []string, m described) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return runError{err, exitMayfly}
+	}
+	defer r.Close()
+	child, err := os.StartProcess(program, argv, &os.ProcAttr{Files: []*os.File{a.In, w, a.Err}})
+	w.Close()
+	if err != nil {
+		return runError{fmt.Errorf("start %s: %w", program, err), exitMayfly}
+	}
+	// What comes from the keyboard has reached ssh, too; the end of ssh is ours.
+	numbers, end := a.signals.Forward(func(error) { child.Kill() }, func() bool { return false })
+	defer end()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for {
+			select {
+			case n := <-numbers:
+				if sig := syscall.Signal(n); sig == syscall.SIGTERM || sig == syscall.SIGHUP {
+					child.Signal(sig)
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+	guard := terminal.NewGuard(a.Out, m.Name(), m.Plan().Workspace)
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		io.Copy(guard, r)
+	}()
+	status, err := terminal.WaitJob(child.Pid)
+	if err != nil {
+		return runError{err, exitMayfly}
+	}
+	// One that goes on in the background, ssh -f, has its output dropped.
+	select {
+	case <-copied:
+	case <-time.After(sshLastOutput):
+		r.Close()
+		<-copied
+	}
+	guard.Restore()
+	if _, _, restore, err := terminal.Raw[mayfly.Size](a.In); err == nil {
+		guard.Drain(a.In)
+		restore()
+	}
+	a.noteClipboard(guard, m)
+	if status.Signaled() {
+		return exitCode(128 + int(status.Signal()))
+	}
+	return exitCode(status.ExitStatus())
+}
+
+// sshLastOutput is how long the rest of the output of an ssh that has ended may take.
+const sshLastOutput = time.Second
 
 // sshProxyCommand is what ssh runs in the place of a connection of its own.
 func (a *app) sshProxyCommand() *cobra.Command {

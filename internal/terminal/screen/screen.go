@@ -35,10 +35,11 @@ type Screen struct {
 	// inLine says that the cursor may be behind something in its line.
 	inLine bool
 
-	state    state
-	seq      []byte // the sequence that has begun
-	overlong bool   // it was longer than maxSequence, and is not kept
-	c2       bool   // the last byte is the first of a character in two that may be a control
+	state     state
+	seq       []byte // the sequence that has begun
+	sequences bool   // there was one
+	overlong  bool   // it was longer than maxSequence, and is not kept
+	c2        bool   // the last byte is the first of a character in two that may be a control
 
 	out Output // of this Write
 }
@@ -239,7 +240,7 @@ func (s *Screen) step(b byte) {
 }
 
 func (s *Screen) begin(st state, b byte) {
-	s.state, s.seq, s.overlong = st, append(s.seq[:0], b), false
+	s.state, s.seq, s.overlong, s.sequences = st, append(s.seq[:0], b), false, true
 }
 
 // collect takes one more byte of a sequence.
@@ -413,6 +414,15 @@ func (s *Screen) LeaveEnded() []byte {
 		b = append(b, "\r\n"...)
 	}
 	return b
+}
+
+// Restore returns what gives a terminal its modes back, and leaves the cursor where it is.
+// It is empty for a program that wrote nothing but text.
+func (s *Screen) Restore() []byte {
+	if !s.sequences && s.state == ground {
+		return nil
+	}
+	return s.leave()
 }
 
 func (s *Screen) leave() []byte {
