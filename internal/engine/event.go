@@ -53,5 +53,9 @@ func (e *Engine) imageStep(ev image.Event) {
 		e.done()
 		return
 	}
+	if ev.Phase == image.PhaseAsRoot {
+		e.note(NoteBuildAsRoot, args{"reason": ev.Text})
+		return
+	}
 	e.step(StepImage, args{"artifact": ev.Artifact, "phase": string(ev.Phase), "text": ev.Text})
 }

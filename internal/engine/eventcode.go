@@ -17,6 +17,7 @@ const (
 	NoteSettingsAside     = "settings-aside"
 	NoteDotfilesNotCloned = "dotfiles-not-cloned"
 	NoteImageMissing      = "image-not-built"
+	NoteBuildAsRoot       = "build-as-root"
 	NoteRunsAlready       = "machine-runs"
 	NoteHere              = "machine-here"
 	NoteMachine           = "machine"
@@ -77,6 +78,7 @@ func EventCodes() []EventCode {
 		{Note, NoteSettingsAside, []string{"file"}, "Settings in the machine could not be read. They are in this file now."},
 		{Note, NoteDotfilesNotCloned, []string{"url"}, "The next start clones these dotfiles."},
 		{Note, NoteImageMissing, nil, "The image is not built. The paths of its files in the plan are made up."},
+		{Note, NoteBuildAsRoot, []string{"reason"}, "The scripts of packages run as root of the host, because no other users can be had."},
 		{Note, NoteRunsAlready, []string{"name"}, "The machine to start runs already."},
 		{Note, NoteHere, []string{"name"}, "The host has this machine of the set-up already."},
 		{Note, NoteMachine, []string{"text"}, "A remark of the machine's supervisor, in English."},

@@ -214,6 +214,9 @@ func checkLandlock(f Facts) Check {
 	return c
 }
 
+// asRoot is what root does itself without namespaces.
+const asRoot = "; supervisors stay root, and the scripts of packages in an image's build run as root with all its rights"
+
 // checkNamespaces says whether QEMU is in namespaces of its own, and what is left where it
 // is not.
 func checkNamespaces(f Facts) Check {
@@ -238,10 +241,13 @@ func checkNamespaces(f Facts) Check {
 		c.Detail += "; there are no live shares; a profile is for a program that only root can change, and " + f.AppArmor.Problem
 		c.Fix = "sudo install -m 755 " + shellquote.Word(program) + " /usr/local/bin/mayfly && sudo /usr/local/bin/mayfly doctor --fix"
 	case f.User.UID == 0 && strings.Contains(c.Detail, "CAP_SYS_ADMIN"): // the container's affair
+		c.Detail += asRoot
 	default:
 		if f.User.UID != 0 {
 			c.Status = Fail
 			c.Detail += "; building images as a normal user needs them, and so do live shares"
+		} else {
+			c.Detail += asRoot
 		}
 		c.Fix = "sudo sysctl -e -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1"
 	}
@@ -253,7 +259,10 @@ func checkMachineUsers(f Facts) Check {
 	c := Check{Name: "machines' users", Status: OK}
 	c.Detail = fmt.Sprintf("QEMU and supervisors run as users %d to %d, one each, and so do builds; ranges of systemd and of useradd are elsewhere",
 		confine.FirstUser, confine.LastUser)
-	if f.MachineUsers != "" {
+	switch {
+	case !f.UserNamespaces:
+		c.Detail = "none is used without namespaces"
+	case f.MachineUsers != "":
 		c.Status = Warn
 		c.Detail = fmt.Sprintf("users %d to %d: %s", confine.FirstUser, confine.LastUser, f.MachineUsers)
 	}

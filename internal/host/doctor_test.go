@@ -105,6 +105,13 @@ func TestDoctor(t *testing.T) {
 		{"no-namespaces-no-landlock", func(f *Facts) {
 			f.UserNamespaces, f.Landlock, f.UserNamespacesProblem = false, 0, "user.max_user_namespaces is 0"
 		}},
+		{"root-without-namespaces", func(f *Facts) {
+			f.User, f.UserNamespaces, f.UserNamespacesProblem = User{Name: "root"}, false, "user.max_user_namespaces is 0"
+		}},
+		{"root-of-a-container", func(f *Facts) {
+			f.User, f.UserNamespaces = User{Name: "root"}, false
+			f.UserNamespacesProblem = "this root has not the right to make namespaces (CAP_SYS_ADMIN), as in a container"
+		}},
 		{"old-landlock", func(f *Facts) { f.Landlock = 2 }},
 		{"older-landlock-and-root", func(f *Facts) {
 			f.Landlock, f.User, f.MachineUsers = 4, User{Name: "root"}, "/etc/subuid gives some of them to bob, who could reach into machines of root's"

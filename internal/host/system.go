@@ -189,7 +189,7 @@ func machineUsers(o Options) string {
 	const first, last = confine.FirstUser, confine.LastUser
 	for _, name := range []string{"uid_map", "gid_map"} {
 		if text := o.read("/proc/self/" + name); text != "" && !(hasID(text, first) && hasID(text, last)) {
-			return "this is the root of a container that has no such users: QEMU runs as root without capabilities, and images are built as root"
+			return "this is the root of a container that has no such users: QEMU and supervisors run as root with few capabilities or none, and the scripts of packages with all"
 		}
 	}
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {

@@ -125,6 +125,7 @@ type builder struct {
 	mirrors apt.Mirrors
 	report  *reporter
 	refresh *refresh // nil to take what there is
+	asRoot  sync.Once
 }
 
 // once returns what a recipe gives: from the store, or by make, which one
@@ -294,6 +295,9 @@ func (b *builder) withDebian(ctx context.Context, artifact string, fn func(debia
 		Dir:       dir,
 		Lock:      lock,
 		Text:      func(text string) { b.report.event(PhaseBuild, artifact, text) },
+		AsRoot: func(why error) {
+			b.asRoot.Do(func() { b.report.event(PhaseAsRoot, artifact, why.Error()) })
+		},
 	})
 }
 

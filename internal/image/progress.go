@@ -13,6 +13,9 @@ const (
 	PhaseBuild    Phase = "build"
 	PhaseWrite    Phase = "write" // into the store
 	PhaseDone     Phase = "done"
+	// PhaseAsRoot is none: packages are installed by root of the host, with all its rights.
+	// The text says why.
+	PhaseAsRoot Phase = "as-root"
 )
 
 // Event is one step of a build.

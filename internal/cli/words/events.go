@@ -24,6 +24,7 @@ var events = map[string]string{
 	"settings-aside":      "settings that could not be read are in {file} now, in the machine",
 	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
 	"image-not-built":     "the image is not built yet, so the paths of its files are examples",
+	"build-as-root":       "the scripts of packages run as root, with all its rights: {reason}",
 	"machine-runs":        "{name} runs already",
 	"machine-here":        "machine {name} is here already",
 	"machine":             "{text}",

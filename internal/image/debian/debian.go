@@ -53,6 +53,9 @@ type Builder struct {
 
 	// Text, if not nil, gets a line now and then about what is done.
 	Text func(string)
+	// AsRoot, if not nil, is told why packages are installed by root of the host, with all
+	// its rights, when they are.
+	AsRoot func(why error)
 }
 
 // epoch becomes the time of everything that a build makes or touches: the day
@@ -322,10 +325,13 @@ func CheckNames(names []string) error {
 // rootMode returns the way in which mmdebstrap gets to be root, and the first of the users
 // that it has instead of the system's, if root builds: what a package's script does is
 // then done without any right on the host. Where this is the root of a container that has
-// no such users, it builds as root.
+// no such users, or no right to make namespaces, it builds as root, and says so.
 func (b Builder) rootMode(ctx context.Context) (mode string, users int, err error) {
 	if os.Geteuid() == 0 {
 		if err := b.giveTo(ctx, confine.FirstBuilder); err != nil {
+			if b.AsRoot != nil && ctx.Err() == nil {
+				b.AsRoot(err)
+			}
 			return "root", 0, os.Chown(b.Dir, 0, 0)
 		}
 		return "unshare", confine.FirstBuilder, nil
