@@ -179,6 +179,18 @@ func TestWorkspace(t *testing.T) {
 		t.Fatalf("after apply the directory is not as if the work had been done in it (-want +got):\n%s", d)
 	}
 
+	// Two commits, and something that is in none. The user has looked at the status meanwhile.
+	onHost(t, h.Dir, "git status")
+	h.Run(0, "exec", "w", "--", "sh", "-ec", `git config user.name G; git config user.email g@example.com
+		git add -A; git commit -qm one; echo two > src/pkg30/two.txt; git add -A; git commit -qm two; echo u > untracked`)
+	if r := h.Run(3, "apply", "w"); !strings.Contains(r.Stderr, ": fast-forwarded to ") {
+		t.Errorf("apply does not tell of the commits: %s", r.Stderr)
+	}
+	onHost(t, h.Dir, `test "$(git log --format=%s)" = "$(printf 'two\none\nall')"
+		test "$(git status --porcelain)" = '?? untracked'
+		test "$(git config --get user.email)" != g@example.com
+		git fsck --strict`)
+
 	// A file that both sides changed is the host's.
 	writeFile(t, filepath.Join(h.Dir, "src/pkg20/file20.txt"), "the host's\n")
 	h.Run(0, "exec", "w", "--", "sh", "-ec", "echo guest > src/pkg20/file20.txt; echo guest > src/pkg21/file21.txt")

@@ -56,9 +56,6 @@ type Agent struct {
 	Logins []string
 	// Continue are arguments with which it goes on with its last conversation.
 	Continue []string
-	// Leavings are files that it writes into the workspace for itself, whose paths
-	// are exactly these.
-	Leavings []string
 
 	unattended  []string // flags that make it work without asking
 	otherwise   []string // flags with which the user says how it is to ask
@@ -174,15 +171,6 @@ func Keeps(name string) bool {
 		return slices.ContainsFunc(a.stores, func(t store) bool { return strings.HasPrefix(name, t.own+"/") })
 	})
 	return ok
-}
-
-// Leavings returns the files that agents write into a workspace for themselves.
-func Leavings() []string {
-	var all []string
-	for _, a := range Agents() {
-		all = append(all, a.Leavings...)
-	}
-	return all
 }
 
 // NPM returns what npm fetches for a version: NAME@VERSION.

@@ -247,8 +247,6 @@ func Agents() []Agent {
 				{Name: "models.opencode.ai"},
 			},
 			Nix: []string{"opencode"},
-			// The number that it gives a project.
-			Leavings: []string{".git/opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
 			Skills:     Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
 			Logins:     []string{".local/share/opencode/auth.json"},

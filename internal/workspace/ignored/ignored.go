@@ -23,7 +23,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -53,8 +52,7 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	if err := j.ask(ctx); err != nil {
 		return err
 	}
-	leavings := codingagent.Leavings()
-	workspace.SetIgnored(edits, func(p string) bool { return slices.Contains(leavings, p) || j.isIgnored(p) })
+	workspace.SetIgnored(edits, j.isIgnored)
 	return nil
 }
 

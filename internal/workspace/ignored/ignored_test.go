@@ -292,17 +292,3 @@ func TestMarkUnknown(t *testing.T) {
 		t.Errorf("Mark without a repository = %v; want nothing to be asked", err)
 	}
 }
-
-// What a coding agent leaves in .git for itself is ignored by its exact path, and nothing
-// else of .git.
-func TestMarkLeavings(t *testing.T) {
-	r := newRepo(t, t.TempDir(), map[string]string{"a": "", "sub/a": ""}, "a")
-	newRepo(t, filepath.Join(r.dir, "sub"), nil)
-	got := r.ignoredOf(".git/config", ".git/hooks/opencode", ".git/opencode", ".git/opencode2", "git/opencode", "opencode", "sub/.git/opencode")
-	if want := []string{".git/opencode"}; !slices.Equal(got, want) {
-		t.Errorf("ignored are %q; want %q", got, want)
-	}
-	if got := r.ignoredOf(".git/opencode/", ".git/opencode/hooks"); slices.Contains(got, ".git/opencode/hooks") {
-		t.Errorf("ignored are %q; want no file below", got)
-	}
-}
