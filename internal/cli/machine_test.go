@@ -302,6 +302,7 @@ func TestStopDuring(t *testing.T) {
 func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 	for _, args := range [][]string{
 		{"diff", "m"}, {"apply", "m"}, {"exec", "m", "--", "true"}, {"exec", "-T", "m", "--", "true"}, {"cp", "m:file", "."}, {"cp", ".", "m:"},
+		{"ls"}, {"ls", "--json"}, {"inspect", "m"}, {"top", "--once"}, {"top", "--json"}, {"claude", "m"}, {"shell", "m"},
 		{"logs", "-f", "m"}, {"attach", "m"}, {"attach", "m", "claude"}, {"attach", "--end", "m", "claude"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -317,8 +318,12 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 			}
 			done := make(chan error, 1)
 			go func() { done <- a.command(args...) }()
-			if args[0] != "logs" {
-				<-asked
+			if args[0] != "logs" && args[0] != "top" {
+				select {
+				case <-asked:
+				case <-time.After(10 * time.Second):
+					t.Fatal("it does not ask the guest")
+				}
 			}
 			for begun, sent := time.Now(), 0; ; sent++ {
 				if sent < giveUpAfterSignals {

@@ -40,7 +40,10 @@ func (a *app) top(ctx context.Context, once bool) error {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil
+			if live {
+				return nil // as its user ends it
+			}
+			return context.Cause(ctx)
 		}
 		rows, err := meter.Read()
 		if err != nil {

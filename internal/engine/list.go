@@ -108,6 +108,9 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 		}
 	}
 	asked.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // nobody was heard out
+	}
 	for i := range running {
 		j := slices.IndexFunc(rows, func(r Listed) bool { return r.Name == running[i].Name })
 		rows[j].Sessions, rows[j].Ports = sessions[i], ports[i]
