@@ -62,7 +62,7 @@ type Config struct {
 	// Record takes the line of a request. It fills in number, time and machine.
 	Record func(audit.Event)
 	// HeaderTimeout bounds a handshake of TLS, and the headers of a request; 0 for
-	// the usual 20 seconds.
+	// the usual minute.
 	HeaderTimeout time.Duration
 	// StallTimeout bounds the time in which nothing of an answer is read; 0 for the
 	// usual two minutes.
@@ -73,7 +73,7 @@ type Config struct {
 
 // Bounds of what a guest can make us hold.
 const (
-	headerTimeout  = 20 * time.Second
+	headerTimeout  = time.Minute // Java's first handshake takes half of it where the CPU is emulated
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 256 << 10
 	maxStreams     = 100  // requests at once on a connection of HTTP/2
