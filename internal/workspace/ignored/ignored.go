@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,6 +50,9 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 			j.add(e.From, false)
 		}
 	}
+	if j.odd != "" {
+		return fmt.Errorf("%w: %q is not a regular file", ErrUnknown, j.odd)
+	}
 	if err := j.ask(ctx); err != nil {
 		return err
 	}
@@ -62,6 +66,8 @@ type judge struct {
 	places map[string]place       // by directory, "." for the workspace
 	repos  map[string]*repository // by their directories; nil for one that there is not
 	judged map[string]verdict     // by path
+	// odd is a file of rules of which git would never see the end, "" for none.
+	odd string
 }
 
 // place is a directory of the workspace as it is on the host.
@@ -136,9 +142,18 @@ func (j *judge) place(p string) place {
 			}
 			at.repo = p
 		}
+		if rules := filepath.Join(full, ".gitignore"); at.whole == "" && !at.absent && at.repo != "" && endless(rules) {
+			j.odd = rules
+		}
 	}
 	j.places[p] = at
 	return at
+}
+
+// endless reports whether the file may be one that git waits for when it reads it.
+func endless(file string) bool {
+	fi, err := os.Lstat(file)
+	return err == nil && fi.Mode()&(fs.ModeNamedPipe|fs.ModeDevice) != 0
 }
 
 // add has p judged, which may be a directory that the guest has made.
