@@ -1,12 +1,17 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -37,11 +42,50 @@ func newEvents(owner io.Writer) *events {
 	return &events{start: time.Now(), owner: owner, watchers: make(map[chan control.Event]struct{})}
 }
 
+// ownerTimeout is how long an owner who does not read may hold the machine up, once.
+const ownerTimeout = 2 * time.Second
+
+// ownerPipe is the pipe to the owner, who may be stopped, as by Ctrl-Z. Then the pipe is full
+// at some time, and what happens is not told until it is read.
+type ownerPipe struct {
+	file *os.File
+	rest []byte // of a line that did not fit as a whole
+}
+
+// openOwnerPipe returns that of a file descriptor.
+func openOwnerPipe(fd int) (*ownerPipe, error) {
+	if err := unix.SetNonblock(fd, true); err != nil { // or there are no deadlines
+		return nil, fmt.Errorf("open the pipe to the owner: %w", err)
+	}
+	return &ownerPipe{file: os.NewFile(uintptr(fd), "events")}, nil
+}
+
+// Write writes a line, or nothing that a reader could take for a part of one.
+func (p *ownerPipe) Write(line []byte) (int, error) {
+	wait := ownerTimeout
+	if len(p.rest) > 0 {
+		wait = time.Millisecond // it has had its time
+	}
+	p.file.SetWriteDeadline(time.Now().Add(wait))
+	if len(p.rest) > 0 {
+		n, err := p.file.Write(p.rest)
+		p.rest = p.rest[n:]
+		if err != nil {
+			return 0, err
+		}
+	}
+	n, err := p.file.Write(line)
+	if n < len(line) && errors.Is(err, os.ErrDeadlineExceeded) {
+		p.rest = bytes.Clone(line[n:])
+	}
+	return n, err
+}
+
 // phase says that a phase begins.
 func (ev *events) phase(p control.Phase) { ev.send(control.Event{Phase: p}) }
 
-// send tells e to all. Nobody but the owner can hold it up: a watcher that is too far
-// behind is left.
+// send tells e to all. Nobody can hold it up for long: a watcher that is too far behind is
+// left, and an owner misses what happens meanwhile.
 func (ev *events) send(e control.Event) {
 	e.Nanos = time.Since(ev.start).Nanoseconds()
 	ev.mu.Lock()

@@ -75,7 +75,11 @@ func Main(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	events := newEvents(os.NewFile(control.EventsFD, "events"))
+	pipe, err := openOwnerPipe(control.EventsFD)
+	if err != nil {
+		return err
+	}
+	events := newEvents(pipe)
 	if err := limitProcess(); err != nil {
 		return err
 	}
