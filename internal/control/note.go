@@ -17,6 +17,7 @@ const (
 	NoteGoesOn              fault.Code = "machine-goes-on"       // name: it was paused
 	NoteOutOfMemory         fault.Code = "guest-out-of-memory"   // name, memory, program: the kernel of the guest killed that
 	NoteDiskLess            fault.Code = "disk-less"             // bytes, dir, free
+	NotePortHalf            fault.Code = "port-half"             // port: another program has it on ::1
 	NoteMemoryFailure       fault.Code = "memory-failure"        // name: of the host's hardware
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is
 )

@@ -112,6 +112,7 @@ func EventCodes() []EventCode {
 		{Note, string(fault.MachineUnreachable), []string{"text", "name", "reason", "defined"}, "The guest has broken off the conversation with the host."},
 		{Note, string(control.NoteGoesOn), []string{"text", "name"}, "A machine that was paused goes on."},
 		{Note, string(control.NoteOutOfMemory), []string{"text", "name", "memory", "program"}, "The machine ran out of memory, and its kernel killed this program."},
+		{Note, string(control.NotePortHalf), []string{"text", "port"}, "Another program of the host has a published port on ::1."},
 		{Note, string(control.NoteDiskLess), []string{"text", "bytes", "dir", "free"}, "The machine can write less to its disk than asked for, because the host has too little space."},
 		{Note, string(control.NoteMemoryFailure), []string{"text", "name"}, "The host's memory has a fault in what the machine uses."},
 		{Note, string(control.NoteWorkspace), []string{"text", "reason"}, "A file of the workspace was left out of the copy or changed in it."},

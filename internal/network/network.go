@@ -50,6 +50,9 @@ type Config struct {
 	Log     *slog.Logger
 	// Budget is what the machine may make us hold; nil for one of the network's own.
 	Budget *budget.Budget
+	// Half is called with a published port that another program of this host has on ::1;
+	// nil for nobody.
+	Half func(p plan.Port)
 }
 
 // Guest is what is behind published ports. What it says is a guest's, and not trusted.
@@ -65,6 +68,7 @@ type Guest interface {
 // goroutines.
 type Network struct {
 	log    *slog.Logger
+	half   func(p plan.Port)
 	audit  *audit.Log
 	dialer *dial.Dialer
 	lookup func(ctx context.Context, name string, private bool) ([]netip.Addr, error) // the dialer's
@@ -98,7 +102,7 @@ type Network struct {
 // New makes the network of a machine.
 func New(cfg Config) (*Network, error) {
 	n := &Network{
-		log: cfg.Log, audit: cfg.Audit,
+		log: cfg.Log, half: cfg.Half, audit: cfg.Audit,
 		dialer:  dial.New(),
 		flows:   make(map[*flow]struct{}),
 		private: make(map[*privateConn]struct{}),

@@ -134,8 +134,19 @@ func TestPortsRefuse(t *testing.T) {
 	guest.listen(80, 80, 99999, -1)
 	until(t, "127.0.0.1", port, true)
 	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
-		l.Close()
 		until(t, "::1", port, true)
+		// A port of another program's there is left to it, and that is said.
+		var half []int
+		n.half = func(p plan.Port) { half = append(half, p.HostPort) }
+		other := l.Addr().(*net.TCPAddr).Port
+		_, err := n.OpenPort(plan.Port{Address: "127.0.0.1", HostPort: other, GuestPort: 82})
+		if err == nil {
+			err = n.ClosePort(other)
+		}
+		if fault.CodeOf(err) != fault.PortTaken && (err != nil || !slices.Equal(half, []int{other})) {
+			t.Errorf("a port that another program has on ::1: %v, told of %v", err, half)
+		}
+		l.Close()
 	}
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {

@@ -89,6 +89,9 @@ func (n *Network) reserve(p plan.Port) (*published, error) {
 		return nil, err
 	}
 	p.HostPort = host.Number()
+	if host.Half && n.half != nil {
+		n.half(p)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.isClosed() || n.guest == nil {

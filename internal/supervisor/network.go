@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
@@ -97,11 +98,20 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 		}
 		opened.add(func() { n.tap.Close() })
 	}
-	n.Network, err = network.New(network.Config{Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget})
+	n.Network, err = network.New(network.Config{
+		Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget, Half: s.noteHalf,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// noteHalf says that a published port is not the machine's on ::1.
+func (s *supervisor) noteHalf(p plan.Port) {
+	port := strconv.Itoa(p.HostPort)
+	s.note(control.NotePortHalf, fault.Args{"port": port},
+		"another program has [::1]:%s: localhost:%s may lead to it, and 127.0.0.1:%s leads to the machine", port, port, port)
 }
 
 // openTap opens a port of the host's bridge for a machine with this address.

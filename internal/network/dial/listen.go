@@ -17,6 +17,9 @@ type Port struct {
 	addr    netip.AddrPort
 	sockets []int // bound, one for each address
 	open    []net.Listener
+	// Half says that another program of this host has the port on ::1, where a program
+	// that connects to localhost may look first.
+	Half bool
 }
 
 // tries bounds the search for a port that is free on both addresses of the loopback
@@ -56,7 +59,8 @@ func reserve(addr netip.AddrPort) (p *Port, both bool, err error) {
 		return p, true, nil
 	}
 	err = p.add(netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port()))
-	return p, !errors.Is(err, unix.EADDRINUSE), nil
+	p.Half = errors.Is(err, unix.EADDRINUSE)
+	return p, !p.Half, nil
 }
 
 // freePort finds a port that nobody has. A socket whose port the kernel has chosen gives

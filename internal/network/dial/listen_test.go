@@ -162,6 +162,9 @@ func TestReserveAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer four.Close()
+	if !four.Half || other.Half {
+		t.Errorf("half of 127.0.0.1 is another's: %v, of ::1: %v", four.Half, other.Half)
+	}
 	serve(t, four)
 	if _, err := hear("::1", other.Number()); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("another's port on ::1: %v; want it refused", err)
