@@ -25,8 +25,10 @@ func TestSlowGuest(t *testing.T) {
 		p, err := New(Config{
 			Policy:  func() *policy.Set { return set },
 			Secrets: secret.NewTable(nil),
-			Dial:    func(context.Context, string, uint16) (net.Conn, error) { return nil, fmt.Errorf("%w: it is a test", ErrDenied) },
-			Record:  func(audit.Event) {},
+			Dial: func(context.Context, string, uint16) (net.Conn, error) {
+				return nil, fmt.Errorf("%w: it is a test", ErrDenied)
+			},
+			Record: func(audit.Event) {},
 		})
 		if err != nil {
 			t.Fatal(err)
