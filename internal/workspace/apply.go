@@ -22,6 +22,14 @@ type Application struct {
 	Edits    []Edit    // from Diff, or some of them
 	Staging  *Staging  // the contents of these edits
 	Journal  string    // where the journal is to be; outside the workspace
+	// Undo has a record kept by which [Undo] takes the Apply back; nil for none.
+	Undo *UndoOptions
+}
+
+// UndoOptions says where records are, and whose the new one is.
+type UndoOptions struct {
+	Store string // a directory of records only
+	Name  string // of the machine
 }
 
 // Result is what Apply did.
@@ -93,6 +101,7 @@ type applier struct {
 	batch       []pending
 	batchSize   int64 // bytes of its files
 	unfinished  []unfinished
+	rec         *recorder       // of what can be taken back; nil without one
 	moves       moves           // that are done
 	unmoved     map[string]bool // new paths of renames that were not done
 	settled     map[int]bool    // edits that were carried out early, by their number
@@ -126,6 +135,12 @@ func (a *applier) run(ctx context.Context) (err error) {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, a.journal.end()) }()
+	if a.Undo != nil {
+		if err := a.record(ctx, dir, edits); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.finishRecord(err == nil)) }()
+	}
 	defer a.finishDirs()
 	defer a.dropBatch()
 
@@ -230,6 +245,7 @@ func (a *applier) note(path, text string) {
 }
 
 func (a *applier) conflict(e *Edit, why string) {
+	a.rec.not(e)
 	a.result.Conflicts = append(a.result.Conflicts, Conflict{e.Path, why})
 }
 
@@ -266,6 +282,7 @@ func (a *applier) edit(ctx context.Context, e *Edit, n int) error {
 	dir, name, err := a.parent(e.Path)
 	if e.Op == Delete && (err == conflictParent || err == conflictSymlink) {
 		// Gone with its directory; the edit of that reports what is there now.
+		a.rec.not(e)
 		return a.settle(e, nil)
 	}
 	if err != nil {
@@ -295,7 +312,7 @@ func (a *applier) editIn(ctx context.Context, dir int, name, temp string, e *Edi
 			return false, errors.New("an edit of what was not packed")
 		}
 	}
-	switch done, err := a.check(ctx, dir, name, now, old, e); {
+	switch done, err := a.toDo(ctx, dir, name, now, old, e); {
 	case err != nil:
 		return false, err
 	case done:
@@ -344,6 +361,25 @@ func (a *applier) mayFinish(e *Edit, now hostFile) {
 	if open := e.NewMode | 0o700; e.NewKind == Dir && now.kind == Dir && open != e.NewMode && now.mode&0o777 == open {
 		a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})
 	}
+}
+
+// toDo is check for an edit that is about to be carried out. With a record, it must be in it.
+func (a *applier) toDo(ctx context.Context, dir int, name string, now hostFile, old *Entry, e *Edit) (done bool, err error) {
+	if a.rec == nil {
+		return a.check(ctx, dir, name, now, old, e)
+	}
+	k, ok := a.rec.todo[e]
+	if ok && now.kind != Dir && now.id == k.id {
+		return false, nil // as it was when it was kept, which was after a check
+	}
+	done, err = a.check(ctx, dir, name, now, old, e)
+	switch {
+	case done:
+		a.rec.not(e) // somebody else did it meanwhile
+	case err == nil && !ok:
+		err = conflictChanged
+	}
+	return done, err
 }
 
 // check says whether e is done already. If not, and now is not what was

@@ -43,8 +43,13 @@ func TestApplyRandom(t *testing.T) {
 	}
 }
 
-// BenchmarkApply edits 2000 files.
+// BenchmarkApply edits 2000 files, with a record by which it can be taken back and without.
 func BenchmarkApply(b *testing.B) {
+	b.Run("alone", func(b *testing.B) { benchmarkApply(b, false) })
+	b.Run("recorded", func(b *testing.B) { benchmarkApply(b, true) })
+}
+
+func benchmarkApply(b *testing.B, recorded bool) {
 	from, to := tree{}, tree{}
 	for i := range 2000 {
 		d := fmt.Sprintf("d%d", i%50)
@@ -56,7 +61,11 @@ func BenchmarkApply(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		s := newSession(b, from)
+		s.app.Manifest.Started += int64(time.Hour) // as of files that are not just written
 		s.take(b, to, changes(rand.New(rand.NewPCG(1, 1)), from, to))
+		if recorded {
+			s.app.Undo = &UndoOptions{Store: b.TempDir(), Name: "m"}
+		}
 		b.StartTimer()
 		s.apply(b)
 	}

@@ -54,6 +54,11 @@ func (e *Edit) changesDirMode() bool {
 // dirMode carries out an edit of a directory's mode.
 func (a *applier) dirMode(e *Edit) error {
 	return a.changeDir(e.Path, func(now hostFile) (uint32, error) {
+		if a.rec != nil && now.mode&0o777 != e.NewMode {
+			if _, ok := a.rec.todo[e]; !ok {
+				return 0, conflictChanged
+			}
+		}
 		switch open := e.NewMode | 0o700; now.mode & 0o777 {
 		case e.OldMode, e.NewMode, open: // the last is what an interrupted Apply leaves
 			if open != e.NewMode {

@@ -139,6 +139,9 @@ func (a *applier) moveOne(ctx context.Context, e *Edit) error {
 	case now.kind != Dir:
 		return conflictChanged
 	default:
+		if err := a.rec.moving(a.moves.where(e.From), e.Path, now); err != nil {
+			return err
+		}
 		if err := a.renameDir(from, oldName, to, name, e.Path, now); err != nil {
 			return err
 		}

@@ -20,6 +20,9 @@ import (
 // in a process of its own, so that it can be killed.
 const childVariable = "MAYFLY_WORKSPACE_APPLY_CHILD"
 
+// undoVariable has that process take the Apply back in place of carrying it out.
+const undoVariable = "MAYFLY_WORKSPACE_UNDO_CHILD"
+
 // TestApplyChild is that process. It says "ready" before it begins and "done"
 // when Apply has returned.
 func TestApplyChild(t *testing.T) {
@@ -29,7 +32,9 @@ func TestApplyChild(t *testing.T) {
 	}
 	s := loadSession(t, home)
 	fmt.Println("ready")
-	if _, err := Apply(t.Context(), s.app); err != nil {
+	if os.Getenv(undoVariable) != "" {
+		s.undo(t)
+	} else if _, err := Apply(t.Context(), s.app); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("done")
@@ -88,6 +93,7 @@ func loadSession(t *testing.T, home string) *session {
 	s.app.Dir, s.app.Manifest, s.app.Base = s.dir, m, im
 	s.app.Staging = &Staging{dir: home + "/staging"}
 	s.app.Journal = home + "/journal"
+	s.app.Undo = &UndoOptions{Store: home + "/undo", Name: "m"}
 	return s
 }
 
@@ -96,25 +102,7 @@ func loadSession(t *testing.T, home string) *session {
 // and the next Apply must bring the rest.
 func TestApplyKilled(t *testing.T) {
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	from, to := make(tree), make(tree)
-	for i := range 40 {
-		dir := fmt.Sprintf("d%d", i%5)
-		from[dir] = node{Dir, 0o755, ""}
-		to[dir] = from[dir]
-		p := fmt.Sprintf("%s/f%d", dir, i)
-		from[p] = node{File, 0o644, strings.Repeat("old", 1000)}
-		switch i % 4 {
-		case 0: // edited
-			to[p] = node{File, 0o755, strings.Repeat("new", 2000)}
-		case 1: // deleted
-		case 2: // another kind
-			to[p] = node{Dir, 0o755, ""}
-			to[p+"/in"] = node{File, 0o600, "added"}
-		case 3:
-			to[p] = from[p]
-			to[p+"l"] = node{Symlink, 0o777, "f"}
-		}
-	}
+	from, to := killTrees()
 	killed, rounds := 0, 0
 	const enough = 8
 	for killed < enough && rounds < 5*enough {
@@ -146,6 +134,75 @@ func TestApplyKilled(t *testing.T) {
 	if killed == 0 {
 		t.Error("no Apply was killed before its end")
 	}
+}
+
+// TestUndoKilled kills an Apply at random moments, and then its Undo: what the Apply has done
+// so far must be taken back exactly, and an Undo that was killed must come to its end with
+// the next one.
+func TestUndoKilled(t *testing.T) {
+	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	from, to := killTrees()
+	killed := [2]int{}
+	const enough = 6
+	for round := 1; min(killed[0], killed[1]) < enough && round < 5*enough; round++ {
+		home := t.TempDir()
+		s := newKillSession(t, home, from, to)
+		want := exactTree(t, s.dir)
+		applies := 1 + r.IntN(3) // an Apply that was killed may be repeated first
+		for range applies {
+			if applyAndKill(t, home, time.Duration(r.IntN(6000*round))*time.Microsecond) {
+				break
+			}
+			killed[0]++
+		}
+		for tries := 1; !applyAndKill(t, home, time.Duration(r.IntN(6000*round*tries))*time.Microsecond, undoVariable+"=1"); tries++ {
+			killed[1]++
+		}
+		// A directory that a killed Apply or Undo has worked in keeps its new time.
+		for p, w := range want {
+			if strings.HasPrefix(w, Dir.String()) {
+				if fi, err := os.Lstat(p); err != nil || !fi.IsDir() || uint32(fi.Mode().Perm()) != 0o755 {
+					t.Errorf("%s is %v, %v; want a directory of mode 755", p, fi, err)
+				}
+				delete(want, p)
+			}
+		}
+		got := exactTree(t, s.dir)
+		maps.DeleteFunc(got, func(_, g string) bool { return strings.HasPrefix(g, Dir.String()) })
+		sameTree(t, "taken back", got, want)
+		noUndo(t, s.app.Undo.Store)
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("killed: %d applies, %d undos", killed[0], killed[1])
+	if min(killed[0], killed[1]) == 0 {
+		t.Error("not one of each was killed before its end")
+	}
+}
+
+// killTrees returns what is to be applied while it is killed.
+func killTrees() (from, to tree) {
+	from, to = make(tree), make(tree)
+	for i := range 40 {
+		dir := fmt.Sprintf("d%d", i%5)
+		from[dir] = node{Dir, 0o755, ""}
+		to[dir] = from[dir]
+		p := fmt.Sprintf("%s/f%d", dir, i)
+		from[p] = node{File, 0o644, strings.Repeat("old", 1000)}
+		switch i % 4 {
+		case 0: // edited
+			to[p] = node{File, 0o755, strings.Repeat("new", 2000)}
+		case 1: // deleted
+		case 2: // another kind
+			to[p] = node{Dir, 0o755, ""}
+			to[p+"/in"] = node{File, 0o600, "added"}
+		case 3:
+			to[p] = from[p]
+			to[p+"l"] = node{Symlink, 0o777, "f"}
+		}
+	}
+	return from, to
 }
 
 func newKillSession(t *testing.T, home string, from, to tree) *session {
@@ -181,10 +238,10 @@ func newKillSession(t *testing.T, home string, from, to tree) *session {
 
 // applyAndKill starts an Apply and kills it after a while. It reports whether
 // it came to its end before.
-func applyAndKill(t *testing.T, home string, after time.Duration) bool {
+func applyAndKill(t *testing.T, home string, after time.Duration, env ...string) bool {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestApplyChild$")
-	cmd.Env = append(os.Environ(), childVariable+"="+home)
+	cmd.Env = append(append(os.Environ(), childVariable+"="+home), env...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
