@@ -2,7 +2,6 @@ package mayfly
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/mayfly-vm/mayfly/internal/engine"
@@ -220,12 +219,7 @@ func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
 	s.c.Commits = len(sel.Paths) == 0
 	res, err := s.c.Apply(ctx, chosen)
 	s.Repositories = convert(s.c.Committed, newRepository)
-	conflicts := convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) })
-	notes := convert(res.Notes, workspace.Note.String)
-	if res.MoreNotes > 0 {
-		notes = append(notes, fmt.Sprintf("%d more like these", res.MoreNotes))
-	}
-	return Applied{res.Applied, count(chosen), conflicts, notes, held}, public(err)
+	return Applied{res.Applied, count(chosen), conflicts(res), notes(res), held}, public(err)
 }
 
 // Path returns how a path, relative to Root or below it, is named in Changes.

@@ -116,6 +116,7 @@ type Collected struct {
 	Machines    []string // dead ones
 	Audits      []string // the machines whose audit logs were too old
 	Transcripts []string
+	Undoables   []Undoable // applies that can no more be taken back
 	Removed
 }
 
@@ -124,7 +125,7 @@ type Collected struct {
 // error.
 func (c *Client) Collect(ctx context.Context) (Collected, error) {
 	r, err := c.e.Collect(ctx)
-	return Collected{r.Machines, r.Audits, r.Transcripts, Removed(r.Removed)}, public(err)
+	return Collected{r.Machines, r.Audits, r.Transcripts, convert(r.Undos, newUndoable), Removed(r.Removed)}, public(err)
 }
 
 // VersionChange is a package or coding agent of another version.

@@ -87,6 +87,8 @@ type Details struct {
 	// Persists is all that outlives a stop.
 	Persists []Persist
 	Walls    Walls
+	// Undo is the machine's last apply, nil if it cannot be taken back.
+	Undo *Undoable
 }
 
 // Walls are those around a machine's QEMU that not every host has. Its filter of system
@@ -123,7 +125,12 @@ func (c *Client) Inspect(ctx context.Context, name string) (Details, error) {
 		return Details{}, public(err)
 	}
 	persists := convert(d.Persists, func(p engine.Persist) Persist { return Persist(p) })
-	return Details{newInfo(d.Listed), newPlan(d.Plan), persists, Walls(d.Walls)}, nil
+	out := Details{newInfo(d.Listed), newPlan(d.Plan), persists, Walls(d.Walls), nil}
+	if d.Undo != nil {
+		undo := newUndoable(*d.Undo)
+		out.Undo = &undo
+	}
+	return out, nil
 }
 
 // Names returns the names of machines that run or have left something, and of those that

@@ -59,7 +59,7 @@ const readers = `audit check diff doctor events inspect ls policy port top versi
 const others = `agent apply attach claude cp edit exec gc reset restart rm run shell ssh start stop
 	completion-bash completion-fish completion-powershell completion-zsh export help
 	image-inspect image-prune image-rm logs net-down net-up skill-install skill-print ssh-config
-	systemd-install systemd-print systemd-timer systemd-uninstall`
+	systemd-install systemd-print systemd-timer systemd-uninstall undo`
 
 // Everything that reads can do so for programs.
 func TestReadersHaveJSON(t *testing.T) {

@@ -27,10 +27,11 @@ started; mayfly policy shows later changes.`,
 // inspectJSON is a machine as inspect --json prints it. Fields are only added.
 type inspectJSON struct {
 	machineJSON
-	Persists []words.Persist `json:"persists"` // all that outlives a stop; nothing else does
-	Shares   []mayfly.Share  `json:"shares"`   // directories of the host that the machine sees live
-	Walls    mayfly.Walls    `json:"walls"`    // around its QEMU, as far as hosts differ
-	Plan     mayfly.Plan     `json:"plan"`
+	Persists []words.Persist  `json:"persists"`       // all that outlives a stop; nothing else does
+	Shares   []mayfly.Share   `json:"shares"`         // directories of the host that the machine sees live
+	Walls    mayfly.Walls     `json:"walls"`          // around its QEMU, as far as hosts differ
+	Undo     *mayfly.Undoable `json:"undo,omitempty"` // the last apply, if it can be taken back
+	Plan     mayfly.Plan      `json:"plan"`
 }
 
 func (a *app) inspect(ctx context.Context, name string) error {
@@ -38,7 +39,7 @@ func (a *app) inspect(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	out := inspectJSON{machineJSON: newMachineJSON(d.Info), Persists: []words.Persist{}, Shares: append([]mayfly.Share{}, d.Plan.Shares...), Walls: d.Walls, Plan: d.Plan}
+	out := inspectJSON{machineJSON: newMachineJSON(d.Info), Persists: []words.Persist{}, Shares: append([]mayfly.Share{}, d.Plan.Shares...), Walls: d.Walls, Undo: d.Undo, Plan: d.Plan}
 	for _, p := range d.Persists {
 		out.Persists = append(out.Persists, words.NewPersist(p))
 	}

@@ -50,6 +50,9 @@ func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Chan
 	if text := words.Classes(all); text != "" {
 		a.note("%s", text)
 	}
+	if len(all) > 0 && !set.Undoable() {
+		a.note("mayfly undo will not be able to take these changes back: they replace more than 1 GiB")
+	}
 	if len(ignored) > 0 {
 		a.note("%s; not applied (--ignored applies them)", words.Ignored(ignored))
 	}

@@ -113,6 +113,9 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 	if err == nil && result.Of > 0 || result.Applied > 0 {
 		a.note("applied %d of %d changes to %s", result.Applied, result.Of, termsafe.Quote(set.Root))
 	}
+	if result.Applied > 0 && set.Undoable() {
+		a.note("mayfly undo %s takes them back", m.Name())
+	}
 	for _, note := range result.Notes {
 		a.note("%s", note)
 	}

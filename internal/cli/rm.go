@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -121,9 +122,10 @@ func (a *app) gcCommand() *cobra.Command {
 		Short: "Remove what crashed or killed processes left behind",
 		Long: `Remove what crashed or killed processes left behind: dead machines, temporary
 files of interrupted applies and builds, and parts that no image needs. Also
-remove audit logs and transcripts of coding agents that are older than 30 days
-and whose machines are gone. Running machines and images are not touched; mayfly
-image rm removes an image.`,
+remove what mayfly undo needs for an apply that is older than 30 days, and audit
+logs and transcripts of coding agents that are older than 30 days and whose
+machines are gone. Running machines and images are not touched; mayfly image rm
+removes an image.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.client.Collect(cmd.Context())
@@ -135,6 +137,9 @@ image rm removes an image.`,
 			}
 			for _, name := range r.Transcripts {
 				fmt.Fprintln(a.Out, "removed the transcripts "+name)
+			}
+			for _, u := range r.Undoables {
+				fmt.Fprintf(a.Out, "removed what mayfly undo %s needs for %s\n", u.Name, termsafe.Quote(u.Dir))
 			}
 			a.printRemoved(r.Removed, false)
 			return err

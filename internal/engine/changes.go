@@ -186,6 +186,10 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		return workspace.Result{}, err
 	}
 	defer release()
+	undo, err := c.undoOptions(edits)
+	if err != nil {
+		return workspace.Result{}, err
+	}
 	if c.Commits {
 		// First, so that they have a name whatever becomes of the files.
 		if err := c.landCommits(ctx); err != nil {
@@ -194,7 +198,7 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	}
 	res, err := workspace.Apply(ctx, workspace.Application{
 		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
-		Edits: edits, Staging: c.staging, Journal: c.machine.m.File(state.JournalFile),
+		Edits: edits, Staging: c.staging, Journal: c.machine.m.File(state.JournalFile), Undo: undo,
 	})
 	if c.Commits && err == nil {
 		err = c.moveBranches(ctx, edits, res.Conflicts)

@@ -10,6 +10,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/image"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/template"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 // BuildImage builds the image of a machine of s unless it is there.
@@ -192,6 +193,7 @@ type Collected struct {
 	Machines    []string
 	Audits      []string // the names of the machines
 	Transcripts []string
+	Undos       []workspace.UndoRecord // applies that can no more be taken back
 	Removed
 }
 
@@ -201,11 +203,12 @@ func (e *Engine) Collect(ctx context.Context) (Collected, error) {
 	var out Collected
 	machines := e.machines()
 	now := time.Now()
-	var errs [5]error
+	var errs [6]error
 	out.Machines, errs[0] = control.Collect(machines)
 	out.Audits, errs[1] = machines.CollectAudits(now)
 	out.Transcripts, errs[2] = e.definitions().CollectTranscripts(now)
 	errs[3] = e.definitions().Collect()
+	out.Undos, errs[5] = workspace.CollectUndos(e.undoStore(), now.Add(-undoAge))
 	out.Removed, errs[4] = e.Prune(ctx, false)
 	return out, errors.Join(errs[:]...)
 }

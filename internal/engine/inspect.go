@@ -8,6 +8,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 // Details is what is known of one machine.
@@ -19,6 +20,8 @@ type Details struct {
 	// Persists is all that outlives a stop.
 	Persists []Persist
 	Walls    Walls
+	// Undo is the machine's last apply, if it can be taken back.
+	Undo *workspace.UndoRecord
 }
 
 // Walls are those around a machine's VMM that the host has or has not.
@@ -71,6 +74,9 @@ func (e *Engine) Inspect(ctx context.Context, name string) (Details, error) {
 		if out.Plan, err = e.planNamed(ctx, e.definitions().At(name), true); err != nil {
 			return out, err
 		}
+	}
+	if last, err := e.LastApply(name); err == nil {
+		out.Undo = &last
 	}
 	out.Walls = Walls{Namespaces: out.Plan.Machine.Engine.Isolate, Landlock: proc.LandlockVersion()}
 	if d, ok := definition.Of(out.Plan); ok {

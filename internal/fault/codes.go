@@ -183,6 +183,8 @@ const (
 	WorkspaceNone     Code = "workspace-none"
 	WorkspaceLive     Code = "workspace-live"
 	ChangeMissing     Code = "change-missing"
+	UndoNone          Code = "undo-none"
+	UndoBusy          Code = "undo-busy"
 	CloneTargetLive   Code = "clone-target-live"
 	DiskFull          Code = "disk-full"
 	ShareMissing      Code = "share-missing"
@@ -389,6 +391,8 @@ func Kinds() []Kind {
 		{WorkspaceNone, []string{"name"}, "The machine has no workspace."},
 		{WorkspaceLive, []string{"name"}, "The workspace of the machine is live: there are no changes to list or apply."},
 		{ChangeMissing, []string{"path"}, "Nothing at this path of the workspace was changed."},
+		{UndoNone, []string{"name", "dir"}, "No apply of this machine, or to this directory, can be taken back."},
+		{UndoBusy, []string{"name"}, "The apply that is to be taken back is still under way, or is being taken back already."},
 		{CloneTargetLive, []string{"name", "dir"}, "The directory to clone into is live in a running machine."},
 		{DiskFull, []string{"dir"}, "The disk of this directory has too little space."},
 		{ShareMissing, []string{"path"}, "A directory that is to be live in a machine does not exist."},

@@ -50,6 +50,8 @@ var next = map[fault.Code][]string{
 
 	fault.ConfigInvalid: {"$EDITOR +{line} {file|sh}"},
 
+	fault.UndoNone:                 {"mayfly undo --list"},
+	fault.UndoBusy:                 {"wait for the other mayfly to end"},
 	fault.WorkspaceMissing:         {"mkdir -p {dir|sh}"},
 	fault.WorkspaceNotADirectory:   {"give the directory that holds it"},
 	fault.WorkspaceUnreadable:      {"ls -ld {dir|sh}"},

@@ -151,6 +151,9 @@ func Details(d mayfly.Details) []Row {
 		}
 		r.add("persists", "%s%s; kept in %s (%s) until %s", k.What, where, termsafe.Quote(k.Path), size, strings.ReplaceAll(k.Until, ", ", " or mayfly "))
 	}
+	if u := d.Undo; u != nil {
+		r.add("undo", "%d changes to %s, applied %s", u.Changes, termsafe.Quote(u.Dir), u.Time.Local().Format("2006-01-02 15:04:05"))
+	}
 	r.reach(p.Network)
 	for _, p := range i.Ports {
 		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
