@@ -34,6 +34,31 @@ step() {
 	fi
 }
 
+# beside begins a step that needs no machine and has no deadlines, with what the other steps
+# leave of the CPUs; together waits for all of them and prints what they said.
+besides=$(mktemp -d)
+trap 'rm -rf "$besides"' EXIT
+beside() {
+	# Its standard error is where it says how it ended.
+	(
+		renice -n 19 "$BASHPID" >/dev/null 2>&1
+		failed=
+		step "$@" >"$besides/$1" 2>&1
+		[ -z "$failed" ]
+	) &
+	running="$running $!:$1"
+}
+running=
+
+together() {
+	local one
+	for one in $running; do
+		wait "${one%%:*}" || failed="$failed, ${one#*:}"
+		cat "$besides/${one#*:}" >&2
+	done
+	running=
+}
+
 format() {
 	local files
 	files=$(gofmt -l .) && [ -z "$files" ] || {
@@ -63,21 +88,24 @@ done
 
 # Packages whose tests start machines, or build images, are tested one after
 # the other: together they would only wait for each other and for the CPUs. The
-# longest of them, test, is the last by its name.
+# longest of them, test, is the last by its name. They are not watched for races: that
+# makes every command of mayfly several times as slow, and what they have of tests
+# without machines runs before, watched, with all other packages. Package test has none.
 machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
-others=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF "$machines")
+units=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF ./test)
 
 step format format
-step vet "$go" vet ./...
-step staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
+beside vet "$go" vet ./...
+beside staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
 # The lists are meant to be split.
 # shellcheck disable=SC2086
-step "packages without machines" "$go" test $race -timeout 5m $others
+step "tests without machines" "$go" test $race -timeout 5m $units
 if [ "$1" = all ]; then
 	step images images
 	# shellcheck disable=SC2086
-	step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test $race -p 1 -timeout 60m $machines
+	step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -p 1 -timeout 60m $machines
 fi
+together
 
 if [ -n "$failed" ]; then
 	echo "test: FAILED after $((SECONDS - began)) s: ${failed#, }" >&2
