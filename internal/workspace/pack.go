@@ -61,7 +61,10 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 	if err != nil {
 		return nil, fmt.Errorf("pack workspace: %w", err)
 	}
-	w, err := erofs.NewWriter(out, erofs.Options{MaxSize: maxContent, FileSize: fi.Size()})
+	w, err := erofs.NewWriter(out, erofs.Options{
+		MaxSize: maxContent, FileSize: fi.Size(),
+		Ended: func() error { return context.Cause(ctx) }, // one file can take minutes
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pack workspace: %w", err)
 	}
@@ -261,10 +264,7 @@ func (p *packer) file(ctx context.Context, dir int, path, name string) error {
 			return p.outcome(path, "open", err)
 		}
 		f := os.NewFile(uintptr(fd), path)
-		// Files can take minutes: the end closes the one that is read.
-		stop := context.AfterFunc(ctx, func() { f.Close() })
 		err = p.content(f, path)
-		stop()
 		f.Close()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -29,7 +29,7 @@ const (
 	// both are on a file system that can.
 	copyInKernel = 1 << 20
 
-	// It copies so much at once: who closes the file to end it waits for that.
+	// It copies so much before it asks whether to go on.
 	copyAtOnce = 64 << 20
 )
 
@@ -211,6 +211,9 @@ func (w *Writer) writeLarge(in *diskInode, src *source) ([]byte, error) {
 	table := make([]byte, 0, 4*(in.size/chunk+1))
 	holes := false
 	for left := in.size; left > 0; left -= chunk {
+		if err := w.ended(); err != nil {
+			return nil, err
+		}
 		n := min(chunk, left)
 		block := uint32(w.end() / blockSize)
 		hole := src.skipHole(n)
@@ -264,6 +267,9 @@ func (w *Writer) copyFile(size int64, src *source) (bool, error) {
 	}
 	to := w.pos
 	for src.off < size {
+		if err := w.ended(); err != nil {
+			return false, err
+		}
 		n, err := unix.CopyFileRange(int(src.f.Fd()), &src.off, int(w.f.Fd()), &to, int(min(size-src.off, copyAtOnce)), 0)
 		switch {
 		case err == unix.EINTR:
@@ -281,6 +287,13 @@ func (w *Writer) copyFile(size int64, src *source) (bool, error) {
 	}
 	w.pos = alignUp(to, blockSize)
 	return true, w.checkSize()
+}
+
+func (w *Writer) ended() error {
+	if w.opts.Ended == nil {
+		return nil
+	}
+	return w.opts.Ended()
 }
 
 // isZero says whether p, which is not empty, holds nothing but zero bytes.

@@ -27,6 +27,9 @@ type Options struct {
 	// nothing yet: it is one hole, in which a running machine may already
 	// have its disk. Zero means an empty file, which gets the image's size.
 	FileSize int64
+
+	// Ended is asked while large files are copied: an error of it ends that. It may be nil.
+	Ended func() error
 }
 
 // Stats describes a finished image.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -251,5 +252,39 @@ func TestFileSize(t *testing.T) {
 	}
 	if _, err := w.Finish(); err == nil {
 		t.Error("Finish of an image larger than its disk: got no error")
+	}
+}
+
+// A large file is not copied to its end by a writer that is to stop, whether the kernel
+// copies it or it has holes.
+func TestEnded(t *testing.T) {
+	why := errors.New("why")
+	for name, hole := range map[string]bool{"whole": false, "with holes": true} {
+		src, err := os.Create(filepath.Join(t.TempDir(), "src"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		const size = 256 << 20
+		err = src.Truncate(size)
+		if !hole && err == nil {
+			err = unix.Fallocate(int(src.Fd()), 0, 0, size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		w, err := NewWriter(memFile(t), Options{Ended: func() error {
+			if asked++; asked > 1 {
+				return why
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.AddFile(Entry{Path: "f", Mode: syscall.S_IFREG | 0o644, Size: size}, src); !errors.Is(err, why) || asked != 2 {
+			t.Errorf("%s: AddFile = %v after %d questions; want %v after the second", name, err, asked, why)
+		}
 	}
 }
