@@ -60,8 +60,8 @@ type Result struct {
 	// Trace is a text that the host's record must have a refused line with;
 	// empty where nothing of it reaches the host.
 	Trace string `json:"trace,omitempty"`
-	// Passed says that Trace is in a line about a request that was allowed, and had no secret
-	// put in.
+	// Passed says that Trace is in a line about a request that was allowed, had no secret put
+	// in, and lost its placeholder.
 	Passed bool `json:"passed,omitempty"`
 }
 

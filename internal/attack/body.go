@@ -7,11 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 )
 
 // bodies tries to publish a secret at its own host, in what a request carries. The host gets
-// such a request as it is: the placeholder is no secret, and its audit line names none.
+// such a request with asterisks for the placeholder. Its audit line has a note of that, and
+// no secret.
 func bodies() []attempt {
 	field := func(name string) attempt {
 		return attempt{
@@ -37,8 +37,7 @@ func bodies() []attempt {
 	}
 }
 
-// publish sends a body to the host of the secret. Its value must not be in the answer: what
-// the host shows of it is the placeholder.
+// publish sends a body to the host of the secret. What arrives there, only the host can tell.
 func publish(ctx context.Context, t Target, path, kind string, body []byte) (bool, string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+t.Lent.Host+"/attack/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -52,12 +51,6 @@ func publish(ctx context.Context, t Target, path, kind string, body []byte) (boo
 		return gotThrough("the host of the secret does not answer: %v", err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return gotThrough("the answer ended early: %v", err)
-	}
-	if strings.Contains(string(answer), "it is ") && !strings.Contains(string(answer), t.Lent.Placeholder) {
-		return gotThrough("the answer has another text than was sent")
-	}
-	return true, "sent as it is, " + resp.Status
+	io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	return true, "sent without it, " + resp.Status
 }

@@ -246,7 +246,7 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 }
 
 // attacksSince returns the lines of the machine's audit log that are about refusals, and
-// those about requests that passed without a secret.
+// those about requests that passed without a secret, and without a placeholder.
 func (m Machine) attacksSince(t time.Time) (refused, passed string, err error) {
 	var deny, allow strings.Builder
 	writeAudit(m.m)
@@ -255,7 +255,7 @@ func (m Machine) attacksSince(t time.Time) (refused, passed string, err error) {
 		case !e.Time.After(t):
 		case e.Verdict == audit.Deny:
 			fmt.Fprintln(&deny, e)
-		case e.Verdict == audit.Allow && e.Kind == audit.Request && len(e.Secrets) == 0:
+		case e.Verdict == audit.Allow && e.Kind == audit.Request && len(e.Secrets) == 0 && strings.Contains(e.Reason, audit.Blanked):
 			fmt.Fprintln(&allow, e)
 		}
 		return nil

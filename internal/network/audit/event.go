@@ -34,6 +34,9 @@ const (
 	Cut   Verdict = "cut" // allowed first, and ended by a change of the policy
 )
 
+// Blanked is the reason of a request whose body had a placeholder.
+const Blanked = "blanked a placeholder in the body"
+
 // Event is one line. Fields are only ever added.
 type Event struct {
 	Seq     int64     `json:"seq"` // from 1, without a gap in its file

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/mayfly-vm/mayfly/internal/network/audit"
 )
 
 // modifyResponse is httputil.ReverseProxy.ModifyResponse. What a host says of the secrets
@@ -253,7 +255,7 @@ func (f *filling) body(r *http.Request) io.ReadCloser {
 	e := f.exchange
 	return &scrubbedBody{
 		ReadCloser: r.Body, stream: stream{scrubber: s.sorted()}, atEnd: func() {},
-		found: func() { e.note("blanked a placeholder in the body") },
+		found: func() { e.note(audit.Blanked) },
 	}
 }
 
