@@ -56,8 +56,8 @@ type committer struct {
 	home string
 }
 
-// newCommitter makes a repository with a commit and a machine with a copy of it.
-func newCommitter(t *testing.T) *committer {
+// newRepository makes a repository with a commit, and no machine yet.
+func newRepository(t *testing.T) (s *committer, dir string) {
 	t.Helper()
 	home, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -65,22 +65,35 @@ func newCommitter(t *testing.T) *committer {
 	}
 	t.Setenv("HOME", home)
 	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
-	s := &committer{t: t, home: home}
+	s = &committer{t: t, home: home}
 	s.write(home, ".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n")
-	dir := filepath.Join(home, "project")
+	dir = filepath.Join(home, "project")
 	s.git(home, "init", "-q", dir)
 	s.write(dir, "a.txt", "1\n")
 	s.write(dir, "dir/b.txt", "1\n")
 	s.write(dir, "dir/gone.txt", "1\n")
 	s.git(dir, "add", ".")
 	s.git(dir, "commit", "-q", "-m", "first")
-	s.fakeMachine = runFakeMachine(t, home, make(map[string]string))
-	s.guest = filepath.Join(home, "guest")
-	if out, err := exec.Command("cp", "-a", dir, s.guest).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	return s, dir
+}
+
+// newCommitter makes a repository with a commit and a machine with a copy of it.
+func newCommitter(t *testing.T) *committer {
+	t.Helper()
+	s, _ := newRepository(t)
+	s.start()
+	return s
+}
+
+// start makes the machine.
+func (s *committer) start() {
+	s.t.Helper()
+	s.fakeMachine = runFakeMachine(s.t, s.home, make(map[string]string))
+	s.guest = filepath.Join(s.home, "guest")
+	if out, err := exec.Command("cp", "-a", s.dir, s.guest).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
 	}
 	s.list = s.changes
-	return s
 }
 
 // changes lists all that there is in the guest, and all that is not any more.
@@ -384,4 +397,44 @@ func gitPath(t *testing.T) string {
 		t.Skip("no git here")
 	}
 	return path
+}
+
+// Commits of a submodule come to its repository, those of a worktree elsewhere in the
+// machine and those on no branch to the one of the workspace.
+func TestApplyCommitsElsewhere(t *testing.T) {
+	s, dir := newRepository(t)
+	s.write(s.home, "lib/l.txt", "1\n")
+	s.git(s.home, "init", "-q", "lib")
+	s.commit(filepath.Join(s.home, "lib"), "library")
+	s.git(dir, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", filepath.Join(s.home, "lib"), "third/lib")
+	s.commit(dir, "submodule")
+	s.start()
+	sub := filepath.Join(s.guest, "third/lib")
+	s.write(sub, "l.txt", "2\n")
+	subTip := s.commit(sub, "in the library")
+	s.git(s.guest, "worktree", "add", "-q", "-b", "side", filepath.Join(s.home, "elsewhere"))
+	s.write(filepath.Join(s.home, "elsewhere"), "w.txt", "w\n")
+	sideTip := s.commit(filepath.Join(s.home, "elsewhere"), "in a worktree")
+	s.git(s.guest, "add", "third/lib")
+	mainTip := s.commit(s.guest, "new library")
+	s.git(s.guest, "switch", "-q", "--detach")
+	s.write(s.guest, "d.txt", "d\n")
+	detached := s.commit(s.guest, "on no branch")
+
+	messages, err := s.mayfly("apply", "--all", "m")
+	if err != nil {
+		t.Errorf("apply = %v", err)
+	}
+	s.says(messages,
+		"1 commit on side, 1 file (worktree "+filepath.Join(s.home, "elsewhere")+" in the machine)\n",
+		"third/lib: main: fast-forwarded to "+subTip[:10],
+		"of no branch: branch mayfly/m/detached (another branch is checked out here)")
+	s.is("side", s.git(s.dir, "rev-parse", "mayfly/m/side"), sideTip)
+	s.is("main", s.git(s.dir, "rev-parse", "mayfly/m/main"), mainTip)
+	s.is("detached", s.git(s.dir, "rev-parse", "mayfly/m/detached"), detached)
+	s.is("submodule", s.git(filepath.Join(s.dir, "third/lib"), "rev-parse", "main"), subTip)
+	s.is("git status of the submodule", s.git(filepath.Join(s.dir, "third/lib"), "status", "--porcelain"), "")
+	s.git(s.dir, "merge", "-q", "--ff-only", "mayfly/m/detached")
+	s.is("git status", s.git(s.dir, "status", "--porcelain"), "")
+	s.git(s.dir, "fsck", "--strict")
 }

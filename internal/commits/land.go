@@ -102,7 +102,7 @@ func (im *Import) bring(ctx context.Context) (release func(), err error) {
 	}
 	packed := make(chan error, 1)
 	go func() {
-		c := im.cmd("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset", "--no-reuse-object", "--no-reuse-delta")
+		c := im.cmd("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset")
 		c.Stdin, c.Stdout = strings.NewReader(im.revisions(tips...)), w
 		err := im.run(ctx, c)
 		w.Close()
