@@ -60,11 +60,11 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 }
 
 // host returns what rules may know of the host, whose directory of the workspace is dir.
-func (c *Changes) host(_ context.Context, dir *workspace.Host) review.Host {
+func (c *Changes) host(ctx context.Context, dir *workspace.Host) review.Host {
 	home := c.machine.p.Guest.User.Home
 	return review.Host{
 		Home: home != "" && (c.manifest.Root == home || strings.HasPrefix(home, c.manifest.Root+"/")),
-		Read: dir.Read, Names: dir.Names,
+		Read: dir.Read, Names: dir.Names, Git: gitFacts(ctx, c.manifest.Root),
 	}
 }
 

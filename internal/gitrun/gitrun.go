@@ -40,6 +40,15 @@ type Cmd struct {
 	Line   func(string) // gets what git says, line by line
 }
 
+// kept are git's variables that name the user's own configuration. All others lead git to
+// other repositories, indices, programs or traces.
+var kept = []string{"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"}
+
+// KeepUser is a Keep that has git find the user's own configuration.
+func KeepUser(name string) bool {
+	return !strings.HasPrefix(name, "GIT_") || slices.Contains(kept, name)
+}
+
 // always is the configuration that holds whatever any other says.
 var always = []string{
 	"core.hooksPath=/dev/null",

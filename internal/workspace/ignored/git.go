@@ -14,17 +14,11 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
 )
 
-// kept are git's variables that name the user's own configuration, with core.excludesFile.
-// All others lead git to other repositories, indices, programs or traces.
-var kept = []string{"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"}
-
-func keep(name string) bool { return !strings.HasPrefix(name, "GIT_") || slices.Contains(kept, name) }
-
 // git runs a command that starts no program of the configuration's: the user's own holds,
 // since it may name files with more rules.
 func git(ctx context.Context, dir string, in io.Reader, out io.Writer, args ...string) error {
 	return gitrun.Run(ctx, gitrun.Cmd{
-		Dir: dir, Args: append([]string{"--no-replace-objects"}, args...), Keep: keep, Stdin: in, Stdout: out,
+		Dir: dir, Args: append([]string{"--no-replace-objects"}, args...), Keep: gitrun.KeepUser, Stdin: in, Stdout: out,
 	})
 }
 
