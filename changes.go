@@ -49,6 +49,13 @@ type Change struct {
 	// Withheld says that the change never comes back as a file.
 	Withheld bool `json:"withheld,omitempty"`
 
+	// What follows is there where a caller has filled it, by [ChangeSet.Hash] and
+	// [ChangeSet.Patch].
+
+	SHA256    string `json:"sha256,omitempty"` // of the new file, in hex
+	OldSHA256 string `json:"old_sha256,omitempty"`
+	Hunks     []Hunk `json:"hunks,omitempty"`
+
 	edit  workspace.Edit
 	index int // of the edit
 }

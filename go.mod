@@ -3,6 +3,7 @@ module github.com/mayfly-vm/mayfly
 go 1.26.3
 
 require (
+	github.com/aymanbagabas/go-udiff v0.4.2
 	github.com/creack/pty v1.1.24
 	github.com/google/go-cmp v0.7.0
 	github.com/google/nftables v0.3.0

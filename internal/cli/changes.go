@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,26 @@ func ignoredFlag(f *pflag.FlagSet, ignored *bool, usage string) {
 type diffOptions struct {
 	ignored  bool
 	nameOnly bool
+	patch    bool
+	stat     bool
+}
+
+// check refuses flags that exclude each other.
+func (o *diffOptions) check(json bool) error {
+	chosen := ""
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"--name-only", o.nameOnly}, {"--stat", o.stat}, {"--patch", o.patch && !json}, {"--json", json}} {
+		switch {
+		case !flag.set:
+		case chosen != "":
+			return usageError{fmt.Errorf("%s and %s exclude each other", chosen, flag.name)}
+		default:
+			chosen = flag.name
+		}
+	}
+	return nil
 }
 
 func (a *app) diffCommand() *cobra.Command {
@@ -34,21 +55,27 @@ the paths or below. Ordinary changes come first. Then come those that run when
 you build, those that your computer executes or obeys by itself, and what is
 suspicious, each with the reason. Files that git ignores in your directory, such
 as build output, are one line with their count and size. With --json they are
-marked.`,
+marked.
+
+With --patch, show the lines that differ, on a terminal through $PAGER. What a
+terminal would not show is visible there, such as \u{202e} for a change of the
+direction of writing.`,
 		Example: `  mayfly diff web
-  mayfly diff web src
+  mayfly diff web --patch src
   mayfly diff web --json`,
 		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if a.json && o.nameOnly {
-				return usageError{errors.New("--json and --name-only exclude each other")}
+			if err := o.check(a.json); err != nil {
+				return err
 			}
 			return a.diff(cmd.Context(), args[0], args[1:], o)
 		},
 	}
 	a.jsonFlag(cmd)
 	ignoredFlag(cmd.Flags(), &o.ignored, "list files that git ignores one by one")
+	cmd.Flags().BoolVar(&o.patch, "patch", false, "show the lines that differ; with --json, as hunks")
+	cmd.Flags().BoolVar(&o.stat, "stat", false, "show how many lines of each file differ")
 	cmd.Flags().BoolVar(&o.nameOnly, "name-only", false, "print only the paths, one on a line")
 	return cmd
 }
@@ -71,21 +98,46 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 	if err != nil {
 		return err
 	}
-	switch {
-	case a.json:
+	if a.json {
+		if err := complete(ctx, set, changes, o.patch); err != nil {
+			return err
+		}
 		return a.printJSON(changes)
+	}
+	listed := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.Ignored && !o.ignored })
+	switch {
 	case o.nameOnly:
-		for _, c := range changes {
-			if !c.Ignored || o.ignored {
-				fmt.Fprintln(a.Out, termsafe.Quote(c.Path))
-			}
+		for _, c := range listed {
+			fmt.Fprintln(a.Out, termsafe.Quote(c.Path))
 		}
 		return nil
+	case o.stat:
+		return writeStat(a.Out, set, listed)
+	case o.patch:
+		return a.paged(a.Out, func(w io.Writer, p paint) error { return writePatches(w, p, set, listed) })
 	}
 	if len(paths) == 0 {
 		a.commits(a.Out, set)
 	}
 	a.overview(a.Out, set, changes, len(changes))
+	return nil
+}
+
+// complete adds to changes what only programs ask for.
+func complete(ctx context.Context, set *mayfly.ChangeSet, changes []mayfly.Change, patch bool) error {
+	for i := range changes {
+		c := &changes[i]
+		if err := set.Hash(ctx, c); err != nil {
+			return err
+		}
+		if patch {
+			p, err := set.Patch(*c)
+			if err != nil {
+				return err
+			}
+			c.Hunks = p.Hunks
+		}
+	}
 	return nil
 }
 

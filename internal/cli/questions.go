@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
@@ -17,6 +19,7 @@ type questions struct {
 	o *reviewOptions
 	*groups
 	committed bool // there are commits to bring back
+	set       *mayfly.ChangeSet
 
 	approved []string // paths of changes that are wanted and not ordinary
 	dropped  map[string]bool
@@ -60,6 +63,7 @@ func (q *questions) askOrdinary() (answer, error) {
 		if len(q.ordinary) > mostOrdinary {
 			choice = append(choice, string(answerList))
 		}
+		choice = append(choice, string(answerDiff))
 		question := "apply these changes?"
 		if len(q.ordinary) == 0 {
 			question = "bring these commits back?"
@@ -76,6 +80,10 @@ func (q *questions) askOrdinary() (answer, error) {
 		case answerList:
 			for _, c := range q.ordinary {
 				fmt.Fprintln(q.a.Err, c)
+			}
+		case answerDiff:
+			if err := q.show(q.ordinary); err != nil {
+				return "", err
 			}
 		default:
 			return word, nil
@@ -95,7 +103,7 @@ func (q *questions) answer(question string, choice []string, empty answer) (answ
 
 // choice returns the answers to whether a change is wanted.
 func (q *questions) choice() []string {
-	choice := []string{string(answerApply), string(answerDiscard)}
+	choice := []string{string(answerApply), string(answerDiscard), string(answerDiff)}
 	if !q.o.running {
 		choice = append(choice, string(answerDrop))
 	}
@@ -123,11 +131,50 @@ func (q *questions) askBuilds() error {
 		printClasses(q.a.Err, q.builds, len(q.builds))
 	}
 	what := plural(len(q.builds), "1 change that runs when you build?", "%d changes that run when you build?")
-	word, err := q.answer("apply "+what, q.choice(), answerDiscard)
-	if err != nil {
+	return q.askAbout("apply "+what, q.builds)
+}
+
+// askAbout asks about changes that are not ordinary. How they differ is shown first.
+func (q *questions) askAbout(question string, changes []mayfly.Change) error {
+	if err := q.preview(changes); err != nil {
 		return err
 	}
-	q.decide(word, q.builds)
+	for {
+		word, err := q.answer(question, q.choice(), answerDiscard)
+		if err != nil {
+			return err
+		}
+		if word != answerDiff {
+			q.decide(word, changes)
+			return nil
+		}
+		if err := q.show(changes); err != nil {
+			return err
+		}
+	}
+}
+
+// show shows how changes differ.
+func (q *questions) show(changes []mayfly.Change) error {
+	return q.a.paged(q.a.Err, func(w io.Writer, p paint) error { return writePatches(w, p, q.set, changes) })
+}
+
+// mostPreview is how many lines of a difference are shown before a question.
+const mostPreview = 30
+
+// preview shows how changes differ as far as there is room.
+func (q *questions) preview(changes []mayfly.Change) error {
+	var text bytes.Buffer
+	if err := writePatches(&text, q.a.paintFor(q.a.Err), q.set, changes); err != nil {
+		return err
+	}
+	first, more := firstLines(text.Bytes(), mostPreview)
+	if _, err := q.a.Err.Write(first); err != nil {
+		return err
+	}
+	if more > 0 {
+		fmt.Fprintf(q.a.Err, "… and %d more lines; \"diff\" shows them\n", more)
+	}
 	return nil
 }
 
@@ -138,14 +185,12 @@ func (q *questions) askAlone() error {
 		return nil
 	}
 	for _, c := range q.alone {
-		for _, f := range c.Rules {
+		for _, f := range c.Rules[min(1, len(c.Rules)):] { // the first is in its line
 			q.a.note("%s: %s", termsafe.Quote(c.Path), words.Finding(f))
 		}
-		word, err := q.answer("apply "+termsafe.Quote(c.Path)+"?", q.choice(), answerDiscard)
-		if err != nil {
+		if err := q.askAbout("apply "+termsafe.Quote(c.Path)+"?", []mayfly.Change{c}); err != nil {
 			return err
 		}
-		q.decide(word, []mayfly.Change{c})
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ const (
 	answerKeep     answer = "keep"
 	answerList     answer = "list"
 	answerDrop     answer = "drop"
+	answerDiff     answer = "diff"
 	answerConflict answer = "conflict" // applied, but for conflicts
 	answerHeld     answer = "held"     // applied, but for what was held back
 )
@@ -80,7 +81,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	if groups.empty() && !committed {
 		return answerNone, nil
 	}
-	q := questions{a: a, o: &o, groups: groups, committed: committed}
+	q := questions{a: a, o: &o, groups: groups, set: set, committed: committed}
 	what, err := q.ask()
 	if what != answerApply || err != nil {
 		return what, err

@@ -96,7 +96,7 @@ func (c *Changes) change(e *workspace.Edit) review.Change {
 	if e.OldKind == workspace.File {
 		out.Old.Open = func() (io.ReadCloser, error) { return c.OpenOld(e) }
 	}
-	if e.NewKind == workspace.File && c.staged(e) {
+	if e.NewKind == workspace.File && c.Staged(e) {
 		out.New.Open = func() (io.ReadCloser, error) { return c.OpenNew(e) }
 	}
 	return out
@@ -141,8 +141,8 @@ func (c *Changes) OpenNew(e *workspace.Edit) (io.ReadCloser, error) {
 	return c.staging.Open(e)
 }
 
-// staged reports whether the new content of e is at hand.
-func (c *Changes) staged(e *workspace.Edit) bool {
+// Staged reports whether the new content of e is at hand.
+func (c *Changes) Staged(e *workspace.Edit) bool {
 	return e.ModeOnly || e.Copies != "" || c.staging.Has(e)
 }
 

@@ -116,6 +116,24 @@ func Quote(s string) string {
 	}))
 }
 
+// Visible returns s, one line without its break, with all that is not printable in a
+// form that is: \u{202e}, and \x{ff} for a byte that is not UTF-8. marked is applied to each
+// of these. Tabs stay.
+func Visible(s string, marked func(string) string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == '\t' || Printable(r):
+			b.WriteRune(r)
+		case r == utf8.RuneError && s[i] != "\ufffd"[0]:
+			b.WriteString(marked(fmt.Sprintf(`\x{%02x}`, s[i])))
+		default:
+			b.WriteString(marked(fmt.Sprintf(`\u{%x}`, r)))
+		}
+	}
+	return b.String()
+}
+
 // JSON escapes in a JSON text what is not printable, which does not change what
 // it means. encoding/json itself escapes less.
 func JSON(text []byte) []byte {

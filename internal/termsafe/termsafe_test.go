@@ -175,3 +175,14 @@ func FuzzTermsafe(f *testing.F) {
 		}
 	})
 }
+
+func TestVisible(t *testing.T) {
+	for s, want := range map[string]string{
+		"a\tb ü": "a\tb ü", "\x1b[2J": "<\\u{1b}>[2J", "a\u202eb": "a<\\u{202e}>b", "\xff\u009b": "<\\x{ff}><\\u{9b}>",
+		"a\r": "a<\\u{d}>", "\U000e0041": "<\\u{e0041}>", "\ufffd": "<\\u{fffd}>",
+	} {
+		if got := Visible(s, func(s string) string { return "<" + s + ">" }); got != want {
+			t.Errorf("Visible(%q) = %q; want %q", s, got, want)
+		}
+	}
+}

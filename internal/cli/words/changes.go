@@ -165,3 +165,25 @@ func Finding(f mayfly.Finding) string {
 	}
 	return text
 }
+
+// Opaque says why a content is not compared line by line.
+func Opaque(why string) string {
+	switch why {
+	case "binary":
+		return "binary content"
+	case "large":
+		return "too large to compare line by line"
+	}
+	return "the content is in the machine only"
+}
+
+// Hunk is the first line of a hunk.
+func Hunk(h mayfly.Hunk) string {
+	span := func(s [2]int) string {
+		if s[1] == 1 {
+			return strconv.Itoa(s[0])
+		}
+		return fmt.Sprintf("%d,%d", s[0], s[1])
+	}
+	return "@@ -" + span(h.Old) + " +" + span(h.New) + " @@"
+}
