@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// gitTimeout bounds what git may take to say how it is set up.
-	gitTimeout = 10 * time.Second
+	// factsTimeout bounds what git may take to say how it is set up.
+	factsTimeout = 10 * time.Second
 	// maxGitConfig bounds what it says, in bytes.
 	maxGitConfig = 4 << 20
 )
@@ -21,7 +21,7 @@ const (
 // gitFacts returns how the host's git is set up in the workspace dir: by the user's own
 // configuration and the repository's. Where there is no git, or no repository, nothing is.
 func gitFacts(ctx context.Context, dir string) (facts review.GitFacts) {
-	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
 	git := func(args ...string) (string, error) {
 		return gitrun.Output(ctx, gitrun.Cmd{Dir: dir, Args: args, Keep: gitrun.KeepUser}, maxGitConfig)
