@@ -217,7 +217,7 @@ func FuzzRefusals(f *testing.F) {
 			return lineCost(e)
 		})
 		recorded := 0
-		for len(data) >= 4 {
+		for len(data) >= 4 && recorded < 5000 {
 			op, n := data[0], int(data[1])
 			text := data[2:min(len(data), 2+int(data[0]&31)+2)]
 			data = data[len(text)+2:]
