@@ -296,7 +296,7 @@ func (t *set) grave() []*subject {
 		if s.inGitDir() || s.generated() {
 			continue
 		}
-		if slices.ContainsFunc(t.index.about(s.names), func(i int) bool {
+		if slices.ContainsFunc(s.about(), func(i int) bool {
 			return t.table[i].class >= Builds && t.table[i].id != "git-ignore" && t.table[i].takes(c.New.Kind)
 		}) {
 			t.graves = append(t.graves, s)

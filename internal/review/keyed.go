@@ -1,6 +1,10 @@
 package review
 
-import "github.com/mayfly-vm/mayfly/internal/review/settings"
+import (
+	"errors"
+
+	"github.com/mayfly-vm/mayfly/internal/review/settings"
+)
 
 // changed returns what differs between the old and the new content, by key. After an error
 // the rule takes the worst for granted.
@@ -13,7 +17,13 @@ func (s *subject) changed(f settings.Format) ([]settings.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return settings.Diff(before, after), nil
+	changes := settings.Diff(before, after)
+	for _, c := range changes {
+		if len(c.Path) == 0 {
+			return nil, errors.New("a value without a key")
+		}
+	}
+	return changes, nil
 }
 
 func parsed(f settings.Format, content func() ([]byte, error)) (*settings.File, error) {
@@ -22,24 +32,6 @@ func parsed(f settings.Format, content func() ([]byte, error)) (*settings.File, 
 		return nil, err
 	}
 	return settings.Parse(f, data)
-}
-
-// keyed returns a when that finds the changed keys that a rule is about. A file that
-// cannot be read by key is found as a whole.
-func keyed(f settings.Format, about func(settings.Change) bool) func(*subject) []Finding {
-	return func(s *subject) []Finding {
-		changes, err := s.changed(f)
-		if err != nil {
-			return []Finding{{Detail: "its settings cannot be read: " + bounded(err.Error())}}
-		}
-		var found []Finding
-		for _, c := range changes {
-			if len(found) < mostFindings && about(c) {
-				found = append(found, Finding{Key: bounded(c.Key()), Line: c.Line, Detail: bounded(c.New)})
-			}
-		}
-		return found
-	}
 }
 
 // mostFindings bounds what one rule says of one change.

@@ -254,7 +254,7 @@ func linkToTrusted(s *subject) []Finding {
 
 // obeyed reports whether a rule of paths says that a file of this path runs by itself.
 func (t *set) obeyed(s *subject) bool {
-	return slices.ContainsFunc(t.index.about(s.names), func(i int) bool {
+	return slices.ContainsFunc(s.about(), func(i int) bool {
 		return t.table[i].class == Runs && t.table[i].takes(s.change.New.Kind)
 	})
 }

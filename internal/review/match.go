@@ -28,7 +28,7 @@ func fold(p string) string {
 // below). A leading "/" ties it to the workspace's root. Names may have the wildcards of
 // path.Match.
 type pattern struct {
-	names  []string
+	names  []name
 	rooted bool
 	below  bool // all below
 }
@@ -37,8 +37,32 @@ func newPattern(text string) pattern {
 	var p pattern
 	text, p.rooted = strings.CutPrefix(text, "/")
 	text, p.below = strings.CutSuffix(text, "/**")
-	p.names = strings.Split(text, "/")
+	for part := range strings.SplitSeq(text, "/") {
+		n := name{text: part, wild: wild(part)}
+		if head, tail, ok := strings.Cut(part, "*"); ok && !wild(head) && !wild(tail) {
+			n.star, n.head, n.tail = true, head, tail
+		}
+		p.names = append(p.names, n)
+	}
 	return p
+}
+
+// name is one name of a pattern. Most wildcards are one star.
+type name struct {
+	text       string
+	wild, star bool
+	head, tail string // around the star
+}
+
+func (n *name) match(have string) bool {
+	switch {
+	case !n.wild:
+		return n.text == have
+	case n.star:
+		return len(have) >= len(n.head)+len(n.tail) && strings.HasPrefix(have, n.head) && strings.HasSuffix(have, n.tail)
+	}
+	ok, err := path.Match(n.text, have)
+	return err == nil && ok
 }
 
 // match takes the names of a folded path.
@@ -65,19 +89,11 @@ func (p *pattern) match(have []string) bool {
 func (p *pattern) at(have []string) bool {
 	// The last name differs most often.
 	for i := len(p.names) - 1; i >= 0; i-- {
-		if !matchName(p.names[i], have[i]) {
+		if !p.names[i].match(have[i]) {
 			return false
 		}
 	}
 	return true
-}
-
-func matchName(want, have string) bool {
-	if !wild(want) {
-		return want == have
-	}
-	ok, err := path.Match(want, have)
-	return err == nil && ok
 }
 
 func wild(name string) bool { return strings.ContainsAny(name, `*?[\`) }
@@ -114,13 +130,13 @@ func newIndex(rules []rule) *index {
 }
 
 func (x *index) add(i int, p *pattern) {
-	last := p.names[len(p.names)-1]
-	fixed := slices.IndexFunc(p.names, func(n string) bool { return !wild(n) })
+	last := p.names[len(p.names)-1].text
+	fixed := slices.IndexFunc(p.names, func(n name) bool { return !n.wild })
 	switch {
 	case !p.below && !wild(last):
 		x.byLast[last] = append(x.byLast[last], i)
 	case fixed >= 0:
-		x.byName[p.names[fixed]] = append(x.byName[p.names[fixed]], i)
+		x.byName[p.names[fixed].text] = append(x.byName[p.names[fixed].text], i)
 	case p.below:
 		x.rest = append(x.rest, i)
 	case !wild(last[:1]):

@@ -155,7 +155,7 @@ func (v *Verdict) judge(s *subject) {
 
 // judgePlace takes the findings of rules that are about a place.
 func (v *Verdict) judgePlace(s *subject) {
-	for _, i := range s.set.index.about(s.names) {
+	for _, i := range s.about() {
 		r := &s.set.table[i]
 		if !r.takes(s.change.New.Kind) {
 			continue

@@ -19,7 +19,7 @@ type rule struct {
 	deleted bool
 	// when looks closer. It returns the findings with what differs from the rule's own
 	// (class, reason, key, line, detail); their Rule is filled in. nil is one finding as the rule says.
-	// Rules with paths are not asked about links, which may lead to anything.
+	// Rules with paths and no kinds are not asked about links, which may lead to anything.
 	when func(*subject) []Finding
 	// withholds says that what matches does not come back as a file.
 	withholds bool
@@ -31,6 +31,9 @@ var table = slices.Concat(
 	nameRules,
 	linkRules,
 	agentRules,
+	shellRules,
+	editorRules,
+	homeRules,
 	textRules,
 	pipelineRules,
 	buildRules,
@@ -58,7 +61,7 @@ func (r *rule) judge(s *subject) []Finding {
 	found := []Finding{{}}
 	switch {
 	case r.when == nil:
-	case len(r.paths) > 0 && s.change.New.Kind == Symlink:
+	case len(r.paths) > 0 && len(r.kinds) == 0 && s.change.New.Kind == Symlink:
 		found[0].Detail = bounded("it is a link to " + s.change.New.Target)
 	default:
 		found = r.when(s)

@@ -74,6 +74,8 @@ type subject struct {
 	folded string   // path, see fold
 	names  []string // of folded
 
+	rules []int // see about
+
 	contents [2]*content          // old and new
 	texts    map[string][]Finding // see scan
 	text     *text                // what was scanned, nil where nothing was
@@ -144,6 +146,14 @@ func (t *set) linked() map[string][]string {
 func (s *subject) matches(text string) bool {
 	p := newPattern(text)
 	return p.match(s.names)
+}
+
+// about returns the rules of paths that match the path.
+func (s *subject) about() []int {
+	if s.rules == nil {
+		s.rules = append([]int{}, s.set.index.about(s.names)...)
+	}
+	return s.rules
 }
 
 // inGitDir reports whether the path is in a directory of git's own.
