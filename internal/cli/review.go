@@ -79,6 +79,9 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	groups := a.overview(a.Err, set, changes, mostOrdinary)
 	groups.name(sel.Paths)
 	if groups.empty() && !committed {
+		if len(changes) > 0 && !o.keep && !o.running && !o.discard {
+			a.note("they go with the machine; mayfly run --keep keeps it, and them")
+		}
 		return answerNone, nil
 	}
 	q := questions{a: a, o: &o, groups: groups, set: set, committed: committed}
