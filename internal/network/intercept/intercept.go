@@ -62,7 +62,7 @@ type Config struct {
 	// Record takes the line of a request. It fills in number, time and machine.
 	Record func(audit.Event)
 	// HeaderTimeout bounds a handshake of TLS, and the headers of a request; 0 for
-	// the usual minute.
+	// the usual 20 seconds.
 	HeaderTimeout time.Duration
 	// StallTimeout bounds the time in which nothing of an answer is read; 0 for the
 	// usual two minutes.
@@ -73,7 +73,8 @@ type Config struct {
 
 // Bounds of what a guest can make us hold.
 const (
-	headerTimeout  = time.Minute // Java's first handshake takes half of it where the CPU is emulated
+	firstTimeout   = time.Minute // Java takes half of it to begin its first handshake where the CPU is emulated
+	headerTimeout  = 20 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 256 << 10
 	maxStreams     = 100  // requests at once on a connection of HTTP/2
@@ -172,7 +173,7 @@ func (p *Proxy) Serve(ctx context.Context, conn net.Conn, name string, port uint
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	conn.SetReadDeadline(time.Now().Add(p.cfg.HeaderTimeout))
+	conn.SetReadDeadline(time.Now().Add(firstTimeout))
 	if err := c.peek(); err != nil {
 		return
 	}

@@ -27,7 +27,7 @@ func (p *Proxy) newTransport() *transport {
 			DialContext:           p.dial,
 			Proxy:                 webProxy,
 			TLSClientConfig:       &tls.Config{RootCAs: p.cfg.Roots},
-			TLSHandshakeTimeout:   20 * time.Second,
+			TLSHandshakeTimeout:   headerTimeout,
 			ForceAttemptHTTP2:     true,
 			HTTP2:                 clientHTTP2(window),
 			DisableCompression:    true, // what is compressed is between the two ends
