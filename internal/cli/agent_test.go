@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -43,16 +44,22 @@ func TestAgentOffersToContinue(t *testing.T) {
 					if strings.HasSuffix(string(text), question) {
 						user.WriteString(tt.answer)
 					}
-					if err != nil {
+					if err != nil || strings.HasSuffix(string(text), "the end") {
 						seen <- string(text)
 						return
 					}
 				}
 			}()
 			a := userOf(t, home, ours)
-			a.Out = ours
-			err := a.command(tt.args...)
-			ours.Close()
+			// Who copies the input may read it a moment longer than the command takes: it is
+			// not to be closed.
+			fd, err := syscall.Dup(int(ours.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.In, a.Out = os.NewFile(uintptr(fd), "terminal"), ours
+			err = a.command(tt.args...)
+			ours.WriteString("the end")
 			text := <-seen
 			if err != nil && !errors.Is(err, exitCode(0)) {
 				t.Errorf("%q = %v", tt.args, err)
