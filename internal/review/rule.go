@@ -34,6 +34,7 @@ var table = slices.Concat(
 	shellRules,
 	editorRules,
 	homeRules,
+	referenceRules,
 	textRules,
 	pipelineRules,
 	buildRules,

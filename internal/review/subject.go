@@ -46,13 +46,14 @@ type set struct {
 	index      *index
 	table      []rule
 	extra      []extra
-	links      map[string][]string // see elsewhere
-	facts      *GitFacts           // see git
-	included   map[string]bool     // see includes
-	graves     []*subject          // see grave
-	trusted    []string            // see trustedDirs
-	folded     map[string]bool     // see has
-	repository bool                // the host's workspace is one, so that what is not ignored is a source
+	links      map[string][]string  // see elsewhere
+	facts      *GitFacts            // see git
+	included   map[string]bool      // see includes
+	graves     []*subject           // see grave
+	named      map[string]reference // see references
+	trusted    []string             // see trustedDirs
+	folded     map[string]bool      // see has
+	repository bool                 // the host's workspace is one, so that what is not ignored is a source
 }
 
 func newSet(in Input) *set {
