@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/maphash"
 	"regexp"
+	"sync"
 	"unicode/utf16"
 )
 
@@ -109,13 +110,19 @@ func (s *subject) lineOf(at int) int {
 
 // addsLine makes a condition of a pattern that an added line is to match.
 func addsLine(pattern string) func(*subject) []Finding {
-	p := regexp.MustCompile(`(?m)` + pattern)
+	p := expression(`(?m)` + pattern)
 	return func(s *subject) []Finding {
-		m := p.FindIndex(s.addedLines())
+		m := p().FindIndex(s.addedLines())
 		if m == nil {
 			return nil
 		}
 		line, _, _ := bytes.Cut(s.text.added[m[0]:], []byte{'\n'})
 		return []Finding{{Line: s.lineOf(m[0]), Detail: bounded(string(bytes.TrimSpace(line)))}}
 	}
+}
+
+// expression is compiled when it is first looked for: most commands review nothing, and
+// compiling all of them takes longer than starting does.
+func expression(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -140,7 +139,7 @@ func isObeyedVariable(name string) bool {
 	return name == "PATH" || name == "RUSTC" || strings.Contains(name, "WRAPPER") || strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_") || name == "CC" || name == "CXX" || strings.HasSuffix(name, "_LINKER")
 }
 
-var wrapperURL = regexp.MustCompile(`(?m)^\s*(?:distributionUrl|wrapperUrl)\s*=\s*(\S+)`)
+var wrapperURL = expression(`(?m)^\s*(?:distributionUrl|wrapperUrl)\s*=\s*(\S+)`)
 
 // wrapperMoved is about the server of a wrapper's downloads: a newer version of the same
 // server is no other.
@@ -151,10 +150,10 @@ func wrapperMoved(s *subject) []Finding {
 	}
 	old, _ := s.old()
 	known := map[string]bool{}
-	for _, m := range wrapperURL.FindAllSubmatch(old, -1) {
+	for _, m := range wrapperURL().FindAllSubmatch(old, -1) {
 		known[serverOf(string(m[1]))] = true
 	}
-	for _, m := range wrapperURL.FindAllSubmatch(fresh, -1) {
+	for _, m := range wrapperURL().FindAllSubmatch(fresh, -1) {
 		if server := serverOf(string(m[1])); !known[server] && s.change.Old.Kind == Regular || strings.HasPrefix(server, "http:") {
 			return []Finding{{Key: "distributionUrl", Detail: bounded(server)}}
 		}

@@ -2,7 +2,6 @@ package review
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -48,7 +47,7 @@ var containerRules = []rule{
 var hostWords = []string{"privileged", "docker.sock", "containerd.sock", "podman.sock", "hostpath", "hostnetwork", "hostpid", "hostipc", "network_mode", "cap_add", "pid:", "ipc:", "uts:", "userns_mode", "devices", "security_opt",
 	"volumes", "device_cgroup_rules", "cgroup_parent", "capabilities", "allowprivilegeescalation"}
 
-var hostVolume = regexp.MustCompile(`^(?:/|~|\$\{?HOME|\.\.(?:/|$)|[A-Za-z]:\\)`)
+var hostVolume = expression(`^(?:/|~|\$\{?HOME|\.\.(?:/|$)|[A-Za-z]:\\)`)
 
 // givesHost is about files of Compose and Kubernetes, which say it with the same words.
 func givesHost(s *subject) []Finding {
@@ -103,9 +102,9 @@ func givesHostKey(c settings.Change, compose bool) bool {
 	case "security_opt":
 		return strings.Contains(value, "unconfined") || strings.Contains(value, "disable")
 	case "volumes":
-		return hostVolume.MatchString(c.New)
+		return hostVolume().MatchString(c.New)
 	case "source", "device":
-		return slices.Contains(c.Path, "volumes") && hostVolume.MatchString(c.New)
+		return slices.Contains(c.Path, "volumes") && hostVolume().MatchString(c.New)
 	}
 	return false
 }

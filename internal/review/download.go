@@ -15,28 +15,28 @@ var fetchers = [][]byte{
 const shell = `(?:sudo\s+(?:-\S+\s+)*)?(?:env\s+(?:\S+=\S*\s+)*)?(?:/\S*/)?(?:(?:ba|z|da|k|fi|a)?sh|python[0-9.]*|node|perl|ruby|php|iex)\b`
 
 // fetchAndRun are what such lines look like, in lower case.
-var fetchAndRun = []*regexp.Regexp{
-	regexp.MustCompile(`\b(?:curl|wget)\b[^;&]*?\|\s*(?:tee\s+\S+\s*\|\s*)?` + shell),
-	regexp.MustCompile(`\b(?:curl|wget)\b.*?\|\s*(?:gunzip|gzip -d|zcat|xz -d|base64 (?:-d|--decode)|tar\s+-?x\S*o\S*)[^|]*\|\s*` + shell),
-	regexp.MustCompile(`\b(?:(?:ba|z|da|k)?sh|eval|source|exec|python[0-9.]*|node|perl|ruby)\b\s*(?:-\w+\s+)?["']?\s*(?:<\(|\$\(|` + "`" + `|\.\s+<\()\s*(?:curl|wget)\b`),
-	regexp.MustCompile(`(?:^|\s)\.\s+<\(\s*(?:curl|wget)\b`),
-	regexp.MustCompile(`\b(?:curl|wget)\b.*?(?:&&|;)\s*(?:sudo\s+)?(?:ba|z|da|k)?sh\s+(?:-\w+\s+)*[^\s-]`),
-	regexp.MustCompile(`\b(?:powershell|pwsh)(?:\.exe)?\b.*\s-e(?:nc?|ncodedcommand|c)?\s+\S{8,}`),
-	regexp.MustCompile(`\b(?:iex|invoke-expression)\b.*(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b|webclient)|(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b).*\|\s*(?:iex|invoke-expression)\b`),
-	regexp.MustCompile(`/dev/(?:tcp|udp)/[^\s"']+`),
-	regexp.MustCompile(`\b(?:nc|ncat|netcat)\b(?:\s+\S+)*?\s+(?:-\w*[ec]\b|--exec|--sh-exec)`),
-	regexp.MustCompile(`\bbase64\s+(?:-d|--decode|-di)\b[^|]*\|\s*` + shell),
-	regexp.MustCompile(`\bxxd\s+-r\b[^|]*\|\s*` + shell),
-	regexp.MustCompile(`\b(?:eval|exec|execsync|function|spawn|system|popen|compile)\s*\(\s*(?:new\s+)?(?:[\w.]+\(\s*)*(?:atob|[\w.]*b64decode|buffer\.from|string\.fromcharcode|[\w.]*unhexlify|bytes\.fromhex|marshal\.loads|base64_decode|zlib\.decompress|__import__\(\s*["']base64)`),
-	regexp.MustCompile(`\beval\s*["'(\x60]?\s*\$\(\s*(?:echo|printf)\b.*\bbase64\b`),
-	regexp.MustCompile(`\bmshta(?:\.exe)?\s+https?:|\bcertutil(?:\.exe)?\b.*-urlcache`),
+var fetchAndRun = []func() *regexp.Regexp{
+	expression(`\b(?:curl|wget)\b[^;&]*?\|\s*(?:tee\s+\S+\s*\|\s*)?` + shell),
+	expression(`\b(?:curl|wget)\b.*?\|\s*(?:gunzip|gzip -d|zcat|xz -d|base64 (?:-d|--decode)|tar\s+-?x\S*o\S*)[^|]*\|\s*` + shell),
+	expression(`\b(?:(?:ba|z|da|k)?sh|eval|source|exec|python[0-9.]*|node|perl|ruby)\b\s*(?:-\w+\s+)?["']?\s*(?:<\(|\$\(|` + "`" + `|\.\s+<\()\s*(?:curl|wget)\b`),
+	expression(`(?:^|\s)\.\s+<\(\s*(?:curl|wget)\b`),
+	expression(`\b(?:curl|wget)\b.*?(?:&&|;)\s*(?:sudo\s+)?(?:ba|z|da|k)?sh\s+(?:-\w+\s+)*[^\s-]`),
+	expression(`\b(?:powershell|pwsh)(?:\.exe)?\b.*\s-e(?:nc?|ncodedcommand|c)?\s+\S{8,}`),
+	expression(`\b(?:iex|invoke-expression)\b.*(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b|webclient)|(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b).*\|\s*(?:iex|invoke-expression)\b`),
+	expression(`/dev/(?:tcp|udp)/[^\s"']+`),
+	expression(`\b(?:nc|ncat|netcat)\b(?:\s+\S+)*?\s+(?:-\w*[ec]\b|--exec|--sh-exec)`),
+	expression(`\bbase64\s+(?:-d|--decode|-di)\b[^|]*\|\s*` + shell),
+	expression(`\bxxd\s+-r\b[^|]*\|\s*` + shell),
+	expression(`\b(?:eval|exec|execsync|function|spawn|system|popen|compile)\s*\(\s*(?:new\s+)?(?:[\w.]+\(\s*)*(?:atob|[\w.]*b64decode|buffer\.from|string\.fromcharcode|[\w.]*unhexlify|bytes\.fromhex|marshal\.loads|base64_decode|zlib\.decompress|__import__\(\s*["']base64)`),
+	expression(`\beval\s*["'(\x60]?\s*\$\(\s*(?:echo|printf)\b.*\bbase64\b`),
+	expression(`\bmshta(?:\.exe)?\s+https?:|\bcertutil(?:\.exe)?\b.*-urlcache`),
 }
 
 // Long texts that are not for people, and the calls that unpack or run one.
 var (
-	blob    = regexp.MustCompile(`[A-Za-z0-9+/]{200,}={0,2}|(?:\\x[0-9a-fA-F]{2}){60,}|(?:0x[0-9a-fA-F]{2},\s*){120,}`)
-	unpacks = regexp.MustCompile(`(?i)\b(?:eval|exec|execsync|spawn|spawnsync|function|system|popen|invoke-expression)\s*\(|\bmarshal\.loads\b`)
-	decodes = regexp.MustCompile(`(?i)\b(?:atob|b64decode|base64_decode|frombase64string|fromcharcode|unhexlify|fromhex)\s*\(`)
+	blob    = expression(`[A-Za-z0-9+/]{200,}={0,2}|(?:\\x[0-9a-fA-F]{2}){60,}|(?:0x[0-9a-fA-F]{2},\s*){120,}`)
+	unpacks = expression(`(?i)\b(?:eval|exec|execsync|spawn|spawnsync|function|system|popen|invoke-expression)\s*\(|\bmarshal\.loads\b`)
+	decodes = expression(`(?i)\b(?:atob|b64decode|base64_decode|frombase64string|fromcharcode|unhexlify|fromhex)\s*\(`)
 )
 
 // nearness is how far from such a text the call is looked for, in bytes.
@@ -73,10 +73,10 @@ func (t *text) runs() {
 	if t.genre != code {
 		return
 	}
-	for _, at := range blob.FindAllIndex(t.added, 16) {
+	for _, at := range blob().FindAllIndex(t.added, 16) {
 		from, to := max(0, at[0]-nearness), min(len(t.added), at[1]+nearness)
 		around := slicesOf(t.added, from, at[0], at[1], to)
-		if unpacks.Match(around) || !t.fixture && decodes.Match(around) {
+		if unpacks().Match(around) || !t.fixture && decodes().Match(around) {
 			t.report("download-and-run", at[0], Finding{})
 			return
 		}
@@ -92,9 +92,9 @@ func isAlnum(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
 }
 
-func matchesAny(patterns []*regexp.Regexp, line []byte) bool {
+func matchesAny(patterns []func() *regexp.Regexp, line []byte) bool {
 	for _, p := range patterns {
-		if p.Match(line) {
+		if p().Match(line) {
 			return true
 		}
 	}

@@ -2,7 +2,6 @@ package review
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -204,7 +203,7 @@ func vscodeTasks(s *subject) []Finding {
 }
 
 var (
-	schemaLine = regexp.MustCompile(`(?i)(?:"\$schema"\s*:\s*"|yaml-language-server\s*:\s*\$schema\s*=\s*|^\s*#:schema\s+|"\$schema"\s*=\s*")(https?://)([^/"\s]+)`)
+	schemaLine = expression(`(?i)(?:"\$schema"\s*:\s*"|yaml-language-server\s*:\s*\$schema\s*=\s*|^\s*#:schema\s+|"\$schema"\s*=\s*")(https?://)([^/"\s]+)`)
 	// schemaHosts are those that projects' own templates and tools write.
 	schemaHosts = []string{"json.schemastore.org", "www.schemastore.org", "json-schema.org", "raw.githubusercontent.com", "unpkg.com", "turbo.build", "turborepo.com", "biomejs.dev", "ui.shadcn.com", "opencode.ai",
 		"cdn.jsdelivr.net", "docs.renovatebot.com", "schemas.microsoft.com", "typedoc.org", "www.jsdelivr.com", "json.schemastore.com", "schema.management.azure.com", "goreleaser.com", "golangci-lint.run", "aka.ms", "biomejs.dev", "charm.land"}
@@ -216,7 +215,7 @@ func schemaAddress(s *subject) []Finding {
 		return nil
 	}
 	for line := range bytes.Lines(low) {
-		m := schemaLine.FindSubmatch(line)
+		m := schemaLine().FindSubmatch(line)
 		if m == nil {
 			continue
 		}
@@ -230,7 +229,7 @@ func schemaAddress(s *subject) []Finding {
 	return nil
 }
 
-var modelineSet = regexp.MustCompile(`(?:^|\s)(?:vim?|ex)(?:[<=>]?\d+)?:\s*(?:set?\s+)?(.*)$`)
+var modelineSet = expression(`(?:^|\s)(?:vim?|ex)(?:[<=>]?\d+)?:\s*(?:set?\s+)?(.*)$`)
 
 // plainOptions of a modeline only lay out text.
 var plainOptions = strings.Fields(`ts sw sts et noet tw ft fdm tabstop shiftwidth softtabstop expandtab noexpandtab textwidth filetype foldmethod
@@ -246,7 +245,7 @@ func modeline(s *subject) []Finding {
 		if len(line) > 2000 {
 			continue
 		}
-		m := modelineSet.FindSubmatch(bytes.TrimSpace(line))
+		m := modelineSet().FindSubmatch(bytes.TrimSpace(line))
 		if m == nil {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -374,13 +373,13 @@ func goSum(data []byte) ([]locked, error) {
 	return all, nil
 }
 
-var anyAddress = regexp.MustCompile(`(?:git\+|git@)?[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>,)\]}#]+`)
+var anyAddress = expression(`(?:git\+|git@)?[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>,)\]}#]+`)
 
 // linesLock reads what is known of no format: the addresses, and the lines that name versions.
 func linesLock(data []byte) ([]locked, error) {
 	var all []locked
 	for line := range bytes.Lines(data) {
-		for _, address := range anyAddress.FindAll(line, -1) {
+		for _, address := range anyAddress().FindAll(line, -1) {
 			l := locked{name: place(string(address)), source: string(address), hash: "none"}
 			if isGit(l.source) {
 				l.version = l.source

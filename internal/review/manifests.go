@@ -3,7 +3,6 @@ package review
 import (
 	"bytes"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -98,19 +97,19 @@ func packageSetting(s *subject, c settings.Change) (Finding, bool) {
 }
 
 var (
-	remoteSource = regexp.MustCompile(`(?i)^(?:git(?:\+\w+)?:|git@|https?:|ssh:|github:|gitlab:|bitbucket:|gist:|npm:|[\w.-]+/[\w.-]+(?:#.*)?$)`)
-	localSource  = regexp.MustCompile(`(?i)^(?:file|link|portal):(.*)$|^(\.{1,2}/.*|/.*|~/.*)$`)
+	remoteSource = expression(`(?i)^(?:git(?:\+\w+)?:|git@|https?:|ssh:|github:|gitlab:|bitbucket:|gist:|npm:|[\w.-]+/[\w.-]+(?:#.*)?$)`)
+	localSource  = expression(`(?i)^(?:file|link|portal):(.*)$|^(\.{1,2}/.*|/.*|~/.*)$`)
 )
 
 // dependency judges where a package of a manifest comes from.
 func dependency(s *subject, version string) (Finding, bool) {
-	if m := localSource.FindStringSubmatch(version); m != nil {
+	if m := localSource().FindStringSubmatch(version); m != nil {
 		if _, inside := s.set.resolve(path.Dir(s.change.Path), m[1]+m[2], mostLinks); !inside {
 			return Finding{Class: Suspicious, Reason: leadsOut}, true
 		}
 		return Finding{Class: Builds, Reason: "package comes from a directory of the workspace"}, true
 	}
-	if remoteSource.MatchString(version) {
+	if remoteSource().MatchString(version) {
 		return Finding{Class: Suspicious, Reason: otherSource}, true
 	}
 	return Finding{Class: Builds, Reason: takesVersions}, true

@@ -3,7 +3,6 @@ package review
 import (
 	"bytes"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -79,10 +78,10 @@ func includedByPipeline(s *subject) []Finding {
 }
 
 var (
-	secretName = regexp.MustCompile(`\bsecrets\s*(?:\.\s*([A-Za-z_][A-Za-z0-9_-]*)|\[\s*['"]?([A-Za-z_][A-Za-z0-9_-]*))`)
-	allSecrets = regexp.MustCompile(`(?i)tojson\(\s*secrets\s*\)`)
-	eventValue = regexp.MustCompile(`\$\{\{[^}]*(?:github\.event\.|github\.head_ref|github\[)`)
-	actionName = regexp.MustCompile(`(?m)^\s*(?:-\s+)?["']?uses["']?\s*:\s*["']?([^\s"'#]+)`)
+	secretName = expression(`\bsecrets\s*(?:\.\s*([A-Za-z_][A-Za-z0-9_-]*)|\[\s*['"]?([A-Za-z_][A-Za-z0-9_-]*))`)
+	allSecrets = expression(`(?i)tojson\(\s*secrets\s*\)`)
+	eventValue = expression(`\$\{\{[^}]*(?:github\.event\.|github\.head_ref|github\[)`)
+	actionName = expression(`(?m)^\s*(?:-\s+)?["']?uses["']?\s*:\s*["']?([^\s"'#]+)`)
 )
 
 func stealsSecrets(s *subject) []Finding {
@@ -96,7 +95,7 @@ func stealsSecrets(s *subject) []Finding {
 	}
 	old, _ := s.old()
 	known := map[string]bool{"GITHUB_TOKEN": true}
-	for _, m := range secretName.FindAllSubmatch(old, -1) {
+	for _, m := range secretName().FindAllSubmatch(old, -1) {
 		known[string(m[1])+string(m[2])] = true
 	}
 	var owners map[string]bool
@@ -107,7 +106,7 @@ func stealsSecrets(s *subject) []Finding {
 		}
 		what := ""
 		last := c.Path[len(c.Path)-1]
-		names := secretName.FindAllStringSubmatch(c.New, -1)
+		names := secretName().FindAllStringSubmatch(c.New, -1)
 		switch {
 		case slices.Contains(c.Path, "pull_request_target") || c.New == "pull_request_target":
 			what = "pull_request_target runs with secrets on changes of strangers"
@@ -117,9 +116,9 @@ func stealsSecrets(s *subject) []Finding {
 			what = "runs on a machine of your own"
 		case last == "permissions" && c.New == "write-all":
 			what = "the job may write everything"
-		case last == "secrets" && c.New == "inherit", allSecrets.MatchString(c.New):
+		case last == "secrets" && c.New == "inherit", allSecrets().MatchString(c.New):
 			what = "hands on all secrets"
-		case (last == "run" || last == "script") && eventValue.MatchString(c.New):
+		case (last == "run" || last == "script") && eventValue().MatchString(c.New):
 			what = "runs a text that strangers write"
 		case slices.ContainsFunc(names, func(m []string) bool { return !known[m[1]+m[2]] }):
 			what = "uses a secret that this file did not use"
@@ -154,7 +153,7 @@ func actionOwner(uses string) string {
 func (t *set) actionOwners(old []byte) map[string]bool {
 	owners := map[string]bool{"actions": true, "github": true}
 	add := func(data []byte) {
-		for _, m := range actionName.FindAllSubmatch(data, -1) {
+		for _, m := range actionName().FindAllSubmatch(data, -1) {
 			owners[actionOwner(string(m[1]))] = true
 		}
 	}

@@ -36,16 +36,16 @@ var tokens = []struct {
 }
 
 var (
-	openAI     = regexp.MustCompile(`\bsk-[A-Za-z0-9_-]{10,}T3BlbkFJ[A-Za-z0-9_-]{10,}`)
-	webToken   = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}`)
-	privateKey = regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----`)
-	keyBody    = regexp.MustCompile(`^["'` + "`" + `+\s,\\nr]*(?:[A-Za-z-]+: [^\n]*\n|\s)*["'` + "`" + `+\s,\\nr]*[A-Za-z0-9+/=]{40,}`)
-	standIn    = regexp.MustCompile(`\bmayfly-[0-9a-f]{32}\b`)
-	address    = regexp.MustCompile(`\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s/"'` + "`" + `<>()@:]*):([^\s/"'` + "`" + `<>()@]+)@([^\s/"'` + "`" + `<>():?#]*)`)
+	openAI     = expression(`\bsk-[A-Za-z0-9_-]{10,}T3BlbkFJ[A-Za-z0-9_-]{10,}`)
+	webToken   = expression(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}`)
+	privateKey = expression(`-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----`)
+	keyBody    = expression(`^["'` + "`" + `+\s,\\nr]*(?:[A-Za-z-]+: [^\n]*\n|\s)*["'` + "`" + `+\s,\\nr]*[A-Za-z0-9+/=]{40,}`)
+	standIn    = expression(`\bmayfly-[0-9a-f]{32}\b`)
+	address    = expression(`\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s/"'` + "`" + `<>()@:]*):([^\s/"'` + "`" + `<>()@]+)@([^\s/"'` + "`" + `<>():?#]*)`)
 
 	// Settings whose names say that they are secret, as programs and as files of settings write them.
-	assigned = regexp.MustCompile(`(?i)[\w.-]*(?:api[_-]?key|access[_-]?key|secret|token|passw(?:or)?d|passphrase|private[_-]?key|credential)[\w.-]*["'\]]?\s*(?::=|=>|[=:])\s*["'` + "`" + `]([^"'` + "`" + `\s]{10,128})["'` + "`" + `]`)
-	exported = regexp.MustCompile(`(?m)^\s*(?:export\s+|- )?[\w.-]*(?i:api_?key|access_?key|secret|token|passw(?:or)?d|private_?key)[\w.-]*\s*[=:]\s*([^\s"'` + "`" + `$<{]{10,128})\s*$`)
+	assigned = expression(`(?i)[\w.-]*(?:api[_-]?key|access[_-]?key|secret|token|passw(?:or)?d|passphrase|private[_-]?key|credential)[\w.-]*["'\]]?\s*(?::=|=>|[=:])\s*["'` + "`" + `]([^"'` + "`" + `\s]{10,128})["'` + "`" + `]`)
+	exported = expression(`(?m)^\s*(?:export\s+|- )?[\w.-]*(?i:api_?key|access_?key|secret|token|passw(?:or)?d|private_?key)[\w.-]*\s*[=:]\s*([^\s"'` + "`" + `$<{]{10,128})\s*$`)
 )
 
 // secrets looks for what should not be in files that are shared.
@@ -98,8 +98,8 @@ func fitsKind(prefix, tail string) bool {
 	return true
 }
 
-func (t *text) secretsLike(pattern *regexp.Regexp, kind string) {
-	for _, m := range pattern.FindAllIndex(t.added, mostPlaces*4) {
+func (t *text) secretsLike(pattern func() *regexp.Regexp, kind string) {
+	for _, m := range pattern().FindAllIndex(t.added, mostPlaces*4) {
 		if value := string(t.added[m[0]:m[1]]); !madeUp(value) {
 			t.secret(m[0], kind, value)
 		}
@@ -108,12 +108,12 @@ func (t *text) secretsLike(pattern *regexp.Regexp, kind string) {
 
 // keys looks for private keys: code that only looks for one has no key after its header.
 func (t *text) keys() {
-	for _, m := range privateKey.FindAllIndex(t.added, mostPlaces*4) {
+	for _, m := range privateKey().FindAllIndex(t.added, mostPlaces*4) {
 		start := bytes.LastIndexByte(t.added[:m[0]], '\n') + 1
 		alone := len(bytes.TrimSpace(t.added[start:m[0]])) == 0 && t.genre != prose
 		rest := t.added[m[1]:min(len(t.added), m[1]+mostCommand)]
 		line, _, _ := bytes.Cut(rest, []byte{'\n'})
-		if keyBody.Match(rest) || alone && len(bytes.TrimSpace(line)) == 0 {
+		if keyBody().Match(rest) || alone && len(bytes.TrimSpace(line)) == 0 {
 			t.secret(m[0], "private key", "-----BEGIN")
 		}
 	}
@@ -172,7 +172,7 @@ func (t *text) generic() {
 		return
 	}
 	ext, base := path.Ext(t.subject.folded), path.Base(t.subject.folded)
-	patterns := []*regexp.Regexp{assigned}
+	patterns := []func() *regexp.Regexp{assigned}
 	if strings.HasPrefix(base, ".env") || slices.Contains([]string{".env", ".ini", ".properties", ".yaml", ".yml", ".conf", ".cfg"}, ext) {
 		patterns = append(patterns, exported)
 	}
@@ -193,9 +193,9 @@ func (t *text) generic() {
 }
 
 // assignments looks for secret values in a line.
-func (t *text) assignments(start int, line []byte, patterns []*regexp.Regexp) {
+func (t *text) assignments(start int, line []byte, patterns []func() *regexp.Regexp) {
 	for _, p := range patterns {
-		for _, m := range p.FindAllSubmatchIndex(line, mostPlaces) {
+		for _, m := range p().FindAllSubmatchIndex(line, mostPlaces) {
 			value, name := string(line[m[2]:m[3]]), strings.ToLower(string(line[m[0]:m[2]]))
 			harmless := slices.ContainsFunc([]string{"public", "hash", "checksum", "integrity", "digest"}, func(w string) bool { return strings.Contains(name, w) })
 			if !harmless && randomValue(value) {
@@ -205,12 +205,12 @@ func (t *text) assignments(start int, line []byte, patterns []*regexp.Regexp) {
 	}
 }
 
-var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
+var uuid = expression(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
 
 // randomValue reports whether a value looks as if no person had thought of it.
 func randomValue(v string) bool {
 	low := strings.ToLower(v)
-	if slices.ContainsFunc(stopWords, func(w string) bool { return strings.Contains(low, w) }) || uuid.MatchString(v) || strings.ContainsAny(v, "(){}[]<>$%\\ ;,*") ||
+	if slices.ContainsFunc(stopWords, func(w string) bool { return strings.Contains(low, w) }) || uuid().MatchString(v) || strings.ContainsAny(v, "(){}[]<>$%\\ ;,*") ||
 		strings.HasPrefix(low, "sha") || strings.Contains(v, "://") || strings.Count(v, "/") > 2 || strings.Count(v, ".") > 2 {
 		return false
 	}
@@ -241,7 +241,7 @@ func randomValue(v string) bool {
 
 // addresses looks for addresses with a password.
 func (t *text) addresses() {
-	for _, m := range address.FindAllSubmatchIndex(t.added, 256) {
+	for _, m := range address().FindAllSubmatchIndex(t.added, 256) {
 		part := func(i int) string { return string(t.added[m[2*i]:m[2*i+1]]) }
 		scheme, user, password, host := strings.ToLower(part(1)), part(2), part(3), strings.ToLower(part(4))
 		if !commonPassword(scheme, user, password, host) {
@@ -291,7 +291,7 @@ func (t *text) placeholders() {
 	if !bytes.Contains(t.added, []byte("mayfly-")) {
 		return
 	}
-	for _, m := range standIn.FindAllIndex(t.added, mostPlaces) {
+	for _, m := range standIn().FindAllIndex(t.added, mostPlaces) {
 		t.report("placeholder", m[0], Finding{Detail: masked(string(t.added[m[0]:m[1]]))})
 	}
 }
