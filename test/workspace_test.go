@@ -182,7 +182,7 @@ func TestWorkspace(t *testing.T) {
 	// Two commits, and something that is in none. The user has looked at the status meanwhile.
 	onHost(t, h.Dir, "git status")
 	h.Run(0, "exec", "w", "--", "sh", "-ec", `git config user.name G; git config user.email g@example.com
-		git add -A; git commit -qm one; echo two > src/pkg30/two.txt; git add -A; git commit -qm two; echo u > untracked`)
+		git add -A; git commit -qm one; echo two > src/pkg22/two.txt; git add -A; git commit -qm two; echo u > untracked`)
 	if r := h.Run(3, "apply", "w"); !strings.Contains(r.Stderr, ": fast-forwarded to ") {
 		t.Errorf("apply does not tell of the commits: %s", r.Stderr)
 	}

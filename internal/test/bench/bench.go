@@ -93,6 +93,7 @@ func allGroups() []group {
 		{"intercept", "the proxy", false, (*bench).measureInterception},
 		{"erofs", "the EROFS writer", false, (*bench).measureErofs},
 		{"pack", "packing a workspace", false, (*bench).measurePack},
+		{"commits", "commits that come back", false, (*bench).measureCommits},
 	}
 }
 
