@@ -53,7 +53,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Bundle:  2 << 30,
-		Objects: 2_000_000,
+		Objects: 500_000,
 		Object:  512 << 20,
 		Total:   16 << 30,
 		Depth:   4096, // git's own default is 50, and 4095 the most that it makes

@@ -111,3 +111,19 @@ func FuzzReadHeader(f *testing.F) {
 		}
 	})
 }
+
+// What is kept of a commit is bounded, whatever it holds.
+func TestParseCommit(t *testing.T) {
+	long := strings.Repeat("x", 60000)
+	c := parseCommit(idA, "tree "+idB+"\n"+strings.Repeat("parent "+idB+"\n", 100)+
+		"author "+long+" <a@b> 1700000000 +0000\ncommitter C <"+long+"> nonsense\ngpgsig -----BEGIN\n x\n\n\n"+long+"\nbody\n")
+	if len(c.Parents) != maxParents || len(c.Author.Name) != maxPerson || len(c.Committer.Email) != maxPerson || len(c.Subject) != maxSubject {
+		t.Errorf("%d parents, names of %d and %d bytes, a subject of %d", len(c.Parents), len(c.Author.Name), len(c.Committer.Email), len(c.Subject))
+	}
+	if c.Author.Time.Unix() != 1700000000 || !c.Committer.Time.IsZero() || !c.Signed || c.Committer.Name != "C" {
+		t.Errorf("commit = %+v", c)
+	}
+	if c := parseCommit(idA, "nonsense"); c.Subject != "" || len(c.Parents) > 0 {
+		t.Errorf("commit of nonsense = %+v", c)
+	}
+}

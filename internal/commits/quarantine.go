@@ -23,6 +23,8 @@ type Import struct {
 	dir     string   // of the quarantine
 	exclude []string // commits of the user's on which the new ones build
 	objects int
+
+	shown, paths, pathBytes int // in the summary
 }
 
 // strict makes index-pack take every remark of fsck's about a new object for an error,

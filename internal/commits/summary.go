@@ -88,9 +88,15 @@ func (c Commit) Flags(who Identity, now time.Time) []Flag {
 	return flags
 }
 
+// Bounds of a summary, which is in memory. Those of all branches are for them together.
 const (
-	maxShown = 200     // commits of a branch that are described
-	maxPaths = 500_000 // that a branch may change
+	maxShown     = 200      // commits of a branch that are described
+	maxShownAll  = 2000     // of all branches
+	maxPaths     = 500_000  // that all branches may change
+	maxPathBytes = 64 << 20 // of these
+	maxSubject   = 1000     // bytes of a subject
+	maxPerson    = 250      // of a name, of an address
+	maxParents   = 20       // of a commit
 )
 
 // summarize says what is in the quarantine, which is all that it reads.
@@ -114,9 +120,10 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 		if b.Count = len(ids); b.Count == 0 {
 			continue
 		}
-		if b.Commits, err = im.describe(ctx, ids[:min(len(ids), maxShown)]); err != nil {
+		if b.Commits, err = im.describe(ctx, ids[:min(len(ids), maxShown, maxShownAll-im.shown)]); err != nil {
 			return err
 		}
+		im.shown += len(b.Commits)
 		if head.ID != "" {
 			base, err := gitrun.Output(ctx, im.cmd("merge-base", head.ID, b.Tip), 1000)
 			if err != nil && !gitrun.Failed(err, 1) {
@@ -124,7 +131,7 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 			}
 			b.Base = base
 		}
-		if b.Paths, err = im.paths(ctx, b.Base, b.Tip); err != nil {
+		if b.Paths, err = im.changed(ctx, b.Base, b.Tip); err != nil {
 			return err
 		}
 		im.Branches = append(im.Branches, b)
@@ -208,7 +215,9 @@ func parseCommit(id, text string) Commit {
 		key, value, _ := strings.Cut(line, " ")
 		switch key {
 		case "parent":
-			c.Parents = append(c.Parents, value)
+			if len(c.Parents) < maxParents {
+				c.Parents = append(c.Parents, strings.Clone(value))
+			}
 		case "author":
 			c.Author = parsePerson(value)
 		case "committer":
@@ -217,15 +226,19 @@ func parseCommit(id, text string) Commit {
 			c.Signed = true
 		}
 	}
-	c.Subject, _, _ = strings.Cut(strings.TrimLeft(message, "\n"), "\n")
+	subject, _, _ := strings.Cut(strings.TrimLeft(message, "\n"), "\n")
+	c.Subject = clip(subject, maxSubject)
 	return c
 }
+
+// clip returns the beginning of s without keeping the rest in memory.
+func clip(s string, most int) string { return strings.Clone(s[:min(len(s), most)]) }
 
 func parsePerson(text string) Person {
 	var p Person
 	name, rest, _ := strings.Cut(text, "<")
 	mail, when, _ := strings.Cut(rest, ">")
-	p.Name, p.Email = strings.TrimSpace(name), strings.TrimSpace(mail)
+	p.Name, p.Email = clip(strings.TrimSpace(name), maxPerson), clip(strings.TrimSpace(mail), maxPerson)
 	if seconds, err := strconv.ParseInt(strings.Split(strings.TrimSpace(when), " ")[0], 10, 64); err == nil {
 		p.Time = time.Unix(seconds, 0)
 	}
@@ -238,8 +251,8 @@ var emptyTree = map[string]string{
 	"sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 
-// paths returns what differs between two commits; the first may be "".
-func (im *Import) paths(ctx context.Context, base, tip string) ([]Path, error) {
+// changed returns what differs between two commits; the first may be "".
+func (im *Import) changed(ctx context.Context, base, tip string) ([]Path, error) {
 	if base == "" {
 		base = emptyTree[im.repo.format]
 	}
@@ -256,7 +269,9 @@ func (im *Import) paths(ctx context.Context, base, tip string) ([]Path, error) {
 			return err
 		}
 		meta = ""
-		if paths = append(paths, p); len(paths) > maxPaths {
+		paths = append(paths, p)
+		im.paths++
+		if im.pathBytes += len(part); im.paths > maxPaths || im.pathBytes > maxPathBytes {
 			return errors.New("too many paths")
 		}
 		if len(part) > 4095 || slices.ContainsFunc(strings.Split(part, "/"), func(name string) bool { return len(name) > 255 }) {
