@@ -196,25 +196,6 @@ func TestRunKeeps(t *testing.T) {
 	}
 }
 
-// Ignored files alone keep no machine, and how they are kept is said before they are gone.
-func TestRunTellsOfIgnoredFiles(t *testing.T) {
-	for _, tt := range []struct {
-		o    runOptions
-		want bool
-	}{{runOptions{}, true}, {runOptions{discard: true}, false}, {runOptions{keep: true}, false}} {
-		m := &fakeStarted{changes: func(context.Context) (*mayfly.ChangeSet, error) {
-			return &mayfly.ChangeSet{Changes: []mayfly.Change{{Op: "A", Path: "a.o", Ignored: true}}}, nil
-		}}
-		printed, err := runFake(t, m, tt.o, nil)
-		if err != nil || m.discarded == tt.o.keep {
-			t.Errorf("%+v: %v, discarded: %v", tt.o, err, m.discarded)
-		}
-		if strings.Contains(printed, "mayfly run --keep keeps it") != tt.want {
-			t.Errorf("%+v: it printed %q; want how the files are kept: %v", tt.o, printed, tt.want)
-		}
-	}
-}
-
 // Whatever happens at the question instead of an answer, the machine is kept.
 func TestRunKeepsAtTheQuestion(t *testing.T) {
 	for name, do := range map[string]func(user *os.File){

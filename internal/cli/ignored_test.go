@@ -117,13 +117,21 @@ func TestRunIgnored(t *testing.T) {
 				if err != nil || !m.discarded || m.kept {
 					t.Errorf("run = %v; discarded: %t, kept: %t", err, m.discarded, m.kept)
 				}
-				if in == nil && printed != "mayfly: 1 ignored file changed, 1 MiB; not applied (--ignored applies them)\n" {
-					t.Errorf("run printed %q", printed)
+				want := "mayfly: 1 ignored file changed, 1 MiB; not applied (--ignored applies them)\n"
+				if !o.discard { // before they are gone
+					want += "mayfly: they go with the machine; mayfly run --keep keeps it, and them\n"
+				}
+				if in == nil && printed != want {
+					t.Errorf("run printed %q; want %q", printed, want)
 				}
 			}
 		})
 	}
 	m := &fakeStarted{changes: ignored}
+	if printed, err := runFake(t, m, runOptions{keep: true}, nil); err != nil || m.discarded || strings.Contains(printed, "they go with") {
+		t.Errorf("run --keep = %v; discarded: %t; printed %q", err, m.discarded, printed)
+	}
+	m = &fakeStarted{changes: ignored}
 	if printed, err := runFake(t, m, runOptions{ignored: true}, nil); err != nil || !strings.Contains(printed, "mayfly: 1 added\n") {
 		t.Errorf("run --ignored = %v; printed %q", err, printed)
 	}
