@@ -179,6 +179,16 @@ func TestWorkspace(t *testing.T) {
 		t.Fatalf("after apply the directory is not as if the work had been done in it (-want +got):\n%s", d)
 	}
 
+	// An apply can be taken back, and repeated.
+	h.Run(0, "undo", "w")
+	if d := cmp.Diff(before, hashTree(t, h.Dir)); d != "" {
+		t.Errorf("after undo the directory is not as before the apply (-want +got):\n%s", d)
+	}
+	h.Run(3, "apply", "--all", "w")
+	if d := cmp.Diff(want, hashTree(t, h.Dir)); d != "" {
+		t.Fatalf("after the second apply the directory is not as if the work had been done in it (-want +got):\n%s", d)
+	}
+
 	// Two commits, and something that is in none. The user has looked at the status meanwhile.
 	onHost(t, h.Dir, "git status")
 	h.Run(0, "exec", "w", "--", "sh", "-ec", `git config user.name G; git config user.email g@example.com

@@ -12,15 +12,16 @@ import (
 )
 
 // Compare completes edits by what the host says of them: what is new gets no permission
-// that umask takes from all that its user makes, and a file with several names has its
-// Parts counted.
+// that umask, or the default ACL of its directory, takes from all that its user makes, and
+// a file with several names has its Parts counted.
 func Compare(ctx context.Context, dir string, edits []Edit, umask uint32) error {
-	mask(edits, umask)
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		mask(edits, func(string) uint32 { return 0o777 &^ umask })
 		return nil // without it there is nothing to part from; an apply says so
 	}
 	defer unix.Close(root)
+	mask(edits, newPermissions(root, edits, umask).in)
 	ids := make(map[int][2]uint64) // by the number of the edit
 	others := make(map[[2]uint64]int)
 	for i := range edits {
@@ -56,16 +57,17 @@ func Compare(ctx context.Context, dir string, edits []Edit, umask uint32) error 
 	return nil
 }
 
-// mask takes the permissions of umask from what is new. What the guest has given another
+// mask leaves what is new the permissions that are given in its directory. What the guest has given another
 // mode keeps it, as after a chmod on the host; it is in the list.
-func mask(edits []Edit, umask uint32) {
+func mask(edits []Edit, given func(dir string) uint32) {
 	isNew := func(e *Edit) bool {
 		return e.OldKind != e.NewKind && (e.NewKind == File || e.NewKind == Dir)
 	}
 	modes := make(map[string]uint32) // of new files
 	for i := range edits {
 		if e := &edits[i]; isNew(e) && e.Link == "" {
-			e.NewMode &^= umask
+			dir, _ := splitPath(e.Path)
+			e.NewMode &= given(dir)
 			modes[e.Path] = e.NewMode
 		}
 	}
