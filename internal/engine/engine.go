@@ -46,10 +46,14 @@ type Engine struct {
 	dirs host.Dirs
 }
 
-// New returns the engine for the user whose environment it is. It makes nothing.
+// New returns the engine for the user whose environment it is. It makes nothing, and refuses
+// directories that other users can change.
 func New(opt Options) (*Engine, error) {
 	dirs, err := host.XDGDirs(opt.Getenv)
 	if err != nil {
+		return nil, err
+	}
+	if err := dirs.CheckOwn(); err != nil {
 		return nil, err
 	}
 	if opt.Program == "" {

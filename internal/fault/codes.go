@@ -136,6 +136,7 @@ const (
 	TapDeviceForbidden   Code = "tap-device-forbidden"
 	PortTaken            Code = "port-taken"
 	PortPrivileged       Code = "port-privileged"
+	DirectoryShared      Code = "directory-shared"
 	VariableUnset        Code = "variable-unset"
 )
 
@@ -356,6 +357,7 @@ func Kinds() []Kind {
 		{TapDeviceForbidden, []string{"device"}, "The user may not open the device for taps."},
 		{PortTaken, []string{"address", "port", "guest-port"}, "A program on the host has the port already."},
 		{PortPrivileged, []string{"address", "port", "guest-port"}, "Only root may open the port."},
+		{DirectoryShared, []string{"path"}, "Another user could change a directory of mayfly's."},
 		{VariableUnset, []string{"variable"}, "The variable of the environment that a secret comes from is not set."},
 
 		{DotfilesClash, []string{"target", "first", "second"}, "Two of the dotfiles are for the same path."},

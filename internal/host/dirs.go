@@ -3,7 +3,13 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-vm/mayfly/internal/fault"
 )
 
 // Dirs are mayfly's directories of this user. They need not exist.
@@ -42,4 +48,38 @@ func XDGDirs(getenv func(string) string) (Dirs, error) {
 		return Dirs{}, fmt.Errorf("find the user's directories: HOME is %q, not an absolute path", home)
 	}
 	return d, nil
+}
+
+// CheckOwn returns an error if another user of this computer could change one of the
+// directories, and with it what is executed or believed: as in one that lies in /tmp, or
+// that everybody may write.
+func (d Dirs) CheckOwn() error {
+	for _, dir := range []string{d.Config, d.Data, d.State, d.Cache} {
+		var st unix.Stat_t
+		err := unix.Stat(dir, &st)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "stat", Path: dir, Err: err}
+		}
+		if why := notOwn(st, os.Geteuid()); why != "" {
+			return fault.New(fault.DirectoryShared, fault.Args{"path": dir}, "%s %s", dir, why)
+		}
+	}
+	return nil
+}
+
+// notOwn says why what st is of is not user's alone. Root is trusted, and may work for a
+// user. Users whose umask lets their group write have one of their own, of their number.
+func notOwn(st unix.Stat_t, user int) string {
+	switch owner := int(st.Uid); {
+	case user != 0 && owner != user && owner != 0:
+		return fmt.Sprintf("belongs to another user, %d", owner)
+	case st.Mode&0o002 != 0:
+		return "can be written by everybody"
+	case st.Mode&0o020 != 0 && st.Gid != st.Uid:
+		return fmt.Sprintf("can be written by the group %d", st.Gid)
+	}
+	return ""
 }

@@ -124,6 +124,7 @@ var next = map[fault.Code][]string{
 	fault.TapDeviceForbidden:   {"sudo chmod 0666 {device}"},
 	fault.PortTaken:            {"choose another: {address}:0:{guest-port} takes any that is free"},
 	fault.PortPrivileged:       {"ports below 1024 are root's; choose a higher one"},
+	fault.DirectoryShared:      {"chmod go-w {path}, if it is yours; else set the XDG_ variables to directories of your own"},
 	fault.VariableUnset:        {"export {variable}=…"},
 
 	fault.DotfilesClash:        {"name one of them in .mayflyignore"},

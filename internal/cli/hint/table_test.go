@@ -124,6 +124,7 @@ func TestTable(t *testing.T) {
 		{fault.TapDeviceForbidden, fault.Args{"device": "/dev/net/tun"}, "sudo chmod 0666 /dev/net/tun"},
 		{fault.PortTaken, fault.Args{"address": "127.0.0.1", "port": "8080", "guest-port": "80"}, "choose another: 127.0.0.1:0:80 takes any that is free"},
 		{fault.PortPrivileged, fault.Args{"port": "80"}, "ports below 1024 are root's; choose a higher one"},
+		{fault.DirectoryShared, fault.Args{"path": "/d"}, "chmod go-w /d, if it is yours; else set the XDG_ variables to directories of your own"},
 		{fault.VariableUnset, fault.Args{"variable": "TOKEN"}, "export TOKEN=…"},
 		{fault.DotfilesClash, fault.Args{"target": ".x", "first": "a", "second": "b"}, "name one of them in .mayflyignore"},
 		{fault.DotfilesTooLarge, fault.Args{"limit": "1"}, "name what is large in .mayflyignore"},
