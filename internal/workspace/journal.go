@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/confine"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -37,10 +38,19 @@ type journal struct {
 	id string
 }
 
-// lockJournal opens and locks the journal at path.
+// lockJournal opens and locks the journal at path. One of a supervisor of root's, which is
+// another user and applies nothing, is none: it is removed.
 func lockJournal(path string, flags int) (*os.File, error) {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil {
+		if _, foreign := confine.SupervisorOf(int(st.Uid)); foreign {
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for {
-		f, err := os.OpenFile(path, flags, 0o600)
+		f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, err
 		}

@@ -12,8 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/confine"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // childVariable holds the directory with the files of an Apply that is to run
@@ -325,6 +329,48 @@ func TestCleanJournal(t *testing.T) {
 		if n.kind != Dir || strings.Contains(p, tempPrefix) {
 			t.Errorf("CleanJournal left %s", p)
 		}
+	}
+}
+
+// A supervisor of root's that was taken over may write a journal for root to clean up by. It
+// is not heeded.
+func TestJournalOfSupervisor(t *testing.T) {
+	env.NeedRoot(t)
+	dir := t.TempDir()
+	ws, path := dir+"/ws", dir+"/journal"
+	id := strings.Repeat("a", 16)
+	other := ws + "/" + tempPrefix + id + "-1"
+	write(t, other, "of another program", 0o644)
+	forge := func() {
+		t.Helper()
+		write(t, path, journalMagic+ws+"\x00"+id+"\x00.\x00\x00", 0o600)
+		if err := os.Chown(path, confine.SupervisorUser(5), -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forge()
+	if err := CleanJournal(path); err != nil {
+		t.Errorf("CleanJournal() = %v; want nil", err)
+	}
+	if _, err := os.Lstat(other); err != nil {
+		t.Errorf("what the journal named: %v; want it there", err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the journal: %v; want it gone", err)
+	}
+	forge()
+	j, err := startJournal(path, ws, []string{"."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := j.f.Stat(); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("an apply writes the journal %v, %v; want one of its own", fi, err)
+	}
+	if err := j.end(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(other); err != nil {
+		t.Errorf("what the journal named, after an apply: %v; want it there", err)
 	}
 }
 
