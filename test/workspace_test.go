@@ -193,7 +193,7 @@ func TestWorkspace(t *testing.T) {
 	onHost(t, h.Dir, "git status")
 	h.Run(0, "exec", "w", "--", "sh", "-ec", `git config user.name G; git config user.email g@example.com
 		git add -A; git commit -qm one; echo two > src/pkg22/two.txt; git add -A; git commit -qm two; echo u > untracked`)
-	if r := h.Run(3, "apply", "w"); !strings.Contains(r.Stderr, ": fast-forwarded to ") {
+	if r := h.Run(3, "apply", "--all", "w"); !strings.Contains(r.Stderr, ": fast-forwarded to ") {
 		t.Errorf("apply does not tell of the commits: %s", r.Stderr)
 	}
 	onHost(t, h.Dir, `test "$(git log --format=%s)" = "$(printf 'two\none\nall')"
