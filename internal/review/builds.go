@@ -30,7 +30,7 @@ var buildRules = []rule{
 			if !s.added() {
 				return nil
 			}
-			head, err := s.set.head(&s.change.New)
+			head, err := s.head(&s.change.New)
 			return is(err == nil && bytes.HasPrefix(head, []byte("#!")))
 		},
 	},

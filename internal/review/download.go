@@ -34,13 +34,18 @@ var fetchAndRun = []func() *regexp.Regexp{
 
 // Long texts that are not for people, and the calls that unpack or run one.
 var (
-	blob    = expression(`[A-Za-z0-9+/]{200,}={0,2}|(?:\\x[0-9a-fA-F]{2}){60,}|(?:0x[0-9a-fA-F]{2},\s*){120,}`)
+	escapes = expression(`(?:\\x[0-9a-fA-F]{2}){60,}|(?:0x[0-9a-fA-F]{2},\s*){120,}`)
 	unpacks = expression(`(?i)\b(?:eval|exec|execsync|spawn|spawnsync|function|system|popen|invoke-expression)\s*\(|\bmarshal\.loads\b`)
 	decodes = expression(`(?i)\b(?:atob|b64decode|base64_decode|frombase64string|fromcharcode|unhexlify|fromhex)\s*\(`)
 )
 
 // nearness is how far from such a text the call is looked for, in bytes.
 const nearness = 400
+
+const (
+	mostWord  = 200 // letters without a blank that people write
+	mostBlobs = 16
+)
 
 // runs looks for lines that fetch or unpack what they run.
 func (t *text) runs() {
@@ -73,7 +78,7 @@ func (t *text) runs() {
 	if t.genre != code {
 		return
 	}
-	for _, at := range blob().FindAllIndex(t.added, 16) {
+	for _, at := range blobs(t.added) {
 		from, to := max(0, at[0]-nearness), min(len(t.added), at[1]+nearness)
 		around := slicesOf(t.added, from, at[0], at[1], to)
 		if unpacks().Match(around) || !t.fixture && decodes().Match(around) {
@@ -81,6 +86,29 @@ func (t *text) runs() {
 			return
 		}
 	}
+}
+
+// blobs returns where long texts are that are not for people.
+func blobs(b []byte) [][]int {
+	var found [][]int
+	run := 0
+	for i, c := range b {
+		if isAlnum(c) || c == '+' || c == '/' {
+			run++
+			continue
+		}
+		if run >= mostWord && len(found) < mostBlobs {
+			found = append(found, []int{i - run, i})
+		}
+		run = 0
+	}
+	if run >= mostWord {
+		found = append(found, []int{len(b) - run, len(b)})
+	}
+	if bytes.Contains(b, []byte(`\x`)) || bytes.Contains(b, []byte("0x")) {
+		found = append(found, escapes().FindAllIndex(b, mostBlobs)...)
+	}
+	return found
 }
 
 // slicesOf returns what is around a match.

@@ -78,7 +78,7 @@ func becomesExecutable(s *subject) []Finding {
 	if node.Mode&0o111 == 0 || old.Kind == Regular && old.Mode&0o111 != 0 || s.generated() {
 		return nil
 	}
-	head, err := s.set.head(&node)
+	head, err := s.head(&s.change.New)
 	switch {
 	case err == nil && bytes.HasPrefix(head, []byte("#!")), machineCode(head) != "":
 		return []Finding{{}}
@@ -144,7 +144,7 @@ func binary(s *subject) []Finding {
 		return nil
 	}
 	ext := path.Ext(s.folded)
-	head, err := s.set.head(&s.change.New)
+	head, err := s.head(&s.change.New)
 	if name := machineCode(head); name != "" {
 		return []Finding{{Detail: name}}
 	}
@@ -163,7 +163,7 @@ func binary(s *subject) []Finding {
 			return []Finding{{Detail: a.name, Reason: "an archive that cannot be reviewed", Class: Suspicious}}
 		}
 	}
-	if was, err := s.set.head(&s.change.Old); err == nil && len(was) > 0 && !bytes.HasPrefix(was, []byte(lfsPointer)) &&
+	if was, err := s.head(&s.change.Old); err == nil && len(was) > 0 && !bytes.HasPrefix(was, []byte(lfsPointer)) &&
 		bytes.IndexByte(was, 0) < 0 && bytes.IndexByte(head, 0) >= 0 {
 		return []Finding{{Reason: "a text becomes a binary that cannot be reviewed", Class: Suspicious}}
 	}
@@ -173,7 +173,20 @@ func binary(s *subject) []Finding {
 // headSize is how much of a file says what it is, in bytes.
 const headSize = 8 << 10
 
-// head returns the beginning of a regular file's content.
+// head returns the beginning of the new content, or of the old one.
+func (s *subject) head(n *Node) ([]byte, error) {
+	if n.Kind == Regular && n.Size <= MostContent {
+		content := s.old
+		if n == &s.change.New {
+			content = s.new
+		}
+		if data, err := content(); err == nil {
+			return data[:min(len(data), headSize)], nil
+		}
+	}
+	return s.set.head(n)
+}
+
 func (t *set) head(n *Node) ([]byte, error) {
 	switch {
 	case n.Kind != Regular:

@@ -41,6 +41,7 @@ var table = slices.Concat(
 	manifestRules,
 	containerRules,
 	lockRules,
+	wholeRules,
 )
 
 // theIndex is made by the first review: most commands have none.

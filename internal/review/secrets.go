@@ -184,8 +184,9 @@ func (t *text) generic() {
 			}
 			start := bytes.LastIndexByte(t.low[:at+i], '\n') + 1
 			line, _, _ := bytes.Cut(t.added[start:], []byte{'\n'})
+			rest := line[min(len(line), at+i-start):]
 			at = start + len(line) + 1
-			if len(line) <= mostCommand {
+			if len(line) <= mostCommand && bytes.ContainsAny(rest, "=:") {
 				t.assignments(start, line, patterns)
 			}
 		}

@@ -17,6 +17,8 @@ type Host struct {
 	Read func(path string, max int) ([]byte, error)
 	// Names returns the names in a directory of the workspace on the host, "." for its root.
 	Names func(dir string) []string
+	// Files is how many files the workspace has before the changes, 0 where that is not known.
+	Files int
 	// Placeholders are texts that stand for the machine's secrets.
 	Placeholders []string
 	// Git is what the repository of the workspace has set up on the host.
@@ -43,7 +45,9 @@ type set struct {
 	byDir map[string]map[string]*Change // see changed
 	gone  map[string]map[string]bool    // names that were renamed, by directory
 
-	index      *index
+	index *index
+	sums  *totals // see totals
+
 	table      []rule
 	extra      []extra
 	links      map[string][]string  // see elsewhere
