@@ -65,6 +65,7 @@ func (c *Changes) host(ctx context.Context, dir *workspace.Host) review.Host {
 	return review.Host{
 		Home: home != "" && (c.manifest.Root == home || strings.HasPrefix(home, c.manifest.Root+"/")),
 		Read: dir.Read, Names: dir.Names, Git: gitFacts(ctx, c.manifest.Root),
+		Files: c.manifest.Files(),
 	}
 }
 

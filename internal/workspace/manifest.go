@@ -37,6 +37,17 @@ type Manifest struct {
 	Entries   []Entry // in the order of comparePaths, without the root
 }
 
+// Files returns how many files the workspace had.
+func (m *Manifest) Files() int {
+	n := 0
+	for i := range m.Entries {
+		if m.Entries[i].Kind == File {
+			n++
+		}
+	}
+	return n
+}
+
 // Entry is one path of a manifest.
 type Entry struct {
 	Path   string
