@@ -56,7 +56,7 @@ var pipelineRules = []rule{
 	},
 }
 
-var noVerify = addsLine(`^.*(?:^|[\s"'])--no-verify\b.*$`)
+var noVerify = addsLine(`^.*\b(?:commit|push|merge|rebase|am|pull)\b.*--no-verify\b.*$`)
 
 // includedByPipeline is about files that the host's own pipeline includes.
 func includedByPipeline(s *subject) []Finding {

@@ -61,7 +61,7 @@ func (t *set) has(folded string) bool {
 
 // fixtures are directories of what tests read.
 var fixtures = []string{"testdata", "test-data", "test_data", "fixtures", "fixture", "__fixtures__", "__snapshots__", "__tests__", "__mocks__", "mocks",
-	"test", "tests", "spec", "specs", "e2e", "cassettes", "golden", "goldens", "snapshots"}
+	"test", "tests", "spec", "specs", "e2e", "cassettes", "golden", "goldens", "snapshots", "corpus"}
 
 // fixture reports whether the path is one of tests and of what they read.
 func (s *subject) fixture() bool {
