@@ -208,10 +208,13 @@ func (t *text) assignments(start int, line []byte, patterns []func() *regexp.Reg
 
 var uuid = expression(`^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
 
+// digest matches hashes of files and commits, which are as random as secrets.
+var digest = expression(`^(?:[0-9a-f]{40}|[0-9a-f]{56}|[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$`)
+
 // randomValue reports whether a value looks as if no person had thought of it.
 func randomValue(v string) bool {
 	low := strings.ToLower(v)
-	if slices.ContainsFunc(stopWords, func(w string) bool { return strings.Contains(low, w) }) || uuid().MatchString(v) || strings.ContainsAny(v, "(){}[]<>$%\\ ;,*") ||
+	if slices.ContainsFunc(stopWords, func(w string) bool { return strings.Contains(low, w) }) || uuid().MatchString(v) || digest().MatchString(v) || strings.ContainsAny(v, "(){}[]<>$%\\ ;,*") ||
 		strings.HasPrefix(low, "sha") || strings.Contains(v, "://") || strings.Count(v, "/") > 2 || strings.Count(v, ".") > 2 {
 		return false
 	}
