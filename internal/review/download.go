@@ -21,6 +21,7 @@ var fetchAndRun = []func() *regexp.Regexp{
 	expression(`\b(?:(?:ba|z|da|k)?sh|eval|source|exec|python[0-9.]*|node|perl|ruby)\b\s*(?:-\w+\s+)?["']?\s*(?:<\(|\$\(|` + "`" + `|\.\s+<\()\s*(?:curl|wget)\b`),
 	expression(`(?:^|\s)\.\s+<\(\s*(?:curl|wget)\b`),
 	expression(`\b(?:curl|wget)\b.*?(?:&&|;)\s*(?:sudo\s+)?(?:ba|z|da|k)?sh\s+(?:-\w+\s+)*[^\s-]`),
+	expression(`\b(?:curl|wget)\b.*\bchmod\s+(?:\S*\+x|[0-7]?7[0-7]{2})\s+\S+\s*(?:&&|;)\s*(?:sudo\s+)?\.?/\S+`),
 	expression(`\b(?:powershell|pwsh)(?:\.exe)?\b.*\s-e(?:nc?|ncodedcommand|c)?\s+\S{8,}`),
 	expression(`\b(?:iex|invoke-expression)\b.*(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b|webclient)|(?:downloadstring|invoke-webrequest|\biwr\b|\birm\b).*\|\s*(?:iex|invoke-expression)\b`),
 	expression(`/dev/(?:tcp|udp)/[^\s"']+`),

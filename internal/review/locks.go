@@ -11,7 +11,11 @@ import (
 // lockRules are about files of the versions and hashes that installations take.
 var lockRules = []rule{
 	{id: "lock", class: Builds, reason: takesVersions, paths: lockNames, when: lockVersions},
-	{id: "lock-source", class: Suspicious, reason: "a package now comes from elsewhere, or with another hash", paths: lockNames, deleted: true, when: lockSources},
+	{
+		id: "lock-deleted", class: Builds, reason: "next install takes the newest versions, unchecked", paths: lockNames, deleted: true,
+		when: func(s *subject) []Finding { return is(s.change.New.Kind == None) },
+	},
+	{id: "lock-source", class: Suspicious, reason: "a package now comes from elsewhere, or with another hash", paths: lockNames, when: lockSources},
 	{id: "lock-alone", class: Suspicious, reason: "the lock file changes, though no manifest does", paths: lockNames, when: lockAlone},
 }
 
@@ -206,9 +210,6 @@ func lockVersions(s *subject) []Finding {
 
 // lockSources looks for packages that come from elsewhere than the others.
 func lockSources(s *subject) []Finding {
-	if s.change.New.Kind == None {
-		return nil // the next installation makes one of the manifest
-	}
 	c := s.lockfile()
 	if c.err != nil {
 		return []Finding{{Class: Suspicious, Reason: "a lock file that cannot be read", Detail: bounded(c.err.Error())}}

@@ -48,7 +48,7 @@ var lockCases = []evalCase{
 	{change: npmWith(`"lockfileVersion": 3`, `"lockfileVersion": 2`), class: Builds, rules: []string{"lock"}},
 	{change: Change{Path: "package-lock.json", New: file(npmOld)}, more: withPackage, class: Builds, rules: []string{"lock"}},
 	{change: Change{Path: "package-lock.json", New: file(strings.Replace(npmOld, "https://r.example/b.tgz", "http://r.example/b.tgz", 1))}, more: withPackage, class: Suspicious, rules: []string{"lock-source"}},
-	{change: Change{Path: "package-lock.json", Old: file(npmOld)}},
+	{change: Change{Path: "package-lock.json", Old: file(npmOld)}, class: Builds, rules: []string{"lock-deleted"}},
 
 	{change: lockWith("yarn.lock", yarnOld, "r.example", "e.example"), more: withPackage, class: Suspicious, rules: []string{"lock-source"}},
 	{change: lockWith("yarn.lock", yarnOld, "  integrity sha512-AAAA\n", "  integrity sha512-CCCC\n"), more: withPackage, class: Suspicious, rules: []string{"lock-source"}},

@@ -129,9 +129,9 @@ func programName(s *subject) []Finding {
 	}
 	dir, base := path.Split(s.folded)
 	switch path.Ext(base) {
-	case ".exe", ".com", ".scr", ".pif", ".cpl", ".msi":
+	case ".exe", ".scr", ".pif", ".cpl", ".msi":
 		return []Finding{{}}
-	case ".bat", ".cmd", ".ps1": // a search path of Windows begins with the directory
+	case ".bat", ".cmd", ".ps1", ".com": // a search path of Windows begins with the directory
 		if !slices.Contains(programs, strings.TrimSuffix(base, path.Ext(base))) {
 			return nil
 		}

@@ -75,6 +75,8 @@ var nameCases = []evalCase{
 	{change: Change{Path: "node", New: Node{Kind: Symlink, Target: "src/n"}}, class: Suspicious, rules: []string{"name-program"}},
 	{change: Change{Path: "git.bat", New: file("x\n")}, class: Suspicious, rules: []string{"name-program"}},
 	{change: Change{Path: "sub/setup.exe", New: file("x\n")}, class: Suspicious, rules: []string{"name-program"}},
+	{change: Change{Path: "sites/host.example.com", New: file("x\n")}},
+	{change: Change{Path: "git.com", New: file("x\n")}, class: Suspicious, rules: []string{"name-program"}},
 	{change: Change{Path: "node", New: Node{Kind: Dir, Mode: 0o755}}},
 	{change: Change{Path: "make", New: file("notes\n")}},
 	{change: Change{Path: "random.py", New: file("x=1\n")}, class: Suspicious, rules: []string{"name-module"}},

@@ -38,6 +38,10 @@ var pipelineRules = []rule{
 		},
 	},
 	{
+		id: "ignore-deleted", class: Builds, reason: "more files are packed or published from now on", deleted: true,
+		paths: []string{".npmignore", ".dockerignore", ".containerignore", ".gcloudignore", ".vercelignore"}, when: func(s *subject) []Finding { return is(s.change.New.Kind == None) },
+	},
+	{
 		id: "weaker-check", class: Suspicious, reason: "a safety check gets weaker", deleted: true,
 		paths: []string{
 			"codeowners", "dependabot.y*ml", "renovate.json*", ".renovaterc*", ".gitleaks*", ".semgrepignore", ".trivyignore*", ".snyk", ".secrets.baseline", ".trufflehog*",

@@ -63,6 +63,7 @@ var pipelineCases = []evalCase{
 	{change: Change{Path: ".goreleaser.yaml", New: file("a: 1\n")}, class: Builds, rules: []string{"publishing"}},
 	{change: Change{Path: "Procfile", New: file("web: x\n")}, class: Builds, rules: []string{"publishing"}},
 
+	{change: Change{Path: ".npmignore", Old: file("a\n")}, class: Builds, rules: []string{"ignore-deleted"}},
 	{change: Change{Path: ".github/CODEOWNERS", Old: file("* @a\n")}, class: Suspicious, rules: []string{"weaker-check"}},
 	{change: edited(".github/CODEOWNERS", "* @a\n", "* @b\n"), class: Suspicious, rules: []string{"weaker-check"}},
 	{change: Change{Path: ".github/CODEOWNERS", New: file("* @a\n")}},

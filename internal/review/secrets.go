@@ -19,15 +19,15 @@ var tokens = []struct {
 	kind   string
 }{
 	{"AKIA", 16, "", "AWS access key"}, {"ASIA", 16, "", "AWS access key"},
-	{"ghp_", 36, "", "GitHub token"}, {"gho_", 36, "", "GitHub token"}, {"ghu_", 36, "", "GitHub token"}, {"ghs_", 36, "", "GitHub token"},
-	{"ghr_", 36, "", "GitHub token"}, {"github_pat_", 22, "_", "GitHub token"},
-	{"glpat-", 20, "_-", "GitLab token"}, {"gldt-", 20, "_-", "GitLab token"}, {"glrt-", 20, "_-", "GitLab token"},
+	{"ghp_", 30, "", "GitHub token"}, {"gho_", 30, "", "GitHub token"}, {"ghu_", 30, "", "GitHub token"}, {"ghs_", 30, "", "GitHub token"},
+	{"ghr_", 30, "", "GitHub token"}, {"github_pat_", 22, "_", "GitHub token"},
+	{"glpat-", 16, "_-", "GitLab token"}, {"gldt-", 20, "_-", "GitLab token"}, {"glrt-", 20, "_-", "GitLab token"},
 	{"xoxb-", 10, "-", "Slack token"}, {"xoxa-", 10, "-", "Slack token"}, {"xoxp-", 10, "-", "Slack token"}, {"xoxr-", 10, "-", "Slack token"},
 	{"xoxs-", 10, "-", "Slack token"}, {"xapp-", 10, "-", "Slack token"}, {"hooks.slack.com/services/T", 20, "/", "Slack web hook"},
 	{"discord.com/api/webhooks/", 40, "/_-", "Discord web hook"},
-	{"sk-ant-", 20, "_-", "Anthropic key"}, {"sk-proj-", 20, "_-", "OpenAI key"}, {"sk-svcacct-", 20, "_-", "OpenAI key"}, {"sk-or-v1-", 20, "", "OpenRouter key"},
-	{"AIza", 35, "_-", "Google key"}, {"GOCSPX-", 20, "_-", "Google secret"}, {"ya29.", 30, "_-", "Google token"},
-	{"npm_", 36, "", "npm token"}, {"pypi-AgEI", 30, "_-", "PyPI token"}, {"hf_", 30, "", "Hugging Face token"}, {"SG.", 40, "_-.", "SendGrid key"},
+	{"sk-ant-", 16, "_-", "Anthropic key"}, {"sk-proj-", 20, "_-", "OpenAI key"}, {"sk-svcacct-", 20, "_-", "OpenAI key"}, {"sk-or-v1-", 20, "", "OpenRouter key"},
+	{"AIza", 30, "_-", "Google key"}, {"GOCSPX-", 20, "_-", "Google secret"}, {"ya29.", 30, "_-", "Google token"},
+	{"npm_", 30, "", "npm token"}, {"pypi-AgEI", 30, "_-", "PyPI token"}, {"hf_", 28, "", "Hugging Face token"}, {"SG.", 30, "_-.", "SendGrid key"},
 	{"sk_live_", 16, "", "Stripe key"}, {"rk_live_", 16, "", "Stripe key"}, {"whsec_", 24, "+/", "web hook secret"},
 	{"AGE-SECRET-KEY-1", 40, "", "age key"}, {"dop_v1_", 40, "", "DigitalOcean token"}, {"shpat_", 32, "", "Shopify token"}, {"glsa_", 32, "_", "Grafana token"},
 	{"dckr_pat_", 20, "_-", "Docker token"}, {"gsk_", 40, "", "Groq key"}, {"xai-", 60, "", "xAI key"}, {"hvs.", 24, "_-", "Vault token"},
@@ -63,7 +63,7 @@ func (t *text) secrets() {
 				end++
 			}
 			at = end
-			if tail := string(t.added[i+len(k.prefix) : end]); len(tail) >= k.tail && (i == 0 || !isAlnum(t.added[i-1])) && !madeUp(tail) && fitsKind(k.prefix, tail) {
+			if tail := string(t.added[i+len(k.prefix) : end]); len(tail) >= k.tail && (i == 0 || !isAlnum(t.added[i-1])) && !t.madeUp(tail) && fitsKind(k.prefix, tail) {
 				t.secret(i, k.kind, string(t.added[i:end]))
 			}
 		}
@@ -89,7 +89,7 @@ func fitsKind(prefix, tail string) bool {
 	case "AKIA", "ASIA":
 		return len(tail) == 16 && strings.ToUpper(tail) == tail
 	case "AIza":
-		return len(tail) == 35
+		return len(tail) < 45
 	case "dapi":
 		return len(tail) < 40 && strings.Trim(tail, "0123456789abcdef") == ""
 	case "npm_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_":
@@ -100,7 +100,7 @@ func fitsKind(prefix, tail string) bool {
 
 func (t *text) secretsLike(pattern func() *regexp.Regexp, kind string) {
 	for _, m := range pattern().FindAllIndex(t.added, mostPlaces*4) {
-		if value := string(t.added[m[0]:m[1]]); !madeUp(value) {
+		if value := string(t.added[m[0]:m[1]]); !t.madeUp(value) {
 			t.secret(m[0], kind, value)
 		}
 	}
@@ -137,16 +137,22 @@ var stopWords = []string{"example", "sample", "dummy", "fake", "mock", "test", "
 	"insert", "replace", "secret", "password", "passwd", "token", "apikey", "api_key", "api-key", "12345678", "abcdefgh", "00000000", "11111111", "deadbeef", "foobar",
 	"process.env", "os.environ", "getenv", "localhost", "default", "undefined", "invalid", "....", "****", "____", "----", "lorem", "hunter2"}
 
-// madeUp reports whether a value is one that people make up.
-func madeUp(value string) bool {
+// madeUp reports whether a value is one that people make up. Alphabets and words are so
+// where people show how something looks; elsewhere they are what somebody could have taken
+// for a secret.
+func (t *text) madeUp(value string) bool {
 	low := strings.ToLower(value)
-	for _, w := range []string{"example", "xxxx", "0000000", "1111111", "1234567890", "abcdefghij", "aaaaaaa", "deadbeef", "placeholder", "redacted", "...", "your", "eyjzdwiioiixmjm0nty3odkw",
-		"dummy", "fake", "notreal", "changeme", "thisisa", "testtest"} {
+	for _, w := range []string{"xxxx", "0000000", "1111111", "aaaaaaa", "placeholder", "redacted", "...", "your-", "your_", "changeme", "eyjzdwiioiixmjm0nty3odkw"} {
 		if strings.Contains(low, w) {
 			return true
 		}
 	}
-	return entropy(value) < 2.5
+	if entropy(value) < 2.5 {
+		return true
+	}
+	base := path.Base(t.subject.folded)
+	shown := t.fixture || slices.Contains(proseEnds[:8], path.Ext(base)) && path.Ext(base) != ".txt" || strings.Contains(base, "example") || strings.Contains(base, "sample") || strings.Contains(base, "template")
+	return shown && slices.ContainsFunc([]string{"example", "1234567890", "abcdefghij", "deadbeef", "dummy", "fake", "notreal", "testtest"}, func(w string) bool { return strings.Contains(low, w) })
 }
 
 // entropy returns the bits of information for each letter of a text.
