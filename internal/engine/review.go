@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -65,8 +70,22 @@ func (c *Changes) host(ctx context.Context, dir *workspace.Host) review.Host {
 	return review.Host{
 		Home: home != "" && (c.manifest.Root == home || strings.HasPrefix(home, c.manifest.Root+"/")),
 		Read: dir.Read, Names: dir.Names, Git: gitFacts(ctx, c.manifest.Root),
-		Files: c.manifest.Files(),
+		Files: c.manifest.Files(), Placeholders: placeholders(c.machine.p),
 	}
+}
+
+// placeholders returns what stands for secrets in a machine that is kept. Of others only
+// their supervisor knows it, and the rules know its usual shape.
+func placeholders(p plan.Plan) []string {
+	d, ok := definition.Of(p)
+	if !ok {
+		return nil
+	}
+	var had map[string][]string
+	if err := state.ReadJSON(d.File(definition.PlaceholdersFile), &had); err != nil {
+		return nil
+	}
+	return slices.Concat(slices.Collect(maps.Values(had))...)
 }
 
 // stageFor stages contents of all edits as o says.

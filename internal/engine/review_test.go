@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -90,5 +91,16 @@ func TestReviewOld(t *testing.T) {
 	}
 	if change.New.Open != nil {
 		t.Error("a content that was not fetched can be opened")
+	}
+}
+
+// A placeholder that the agent wrote into a file works nowhere else.
+func TestReviewPlaceholders(t *testing.T) {
+	p := plan.Plan{Keep: &plan.Keep{Dir: t.TempDir()}}
+	if err := os.WriteFile(filepath.Join(p.Keep.Dir, definition.PlaceholdersFile), []byte(`{"TOKEN": ["tok_Zz81xQ", "tok_old"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := placeholders(p); len(got) != 2 || got[0] != "tok_Zz81xQ" || got[1] != "tok_old" {
+		t.Errorf("placeholders = %q", got)
 	}
 }

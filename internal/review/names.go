@@ -25,7 +25,7 @@ var nameRules = []rule{
 }
 
 // added reports whether nothing was at the path.
-func (s *subject) added() bool { return s.change.Old.Kind == None }
+func (s *subject) added() bool { return s.change.Old.Kind == None || s.change.From != "" }
 
 // newNames returns those names of the subject's path that the change set brings, each
 // with its directory. A directory that was there is the host's own.

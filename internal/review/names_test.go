@@ -52,6 +52,7 @@ var nameCases = []evalCase{
 	{change: Change{Path: "l.json", New: file("{}\n")}, host: beside("1.json")},
 	{change: Change{Path: "b.go", New: file("x\n")}, host: beside("a.go", "c.go")},
 
+	{change: Change{Path: "-rf", From: "a", Old: file("x\n"), New: file("x\n")}, class: Suspicious, rules: []string{"name-command"}},
 	{change: Change{Path: "-rf", New: file("x\n")}, class: Suspicious, rules: []string{"name-command"}},
 	{change: Change{Path: "--checkpoint-action=exec=sh x", New: file("x\n")}, class: Suspicious, rules: []string{"name-command"}},
 	{change: Change{Path: "d/-n/x", New: file("x\n")}, class: Suspicious, rules: []string{"name-command"}},
