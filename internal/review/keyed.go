@@ -47,6 +47,9 @@ func judged(f settings.Format, judge func(*subject, settings.Change) (Finding, b
 		}
 		var found []Finding
 		for _, c := range changes {
+			if len(c.Path) == 0 { // the file is one value
+				return []Finding{{Detail: "its settings are " + bounded(c.New)}}
+			}
 			f, ok := judge(s, c)
 			if !ok || len(found) >= mostFindings && f.Class < Suspicious {
 				continue

@@ -316,6 +316,9 @@ func pipfileLock(data []byte) ([]locked, error) {
 	}
 	var all []locked
 	for _, e := range file.Entries() {
+		if len(e.Path) == 0 {
+			return nil, errors.New("it is one value")
+		}
 		last := e.Path[len(e.Path)-1]
 		switch {
 		case e.Path[0] == "_meta":

@@ -44,8 +44,11 @@ var manifestRules = []rule{
 		id: "registry", class: Suspicious, reason: otherServer, deleted: true,
 		paths: []string{"pip.conf", "pip.ini", "uv.toml", ".condarc", "nuget.config", "settings.xml", ".mvn/settings.xml", "poetry.toml", ".pip/*"},
 		when: func(s *subject) []Finding {
-			if path.Base(s.folded) == "settings.xml" {
+			switch path.Base(s.folded) {
+			case "settings.xml":
 				return is(containsAny(s.addedLines(), "<mirror", "<server", "<repository", "<pluginrepository"))
+			case "poetry.toml", "uv.toml":
+				return is(containsAny(s.addedLines(), "repositor", "url", "index", "find-links", "insecure", "http"))
 			}
 			return is(s.change.New.Kind == None || s.contentChanged())
 		},
