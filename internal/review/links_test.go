@@ -52,6 +52,8 @@ var linkCases = []evalCase{
 	{change: Change{Path: "c", New: link(".git/config")}, class: Suspicious, rules: []string{"link-to-trusted"}},
 	{change: Change{Path: "c", New: link(".GIT")}, class: Suspicious, rules: []string{"link-to-trusted"}},
 	{change: Change{Path: "sub/c", New: link("../.git/hooks/pre-commit")}, class: Suspicious, rules: []string{"link-to-trusted"}},
+	{change: Change{Path: ".vscode", New: link("src")}, class: Suspicious, rules: []string{"trusted-directory-link"}},
+	{change: Change{Path: "c", New: link(".vscode/tasks.json")}, class: Suspicious, rules: []string{"link-to-trusted"}},
 	{change: Change{Path: ".git", New: link("src")}, class: Suspicious, rules: []string{"trusted-directory-link"}},
 	{change: Change{Path: "a", Old: file("x\n"), New: link("b")}, class: Suspicious, rules: []string{"link-replaces"}},
 	{change: Change{Path: "a", Old: Node{Kind: Dir, Mode: 0o755}, New: link("b")}, class: Suspicious, rules: []string{"link-replaces"}},

@@ -114,6 +114,8 @@ var textCases = []evalCase{
 	ordinary("a.ts", "const tokenKey = 'auth.session.token.v1'; const apiKey = process.env.API_KEY\n"),
 	ordinary("a.tf", "secret_id = \"6f1d1a90-58c4-4f0a-9d3e-0a1b2c3d4e5f\"\n"),
 	ordinary("sums.go", "var sums = map[string]string{\"token\": \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"}\n"),
+	suspicious("AGENTS.md", "Be kind.\U000e0041\U000e0042\n", "hidden-characters"),
+	suspicious("AGENTS.md", "Be kind. \u200b\n", "hidden-characters"),
 	ordinary("test/hash.py", "token_hash = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'\n"),
 	ordinary("docs/jwt.md", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c\n"),
 
