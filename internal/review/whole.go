@@ -2,7 +2,6 @@ package review
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -27,7 +26,7 @@ var wholeRules = []rule{
 	{
 		id: "tests-skipped", class: Suspicious, reason: "many tests are skipped", kinds: []Kind{Regular},
 		when: func(s *subject) []Finding {
-			return is(isTest(s.folded) && len(skips.FindAllIndex(s.addedLines(), mostSkipped+1)) > mostSkipped && s.change.Old.Kind == Regular)
+			return is(isTest(s.folded) && len(skips().FindAllIndex(s.addedLines(), mostSkipped+1)) > mostSkipped && s.change.Old.Kind == Regular)
 		},
 	},
 }
@@ -41,7 +40,7 @@ const (
 )
 
 // skips matches a line, in lower case, that has a test pass without running it.
-var skips = regexp.MustCompile(`(?m)^.*(?:\bt\.skip(?:now|f)?\(|\b(?:it|test|describe|context)\.skip\(|\bx(?:it|describe|test)\(|@pytest\.mark\.skip|@unittest\.skip|pytest\.skip\(|#\[ignore|@ignore\b|@disabled\b|\bskip\s*=\s*true).*$`)
+var skips = expression(`(?m)^.*(?:\bt\.skip(?:now|f)?\(|\b(?:it|test|describe|context)\.skip\(|\bx(?:it|describe|test)\(|@pytest\.mark\.skip|@unittest\.skip|pytest\.skip\(|#\[ignore|@ignore\b|@disabled\b|\bskip\s*=\s*true).*$`)
 
 var testEnds = []string{"_test", ".test", ".spec", "_spec", "test", "tests"}
 
