@@ -110,6 +110,9 @@ func (n need) missing(t Target) string {
 // timeout bounds one attempt. One that takes as long was not refused at once.
 const timeout = 45 * time.Second
 
+// patience bounds one that only waits: a guest may take a minute for its headers.
+const patience = 90 * time.Second
+
 // Run makes all attempts, one after the other but for those that only wait, and reports each.
 func Run(ctx context.Context, t Target, report func(Result)) error {
 	list := all(t)
@@ -144,7 +147,11 @@ func (a attempt) run(ctx context.Context, t Target) Result {
 		return r
 	}
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	most := timeout
+	if a.beside {
+		most = patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	r.Refused, r.How = a.try(ctx, t)
 	r.Took = time.Since(begun)

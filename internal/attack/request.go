@@ -261,7 +261,7 @@ func slowHeaders(ctx context.Context, t Target) (bool, string) {
 	for {
 		select {
 		case <-ctx.Done():
-			return gotThrough("still open after %v", timeout)
+			return gotThrough("still open after %v", patience)
 		case <-ended:
 			return true, "ended"
 		case <-tick.C:
