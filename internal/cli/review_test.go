@@ -321,3 +321,28 @@ func TestOverviewFits(t *testing.T) {
 		t.Errorf("%d lines:\n%s", n, &screen)
 	}
 }
+
+// The user's own rules raise classes, and lower that of a path that they name exactly.
+func TestOwnRules(t *testing.T) {
+	home := t.TempDir()
+	sessionMachine(t, home, session)
+	dir := filepath.Join(home, ".config/mayfly")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const own = "version = 1\n[review]\nruns = [\"docs/**\"]\nordinary = [\"CON\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, _ := userOf(t, home, nil).printed(t, "diff", "m", "--json", "docs/a.md", "CON")
+	var changes []mayfly.Change
+	if err := json.Unmarshal([]byte(list), &changes); err != nil || len(changes) != 2 {
+		t.Fatalf("diff --json printed %q", list)
+	}
+	want := map[string]mayfly.Class{"CON": mayfly.Ordinary, "docs/a.md": mayfly.Runs}
+	for _, c := range changes {
+		if c.Class != want[c.Path] {
+			t.Errorf("the class of %s is %s, want %s: %+v", c.Path, c.Class, want[c.Path], c.Rules)
+		}
+	}
+}

@@ -40,6 +40,7 @@ type Config struct {
 	Home      Home
 	Git       Git
 	Agent     Agent
+	Review    Review
 	Volumes   []Volume          // [[volume]]
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
 	Secrets   map[string]Secret // by the name of the variable
@@ -88,6 +89,15 @@ type Agent struct {
 	Note bool // tell coding agents where they work
 }
 
+// Review is the section [review]: rules of the user's own, beside those that judge changes.
+// Each list has patterns of paths, at any depth.
+type Review struct {
+	Ordinary   []string // paths, each of which is exactly this class
+	Builds     []string // "deploy/*.sh"
+	Runs       []string
+	Suspicious []string
+}
+
 // Git is the section [git].
 type Git struct {
 	Identity bool // the name and the e-mail address of the host's git are in the machine
@@ -114,6 +124,9 @@ type File struct {
 	// Portable makes commands for this computer an error, and words on secrets
 	// of other files: the file is one that may have been written elsewhere.
 	Portable bool
+	// Own says that nobody but the user can have written it: config.toml. Other files may
+	// not say how changes are judged.
+	Own bool
 }
 
 // MaxFileSize bounds a configuration file.
@@ -159,6 +172,9 @@ func Load(s Sources) (Config, error) {
 		m.errs = append(m.errs, errs...)
 		if f.Portable {
 			m.errs = append(m.errs, notPortable(settings)...)
+		}
+		if !f.Own {
+			m.errs = append(m.errs, notOwn(settings)...)
 		}
 		m.merge(settings)
 	}
@@ -223,6 +239,7 @@ func (m *merger) profiles(from origin, names []string) {
 			continue
 		}
 		settings, errs := loadProfile(m.dir, name, from)
+		errs = append(errs, notOwn(settings)...)
 		m.errs = append(m.errs, errs...)
 		if len(errs) > 0 {
 			continue

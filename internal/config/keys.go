@@ -130,6 +130,15 @@ var fields = []field{
 		boolean(func(c *Config) *bool { return &c.Agent.Note })},
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
+
+	{"review.ordinary", `["Makefile"]`, "", "paths whose changes are ordinary, in config.toml alone: each is exactly one file of the workspace",
+		stringList(func(c *Config) *[]string { return &c.Review.Ordinary }, checkReviewPath)},
+	{"review.builds", `["deploy/*.sh"]`, "", "patterns of files that run when you build, in config.toml alone; they match at any depth, and `**` at the end matches all below",
+		stringList(func(c *Config) *[]string { return &c.Review.Builds }, checkPattern)},
+	{"review.runs", `["bin/**"]`, "", "patterns of files that run or are obeyed by themselves, in config.toml alone",
+		stringList(func(c *Config) *[]string { return &c.Review.Runs }, checkPattern)},
+	{"review.suspicious", `["secrets/**"]`, "", "patterns of files that are suspicious when they change, in config.toml alone",
+		stringList(func(c *Config) *[]string { return &c.Review.Suspicious }, checkPattern)},
 }
 
 // lists are the keys of lists that are checked and stored element by element:

@@ -189,6 +189,21 @@ func notPortable(settings []setting) []*Error {
 	return errs
 }
 
+// reviewSection is the table of what is the user's alone.
+const reviewSection = "review"
+
+// notOwn returns what is wrong with the settings of a file that is not the user's alone. One
+// that came with a repository would judge what comes out of it.
+func notOwn(settings []setting) []*Error {
+	var errs []*Error
+	for _, s := range settings {
+		if strings.HasPrefix(s.key, reviewSection+".") {
+			errs = append(errs, s.errorf("says how changes are judged, which only config.toml can"))
+		}
+	}
+	return errs
+}
+
 // shellInitLimit bounds home.shell_init, of all sources together.
 const shellInitLimit = 32 << 10
 

@@ -2,6 +2,9 @@ package config
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -118,6 +121,37 @@ func TestProxy(t *testing.T) {
 			if ok := want && (!portable || text == "none"); (err == nil) != ok || ok && c.Network.Proxy != text || err != nil && strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("proxy = %q, portable %v: %q, %v; want %v", text, portable, c.Network.Proxy, err, ok)
 			}
+		}
+	}
+}
+
+// Only the user's own file says how changes are judged: a project's, a machine's and a
+// profile could judge what comes out of them.
+func TestReviewIsTheUsersAlone(t *testing.T) {
+	text := []byte("version = 1\n[review]\nordinary = [\"Makefile\"]\nbuilds = [\"deploy/*.sh\"]\nruns = [\"bin/**\"]\nsuspicious = [\"*.pem\"]\n")
+	cfg, err := Load(Sources{Files: []File{{Path: "config.toml", Data: text, Own: true}}})
+	want := Review{[]string{"Makefile"}, []string{"deploy/*.sh"}, []string{"bin/**"}, []string{"*.pem"}}
+	if err != nil || !reflect.DeepEqual(cfg.Review, want) {
+		t.Errorf("Load() = %+v, %v; want %+v", cfg.Review, err, want)
+	}
+	const why = "only config.toml can"
+	for _, f := range []File{{Path: "mayfly.toml", Data: text}, {Path: "m.toml", Data: text, Portable: true}} {
+		if _, err := Load(Sources{Files: []File{f}}); err == nil || strings.Count(err.Error(), why) != 4 {
+			t.Errorf("of %s the error is %v, want four that say %q", f.Path, err, why)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "p.toml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own := File{Path: "config.toml", Data: []byte("version = 1\nprofiles = [\"p\"]\n"), Own: true}
+	if _, err := Load(Sources{Files: []File{own}, ProfileDir: dir}); err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("of a profile the error is %v, want one that says %q", err, why)
+	}
+	for _, path := range []string{"*.go", "/etc", "../x", "a//b"} {
+		bad := File{Path: "config.toml", Data: []byte("version = 1\n[review]\nordinary = [\"" + path + "\"]\n"), Own: true}
+		if _, err := Load(Sources{Files: []File{bad}}); err == nil {
+			t.Errorf("review.ordinary takes %q", path)
 		}
 	}
 }

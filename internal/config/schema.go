@@ -17,7 +17,7 @@ import (
 
 // sections are the tables that keys are in. The names in [env] and of the tables
 // in [secrets] are free.
-var sections = []string{"machine", "image", "workspace", "network", "home", "git", "agent", "env", secretsSection}
+var sections = []string{"machine", "image", "workspace", "network", "home", "git", "agent", reviewSection, "env", secretsSection}
 
 // laterValues are values of keys of the design that this version does not have:
 // whoever writes one did not mistype.
@@ -299,6 +299,17 @@ func checkPattern(pattern string) (msg, suggestion string) {
 	}
 	if _, err := path.Match(pattern, ""); err != nil {
 		return bad("a [ or \\ has no end")
+	}
+	return "", ""
+}
+
+// checkReviewPath is the check of a path of the workspace that a rule names exactly.
+func checkReviewPath(p string) (msg, suggestion string) {
+	if msg, suggestion := checkPattern(p); msg != "" {
+		return msg, suggestion
+	}
+	if strings.ContainsAny(p, "*?[\\") || path.Clean(p) != p || strings.HasPrefix(p, "/") || strings.HasPrefix(p, "../") {
+		return fmt.Sprintf("%s is not a path in the workspace, such as \"docs/Makefile\"", shortQuote(p)), ""
 	}
 	return "", ""
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
@@ -40,7 +41,11 @@ func (c *Changes) Review(ctx context.Context, o ReviewOptions) error {
 // classify returns the verdicts of edits, whose contents are staged as far as they are to
 // be looked into.
 func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]review.Verdict, error) {
-	in := review.Input{Changes: make([]review.Change, len(edits))}
+	own, err := c.machine.e.ownRules()
+	if err != nil {
+		return nil, err
+	}
+	in := review.Input{Changes: make([]review.Change, len(edits)), Extra: own}
 	for i := range edits {
 		in.Changes[i] = c.change(&edits[i])
 	}
@@ -52,7 +57,7 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 	if err != nil {
 		return nil, err
 	}
-	if err := c.judgeMoves(ctx, in.Host, edits, r.Verdicts); err != nil {
+	if err := c.judgeMoves(ctx, in.Host, own, edits, r.Verdicts); err != nil {
 		return nil, err
 	}
 	inherit(edits, r.Verdicts)
@@ -62,6 +67,32 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 		}
 	}
 	return r.Verdicts, nil
+}
+
+// ownRules returns the rules of the user's config.toml.
+func (e *Engine) ownRules() ([]review.Extra, error) {
+	src, err := e.userSources()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.Load(src)
+	if err != nil {
+		return nil, InputError{err}
+	}
+	var own []review.Extra
+	for _, list := range []struct {
+		patterns []string
+		class    review.Class
+	}{
+		// Of two that name one path, the last counts.
+		{cfg.Review.Ordinary, review.Ordinary}, {cfg.Review.Builds, review.Builds},
+		{cfg.Review.Runs, review.Runs}, {cfg.Review.Suspicious, review.Suspicious},
+	} {
+		for _, p := range list.patterns {
+			own = append(own, review.Extra{Pattern: p, Class: list.class, Reason: "your config.toml says so"})
+		}
+	}
+	return own, nil
 }
 
 // host returns what rules may know of the host, whose directory of the workspace is dir.
@@ -172,7 +203,7 @@ const mostMoved = 100_000
 // judgeMoves completes the verdicts of renamed directories by what their files become in
 // the new place: the same content can be a hook there, or guard something no more where
 // it was.
-func (c *Changes) judgeMoves(ctx context.Context, host review.Host, edits []workspace.Edit, verdicts []review.Verdict) error {
+func (c *Changes) judgeMoves(ctx context.Context, host review.Host, own []review.Extra, edits []workspace.Edit, verdicts []review.Verdict) error {
 	left := mostMoved
 	for i := range edits {
 		e := &edits[i]
@@ -198,7 +229,7 @@ func (c *Changes) judgeMoves(ctx context.Context, host review.Host, edits []work
 		var results [3]review.Review
 		for n, changes := range [][]review.Change{there, here, gone} {
 			var err error
-			if results[n], err = review.Classify(ctx, review.Input{Changes: changes, Host: host}); err != nil {
+			if results[n], err = review.Classify(ctx, review.Input{Changes: changes, Host: host, Extra: own}); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/host"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -37,7 +38,8 @@ func packedChanges(t *testing.T, files map[string]string) *Changes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Changes{machine: Machine{p: plan.Plan{Name: "m"}}, manifest: m, image: image, base: base}
+	e := &Engine{dirs: host.Dirs{Config: t.TempDir()}}
+	c := &Changes{machine: Machine{e: e, p: plan.Plan{Name: "m"}}, manifest: m, image: image, base: base}
 	t.Cleanup(func() { c.Close() })
 	return c
 }

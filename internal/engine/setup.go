@@ -150,7 +150,7 @@ func (s *Setup) Try() (err error) {
 		}
 	}
 	src := config.Sources{ProfileDir: dir}
-	if user, err := config.ReadFile(s.e.userConfig()); err == nil {
+	if user, err := s.e.readUserConfig(); err == nil {
 		src.Files = append(src.Files, user)
 	}
 	var errs []error

@@ -75,6 +75,7 @@ func (e *Engine) load(s Spec) (config.Config, error) {
 		user = e.userConfig()
 	}
 	file, err := config.ReadFile(user)
+	file.Own = true
 	switch {
 	case err == nil:
 		src.Files = append(src.Files, file)
@@ -182,10 +183,17 @@ func (e *Engine) loadFile(file config.File) (config.Config, error) {
 	return mergeFile(user, file)
 }
 
+// readUserConfig reads the user's config.toml.
+func (e *Engine) readUserConfig() (config.File, error) {
+	file, err := config.ReadFile(e.userConfig())
+	file.Own = true
+	return file, err
+}
+
 // userSources returns the user's own configuration, below every machine's file.
 func (e *Engine) userSources() (config.Sources, error) {
 	src := config.Sources{ProfileDir: e.profileDir()}
-	switch user, err := config.ReadFile(e.userConfig()); {
+	switch user, err := e.readUserConfig(); {
 	case err == nil:
 		src.Files = append(src.Files, user)
 	case !errors.Is(err, fs.ErrNotExist):

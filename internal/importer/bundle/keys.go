@@ -65,6 +65,10 @@ var rules = map[string]rule{
 
 	"git.identity": unless(false, "gets your name and e-mail address from git"),
 	"agent.note":   set,
+
+	"review": func(r *reviewer, key string, _ any) {
+		r.refuse(key, "says how changes are judged, which only config.toml can")
+	},
 }
 
 // tables are the sections; the names in env and secrets are free.
