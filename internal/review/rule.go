@@ -77,3 +77,24 @@ func (r *rule) judge(s *subject) []Finding {
 	}
 	return found
 }
+
+// Rule is a row of the table, for people.
+type Rule struct {
+	ID     string
+	Class  Class    // of most of what it finds
+	Reason string   // of most of what it finds
+	Paths  []string // patterns, in lower case; none for all paths
+	// Looks says that the rule looks closer: at contents, kinds or facts of the host.
+	Looks bool
+	// Withholds says that what the rule finds does not come back as a file.
+	Withholds bool
+}
+
+// Rules returns the table, in the order in which the rules are asked.
+func Rules() []Rule {
+	all := make([]Rule, len(table))
+	for i, r := range table {
+		all[i] = Rule{r.id, r.class, r.reason, slices.Clone(r.paths), r.when != nil, r.withholds}
+	}
+	return all
+}

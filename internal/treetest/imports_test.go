@@ -87,7 +87,7 @@ test/vm:            test/env
 test/script:        cli control
 test/bench:         mayfly commits control plan machine network/* state guest/client guest/wire workspace   # layers below package mayfly, and what is compared with it
 test:
-treetest/reference: cli config engine
+treetest/reference: cli config engine review
 treetest:
 
 examples/frontend:  mayfly                              # what anybody else may import

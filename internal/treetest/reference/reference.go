@@ -1,5 +1,5 @@
 // Package reference writes the pages of docs/reference: of commands, of keys of the
-// configuration, of profiles and presets, of errors and events.
+// configuration, of profiles and presets, of errors and events, and of rules of a review.
 //
 // They come from the tables from which the program itself takes its help and its
 // checks. Package treetest compares the files with them.
@@ -18,6 +18,7 @@ func Pages() map[string]string {
 		"docs/reference/errors.md":        errors(),
 		"docs/reference/events.md":        events(),
 		"docs/reference/profiles.md":      profiles(),
+		"docs/reference/review.md":        rules(),
 	}
 }
 
