@@ -15,18 +15,18 @@ import (
 // A guest that says nothing more, or takes nothing, is not waited for for ever. One that
 // goes on is, however long it takes.
 func TestPatience(t *testing.T) {
-	const limit = 200 * time.Millisecond
+	const limit = 500 * time.Millisecond
 	host, guest := net.Pipe()
 	defer host.Close()
 	defer guest.Close()
 	p := patient{host, "m", limit}
 	go func() {
-		for range 5 {
-			time.Sleep(limit / 2)
+		for range 12 {
+			time.Sleep(limit / 10)
 			guest.Write([]byte("x"))
 		}
 	}()
-	if _, err := io.ReadFull(p, make([]byte, 5)); err != nil {
+	if _, err := io.ReadFull(p, make([]byte, 12)); err != nil {
 		t.Errorf("a slow guest: %v", err)
 	}
 	for name, do := range map[string]func([]byte) (int, error){"read": p.Read, "write": p.Write} {

@@ -5,32 +5,44 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // clock is the time of a log, for hours in a moment.
 type clock struct {
-	l   *Log
+	l *Log
+
+	mu  sync.Mutex // guards now: the log's own timer looks at it, too
 	now time.Time
+}
+
+func (c *clock) time() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
 }
 
 func openAt(t *testing.T, path string) (*Log, *clock) {
 	l := open(t, path)
-	c := &clock{l, time.Now()}
-	l.now = func() time.Time { return c.now }
+	c := &clock{l: l, now: time.Now()}
+	l.now = c.time
 	l.deny.filled, l.keep.filled = c.now, c.now
 	return l, c
 }
 
 // pass lets time pass, and writes what is due each second.
 func (c *clock) pass(d time.Duration) {
-	before := c.now
-	c.now = c.now.Add(d)
-	if c.now.Truncate(time.Second) != before.Truncate(time.Second) {
+	before := c.time()
+	now := before.Add(d)
+	c.mu.Lock()
+	c.now = now
+	c.mu.Unlock()
+	if now.Truncate(time.Second) != before.Truncate(time.Second) {
 		c.l.mu.Lock()
-		c.l.keep.flush(c.now, false)
-		c.l.deny.flush(c.now, false)
+		c.l.keep.flush(now, false)
+		c.l.deny.flush(now, false)
 		c.l.mu.Unlock()
 	}
 }
