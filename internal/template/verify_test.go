@@ -54,17 +54,25 @@ func rewrite(t testing.TB, path, old, new string) {
 	}
 }
 
+// resize changes the size of a file that its user may not write.
+func resize(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, size)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Nothing that was changed is ever used, and the next Make replaces it.
 func TestDamage(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, dir string){
 		"a bit of the memory":         func(t *testing.T, dir string) { flip(t, dir+"/memory", 3*pageSize+17) },
 		"a bit of a page that was 0":  func(t *testing.T, dir string) { flip(t, dir+"/memory", 5<<20) },
 		"the last byte of the memory": func(t *testing.T, dir string) { flip(t, dir+"/memory", memoryMiB<<20-1) },
-		"a shorter memory":            func(t *testing.T, dir string) { os.Truncate(dir+"/memory", memoryMiB<<20-pageSize) },
-		"a longer memory":             func(t *testing.T, dir string) { os.Truncate(dir+"/memory", memoryMiB<<20+pageSize) },
+		"a shorter memory":            func(t *testing.T, dir string) { resize(t, dir+"/memory", memoryMiB<<20-pageSize) },
+		"a longer memory":             func(t *testing.T, dir string) { resize(t, dir+"/memory", memoryMiB<<20+pageSize) },
 		"no memory":                   func(t *testing.T, dir string) { os.Remove(dir + "/memory") },
 		"a bit of the state":          func(t *testing.T, dir string) { flip(t, dir+"/state", 5) },
-		"a shorter state":             func(t *testing.T, dir string) { os.Chmod(dir+"/state", 0o600); os.Truncate(dir+"/state", 3) },
+		"a shorter state":             func(t *testing.T, dir string) { resize(t, dir+"/state", 3) },
 		"no state":                    func(t *testing.T, dir string) { os.Remove(dir + "/state") },
 		"no record":                   func(t *testing.T, dir string) { os.Remove(dir + "/template.json") },
 		"half a record":               func(t *testing.T, dir string) { os.Truncate(dir+"/template.json", 100) },
