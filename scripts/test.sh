@@ -91,6 +91,7 @@ done
 # longest of them, test, is the last by its name. They are not watched for races: that
 # makes every command of mayfly several times as slow, and what they have of tests
 # without machines runs before, watched, with all other packages. Package test has none.
+# Without C they are confined as the program is that users get.
 machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
 units=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF ./test)
 
@@ -103,7 +104,7 @@ step "tests without machines" "$go" test $race -timeout 5m $units
 if [ "$1" = all ]; then
 	step images images
 	# shellcheck disable=SC2086
-	step "packages with machines" env MAYFLY_TEST_VM=1 "$go" test -p 1 -timeout 60m $machines
+	step "packages with machines" env MAYFLY_TEST_VM=1 CGO_ENABLED=0 "$go" test -p 1 -timeout 60m $machines
 fi
 together
 
