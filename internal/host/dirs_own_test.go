@@ -21,6 +21,15 @@ func TestDirsCheckOwn(t *testing.T) {
 	if err := d.CheckOwn(); err != nil {
 		t.Errorf("CheckOwn() = %v; want nil", err)
 	}
+	// Below a file there is no directory.
+	file := filepath.Join(root, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Cache = filepath.Join(file, "cache")
+	if err := d.CheckOwn(); err != nil {
+		t.Errorf("CheckOwn() below a file = %v; want nil", err)
+	}
 	for _, dir := range []string{d.Config, d.Data, d.State} {
 		if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
 			t.Fatal(err)
