@@ -130,7 +130,7 @@ func (a *applier) moveOne(ctx context.Context, e *Edit) error {
 		return err
 	}
 	switch {
-	case now.kind == None && there.kind == Dir && there.id.Dev == old.ID.Dev && there.id.Ino == old.ID.Ino:
+	case there.kind == Dir && there.id.Dev == old.ID.Dev && there.id.Ino == old.ID.Ino:
 		// An interrupted Apply has done it.
 	case now.kind == None:
 		return conflictDeleted

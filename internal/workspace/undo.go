@@ -70,7 +70,7 @@ type undoer struct {
 	keptFD    int
 	refused   map[int]bool
 	addedDirs map[[2]uint64]bool   // that hold something still, by device and number
-	back      []undoMove           // renames that are taken back, in this order
+	back      []bool               // which renames are taken back
 	groups    map[[2]uint64]string // copies that were restored, by what they were copied from
 	untouched map[string]bool      // directories in which only the Apply has changed something
 }
@@ -92,20 +92,23 @@ func (u *undoer) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, u.journal.end()) }()
 	defer u.finishDirs()
+	if err := u.findMoves(); err != nil {
+		return err
+	}
 	u.findUntouched()
 
 	// What was added goes first, from the leaves up, then what was there comes back, from
-	// the root down. Then all paths are those from after the renames, as in the record.
+	// the root down. Then the renames are taken back.
 	for i := len(u.rec.edits) - 1; i >= 0; i-- {
 		if e := &u.rec.edits[i]; !e.InPlace && e.New.Kind != None && (e.Old.Kind == None || e.New.Kind == Dir) {
-			if err := u.settleUndo(ctx, e, string(e.Path), u.removeOrReplace); err != nil {
+			if err := u.settleUndo(ctx, e, u.removeOrReplace); err != nil {
 				return err
 			}
 		}
 	}
 	for i := range u.rec.edits {
 		if e := &u.rec.edits[i]; e.Old.Kind != None && e.Old.Kind != Dir && e.InPlace || !e.InPlace && e.Old.Kind != None && (e.New.Kind == None || e.New.Kind != Dir) {
-			if err := u.settleUndo(ctx, e, string(e.Path), u.restore); err != nil {
+			if err := u.settleUndo(ctx, e, u.restore); err != nil {
 				return err
 			}
 		}
@@ -116,7 +119,7 @@ func (u *undoer) run(ctx context.Context) (err error) {
 	}
 	for i := len(u.rec.edits) - 1; i >= 0; i-- {
 		if e := &u.rec.edits[i]; !e.InPlace && e.New.Kind == Dir {
-			if err := u.settleUndo(ctx, e, u.now(string(e.Path)), u.removeLeft); err != nil {
+			if err := u.settleUndo(ctx, e, u.removeLeft); err != nil {
 				return err
 			}
 		}
@@ -158,11 +161,12 @@ func (u *undoer) parents() []string {
 }
 
 // settleUndo does one thing for an edit, at the place where it is now.
-func (u *undoer) settleUndo(ctx context.Context, e *undoEdit, path string, do func(ctx context.Context, dir int, name string, e *undoEdit) error) error {
+func (u *undoer) settleUndo(ctx context.Context, e *undoEdit, do func(ctx context.Context, dir int, name string, e *undoEdit) error) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if u.refused[e.N] {
+	path, there := u.now(string(e.Path))
+	if u.refused[e.N] || !there {
 		return nil
 	}
 	dir, name, err := u.parent(path)
@@ -373,7 +377,7 @@ func (u *undoer) takeOut(ctx context.Context, dir int, temp string, e *undoEdit)
 		return err
 	}
 	if now.kind == File {
-		u.groups[key] = string(e.Path)
+		u.groups[key], _ = u.now(string(e.Path))
 		fd, err := unix.Openat(dir, temp, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Fsync(fd)

@@ -329,19 +329,22 @@ func TestUndoWrittenThroughLink(t *testing.T) {
 	}
 }
 
-// Renames of directories are taken back, also out of new ones and where a new directory has
-// the old name.
-func TestUndoRenames(t *testing.T) {
-	from := tree{
+// renameShape is a list of changes that renames directories.
+type renameShape struct {
+	name    string
+	changes []Change
+}
+
+// renameShapes returns a tree, such lists of changes of it, and the contents of what they add.
+func renameShapes() (from, contents tree, shapes []renameShape) {
+	from = tree{
 		"d": {Dir, 0o755, ""}, "d/e": {Dir, 0o555, ""}, "d/e/x": {File, 0o644, "x"}, "d/y": {File, 0o755, "y"},
 		"f": {File, 0o644, "f"}, "locked": {Dir, 0o555, ""}, "locked/in": {Dir, 0o755, ""}, "locked/in/z": {File, 0o644, "z"},
+		"void": {Dir, 0o755, ""},
 	}
 	gone := Change{Kind: Whiteout}
 	dir := Change{Kind: Dir, Mode: 0o755, Opaque: true}
-	tests := []struct {
-		name    string
-		changes []Change
-	}{
+	shapes = []renameShape{
 		{"beside", []Change{at("d", gone), redirect("new", "d")}},
 		{"with changes inside", []Change{at("d", gone), redirect("new", "d"), at("new/y", gone), at("new/n", file("n", 0o644))}},
 		{"into a new one", []Change{at("d", gone), at("n", dir), redirect("n/d", "/d"), at("n/d/n", file("n", 0o644))}},
@@ -349,16 +352,25 @@ func TestUndoRenames(t *testing.T) {
 		{"a new one of the old name", []Change{at("d", dir), redirect("new", "d"), at("d/n", file("n", 0o644))}},
 		{"into a new one of the old name", []Change{at("d", dir), redirect("d/in", "/d"), at("d/in/y", file("n", 0o644))}},
 		{"out of a renamed one", []Change{at("d", gone), redirect("a", "d"), at("a/e", gone), redirect("b", "/d/e"), at("b/x", file("n", 0o600))}},
+		{"an empty one, and a new one of its name", []Change{at("void", dir), redirect("new", "void")}},
 		{"its mode", []Change{at("d", gone), {Path: "new", Kind: Dir, Mode: 0o700, Redirect: "d"}}},
 		{"out of a locked one", []Change{{Path: "locked", Kind: Dir, Mode: 0o555}, at("locked/in", gone), redirect("in", "/locked/in"), at("in/z", gone)}},
 	}
+	n := node{File, 0o644, "n"}
+	return from, tree{"new/n": n, "n/d/n": n, "f/n": n, "d/n": n, "d/in/y": n, "b/x": {File, 0o600, "n"}}, shapes
+}
+
+// Renames of directories are taken back, also out of new ones and where a new directory has
+// the old name.
+func TestUndoRenames(t *testing.T) {
+	from, renamed, tests := renameShapes()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := undoSession(t, from)
 			aged(t, s.dir)
 			s.repack(t)
 			want := exactTree(t, s.dir)
-			s.take(t, tree{"new/n": {File, 0o644, "n"}, "n/d/n": {File, 0o644, "n"}, "f/n": {File, 0o644, "n"}, "d/n": {File, 0o644, "n"}, "d/in/y": {File, 0o644, "n"}, "b/x": {File, 0o600, "n"}}, tt.changes)
+			s.take(t, renamed, tt.changes)
 			if res := s.apply(t); len(res.Conflicts) > 0 || res.Applied == 0 {
 				t.Fatalf("Apply = %v; want no conflict", res)
 			}

@@ -2,20 +2,102 @@ package workspace
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// now returns where a path from after the renames is, after those that are taken back.
-func (u *undoer) now(path string) string {
-	for i := range u.back {
-		m := &u.back[i]
-		if to := string(m.To); path == to || below(path, to) {
-			path = string(m.From) + path[len(to):]
+// findMoves finds out which renames are taken back already, by an Undo that was interrupted,
+// and forgets edits of renames that an interrupted Apply has not come to.
+func (u *undoer) findMoves() error {
+	u.back = make([]bool, len(u.rec.moves))
+	done := make(map[string]bool)
+	for i := range u.rec.moves {
+		m := &u.rec.moves[i]
+		done[string(m.To)] = true
+		path, _ := u.before(string(m.From), i)
+		is, err := u.isDir(path, m.Dev, m.Ino)
+		if err != nil {
+			return err
+		}
+		u.back[i] = is
+	}
+	var never [][2]uint64
+	var renamed []string
+	for i := range u.rec.edits {
+		e := &u.rec.edits[i]
+		if e.Op != Rename.String() {
+			continue
+		}
+		renamed = append(renamed, string(e.Path))
+		if done[string(e.Path)] {
+			continue
+		}
+		// An Apply before this one may have made it.
+		is, err := u.isDir(string(e.Path), e.Old.Dev, e.Old.Ino)
+		if err != nil {
+			return err
+		}
+		if !is {
+			never = append(never, [2]uint64{e.Old.Dev, e.Old.Ino})
 		}
 	}
-	return path
+	if len(never) == 0 {
+		return nil
+	}
+	// Before the renames come modes of directories, and new ones that others are moved into.
+	var err error
+	u.rec.edits = slices.DeleteFunc(u.rec.edits, func(e undoEdit) bool {
+		path := string(e.Path)
+		if e.InPlace {
+			return e.Op == Rename.String() && !done[path]
+		}
+		if e.New.Kind != Dir || !slices.ContainsFunc(renamed, func(to string) bool { return below(to, path) }) {
+			return true
+		}
+		for _, id := range never {
+			is, e := u.isDir(path, id[0], id[1])
+			if err = errors.Join(err, e); is {
+				return true
+			}
+		}
+		return false
+	})
+	return err
+}
+
+// isDir reports whether this directory is at path.
+func (u *undoer) isDir(path string, dev, ino uint64) (bool, error) {
+	dir, name, err := u.parent(path)
+	if err != nil {
+		return false, nil
+	}
+	defer unix.Close(dir)
+	now, err := look(dir, name)
+	return now.kind == Dir && now.id.Dev == dev && now.id.Ino == ino, err
+}
+
+// now returns where a path from after the renames is, after those that are taken back. It is
+// nowhere if its place is now that of a directory from before.
+func (u *undoer) now(path string) (now string, there bool) { return u.before(path, len(u.rec.moves)) }
+
+// before is now for a path from before the i-th rename.
+func (u *undoer) before(path string, i int) (now string, there bool) {
+	there = true
+	for i--; i >= 0; i-- {
+		if !u.back[i] {
+			continue
+		}
+		from, to := string(u.rec.moves[i].From), string(u.rec.moves[i].To)
+		switch {
+		case path == to || below(path, to):
+			path, there = from+path[len(to):], true
+		case path == from || below(path, from):
+			there = false
+		}
+	}
+	return path, there
 }
 
 // where returns where a path from before the renames is after them.
@@ -37,18 +119,16 @@ func (u *undoer) moveBack(ctx context.Context) error {
 			edits[string(e.Path)] = e
 		}
 	}
-	for _, m := range slices.Backward(u.rec.moves) {
+	for i, m := range slices.Backward(u.rec.moves) {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		e := edits[string(m.To)]
-		if e == nil {
-			continue // it was not made
+		if e == nil || u.back[i] {
+			continue // it was not made, or is taken back
 		}
 		err := u.moveOneBack(m)
-		if err == nil {
-			u.back = append(u.back, m)
-		}
+		u.back[i] = err == nil
 		if err := u.book(e, string(e.Path), err); err != nil {
 			return err
 		}
@@ -65,9 +145,6 @@ func (u *undoer) moveOneBack(m undoMove) error {
 	there, err := look(to, name)
 	if err != nil {
 		return err
-	}
-	if there.kind == Dir && there.id.Dev == m.Dev && there.id.Ino == m.Ino {
-		return nil
 	}
 	if there.kind == Dir && u.addedDirs[[2]uint64{there.id.Dev, there.id.Ino}] && u.remove(to, "", name, there) == nil {
 		there = hostFile{}
@@ -113,7 +190,7 @@ func (u *undoer) restoreDirs(ctx context.Context) error {
 		if !e.InPlace || e.Old.Kind != Dir {
 			continue
 		}
-		if err := u.settleUndo(ctx, e, u.now(string(e.Path)), u.restoreDirMode); err != nil {
+		if err := u.settleUndo(ctx, e, u.restoreDirMode); err != nil {
 			return err
 		}
 	}
@@ -128,7 +205,9 @@ func (u *undoer) restoreDirs(ctx context.Context) error {
 	// Those that were deleted are made anew, with the times that they had.
 	for i := range u.rec.edits {
 		if e := &u.rec.edits[i]; e.Old.Kind == Dir && !e.InPlace && !u.refused[e.N] {
-			u.setTime(u.now(string(e.Path)), 0, 0, e.Old.MTime)
+			if path, there := u.now(string(e.Path)); there {
+				u.setTime(path, 0, 0, e.Old.MTime)
+			}
 		}
 	}
 	return nil

@@ -194,7 +194,7 @@ func (a *applier) record(ctx context.Context, dir string, edits []*Edit) (err er
 // may have made some of the renames.
 func (a *applier) places(edits []*Edit) func(e *Edit) (path string, there bool) {
 	moved := make(map[string]bool)
-	var all moves
+	var all, done moves
 	for _, e := range edits {
 		if e.Op != Rename {
 			continue
@@ -209,22 +209,24 @@ func (a *applier) places(edits []*Edit) func(e *Edit) (path string, there bool) 
 		now, err := look(fd, name)
 		unix.Close(fd)
 		old := a.Manifest.Find(e.From)
-		moved[e.Path] = err == nil && old != nil && now.id.Dev == old.ID.Dev && now.id.Ino == old.ID.Ino
+		if moved[e.Path] = err == nil && old != nil && now.id.Dev == old.ID.Dev && now.id.Ino == old.ID.Ino; moved[e.Path] {
+			done.add(e.From, e.Path)
+		}
 	}
 	return func(e *Edit) (string, bool) {
 		path, from := e.Path, ""
 		for q := range upwards(e.Path) {
-			if done, ok := moved[q]; ok {
-				if done {
+			if is, ok := moved[q]; ok {
+				if is {
 					return e.Path, true
 				}
 				from = all.from[q]
-				path = from + path[len(q):]
+				path = done.where(from + path[len(q):])
 				break
 			}
 		}
 		if e.OldKind != None {
-			return e.Packed(), true
+			return done.where(e.Packed()), true
 		}
 		for q := range upwards(path) {
 			if to, ok := all.to[q]; ok && len(q) > len(from) && !moved[to] {
@@ -262,7 +264,7 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 	switch {
 	case e.Op == Rename:
 		line.InPlace = true
-		if now.kind != Dir {
+		if now.kind != Dir || path == e.Path && now.mode&0o777 == e.NewMode {
 			return nil
 		}
 		to, _ := splitPath(e.Path)
@@ -383,8 +385,13 @@ func (r *recorder) not(e *Edit) {
 	if r == nil {
 		return
 	}
-	if k, ok := r.todo[e]; ok {
-		r.write(undoLine{Not: &k.n})
+	k, ok := r.todo[e]
+	if !ok {
+		return
+	}
+	r.write(undoLine{Not: &k.n})
+	if e.Op == Rename && r.err == nil { // an Undo must know that Apply went on without it
+		r.err = r.w.Flush()
 	}
 }
 
