@@ -59,11 +59,11 @@ func TestIgnored(t *testing.T) {
 	}
 	const line = "mayfly: 2 ignored files changed, 3 MiB; not applied (--ignored applies them)\n"
 
-	list, notes := userOf(t, home, nil).printed(t, "diff", "m", "--name-only")
+	list, _ := userOf(t, home, nil).printed(t, "diff", "m", "--name-only")
 	if want := ".envrc\n.gitignore\nmain.go\n"; list != want {
 		t.Errorf("diff --name-only printed %q", list)
 	}
-	list, notes = userOf(t, home, nil).printed(t, "diff", "m")
+	list, notes := userOf(t, home, nil).printed(t, "diff", "m")
 	if strings.Contains(list, ".o") || !strings.Contains(notes, "mayfly: 3 added\n") || !strings.HasSuffix(notes, line) {
 		t.Errorf("diff printed %q and %q", list, notes)
 	}

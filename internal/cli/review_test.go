@@ -179,7 +179,7 @@ func TestPathsOfWorkspace(t *testing.T) {
 func answering(user *os.File, dialogue []string) (done chan []string) {
 	done = make(chan []string, 1)
 	go func() {
-		var seen, asked []string
+		var asked []string
 		buf := make([]byte, 4096)
 		text := ""
 		for len(asked) < len(dialogue) {
@@ -188,7 +188,6 @@ func answering(user *os.File, dialogue []string) (done chan []string) {
 				break
 			}
 			text += string(buf[:n])
-			seen = append(seen, string(buf[:n]))
 			if strings.HasSuffix(text, "] ") {
 				line := text[strings.LastIndexByte(text, '\n')+1:]
 				asked = append(asked, strings.TrimSpace(line))

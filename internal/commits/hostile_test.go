@@ -23,7 +23,6 @@ import (
 type packer struct {
 	pack  bytes.Buffer
 	count uint32
-	size  func(n int) int // what the header of an object says of its size
 }
 
 func (p *packer) object(kind byte, content []byte) string {
