@@ -46,7 +46,7 @@ type agent struct {
 	prepared *prepared  // nil until then
 	machine  *machine   // nil until configured
 	leaving  bool       // process 1 is to become systemd
-	looks    looks      // nil while the host does not ask about ports
+	looks    *looks     // nil while the host does not ask about ports
 }
 
 // Run boots the guest and serves the host. It returns only when that is no

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +31,18 @@ const (
 // socketFiles are the kernel's lists of sockets, proc_net_tcp of its documentation.
 var socketFiles = []string{"/proc/net/tcp", "/proc/net/tcp6"}
 
-// looks are requests to look at ports now. Each is closed when that is done.
-type looks chan chan struct{}
+// looks takes requests to look at ports now, until ended. Each is closed when that is done.
+type looks struct {
+	asked chan chan struct{}
+	ended <-chan struct{}
+}
 
-// lookTimeout bounds the wait for a look, which takes milliseconds if the CPU is free.
-const lookTimeout = time.Second
+// lookTimeout bounds the wait for a look, and for the host's answer to what it found. Both
+// take milliseconds if the CPUs are free.
+const lookTimeout = 5 * time.Second
 
 // lookAtPorts tells the host of ports before what follows: who has seen a command start a
-// service reaches it.
+// service reaches it. The host has opened its ports then.
 func (a *agent) lookAtPorts() {
 	a.mu.Lock()
 	to := a.looks
@@ -45,14 +50,17 @@ func (a *agent) lookAtPorts() {
 	if to == nil {
 		return
 	}
-	timeout, done := time.After(lookTimeout), make(chan struct{})
+	timeout, done := time.After(2*lookTimeout), make(chan struct{})
 	select {
-	case to <- done:
+	case to.asked <- done:
+	case <-to.ended:
+		return
 	case <-timeout:
 		return
 	}
 	select {
 	case <-done:
+	case <-to.ended:
 	case <-timeout:
 	}
 }
@@ -61,17 +69,23 @@ func (a *agent) lookAtPorts() {
 // until the host closes the stream.
 func (a *agent) ports(stream net.Conn, req *wire.Ports) {
 	ended := make(chan struct{})
+	answers := newAnswers()
 	go func() {
 		defer close(ended)
-		io.Copy(io.Discard, stream) // ends with the stream
+		for answer := make([]byte, 1); ; {
+			if _, err := io.ReadFull(stream, answer); err != nil {
+				return
+			}
+			answers.add()
+		}
 	}()
 	changes, stop := listenChanges(tracing)
 	defer stop()
-	asked := make(looks)
+	asked := &looks{asked: make(chan chan struct{}), ended: ended}
 	a.mu.Lock()
 	a.looks = asked
 	a.mu.Unlock()
-	tellPorts(stream, req.Ports, ended, changes, asked)
+	tellPorts(stream, req.Ports, answers, changes, asked)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.looks == asked { // no newer stream's
@@ -79,11 +93,42 @@ func (a *agent) ports(stream net.Conn, req *wire.Ports) {
 	}
 }
 
-// tellPorts writes what ports does to w, until ended. changes has a value when somebody may
+// answers counts the messages that the host has answered: it has opened or closed its ports.
+type answers struct {
+	count atomic.Int64
+	more  chan struct{} // has a value after each
+}
+
+func newAnswers() *answers { return &answers{more: make(chan struct{}, 1)} }
+
+func (a *answers) add() {
+	a.count.Add(1)
+	select {
+	case a.more <- struct{}{}:
+	default: // it has one
+	}
+}
+
+// wait waits for answers to n messages, until ended, or until the host seems to give none.
+func (a *answers) wait(n int64, ended <-chan struct{}) {
+	timeout := time.After(lookTimeout)
+	for a.count.Load() < n {
+		select {
+		case <-a.more:
+		case <-ended:
+			return
+		case <-timeout:
+			return
+		}
+	}
+}
+
+// tellPorts writes what ports does to w, until asked has ended. changes has a value when somebody may
 // have begun or ended to listen; it is nil if nobody says so.
-func tellPorts(w io.Writer, ports []int, ended, changes <-chan struct{}, asked looks) {
+func tellPorts(w io.Writer, ports []int, answers *answers, changes <-chan struct{}, asked *looks) {
 	var last []int
 	var done chan struct{} // of who has asked
+	var messages int64
 	told := false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -95,8 +140,10 @@ func tellPorts(w io.Writer, ports []int, ended, changes <-chan struct{}, asked l
 				return
 			}
 			last = now
+			messages++
 		}
 		if done != nil {
+			answers.wait(messages, asked.ended) // what follows finds the host's ports open
 			close(done)
 			done = nil
 		}
@@ -110,10 +157,10 @@ func tellPorts(w io.Writer, ports []int, ended, changes <-chan struct{}, asked l
 		timer.Reset(max(interval, rareness*time.Since(began)))
 		told = false
 		select {
-		case <-ended:
+		case <-asked.ended:
 			return
 		case <-timer.C:
-		case done = <-asked:
+		case done = <-asked.asked:
 		case _, ok := <-changes:
 			if told = ok; !ok {
 				changes = nil

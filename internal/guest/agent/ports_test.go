@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -32,7 +33,7 @@ func TestPorts(t *testing.T) {
 	changes, ended := make(chan struct{}, 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		tellPorts(guest, []int{a, b, c}, ended, changes, nil)
+		tellPorts(guest, []int{a, b, c}, newAnswers(), changes, &looks{ended: ended})
 	}()
 	want := func(ports ...int) {
 		t.Helper()
@@ -74,11 +75,12 @@ func TestLookAtPorts(t *testing.T) {
 	l.Close()
 	host, guest := net.Pipe()
 	defer host.Close()
-	asked, ended, done := make(looks), make(chan struct{}), make(chan struct{})
+	ended, done, heard := make(chan struct{}), make(chan struct{}), newAnswers()
+	asked := &looks{asked: make(chan chan struct{}), ended: ended}
 	go func() {
 		defer close(done)
 		// The kernel says nothing.
-		tellPorts(guest, []int{l.Addr().(*net.TCPAddr).Port}, ended, make(chan struct{}), asked)
+		tellPorts(guest, []int{l.Addr().(*net.TCPAddr).Port}, heard, make(chan struct{}), asked)
 	}()
 	var got wire.Listening
 	if err := wire.ReadMessage(host, &got); err != nil || len(got.Ports) != 0 {
@@ -89,12 +91,19 @@ func TestLookAtPorts(t *testing.T) {
 	}
 	defer l.Close()
 	a.looks = asked
+	heard.add() // the first
+	var opened atomic.Bool
 	read := make(chan struct{})
 	go func() {
 		wire.ReadMessage(host, &got)
+		opened.Store(true) // the port on the host
+		heard.add()
 		close(read)
 	}()
 	a.lookAtPorts()
+	if !opened.Load() {
+		t.Error("the command went on before the host had heard")
+	}
 	<-read
 	if len(got.Ports) != 1 {
 		t.Errorf("%v; want the port", got)

@@ -155,6 +155,9 @@ func Ports(stream io.ReadWriter, ports []int, seen func(listening []int)) error 
 			return errors.New("the guest tells of more ports than it was asked about")
 		}
 		seen(l.Ports)
+		if _, err := stream.Write([]byte{0}); err != nil {
+			return err
+		}
 	}
 }
 

@@ -66,10 +66,20 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// A guest that tells of more ports than it was asked about is not listened to.
+// Each message is answered when it was acted upon. A guest that tells of more ports than it
+// was asked about is not listened to.
 func TestPorts(t *testing.T) {
 	var seen [][]int
-	stream := fakeGuest(t, say(wire.Listening{}, wire.Listening{Ports: []int{80}}, wire.Listening{Ports: make([]int, 1000)}, wire.Listening{}))
+	stream := fakeGuest(t, func(_ wire.Request, conn net.Conn) {
+		for i, l := range []wire.Listening{{}, {Ports: []int{80}}, {Ports: make([]int, 1000)}} {
+			if err := wire.WriteMessage(conn, l); err != nil {
+				t.Error(err)
+			}
+			if n, err := conn.Read(make([]byte, 1)); i < 2 && (n != 1 || err != nil || len(seen) != i+1) {
+				t.Errorf("message %d is answered by %d bytes, %v, after %v was seen", i, n, err, seen)
+			}
+		}
+	})
 	err := Ports(stream, []int{80, 81}, func(ports []int) { seen = append(seen, ports) })
 	if err == nil || errors.Is(err, io.EOF) || len(seen) != 2 || !slices.Equal(seen[1], []int{80}) {
 		t.Errorf("Ports() = %v after %v", err, seen)

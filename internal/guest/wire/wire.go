@@ -48,7 +48,7 @@ const (
 	OpCopy        Op = "copy"        // frames in one direction, see Copy
 	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
 	OpShareLost   Op = "share-lost"  // Done; see ShareLost
-	OpPorts       Op = "ports"       // Listening messages, until the host closes the stream
+	OpPorts       Op = "ports"       // Listening messages, each answered by a byte, until the host closes the stream
 	OpNews        Op = "news"        // News messages, until the host closes the stream
 	OpInit        Op = "init"        // Done; with the end of the conversation it happens, see Configure.Init
 	OpBooted      Op = "booted"      // Booted
