@@ -9,6 +9,7 @@ const (
 	NoteTemplateNotMade     fault.Code = "template-not-made"     // reason
 	NoteTemplateNotRestored fault.Code = "template-not-restored" // reason
 	NoteNoMemory            fault.Code = "memory-not-copied"     // reason
+	NoteVMMCrashed          fault.Code = "vmm-crashed"           // reason
 	NoteSystemdSlow         fault.Code = "systemd-slow"          // name, timeout
 	NoteSystemdDegraded     fault.Code = "systemd-degraded"      // name, units
 	NoteSystemdState        fault.Code = "systemd-state"         // name, state

@@ -103,6 +103,7 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},
 		{Note, string(control.NoteTemplateNotRestored), []string{"text", "reason"}, "The machine boots, because the template could not be restored."},
 		{Note, string(control.NoteNoMemory), []string{"text", "reason"}, "The machine boots, because the memory of the template could not be copied."},
+		{Note, string(control.NoteVMMCrashed), []string{"text", "reason"}, "The machine boots once more, because the virtual machine monitor crashed before the machine was ready."},
 		{Note, string(control.NoteSystemdSlow), []string{"text", "name", "timeout"}, "systemd in the machine has not started everything in time."},
 		{Note, string(control.NoteSystemdDegraded), []string{"text", "name", "units"}, "These units of systemd in the machine failed."},
 		{Note, string(control.NoteSystemdState), []string{"text", "name", "state"}, "systemd in the machine is in this state."},

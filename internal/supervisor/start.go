@@ -81,8 +81,14 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	g.packing = s.pack(ctx, g.disks.copy, cancel)
 	u, how, err := s.bringUp(ctx, g)
 	if err == nil {
+		err = s.complete(ctx, u, g.network)
+	}
+	if crashed(err) && ctx.Err() == nil {
+		how = control.Start{Reason: err.Error()}
+		u, err = s.bootAgain(ctx, g, err)
+	}
+	if err == nil {
 		opened.add(u.Close)
-		err = u.vm.whileAlive(ctx, func(ctx context.Context) error { return s.complete(ctx, u, g.network) })
 	}
 	cancel(err)
 	// The pack writes into the machine's directory: it is waited for.
@@ -158,6 +164,20 @@ func (s *supervisor) byBooting(ctx context.Context, g ground) (_ *up, err error)
 	})
 }
 
+// bootAgain boots a machine whose VMM crashed. None of its user's commands ran, and what
+// crashes now and then, as QEMU's emulation of CPUs does, seldom does so twice.
+func (s *supervisor) bootAgain(ctx context.Context, g ground, crash error) (*up, error) {
+	s.note(control.NoteVMMCrashed, fault.Args{"reason": crash.Error()}, "booting once more: %v", crash)
+	if err := s.makeWritable(g.disks); err != nil {
+		return nil, err
+	}
+	u, err := s.byBooting(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	return u, s.complete(ctx, u, g.network)
+}
+
 // startMachine starts the VMM of a machine, with its network.
 func (s *supervisor) startMachine(ctx context.Context, spec machine.Spec, g ground, shares shareServers) (*vm, error) {
 	v, err := s.startVM(ctx, spec, g.prints, shares, g.network.tap)
@@ -183,16 +203,22 @@ func (s *supervisor) finish(ctx context.Context, guest *guest, timeout time.Dura
 	return s.configure(ctx, guest, timeout, name, g)
 }
 
-// complete makes of the configured guest what its users expect. What fails here is no
-// template's fault.
+// complete makes of the configured guest what its users expect, and closes u if it cannot.
+// What fails here is no template's fault.
 func (s *supervisor) complete(ctx context.Context, u *up, n *guestNetwork) error {
-	if s.plan.Image.Init == plan.InitSystemd {
-		g, err := s.startSystemd(ctx, u.guest)
-		if err != nil {
-			return err
+	err := u.vm.whileAlive(ctx, func(ctx context.Context) error {
+		if s.plan.Image.Init == plan.InitSystemd {
+			g, err := s.startSystemd(ctx, u.guest)
+			if err != nil {
+				return err
+			}
+			u.guest = g
+			u.add(g.Close)
 		}
-		u.guest = g
-		u.add(g.Close)
+		return n.publish(u.guest)
+	})
+	if err != nil {
+		u.Close()
 	}
-	return n.publish(u.guest)
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -204,6 +205,52 @@ func TestDiesDuringStart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A VMM that crashes before the machine is ready gets one more try, and only one.
+func TestCrashDuringStart(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	crash, killed := died(t, "SEGV"), died(t, "SYS")
+	for _, step := range bootSteps[1:] {
+		t.Run(string(step), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, only(0, fakevmm.Script{step: {Die: true, Err: crash}}), nil)
+				m := r.up(t)
+				if n := len(r.driver.VMMs()); n != 2 || !strings.Contains(m.how.Reason, "segmentation fault") {
+					t.Errorf("%d VMMs, started as %+v; want 2 and why", n, m.how)
+				}
+				if notes := r.heard.notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], "booting once more: the machine ended") {
+					t.Errorf("notes %q; want that it boots once more", notes)
+				}
+			})
+		})
+	}
+	for name, err := range map[string]error{"twice": crash, "against a rule": killed} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, always(fakevmm.Script{fakevmm.Greet: {Die: true, Err: err}}), nil)
+				if _, got := r.start(t.Context(), nil); !errors.Is(got, err) {
+					t.Errorf("start() = %v; want %v", got, err)
+				}
+				if n, want := len(r.driver.VMMs()), map[string]int{"twice": 2}[name]; n != max(want, 1) {
+					t.Errorf("%d VMMs were started; want %d", n, max(want, 1))
+				}
+				r.checkEnded(t)
+			})
+		})
+	}
+}
+
+// died returns the error of a process that this signal ended.
+func died(t *testing.T, signal string) error {
+	t.Helper()
+	err := exec.Command("sh", "-c", "kill -"+signal+" $$").Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+		t.Fatalf("a process that was to die: %v", err)
+	}
+	return err
 }
 
 // A guest that says nothing ends the start.

@@ -184,13 +184,29 @@ func (v *vm) explain(what error) error {
 
 // killed reports whether err is that of a process that was killed from outside: a kernel
 // without memory does that, and nobody else is known to.
-func killed(err error) bool {
+func killed(err error) bool { return signalOf(err) == syscall.SIGKILL }
+
+// crashed reports whether err is that of a VMM that a fault of its own ended. One that a
+// rule of its confinement ended, by SIGSYS, would end so again.
+func crashed(err error) bool {
+	switch signalOf(err) {
+	case syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGTRAP:
+		return true
+	}
+	return false
+}
+
+// signalOf returns the signal that ended the process whose error err is, or 0.
+func signalOf(err error) syscall.Signal {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
-		return false
+		return 0
 	}
 	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	if !ok || !status.Signaled() {
+		return 0
+	}
+	return status.Signal()
 }
 
 // consoleError is an error with the end of the guest's console.
