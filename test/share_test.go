@@ -122,6 +122,7 @@ func testShare(t *testing.T, s *sharer) {
 		{"no setuid and no devices", shareModes},
 		{"nothing outside", shareOutside},
 		{"confined", shareConfined},
+		{"watched", shareWatched},
 		{"clone", shareClone},
 		{"two machines", shareTwo},
 		{"removed on the host", shareRemoved},
@@ -202,11 +203,23 @@ func shareWorkspace(t *testing.T, s *sharer) {
 	if got := s.in(t, "one", "cat from-host"); got != "of the host\n" {
 		t.Errorf("the machine reads %q; want what the host wrote", got)
 	}
-	for _, command := range []string{"diff", "apply"} {
-		if r := s.Run(1, command, "one"); !strings.Contains(r.Stderr, "there is nothing to apply") || strings.Count(r.Stderr, "\n") != 1 {
-			t.Errorf("mayfly %s: %q; want one line that says why not", command, r.Stderr)
-		}
+	if r := s.Run(1, "apply", "one"); !strings.Contains(r.Stderr, "there is nothing to apply") || strings.Count(r.Stderr, "\n") != 1 {
+		t.Errorf("mayfly apply: %q; want one line that says why not", r.Stderr)
 	}
+	if r := s.Run(0, "diff", "one"); r.Stdout != "" {
+		t.Errorf("mayfly diff: %q; want nothing: a commit changes nothing that runs", r.Stdout)
+	}
+}
+
+// What the host runs by itself is listed while the machine runs.
+func shareWatched(t *testing.T, s *sharer) {
+	s.in(t, "one", `git config core.fsmonitor ./evil; mkdir -p src/.vscode; echo '{"runOn": "folderOpen"}' >src/.vscode/tasks.json; echo Obey. >`+s.state+`/AGENTS.md`)
+	r := s.Run(0, "diff", "--name-only", "one")
+	want := s.work + "/.git/config\n" + s.work + "/src/.vscode/tasks.json\n" + s.state + "/AGENTS.md\n"
+	if r.Stdout != want {
+		t.Errorf("mayfly diff printed %q; want %q", r.Stdout, want)
+	}
+	s.in(t, "one", "git config --unset core.fsmonitor; rm -r src/.vscode "+s.state+"/AGENTS.md")
 }
 
 // What anybody in the machine makes is the user's.

@@ -57,6 +57,9 @@ suspicious, each with the reason. Files that git ignores in your directory, such
 as build output, are one line with their count and size. With --json they are
 marked.
 
+The changes of a live share are in your directory already. Of those, mayfly lists
+what your computer executes or obeys by itself, and what of that is suspicious.
+
 With --patch, show the lines that differ, on a terminal through $PAGER. What a
 terminal would not show is visible there, such as \u{202e} for a change of the
 direction of writing.`,
@@ -84,6 +87,9 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
+	}
+	if m.Plan().Mode == "share" {
+		return a.diffLive(ctx, m, paths, o)
 	}
 	set, err := m.Changes(ctx, false)
 	if err != nil {
@@ -120,6 +126,14 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		a.commits(a.Out, set)
 	}
 	a.overview(a.Out, set, changes, len(changes))
+	if len(paths) > 0 {
+		return nil
+	}
+	live, err := m.LiveChanges(ctx)
+	if err != nil {
+		return err
+	}
+	a.listLive(live)
 	return nil
 }
 

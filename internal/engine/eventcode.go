@@ -37,6 +37,12 @@ const (
 	NoteGitAlternates     = "git-alternates"
 	NoteGitUnsigned       = "git-unsigned"
 	NoteIgnoredUnknown    = "ignored-unknown"
+	NoteLiveChanged       = "live-changed"
+	NoteLiveChange        = "live-change"
+	NoteLiveMore          = "live-more"
+	NoteLiveKept          = "live-kept"
+	NoteLivePartly        = "live-partly"
+	NoteLiveUnknown       = "live-unknown"
 
 	DetailAccelerator = "accelerator"
 	DetailClone       = "clone-progress"
@@ -98,6 +104,12 @@ func EventCodes() []EventCode {
 		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the workspace borrows objects from path. git does not find them in the machine."},
 		{Note, NoteGitUnsigned, []string{"settings"}, "git signs on the host by these settings, and not in the machine, which has no keys."},
 		{Note, NoteIgnoredUnknown, []string{"dir", "reason"}, "git does not work in the workspace, so no changed file counts as ignored."},
+		{Note, NoteLiveChanged, []string{"name", "dir", "count"}, "So many files that the host runs by itself changed in a live share while the machine had it. Events live-change follow."},
+		{Note, NoteLiveChange, []string{"name", "dir", "path", "op", "class", "rule", "reason"}, "Such a file was added (A), modified (M) or deleted (D)."},
+		{Note, NoteLiveMore, []string{"name", "dir", "count"}, "So many more such files changed."},
+		{Note, NoteLiveKept, []string{"name", "dir", "kept"}, "Such files as they were before are in the directory kept."},
+		{Note, NoteLivePartly, []string{"name", "dir"}, "The live share has too many files to watch all of them. What is deepest was left out."},
+		{Note, NoteLiveUnknown, []string{"name", "reason"}, "It is not known what the machine changed in its live shares of what the host runs by itself."},
 
 		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},
 		{Note, string(control.NoteTemplateNotMade), []string{"text", "reason"}, "The machine boots, because no template could be made."},

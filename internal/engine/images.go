@@ -203,8 +203,10 @@ func (e *Engine) Collect(ctx context.Context) (Collected, error) {
 	var out Collected
 	machines := e.machines()
 	now := time.Now()
-	var errs [6]error
+	var errs [7]error
 	out.Machines, errs[0] = control.Collect(machines)
+	e.tellLive(ctx, "")
+	errs[6] = e.collectLive(now)
 	out.Audits, errs[1] = machines.CollectAudits(now)
 	out.Transcripts, errs[2] = e.definitions().CollectTranscripts(now)
 	errs[3] = e.definitions().Collect()

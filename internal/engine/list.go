@@ -64,6 +64,7 @@ type Listed struct {
 
 // List returns all machines, sorted by name.
 func (e *Engine) List(ctx context.Context) ([]Listed, error) {
+	e.tellLive(ctx, "")
 	machines := e.machines()
 	running, err := machines.List()
 	if err != nil {

@@ -264,6 +264,7 @@ func (e *Engine) settle(name string) (m state.Machine, running bool, err error) 
 	case err != nil && !errors.Is(err, state.ErrNotFound):
 		return m, false, err
 	}
+	e.tellLive(context.Background(), name)
 	return m, false, nil
 }
 
@@ -313,13 +314,16 @@ func (e *Engine) Stop(who string) (ran bool, err error) {
 	if err := control.Stop(m); err != nil && m.Alive() {
 		return true, fault.Wrap(err, fault.MachineStuck, args{"name": who})
 	}
+	e.tellLive(context.Background(), who)
 	return true, nil
 }
 
 // Stop stops the machine. It may be one that Stop of an Engine refuses.
 func (m Machine) Stop() error {
 	m.keepTranscripts()
-	return control.Stop(m.m)
+	err := control.Stop(m.m)
+	m.e.tellLive(context.Background(), m.Name())
+	return err
 }
 
 // CheckStart finds out whether the machine name could be started now.
@@ -457,9 +461,10 @@ func (e *Engine) removeRun(name string, force bool) error {
 		// A supervisor that ends in order removes its machine itself.
 		err = control.Remove(m)
 		if errors.Is(err, state.ErrNotFound) {
-			return nil
+			err = nil
 		}
 		if !errors.Is(err, state.ErrAlive) {
+			e.tellLive(context.Background(), name)
 			return err
 		}
 		time.Sleep(20 * time.Millisecond) // it is ending

@@ -37,6 +37,7 @@ func (e *Engine) Start(ctx context.Context, s Spec) (*Owned, error) {
 	if err := e.checkWorkspace(p); err != nil {
 		return nil, err
 	}
+	e.tellLive(ctx, "")
 	e.detail(DetailAccelerator, args{"accelerator": string(p.Machine.Accelerator), "reason": p.Machine.Reason})
 	if e.IsDefined(p.Name) {
 		return nil, fault.New(fault.NameDefined, args{"name": p.Name}, "%s is the name of a machine that mayfly new made", p.Name)
@@ -71,12 +72,13 @@ func (e *Engine) bringUp(ctx context.Context, p plan.Plan, prepare func() error)
 		}
 	}
 	e.phase(PhaseSupervisor)
-	owner, err := e.spawn(p, img, secrets, prepare)
+	owner, err := e.spawn(ctx, p, img, secrets, prepare)
 	if err != nil {
 		return nil, err
 	}
 	if err := owner.Ready(ctx, func(ev control.Event) { e.opt.Tell(Event{Kind: FromMachine, Machine: &ev}) }); err != nil {
 		owner.Close()
+		e.tellLive(context.WithoutCancel(ctx), p.Name)
 		return nil, err
 	}
 	o := &Owned{Machine: Machine{e: e, m: owner.Machine, p: p}, owner: owner}
@@ -98,7 +100,7 @@ func (e *Engine) ensureImage(ctx context.Context, p plan.Image) (image.Image, er
 }
 
 // spawn makes the machine and its supervisor.
-func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
+func (e *Engine) spawn(ctx context.Context, p plan.Plan, img image.Image, secrets map[string]secret.Value, prepare func() error) (*control.Owner, error) {
 	// Else a program that forgot Internal would start itself for ever.
 	if len(os.Args) > 1 && os.Args[1] == control.Command && control.Spawned() {
 		return nil, errors.New("this process was started as a supervisor: its program must call Internal first")
@@ -118,6 +120,9 @@ func (e *Engine) spawn(p plan.Plan, img image.Image, secrets map[string]secret.V
 	err = errors.Join(state.WriteJSON(m.File(state.ImageFile), img), e.authorizeKeys(m))
 	if err == nil && prepare != nil {
 		err = prepare()
+	}
+	if err == nil {
+		err = e.watchLive(ctx, p)
 	}
 	if err != nil {
 		lock.Release()
@@ -168,6 +173,7 @@ func (o *Owned) Discard() error {
 	o.keepTranscripts()
 	o.Close()
 	if !o.owner.Kept() {
+		o.e.tellLive(context.Background(), o.Name())
 		return nil
 	}
 	err := o.e.removeRun(o.Name(), true)

@@ -18,7 +18,7 @@ func TestSupervisorStartsNoMachine(t *testing.T) {
 	const variable = "MAYFLY_TEST_SPAWNED"
 	if os.Getenv(variable) != "" {
 		os.Args = []string{os.Args[0], control.Command, "/nowhere"}
-		_, err := testEngine(t, nil).spawn(plan.Plan{Name: "m"}, image.Image{}, nil, nil)
+		_, err := testEngine(t, nil).spawn(t.Context(), plan.Plan{Name: "m"}, image.Image{}, nil, nil)
 		if err == nil || !strings.Contains(err.Error(), "Internal") {
 			t.Errorf("spawn() = %v; want that it is refused", err)
 		}

@@ -50,6 +50,7 @@ workspace/ignored:  workspace                           # what the host's git ig
 review/gitconfig:                                       # what settings of git's have it do
 review/settings:                                        # what differs between two files of settings
 review:             review/*                            # what changes would do to the host
+workspace/live:     workspace review                    # what the host runs of a directory that a machine has live
 commits:            workspace/repository                # takes what a machine committed into a repository
 share:              plan
 definition:         plan                                # machines with a name of their own
