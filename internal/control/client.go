@@ -1,9 +1,7 @@
 package control
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -187,9 +185,8 @@ func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	for dec := json.NewDecoder(bufio.NewReader(conn)); ; {
-		var e Event
-		err := dec.Decode(&e)
+	for events := readEvents(conn); ; {
+		e, err := events.next()
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

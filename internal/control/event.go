@@ -1,7 +1,11 @@
 package control
 
 import (
+	"bufio"
+	"cmp"
+	"encoding/json"
 	"errors"
+	"io"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 )
@@ -33,6 +37,27 @@ type Event struct {
 	Ended bool `json:"ended,omitempty"`
 	// Lost says that the watcher was too slow and missed what followed.
 	Lost bool `json:"lost,omitempty"`
+}
+
+// maxEvent bounds an event in bytes: a supervisor that a guest has taken over must not fill
+// the memory of those who listen.
+const maxEvent = 1 << 20
+
+// eventReader reads events, a line of JSON each.
+type eventReader struct{ lines *bufio.Scanner }
+
+func readEvents(r io.Reader) eventReader {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxEvent)
+	return eventReader{lines}
+}
+
+// next returns the next event, or io.EOF.
+func (r eventReader) next() (e Event, err error) {
+	if !r.lines.Scan() {
+		return e, cmp.Or(r.lines.Err(), io.EOF)
+	}
+	return e, json.Unmarshal(r.lines.Bytes(), &e)
 }
 
 // Phase names a part of a machine's life.

@@ -7,7 +7,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,17 +136,17 @@ func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]sec
 func (o *Owner) read(r io.ReadCloser, ch chan<- Event) {
 	defer close(ch)
 	defer r.Close()
-	dec := json.NewDecoder(bufio.NewReader(r))
-	var e Event
-	for ready := false; ; ready = ready || e.Ready {
-		e = Event{}
-		if err := dec.Decode(&e); err != nil {
+	events := readEvents(r)
+	for ready := false; ; {
+		e, err := events.next()
+		if err != nil {
 			return
 		}
 		if e.Error != "" {
 			o.last = e
 		}
 		if !ready {
+			ready = e.Ready
 			ch <- e
 			continue
 		}

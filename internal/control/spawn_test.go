@@ -88,6 +88,15 @@ func TestSpawnDies(t *testing.T) {
 	}
 }
 
+// A supervisor that says a line without an end is not listened to any more.
+func TestSpawnFloods(t *testing.T) {
+	o, _ := spawnScript(t, `trap "" PIPE; head -c 2000000 /dev/zero | tr '\0' ' ' >&4; echo '{"ready":true}' >&4; cat <&5`)
+	if err := o.Ready(t.Context(), func(Event) {}); err == nil || !strings.Contains(err.Error(), "unexpectedly") {
+		t.Errorf("Ready() = %v; want that the supervisor is given up", err)
+	}
+	o.Close()
+}
+
 func TestSpawnFails(t *testing.T) {
 	_, m, lock := newMachine(t, t.TempDir(), "m")
 	if _, err := Spawn("/no/such/mayfly", m, lock, nil, Proxies{}); err == nil {
