@@ -8,6 +8,7 @@ package linediff
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -97,30 +98,104 @@ func span(start, lines int) string {
 	return fmt.Sprintf("%d,%d", start, lines)
 }
 
-// Apply returns old with some of its hunks, in their order, applied.
-func Apply(old string, hunks []Hunk) string {
-	from := split(old)
-	var out strings.Builder
-	at := 0
-	for _, h := range hunks {
-		start := h.OldStart - 1
-		if h.OldLines == 0 {
-			start++
+// Split returns the parts of a hunk that have equal lines between them; these are in both
+// their neighbours. Each can be applied without the others.
+func (h Hunk) Split() []Hunk {
+	var parts []Hunk
+	var part Hunk
+	oldAt, newAt := h.OldStart, h.NewStart
+	if h.OldLines == 0 {
+		oldAt++
+	}
+	if h.NewLines == 0 {
+		newAt++
+	}
+	for i := 0; i < len(h.Lines); {
+		if part.Lines == nil {
+			part.OldStart, part.NewStart = oldAt, newAt
 		}
-		for ; at < start; at++ {
-			out.WriteString(from[at])
+		op := h.Lines[i].Op
+		end := i + 1
+		for end < len(h.Lines) && (h.Lines[end].Op == Equal) == (op == Equal) {
+			end++
 		}
-		for _, line := range h.Lines {
+		part.addAll(h.Lines[i:end])
+		if op == Equal && i > 0 && end < len(h.Lines) {
+			parts = append(parts, part)
+			part = Hunk{OldStart: oldAt, NewStart: newAt}
+			part.addAll(h.Lines[i:end])
+		}
+		for _, line := range h.Lines[i:end] {
+			if line.Op != Insert {
+				oldAt++
+			}
 			if line.Op != Delete {
-				out.WriteString(line.Text)
+				newAt++
 			}
 		}
-		at += h.OldLines
+		i = end
 	}
-	for ; at < len(from); at++ {
-		out.WriteString(from[at])
+	parts = append(parts, part)
+	for i := range parts {
+		p := &parts[i]
+		if p.OldLines == 0 {
+			p.OldStart--
+		}
+		if p.NewLines == 0 {
+			p.NewStart--
+		}
 	}
-	return out.String()
+	return parts
+}
+
+// addAll appends lines, and counts them.
+func (h *Hunk) addAll(lines []Line) {
+	h.Lines = append(h.Lines, lines...)
+	for _, line := range lines {
+		if line.Op != Insert {
+			h.OldLines++
+		}
+		if line.Op != Delete {
+			h.NewLines++
+		}
+	}
+}
+
+// ErrOther is the error of hunks that are of another text, or not in their order.
+var ErrOther = errors.New("a hunk does not fit the text")
+
+// Apply returns old with some of its hunks, or of their parts, in their order, applied.
+func Apply(old string, hunks []Hunk) (string, error) {
+	from := split(old)
+	var out strings.Builder
+	done := 0 // lines of old
+	for _, h := range hunks {
+		at := h.OldStart - 1
+		if h.OldLines == 0 {
+			at++
+		}
+		for _, line := range h.Lines {
+			if line.Op != Equal && at < done || at < 0 || at > len(from) {
+				return "", ErrOther
+			}
+			if line.Op == Insert {
+				out.WriteString(strings.Join(from[done:at], ""))
+				out.WriteString(line.Text)
+				done = at
+				continue
+			}
+			if at == len(from) || from[at] != line.Text {
+				return "", ErrOther
+			}
+			if line.Op == Delete {
+				out.WriteString(strings.Join(from[done:at], ""))
+				done = at + 1
+			}
+			at++
+		}
+	}
+	out.WriteString(strings.Join(from[done:], ""))
+	return out.String(), nil
 }
 
 // split returns the lines of a text with their line breaks.
