@@ -28,6 +28,7 @@ const (
 	KeepFile        = "keep.img"           // ext4: changes of the workspace, state of agents
 	CopyFile        = "workspace.img"      // EROFS, the private copy
 	ManifestFile    = "workspace.manifest" // what was packed
+	PlacedFile      = "workspace.placed"   // what applies have put at which paths
 	VolumesDir      = "volumes"            // NAME.img, ext4
 	SizesFile       = "volumes.json"       // the size of each, in MiB
 	TranscriptsFile = "transcripts.tar"    // of the agents, as the guest packed them at the last stop
@@ -170,7 +171,7 @@ func (d Definition) removeDir() error {
 func (d Definition) Reset() error {
 	// In this order a crash leaves an older state or an empty one, and never
 	// new data beside old changes.
-	for _, name := range []string{KeepFile, ManifestFile, CopyFile, SizesFile, VolumesDir} {
+	for _, name := range []string{KeepFile, PlacedFile, ManifestFile, CopyFile, SizesFile, VolumesDir} {
 		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
 			return fmt.Errorf("reset machine %s: %w", d.Name, err)
 		}
@@ -180,7 +181,7 @@ func (d Definition) Reset() error {
 
 // ResetCopy removes the copy of the workspace with all changes.
 func (d Definition) ResetCopy() error {
-	for _, name := range []string{ManifestFile, CopyFile} {
+	for _, name := range []string{PlacedFile, ManifestFile, CopyFile} {
 		if err := os.Remove(filepath.Join(d.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("reset the copy of machine %s: %w", d.Name, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/commits"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -107,12 +108,19 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if err != nil {
 		return nil, err
 	}
+	listed := make(map[string]bool, len(c.Edits))
+	for i := range c.Edits {
+		listed[c.Edits[i].Path] = true
+	}
 	if err := c.findCommits(ctx, c.leaveGit()); err != nil {
 		return nil, err
 	}
 	umask, err := workspace.Umask()
 	if err == nil {
 		err = workspace.Compare(ctx, c.manifest.Root, c.Edits, umask)
+	}
+	if err == nil {
+		err = c.settle(ctx, listed)
 	}
 	if err != nil {
 		return nil, err
@@ -123,6 +131,28 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		err = nil
 	}
 	return c, err
+}
+
+// settle leaves what the host has already out of c.Edits; listed are the paths at which the
+// guest differs from what was packed.
+func (c *Changes) settle(ctx context.Context, listed map[string]bool) error {
+	placed, err := workspace.ReadPlaced(c.machine.m.PlacedFile(c.machine.p))
+	if err != nil {
+		return err
+	}
+	c.Edits, err = workspace.Settle(ctx, c.manifest.Root, c.manifest, c.Edits, placed, func(p string) bool { return listed[p] || commits.Own(p) })
+	return err
+}
+
+// place notes what an apply of edits puts on the host, so that the machine may change it once more.
+func (c *Changes) place(edits []workspace.Edit) error {
+	name := c.machine.m.PlacedFile(c.machine.p)
+	placed, err := workspace.ReadPlaced(name)
+	if err != nil {
+		return err
+	}
+	placed.Add(edits)
+	return placed.Write(name)
 }
 
 // listed tells how far the guest is with its list, and refuses one that will be too long.
@@ -186,6 +216,9 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		return workspace.Result{}, err
 	}
 	defer release()
+	if err := c.place(edits); err != nil {
+		return workspace.Result{}, err
+	}
 	undo, err := c.undoOptions(edits)
 	if err != nil {
 		return workspace.Result{}, err

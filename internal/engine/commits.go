@@ -291,7 +291,7 @@ func (c *Changes) landCommits(ctx context.Context) error {
 func (c *Changes) moveBranches(ctx context.Context, applied []workspace.Edit, conflicts []workspace.Conflict) error {
 	there := make(map[string]bool)
 	for i := range applied {
-		there[applied[i].Path] = true
+		there[applied[i].Path] = !applied[i].Partial
 	}
 	for _, conflict := range conflicts {
 		there[conflict.Path] = false

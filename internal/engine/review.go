@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -13,7 +14,9 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/definition"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
@@ -165,8 +168,33 @@ func reviewKind(k workspace.Kind) review.Kind {
 	return review.None
 }
 
-// OpenOld returns the content of a file as it was packed.
-func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) { return c.openPacked(e.Packed()) }
+// OpenOld returns the content of a file as it was packed, or as an earlier apply has left it.
+func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) {
+	if !e.Since {
+		return c.openPacked(e.Packed())
+	}
+	dir, err := workspace.OpenHost(c.manifest.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	f, err := dir.Open(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	// It is the host's and may change; an apply looks once more.
+	sum, err := sparse.SumOf(context.Background(), f, e.OldSize)
+	if err == nil && sum != e.OldSum {
+		err = errChangedMeanwhile
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read %s: %w", termsafe.Quote(e.Path), err)
+	}
+	return f, nil
+}
+
+var errChangedMeanwhile = errors.New("it was changed meanwhile; list the changes again")
 
 func (c *Changes) openPacked(path string) (io.ReadCloser, error) {
 	r, err := c.base.Open(path)

@@ -45,6 +45,7 @@ const (
 	DotfilesFile  = "dotfiles.img"       // EROFS, the user's own files for the home
 	MemoryFile    = "memory"             // a copy of a template's memory, where the VMM needs one
 	ManifestFile  = "workspace.manifest" // what was packed
+	PlacedFile    = "workspace.placed"   // what applies have put at which paths
 	JournalFile   = "apply.journal"      // temporary names of an apply under way
 	StagingDir    = "staging"            // contents of an apply under way
 	// TranscriptsFile holds what the agents of a named machine said, on its way to what that keeps.
@@ -373,6 +374,15 @@ func FromDir(dir string) (Machine, error) {
 		return Machine{}, err
 	}
 	return Machine{Name: name, Dir: dir}, nil
+}
+
+// PlacedFile returns where it is noted what applies of the machine with this plan have put
+// at which paths.
+func (m Machine) PlacedFile(p plan.Plan) string {
+	if d, ok := definition.Of(p); ok {
+		return d.File(definition.PlacedFile)
+	}
+	return m.File(PlacedFile)
 }
 
 // WorkspaceFiles returns where the packed workspace of the machine with this plan and its

@@ -306,11 +306,9 @@ func (a *applier) editIn(ctx context.Context, dir int, name, temp string, e *Edi
 	if err != nil {
 		return false, err
 	}
-	var old *Entry
-	if e.Op != Add {
-		if old = a.Manifest.Find(e.Packed()); old == nil {
-			return false, errors.New("an edit of what was not packed")
-		}
+	old, err := a.old(e)
+	if err != nil {
+		return false, err
 	}
 	switch done, err := a.toDo(ctx, dir, name, now, old, e); {
 	case err != nil:
@@ -402,7 +400,7 @@ func (a *applier) check(ctx context.Context, dir int, name string, now hostFile,
 	case now.kind == Dir && old.Kind == Dir:
 		return false, nil // its mode does not matter, only whether it is empty
 	}
-	same, err := a.isOld(ctx, dir, name, now, old)
+	same, err := a.begins(ctx, dir, name, now, old, e)
 	if err == nil && !same {
 		err = conflictChanged
 	}

@@ -46,6 +46,13 @@ type Edit struct {
 	// content; see Compare.
 	Parts int
 
+	// Since says that the old half is not what was packed, but what an earlier Apply has left:
+	// OldSum is of its content. Partial says that the new half is not what the guest has, but
+	// a part of what it changed.
+	Since   bool
+	Partial bool
+	OldSum  [sparse.Size]byte
+
 	ModeOnly bool   // content or children are the same, only NewMode differs
 	Implied  bool   // a directory that other edits in the list make obvious
 	Escapes  bool   // a symbolic link that leads, or may lead, out of the workspace

@@ -31,6 +31,16 @@ func (h *Host) Close() error { return unix.Close(h.root) }
 
 // Read returns the first max bytes of the file at a path.
 func (h *Host) Read(path string, max int) ([]byte, error) {
+	f, err := h.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, int64(max)))
+}
+
+// Open opens the file at a path.
+func (h *Host) Open(path string) (*os.File, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
@@ -39,11 +49,11 @@ func (h *Host) Read(path string, max int) ([]byte, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
 		return nil, fmt.Errorf("%s is no file", termsafe.Quote(path))
 	}
-	return io.ReadAll(io.LimitReader(f, int64(max)))
+	return f, nil
 }
 
 // Names returns the names in the directory at a path, "." for the workspace itself; none

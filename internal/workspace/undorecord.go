@@ -278,11 +278,9 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 			return nil
 		}
 	default:
-		var old *Entry
-		if e.Op != Add {
-			if old = a.Manifest.Find(e.Packed()); old == nil {
-				return nil
-			}
+		old, err := a.old(e)
+		if err != nil {
+			return nil
 		}
 		if done, err := a.check(ctx, dir, name, now, old, e); done || err != nil {
 			return ctx.Err()

@@ -1,0 +1,134 @@
+package workspace
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/sparse"
+)
+
+// Placed is what applies of a machine have put at paths of its workspace: where the host
+// still has that, a later change of the machine begins there, and not at what was packed.
+type Placed struct {
+	at map[string][]placed // of one path, the newest last
+	n  int
+}
+
+// placed is what a path has become.
+type placed struct {
+	Path   []byte `json:"path"`
+	Kind   Kind   `json:"kind"` // None, File or Symlink
+	Mode   uint32 `json:"mode,omitempty"`
+	Size   int64  `json:"size,omitempty"`
+	Sum    []byte `json:"sum,omitempty"` // of a file
+	Target []byte `json:"target,omitempty"`
+}
+
+// Bounds of a record. What is not in it is a conflict if the machine changes it once more.
+const (
+	maxPlaced      = 100_000
+	maxPlacedAt    = 4 // of one path: an undo brings an earlier one back
+	maxPlacedBytes = 64 << 20
+)
+
+func newPlaced() *Placed { return &Placed{at: make(map[string][]placed)} }
+
+// ReadPlaced reads a record; without the file it is empty.
+func ReadPlaced(name string) (*Placed, error) {
+	p := newPlaced()
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was applied: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxPlacedBytes))
+	lines.Buffer(nil, 64<<10)
+	for lines.Scan() {
+		var one placed
+		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
+			return nil, fmt.Errorf("read what was applied: %w", err)
+		}
+		p.add(one)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read what was applied: %w", err)
+	}
+	return p, nil
+}
+
+func (p *Placed) add(one placed) {
+	key := string(one.Path)
+	same := func(other placed) bool {
+		return one.Kind == other.Kind && one.Mode == other.Mode && bytes.Equal(one.Sum, other.Sum) && bytes.Equal(one.Target, other.Target)
+	}
+	list := slices.DeleteFunc(p.at[key], same)
+	p.n -= len(p.at[key]) - len(list)
+	if len(list) == maxPlacedAt {
+		list = slices.Delete(list, 0, 1)
+		p.n--
+	}
+	if p.n < maxPlaced {
+		list = append(list, one)
+		p.n++
+	}
+	p.at[key] = list
+}
+
+// Add notes what edits will have put at their paths. It may be noted before they are
+// applied: what the host does not have then is of no account.
+func (p *Placed) Add(edits []Edit) {
+	for i := range edits {
+		e := &edits[i]
+		if e.Skipped != "" || e.NewKind == Dir || e.NewKind == None && e.OldKind == Dir || e.NewKind == File && !e.summed() {
+			continue
+		}
+		one := placed{Path: []byte(e.Path), Kind: e.NewKind}
+		switch e.NewKind {
+		case File:
+			one.Mode, one.Size, one.Sum = e.NewMode&0o777, e.NewSize, e.Sum[:]
+		case Symlink:
+			one.Target = []byte(e.NewTarget)
+		}
+		p.add(one)
+	}
+}
+
+// summed reports whether Sum is that of the new file.
+func (e *Edit) summed() bool { return e.NewKind == File && e.Sum != [sparse.Size]byte{} }
+
+// Write writes the record as ReadPlaced reads it.
+func (p *Placed) Write(name string) error {
+	f, err := atomicfile.Create(name, 0o600)
+	if err != nil {
+		return fmt.Errorf("write what is applied: %w", err)
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	out := json.NewEncoder(w)
+	for _, list := range p.at {
+		for _, one := range list {
+			if err := out.Encode(one); err != nil {
+				return fmt.Errorf("write what is applied: %w", err)
+			}
+		}
+	}
+	err = w.Flush()
+	if err == nil {
+		err = f.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("write what is applied: %w", err)
+	}
+	return nil
+}
