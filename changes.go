@@ -150,10 +150,15 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 	if err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole}); err != nil {
 		return public(err)
 	}
+	s.judge()
+	return nil
+}
+
+// judge notes the verdicts.
+func (s *ChangeSet) judge() {
 	for i := range s.Changes {
 		s.Changes[i].judged(s.c.Verdicts[s.Changes[i].index])
 	}
-	return nil
 }
 
 // judged notes a verdict.
@@ -178,6 +183,10 @@ type Selection struct {
 	Classes []Class
 	// Approved are the paths of changes that are taken whatever their class is.
 	Approved []string
+	// Only has nothing taken but what is approved.
+	Only bool
+	// FilesOnly leaves commits in the machine. So does a selection with Paths.
+	FilesOnly bool
 	// Paths limits all of that to what is there or below; none is everything.
 	Paths []string
 	// Except are patterns, as those of [workspace] exclude, of what is left out.
@@ -223,7 +232,7 @@ func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
 		return Applied{}, public(err)
 	}
 	// Commits are of all that was done, not of a part of it.
-	s.c.Commits = len(sel.Paths) == 0
+	s.c.Commits = len(sel.Paths) == 0 && !sel.FilesOnly
 	res, err := s.c.Apply(ctx, chosen)
 	s.Repositories = convert(s.c.Committed, newRepository)
 	return Applied{res.Applied, count(chosen), conflicts(res), notes(res), held}, public(err)
@@ -275,10 +284,13 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 		approved[workspace.CleanPath(s.Root, p)] = true
 	}
 	edits := s.c.Edits
-	wanted := func(i int) bool { return (s.ApplyIgnored || !edits[i].Ignored) && in(&edits[i]) }
+	wanted := func(i int) bool {
+		e := &edits[i]
+		return (s.ApplyIgnored || !e.Ignored) && in(e) && (!sel.Only || e.Implied || approved[e.Path])
+	}
 	chosen = workspace.Choose(edits, wanted, func(i int) bool {
 		v := &s.c.Verdicts[i]
-		return !v.Withheld && (approved[edits[i].Path] || slices.Contains(classes, Class(v.Class.String())))
+		return !v.Withheld && (approved[edits[i].Path] || !sel.Only && slices.Contains(classes, Class(v.Class.String())))
 	})
 	taken := make(map[string]bool, len(chosen))
 	for i := range chosen {

@@ -42,10 +42,8 @@ func (s *ChangeSet) Patch(c Change) (Patch, error) {
 	}
 	p := Patch{Hunks: make([]Hunk, len(hunks))}
 	for i, h := range hunks {
-		out := &p.Hunks[i]
-		out.Old, out.New = [2]int{h.OldStart, h.OldLines}, [2]int{h.NewStart, h.NewLines}
+		p.Hunks[i] = newHunk(h)
 		for _, line := range h.Lines {
-			out.Lines = append(out.Lines, string(rune(line.Op))+line.Text)
 			switch line.Op {
 			case linediff.Insert:
 				p.Added++

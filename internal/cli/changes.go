@@ -77,7 +77,7 @@ direction of writing.`,
 	}
 	a.jsonFlag(cmd)
 	ignoredFlag(cmd.Flags(), &o.ignored, "list files that git ignores one by one")
-	cmd.Flags().BoolVar(&o.patch, "patch", false, "show the lines that differ; with --json, as hunks")
+	cmd.Flags().BoolVarP(&o.patch, "patch", "p", false, "show the lines that differ; with --json, as hunks")
 	cmd.Flags().BoolVar(&o.stat, "stat", false, "show how many lines of each file differ")
 	cmd.Flags().BoolVar(&o.nameOnly, "name-only", false, "print only the paths, one on a line")
 	return cmd
@@ -162,6 +162,7 @@ type applyOptions struct {
 	except  []string
 	ignored bool
 	branch  bool
+	patch   bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -178,6 +179,11 @@ what is suspicious, one by one. Without a terminal these are held back, and the
 exit code is 3. A change whose own path is given, or whose class is given with
 --only, is applied without a question.
 
+With -p, pick what is applied: mayfly shows each change with its class, text
+files hunk by hunk, and asks, as git add -p does. What you leave out stays in
+the machine, and the next -p shows only that. A part of a change is classified
+again; if it is graver than the whole, mayfly asks once more.
+
 A file that you changed in the meantime is a conflict: mayfly leaves it alone
 and reports it. Files that git ignores in your directory, such as build output,
 are left out unless you pass --ignored.
@@ -188,6 +194,7 @@ files. Otherwise, and with --branch, they become branches mayfly/NAME/BRANCH of
 your repository. Other files of git's own do not come back.`,
 		Example: `  mayfly apply web
   mayfly apply web src docs/index.md
+  mayfly apply web -p
   mayfly apply web --only builds
   mayfly apply web --except '*.lock'`,
 		Args:              takes(1, anyNumber),
@@ -201,7 +208,11 @@ your repository. Other files of git's own do not come back.`,
 			if err != nil {
 				return err
 			}
-			what, err := a.review(cmd.Context(), m, reviewOptions{
+			review := a.review
+			if o.patch {
+				review = a.applyPatch
+			}
+			what, err := review(cmd.Context(), m, reviewOptions{
 				apply: true, ignored: o.ignored, branch: o.branch, attended: a.attended(), running: true, selection: sel,
 			})
 			if err != nil {
@@ -212,6 +223,7 @@ your repository. Other files of git's own do not come back.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.only, "only", nil, "apply only changes of this `class`: ordinary, builds, runs or suspicious")
+	f.BoolVarP(&o.patch, "patch", "p", false, "pick changes and hunks, as git add -p does")
 	f.BoolVar(&o.all, "all", false, "apply changes of all classes without a question")
 	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
 	ignoredFlag(f, &o.ignored, "also apply files that git ignores")
@@ -222,8 +234,11 @@ your repository. Other files of git's own do not come back.`,
 
 // selection is what the flags and paths have applied.
 func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err error) {
-	if o.all && len(o.only) > 0 {
+	switch {
+	case o.all && len(o.only) > 0:
 		return sel, usageError{errors.New("--all and --only exclude each other")}
+	case o.all && o.patch:
+		return sel, usageError{errors.New("--all and --patch exclude each other")}
 	}
 	if slices.Contains(paths, "") {
 		return sel, usageError{errors.New("a path is an empty word")}

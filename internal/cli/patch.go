@@ -80,12 +80,20 @@ func writePatch(w io.Writer, p paint, set *mayfly.ChangeSet, c mayfly.Change) er
 	}
 	fmt.Fprintf(w, "%s\n%s\n", p.in("1", "--- "+termsafe.Quote(from)), p.in("1", "+++ "+termsafe.Quote(to)))
 	for _, h := range patch.Hunks {
-		fmt.Fprintln(w, p.in("36", words.Hunk(h)))
-		for _, line := range h.Lines {
-			fmt.Fprintln(w, p.line(line))
+		if err := writeHunk(w, p, h); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// writeHunk prints a part of a patch.
+func writeHunk(w io.Writer, p paint, h mayfly.Hunk) error {
+	_, err := fmt.Fprintln(w, p.in("36", words.Hunk(h)))
+	for _, line := range h.Lines {
+		_, err = fmt.Fprintln(w, p.line(line))
+	}
+	return err
 }
 
 // writePatches prints how changes differ.

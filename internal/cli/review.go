@@ -129,7 +129,7 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 	if err != nil {
 		return "", err
 	}
-	refused := len(sel.Paths) == 0 && !a.landed(set)
+	refused := len(sel.Paths) == 0 && !sel.FilesOnly && !a.landed(set)
 	held := 0
 	for _, c := range result.Held {
 		if dropped[c.Path] {

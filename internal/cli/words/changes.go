@@ -140,6 +140,26 @@ func Alike(changes []mayfly.Change) string {
 	return text
 }
 
+// Whole is a change that is decided as a whole.
+func Whole(c mayfly.Change) string {
+	what := "this change"
+	switch {
+	case c.Op == "R":
+		what = "this rename"
+	case c.Op == "D" && c.Kind == "directory":
+		what = "the deletion of this directory"
+	case c.Op == "D":
+		what = "this deletion"
+	case c.Kind == "symbolic link":
+		what = "this link"
+	case c.Op == "A":
+		what = "this new " + c.Kind
+	case c.Kind == "directory" && c.Mode != c.OldMode:
+		what = "this mode"
+	}
+	return what
+}
+
 // Held is a change that was held back, with the reason.
 func Held(c mayfly.Change) string {
 	switch {

@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+)
+
+// errNobody is the error of --patch where nobody answers.
+var errNobody = usageError{errors.New("--patch asks about each change, and there is no terminal to ask on")}
+
+// picker asks about changes one by one, and about files hunk by hunk, as git add --patch.
+type picker struct {
+	a   *app
+	set *mayfly.ChangeSet
+
+	approved []string // paths of what is wanted, or of which a part is
+	parts    []mayfly.Pick
+	left     int // changes that are not wanted, or not as a whole
+	refused  []string
+	quit     bool
+}
+
+// applyPatch applies what the user picks of the changes of m.
+func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answer, error) {
+	if !o.attended {
+		return "", errNobody
+	}
+	set, err := m.Changes(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	defer set.Close()
+	if o.branch {
+		set.BranchOnly()
+	}
+	set.ApplyIgnored = o.ignored
+	if err := set.Review(ctx, mayfly.ReviewOptions{Whole: true}); err != nil {
+		return "", err
+	}
+	sel := o.selection
+	sel.Paths = workspacePaths(set, sel.Paths)
+	changes, err := set.Selected(sel)
+	if err != nil {
+		return "", err
+	}
+	changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
+		return c.Withheld || c.Skipped != "" || c.Ignored && !o.ignored || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
+	})
+	p := &picker{a: a, set: set}
+	sel.FilesOnly = true
+	if len(sel.Paths) == 0 && a.commits(a.Err, set) {
+		word, err := p.letter("bring these commits back?", "ynq?", wholeHelp)
+		if err != nil {
+			return "", err
+		}
+		sel.FilesOnly, p.quit = word != "y", word == "q"
+	}
+	if len(changes) == 0 && sel.FilesOnly {
+		a.note("nothing to pick: your directory has all of it")
+		return answerNone, nil
+	}
+	for i, c := range changes {
+		if p.quit {
+			p.left += len(changes) - i
+			break
+		}
+		if slices.ContainsFunc(p.refused, func(dir string) bool { return strings.HasPrefix(c.Path, dir+"/") }) {
+			p.left++
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(a.Err)
+		}
+		if err := p.ask(c); err != nil {
+			return "", err
+		}
+	}
+	if err := p.join(ctx, changes); err != nil {
+		return "", err
+	}
+	what := answerApply
+	if len(p.approved) > 0 || !sel.FilesOnly {
+		sel.Only, sel.Classes, sel.Approved = true, nil, p.approved
+		if what, err = a.applyChanges(ctx, m, set, sel, nil); err != nil {
+			return "", err
+		}
+	}
+	if p.left > 0 {
+		a.note("%s in the machine: mayfly apply %s -p", plural(p.left, "1 change is left", "%d changes are left"), m.Name())
+	}
+	return what, nil
+}
+
+// Help for the letters.
+const (
+	wholeHelp = "y - apply it\nn - leave it in the machine\nq - leave it and all that follow, and apply what was picked\n? - explain these letters\n"
+	hunkHelp  = "y - apply this hunk\nn - leave it in the machine\nq - leave it and all that follow, and apply what was picked\n" +
+		"a - apply it and the later hunks of this file\nd - leave it and the later hunks of this file\ns - split it into smaller hunks\n? - explain these letters\n"
+)
+
+// letter asks a question whose answers are single letters.
+func (p *picker) letter(question, letters, help string) (string, error) {
+	for {
+		word, err := p.a.askOr(question, strings.Split(letters, ""), "")
+		if p.a.hungUp() {
+			err = errUnanswered
+		}
+		if word != "?" || err != nil {
+			return word, err
+		}
+		for line := range strings.Lines(help) {
+			if letter, _, _ := strings.Cut(line, " "); strings.Contains(letters, letter) {
+				fmt.Fprint(p.a.Err, line)
+			}
+		}
+	}
+}
+
+// ask asks about one change.
+func (p *picker) ask(c mayfly.Change) error {
+	divisible, err := p.set.Divisible(c)
+	if err != nil {
+		return err
+	}
+	if !divisible {
+		if err := p.a.paged(p.a.Err, func(w io.Writer, paint paint) error { return writePatch(w, paint, p.set, c) }); err != nil {
+			return err
+		}
+		p.reasons(c)
+		return p.askWhole(c)
+	}
+	patch, err := p.set.Patch(c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(p.a.Err, p.a.paintFor(p.a.Err).in("1", words.Reviewed(c)))
+	p.reasons(c)
+	return p.askHunks(c, patch.Hunks)
+}
+
+// reasons prints those that a line about the change leaves out.
+func (p *picker) reasons(c mayfly.Change) {
+	for _, f := range c.Rules[min(1, len(c.Rules)):] {
+		p.a.note("%s: %s", termsafe.Quote(c.Path), words.Finding(f))
+	}
+}
+
+// askWhole asks about a change that cannot be divided.
+func (p *picker) askWhole(c mayfly.Change) error {
+	word, err := p.letter("apply "+words.Whole(c)+"?", "ynq?", wholeHelp)
+	switch {
+	case err != nil:
+		return err
+	case word == "y":
+		p.approved = append(p.approved, c.Path)
+		return nil
+	}
+	if c.Kind == "directory" && c.Op != "D" {
+		p.refused = append(p.refused, c.Path) // with what is in it
+	}
+	p.left++
+	p.quit = word == "q"
+	return nil
+}
+
+// askHunks asks about the new mode and the hunks of a file.
+func (p *picker) askHunks(c mayfly.Change, hunks []mayfly.Hunk) error {
+	pick := mayfly.Pick{Path: c.Path, Mode: c.Mode == c.OldMode}
+	whole := true
+	if !pick.Mode {
+		word, err := p.letter(fmt.Sprintf("apply the mode %03o, was %03o?", c.Mode, c.OldMode), "ynq?", wholeHelp)
+		if err != nil {
+			return err
+		}
+		pick.Mode, p.quit = word == "y", word == "q"
+		whole = pick.Mode
+	}
+	rest := ""
+	for i := 0; i < len(hunks); i++ {
+		word := rest
+		if p.quit {
+			word = "n"
+		}
+		if word == "" {
+			var err error
+			if word, err = p.askHunk(hunks[i], fmt.Sprintf("(%d/%d)", i+1, len(hunks))); err != nil {
+				return err
+			}
+		}
+		switch word {
+		case "s":
+			hunks = slices.Replace(hunks, i, i+1, hunks[i].Split()...)
+			i--
+			continue
+		case "a":
+			rest, word = "y", "y"
+		case "d":
+			rest = "n"
+		case "q":
+			p.quit = true
+		}
+		if word == "y" {
+			pick.Hunks = append(pick.Hunks, hunks[i])
+		} else {
+			whole = false
+		}
+	}
+	switch {
+	case whole:
+		p.approved = append(p.approved, c.Path)
+		return nil
+	case len(pick.Hunks) > 0 || pick.Mode && c.Mode != c.OldMode:
+		p.parts = append(p.parts, pick)
+	}
+	p.left++
+	return nil
+}
+
+func (p *picker) askHunk(h mayfly.Hunk, number string) (string, error) {
+	err := p.a.paged(p.a.Err, func(w io.Writer, paint paint) error { return writeHunk(w, paint, h) })
+	if err != nil {
+		return "", err
+	}
+	letters := "ynqad?"
+	if len(h.Split()) > 1 {
+		letters = "ynqads?"
+	}
+	return p.letter(number+" apply this hunk?", letters, hunkHelp)
+}
+
+// join has the set be what was picked. A part that is graver than what was shown is asked
+// about once more.
+func (p *picker) join(ctx context.Context, shown []mayfly.Change) error {
+	if len(p.parts) == 0 {
+		return nil
+	}
+	if err := p.set.Pick(ctx, p.parts); err != nil {
+		return err
+	}
+	for _, part := range p.parts {
+		is := func(c mayfly.Change) bool { return c.Path == part.Path }
+		now, before := p.set.Changes[slices.IndexFunc(p.set.Changes, is)], shown[slices.IndexFunc(shown, is)]
+		if grave(now) > grave(before) {
+			err := p.a.paged(p.a.Err, func(w io.Writer, paint paint) error {
+				fmt.Fprintln(w, "\nWhat you picked is not like the whole change:")
+				return writePatch(w, paint, p.set, now)
+			})
+			if err != nil {
+				return err
+			}
+			p.reasons(now)
+			word, err := p.letter("apply this part of "+termsafe.Quote(now.Path)+"?", "yn?", wholeHelp)
+			if err != nil {
+				return err
+			}
+			if word != "y" {
+				continue
+			}
+		}
+		p.approved = append(p.approved, part.Path)
+	}
+	return nil
+}
+
+// grave returns how grave a change is.
+func grave(c mayfly.Change) int {
+	n := 2 * slices.Index(mayfly.Classes(), c.Class)
+	if c.Alone() {
+		n++
+	}
+	return n
+}
