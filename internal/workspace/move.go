@@ -79,7 +79,7 @@ func rearrange(m *Manifest, cs []Change) (*Manifest, *moves, []Change, error) {
 			continue
 		}
 		from, ok := r.lower(c)
-		if ok && from == c.Path {
+		if parent, _ := splitPath(c.Path); ok && from == c.Path && !r.hidden(parent, "") {
 			c.Redirect = ""
 			continue
 		}
@@ -94,7 +94,7 @@ func rearrange(m *Manifest, cs []Change) (*Manifest, *moves, []Change, error) {
 			r.shown[from] = append(r.shown[from], c.Path)
 		}
 		if _, taken := r.sources[from]; taken {
-			copies = append(copies, move{from, c.Path})
+			copies = append(copies, r.copied(move{from, c.Path}))
 			continue
 		}
 		r.sources[from], r.targets[c.Path] = c.Path, from
@@ -143,6 +143,12 @@ func (r *rearranger) lower(c *Change) (string, bool) {
 	return joinPath(parent, c.Redirect), true
 }
 
+// copied says that m is a copy: a new directory takes the place of what was packed there.
+func (r *rearranger) copied(m move) move {
+	r.changes[m.to].Opaque = true
+	return m
+}
+
 // settle finds an order for renames, and returns those that there is none for.
 func (r *rearranger) settle(pending []move) (copies []move) {
 	for range maxRounds {
@@ -155,20 +161,35 @@ func (r *rearranger) settle(pending []move) (copies []move) {
 			delete(r.sources, m.from)
 			delete(r.targets, m.to)
 			switch {
-			case r.moves.where(m.from) == m.to:
-				// It is there already, by the rename of a directory above.
-			case r.possible(m):
+			case r.moves.where(m.from) != m.to && r.possible(m):
 				r.moves.add(m.from, m.to)
+			case r.moves.where(m.from) == m.to && !r.replaced(m.to):
+				// It is there already, by the rename of a directory above.
 			default:
-				copies = append(copies, m)
+				copies = append(copies, r.copied(m))
 			}
 		}
-		if len(waiting) == len(pending) || len(waiting) == 0 {
-			return append(copies, waiting...)
+		stuck := len(waiting) == len(pending)
+		if pending = waiting; stuck {
+			break
 		}
-		pending = waiting
 	}
-	return append(copies, pending...)
+	for _, m := range pending {
+		copies = append(copies, r.copied(m))
+	}
+	return copies
+}
+
+// replaced reports whether a new directory is above p, or above it in one that was renamed.
+// What was packed at p is then there only because it was moved out of the way and back.
+func (r *rearranger) replaced(p string) bool {
+	parent, _ := splitPath(p)
+	for q := range upwards(parent) {
+		if c := r.changes[q]; c != nil && (c.Opaque || c.Redirect != "") {
+			return c.Opaque
+		}
+	}
+	return false
 }
 
 // packedAt returns what of the packed tree is at p after the renames so far.
@@ -238,9 +259,6 @@ func (r *rearranger) hidden(path, dir string) bool {
 
 // copy adds the changes that make copies of packed directories.
 func (r *rearranger) copy(cs []Change, copies []move) ([]Change, error) {
-	for _, m := range copies {
-		r.changes[m.to].Opaque = true
-	}
 	all := cs
 	bytes := 0
 	for _, m := range copies {

@@ -107,6 +107,11 @@ func TestDiffRenames(t *testing.T) {
 		{"in the place of another", []Change{redirect("doc", "/src/app"), src, at("src/app", gone), redirect("old", "doc")},
 			[]string{"R  src/app/ -> doc/", "R  doc/ -> old/"}},
 		{"to where it is", []Change{redirect("doc", "doc")}, nil},
+		// Moved away, and back when the directory above had been made anew.
+		{"back into a new parent", []Change{{Path: "src", Kind: Dir, Mode: 0o755, Opaque: true}, redirect("src/app", "/src/app")}, nil},
+		{"below, back into a new parent", []Change{at("src", gone), redirect("s", "src"), {Path: "s/app", Kind: Dir, Mode: 0o755, Opaque: true}, redirect("s/app/sub", "/src/app/sub")},
+			[]string{"R  src/ -> s/", "D  s/app/a"}},
+		{"back into a renamed parent", []Change{redirect("src", "/doc"), at("doc", gone), redirect("src/app", "/src/app")}, []string{"A  src/x (1 B)", "D  doc/x"}},
 		// What follows no rename gives.
 		{"swapped", []Change{redirect("doc", "/src"), redirect("src", "/doc")},
 			[]string{"A  doc/app/a (1 B)", "A  doc/app/sub/b (1 B)", "D  doc/x", "D  src/app/a", "D  src/app/sub/b", "A  src/x (1 B)"}},
@@ -289,7 +294,7 @@ func FuzzRedirects(f *testing.F) {
 				up[source] = Change{Path: source, Kind: Whiteout}
 			}
 		}
-		cs := slices.Collect(maps.Values(up))
+		cs := slices.SortedFunc(maps.Values(up), func(a, b Change) int { return comparePaths(a.Path, b.Path) })
 		s := newSession(t, from)
 		edits, err := Diff(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 		if err != nil {
