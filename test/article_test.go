@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // TestArticle is the set-up of the article that mayfly follows: two machines with
@@ -118,7 +120,7 @@ CLAUDE_CONFIG_DIR = %q
 	c.Printed("up")
 	begun := time.Now()
 	h.Run(0, "stop", "emacsvm")
-	if took := time.Since(begun); took > 6*time.Second {
+	if took := time.Since(begun); took > 6*time.Second+vm.Slack {
 		t.Errorf("stop took %v; want 6 s at most", took)
 	}
 	c.Wait()

@@ -16,6 +16,10 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
+// Slack is what a busy computer may add to a time that is promised. That the time itself
+// is kept is proven with a clock of the test's own.
+const Slack = 6 * time.Second
+
 // Timeout is how long a command may take unless its test says otherwise. It is
 // to end what hangs, on a busy computer that emulates the CPU, and judges no
 // speed.
