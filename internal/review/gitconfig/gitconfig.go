@@ -220,9 +220,10 @@ func (p *parser) value() (string, error) {
 			comment = true
 			continue
 		case c == '"':
-			quoted = !quoted
+			quoted, end = !quoted, len(value) // the blanks before it stay, also before a pair
 			continue
 		case c == '\\':
+			end = len(value) // likewise before a line's end
 			switch c = p.next(); c {
 			case '\n':
 				if p.ended {

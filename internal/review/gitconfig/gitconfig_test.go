@@ -153,6 +153,7 @@ func TestEffect(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"[core]hooksPath=x\n", "[a.B]\nc\n", "[a \"B.c\"]\nD = 1\n", "[a]\nb = \"x ; y\" ; z\nc = 1 # \"\nd = a  b  \n",
+		"[a]b=\xa5  \"\"  \nc=# ", "[a]\nb = x  \\\n  \nc = \" \" \n",
 		"[a]\nb = x\\\n  y\\\"\\t\nc = \" x \"", "\uFEFF[core]\r\n\tbare = false\r\n",
 	} {
 		f.Add([]byte(s))
