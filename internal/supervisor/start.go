@@ -58,6 +58,7 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	var opened closers
 	defer func() {
 		if err != nil {
+			err = s.held.named(err)
 			opened.Close()
 		}
 	}()

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/test/fakevmm"
 )
 
@@ -251,6 +253,24 @@ func died(t *testing.T, signal string) error {
 		t.Fatalf("a process that was to die: %v", err)
 	}
 	return err
+}
+
+// An error names files as users know them, whatever way the supervisor takes to them.
+func TestErrorsNamePaths(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, nil, nil)
+		path := r.machine.File(state.ConsoleFile)
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.start(t.Context(), nil)
+		if !errors.Is(err, syscall.EISDIR) || !strings.Contains(err.Error(), path+":") {
+			t.Errorf("start() = %v; want an error of %s", err, path)
+		}
+	})
 }
 
 // A guest that says nothing ends the start.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,31 @@ func (h held) machine(m state.Machine) state.Machine {
 	m.Dir = h.path(m.Dir)
 	return m
 }
+
+// named returns err with the paths that users know in its text.
+func (h held) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for dir := range h {
+		fd := h.path(dir)
+		text = strings.ReplaceAll(text, fd+"/", dir+"/")
+		text = strings.ReplaceAll(text, fd+":", dir+":")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &namedError{err, text}
+}
+
+type namedError struct {
+	error
+	text string
+}
+
+func (e *namedError) Error() string { return e.text }
+func (e *namedError) Unwrap() error { return e.error }
 
 // close closes the descriptors.
 func (h held) close() {
