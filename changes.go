@@ -48,6 +48,9 @@ type Change struct {
 	Hidden bool `json:"hidden,omitempty"`
 	// Withheld says that the change never comes back as a file.
 	Withheld bool `json:"withheld,omitempty"`
+	// ByName says that an Apply takes the change only if it is approved, whatever classes are
+	// selected: a hook of git's.
+	ByName bool `json:"by_name,omitempty"`
 
 	// What follows is there where a caller has filled it, by [ChangeSet.Hash] and
 	// [ChangeSet.Patch].
@@ -157,7 +160,9 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 // judge notes the verdicts.
 func (s *ChangeSet) judge() {
 	for i := range s.Changes {
-		s.Changes[i].judged(s.c.Verdicts[s.Changes[i].index])
+		c := &s.Changes[i]
+		c.judged(s.c.Verdicts[c.index])
+		c.ByName = s.c.ByName(c.index)
 	}
 }
 
@@ -290,7 +295,7 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	}
 	chosen = workspace.Choose(edits, wanted, func(i int) bool {
 		v := &s.c.Verdicts[i]
-		return !v.Withheld && (approved[edits[i].Path] || !sel.Only && slices.Contains(classes, Class(v.Class.String())))
+		return !v.Withheld && (approved[edits[i].Path] || !sel.Only && !s.c.ByName(i) && slices.Contains(classes, Class(v.Class.String())))
 	})
 	taken := make(map[string]bool, len(chosen))
 	for i := range chosen {

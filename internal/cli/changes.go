@@ -57,8 +57,8 @@ suspicious, each with the reason. Files that git ignores in your directory, such
 as build output, are one line with their count and size. With --json they are
 marked.
 
-The changes of a live share are in your directory already. Of those, mayfly lists
-what your computer executes or obeys by itself, and what of that is suspicious.
+The changes of a live share are in your directory already. Of those, mayfly
+lists what your computer executes or obeys by itself, and what is suspicious.
 
 With --patch, show the lines that differ, on a terminal through $PAGER. What a
 terminal would not show is visible there, such as \u{202e} for a change of the
@@ -163,6 +163,7 @@ type applyOptions struct {
 	ignored bool
 	branch  bool
 	patch   bool
+	git     []string
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -191,12 +192,15 @@ are left out unless you pass --ignored.
 What was committed in the machine comes back as commits, unless paths are given.
 Your branch, if it is where the copy began, goes on to them together with the
 files. Otherwise, and with --branch, they become branches mayfly/NAME/BRANCH of
-your repository. Other files of git's own do not come back.`,
+your repository. Of git's own files, a single hook comes back if you name it or
+say yes, and a single setting with --git-config. All others stay.`,
 		Example: `  mayfly apply web
   mayfly apply web src docs/index.md
   mayfly apply web -p
   mayfly apply web --only builds
-  mayfly apply web --except '*.lock'`,
+  mayfly apply web --except '*.lock'
+  mayfly apply web .git/hooks/pre-commit
+  mayfly apply web --git-config core.hooksPath`,
 		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -214,6 +218,7 @@ your repository. Other files of git's own do not come back.`,
 			}
 			what, err := review(cmd.Context(), m, reviewOptions{
 				apply: true, ignored: o.ignored, branch: o.branch, attended: a.attended(), running: true, selection: sel,
+				settings: o.git,
 			})
 			if err != nil {
 				return err
@@ -224,6 +229,7 @@ your repository. Other files of git's own do not come back.`,
 	f := cmd.Flags()
 	f.StringSliceVar(&o.only, "only", nil, "apply only changes of this `class`: ordinary, builds, runs or suspicious")
 	f.BoolVarP(&o.patch, "patch", "p", false, "pick changes and hunks, as git add -p does")
+	f.StringArrayVar(&o.git, "git-config", nil, "apply this `setting` of the machine's to .git/config")
 	f.BoolVar(&o.all, "all", false, "apply changes of all classes without a question")
 	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
 	ignoredFlag(f, &o.ignored, "also apply files that git ignores")
@@ -237,6 +243,8 @@ func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err erro
 	switch {
 	case o.all && len(o.only) > 0:
 		return sel, usageError{errors.New("--all and --only exclude each other")}
+	case o.patch && len(o.git) > 0:
+		return sel, usageError{errors.New("--git-config and --patch exclude each other")}
 	case o.all && o.patch:
 		return sel, usageError{errors.New("--all and --patch exclude each other")}
 	}

@@ -51,6 +51,7 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	if err != nil {
 		return "", err
 	}
+	configured := slices.ContainsFunc(changes, func(c mayfly.Change) bool { return c.Withheld && c.Path == mayfly.GitConfig })
 	changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
 		return c.Withheld || c.Skipped != "" || c.Ignored && !o.ignored || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
 	})
@@ -63,7 +64,7 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 		}
 		sel.FilesOnly, p.quit = word != "y", word == "q"
 	}
-	if len(changes) == 0 && sel.FilesOnly {
+	if len(changes) == 0 && sel.FilesOnly && !configured {
 		a.note("nothing to pick: your directory has all of it")
 		return answerNone, nil
 	}
@@ -85,6 +86,11 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	}
 	if err := p.join(ctx, changes); err != nil {
 		return "", err
+	}
+	if configured {
+		if err := p.askSettings(ctx); err != nil {
+			return "", err
+		}
 	}
 	what := answerApply
 	if len(p.approved) > 0 || !sel.FilesOnly {
@@ -268,6 +274,37 @@ func (p *picker) join(ctx context.Context, shown []mayfly.Change) error {
 		p.approved = append(p.approved, part.Path)
 	}
 	return nil
+}
+
+// askSettings asks about settings of git's one by one.
+func (p *picker) askSettings(ctx context.Context) error {
+	list, err := p.set.GitSettings()
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, s := range list {
+		if p.quit || s.Never != "" {
+			continue
+		}
+		p.a.note("%s", words.GitSetting(s))
+		word, err := p.letter("apply "+termsafe.Quote(s.Key)+" to "+mayfly.GitConfig+"?", "ynq?", wholeHelp)
+		if err != nil {
+			return err
+		}
+		if word == "y" {
+			keys = append(keys, s.Key)
+		}
+		p.quit = word == "q"
+	}
+	if len(keys) < len(list) {
+		p.left++
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	p.approved = append(p.approved, mayfly.GitConfig)
+	return p.set.PickGitSettings(ctx, keys)
 }
 
 // grave returns how grave a change is.

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
@@ -23,6 +25,8 @@ type questions struct {
 
 	approved []string // paths of changes that are wanted and not ordinary
 	dropped  map[string]bool
+	settings []string // of git's configuration that are wanted
+	left     []string // and that are not, and not dropped
 }
 
 // ask asks what flags leave open. The answer is answerApply if something is to be applied,
@@ -41,7 +45,7 @@ func (q *questions) ask() (answer, error) {
 	if err := q.askAlone(); err != nil {
 		return "", err
 	}
-	return answerApply, nil
+	return answerApply, q.askSettings()
 }
 
 // askOrdinary asks whether anything is to be applied, with the ordinary changes as the
@@ -193,4 +197,53 @@ func (q *questions) askAlone() error {
 		}
 	}
 	return nil
+}
+
+// askSettings asks about settings of git's one by one: their file never comes back.
+func (q *questions) askSettings() error {
+	if !slices.ContainsFunc(q.withheld, func(c mayfly.Change) bool { return c.Path == mayfly.GitConfig }) {
+		return nil
+	}
+	list, err := q.set.GitSettings()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(s mayfly.GitSetting) bool { return s.Class == mayfly.Ordinary })
+	for i, s := range list {
+		if s.Never != "" || i >= mostAlone {
+			q.left = append(q.left, s.Key)
+			continue
+		}
+		q.a.note("%s", words.GitSetting(s))
+		choice := slices.DeleteFunc(q.choice(), func(w string) bool { return w == string(answerDiff) })
+		word, err := q.answer("apply "+termsafe.Quote(s.Key)+" to "+mayfly.GitConfig+"?", choice, answerDiscard)
+		switch {
+		case err != nil:
+			return err
+		case word == answerApply:
+			q.settings = append(q.settings, s.Key)
+		case word != answerDrop:
+			q.left = append(q.left, s.Key)
+		}
+	}
+	if len(list) > 0 && len(q.settings)+len(q.left) == 0 {
+		q.dropped[mayfly.GitConfig] = true
+	}
+	return nil
+}
+
+// settle has the set be such that Apply takes the settings that are wanted, and says which
+// of the others are held back.
+func (q *questions) settle(ctx context.Context) (left int, err error) {
+	if len(q.settings) == 0 {
+		return 0, nil // then all of the file is
+	}
+	if err := q.set.PickGitSettings(ctx, q.settings); err != nil {
+		return 0, err
+	}
+	q.o.selection.Approved = append(q.o.selection.Approved, mayfly.GitConfig)
+	for _, key := range q.left {
+		q.a.note("held back: %s: %s", mayfly.GitConfig, termsafe.Quote(key))
+	}
+	return len(q.left), nil
 }

@@ -40,6 +40,7 @@ type reviewOptions struct {
 	running bool
 
 	selection mayfly.Selection
+	settings  []string // of git's configuration, to be applied
 }
 
 // changed is a machine whose changes can be listed.
@@ -71,6 +72,12 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	}
 	sel := &o.selection
 	sel.Paths = workspacePaths(set, sel.Paths)
+	if len(o.settings) > 0 {
+		if err := set.PickGitSettings(ctx, o.settings); err != nil {
+			return "", err
+		}
+		sel.Paths = append(sel.Paths, mayfly.GitConfig)
+	}
 	changes, err := set.Selected(*sel)
 	if err != nil {
 		return "", err
@@ -90,7 +97,15 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		return what, err
 	}
 	sel.Approved = append(q.approved, sel.Paths...) // a path that is named is wanted, whatever its class
-	return a.applyChanges(ctx, m, set, o.selection, q.dropped)
+	left, err := q.settle(ctx)
+	if err != nil {
+		return "", err
+	}
+	what, err = a.applyChanges(ctx, m, set, o.selection, q.dropped)
+	if left > 0 && err == nil && what == answerApply {
+		what = answerHeld
+	}
+	return what, err
 }
 
 // workspacePaths returns how paths that the user gave are named in the set. One is

@@ -83,6 +83,7 @@ func (c *Changes) leaveGit() (repositories []string) {
 		}
 		return e.Op == workspace.Delete || e.Op == workspace.Rename || e.NewKind == workspace.Dir || !isReviewed(e.Path)
 	})
+	c.plainHooks()
 	if others {
 		for i := range c.manifest.Entries {
 			if e := &c.manifest.Entries[i]; e.Kind == workspace.File && strings.HasSuffix(e.Path, "/.git") {

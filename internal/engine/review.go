@@ -66,7 +66,7 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 	inherit(edits, r.Verdicts)
 	for i := range edits {
 		if commits.Own(edits[i].Path) {
-			r.Verdicts[i].Withheld = true // whatever the rules say
+			r.Verdicts[i].Withheld = !c.namable(&edits[i]) // whatever the rules say
 		}
 	}
 	return r.Verdicts, nil

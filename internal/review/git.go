@@ -170,6 +170,9 @@ var hookNames = strings.Fields(`applypatch-msg pre-applypatch post-applypatch pr
 	reference-transaction push-to-checkout pre-auto-gc post-rewrite sendemail-validate fsmonitor-watchman p4-changelist
 	p4-prepare-changelist p4-post-changelist p4-pre-submit post-index-change`)
 
+// IsHook reports whether git runs a program of this name in its directory of hooks.
+func IsHook(name string) bool { return slices.Contains(hookNames, name) }
+
 func hookFile(s *subject) []Finding {
 	in := s.inGit()
 	i := slices.Index(in, "hooks")

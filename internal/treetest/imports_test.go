@@ -74,7 +74,7 @@ template:           plan image machine
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
-engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
+engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config commits plan image attack workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor engine
 cli/words:          mayfly                              # what it says of machines
 cli:                cli/hint cli/words mayfly network/bridge importer/nix

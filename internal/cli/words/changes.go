@@ -116,8 +116,13 @@ func Reviewed(c mayfly.Change) string {
 	if c.Hidden {
 		text += " [git does not show it]"
 	}
-	if c.Withheld {
+	switch {
+	case c.Withheld && c.Path == mayfly.GitConfig:
+		text += " [stays in the machine; single settings can be applied]"
+	case c.Withheld:
 		text += " [stays in the machine]"
+	case c.ByName:
+		text += " [applied only by its name]"
 	}
 	return text
 }
@@ -184,6 +189,21 @@ func Finding(f mayfly.Finding) string {
 		text += fmt.Sprintf(" (line %d)", f.Line)
 	}
 	return text
+}
+
+// GitSetting is a setting of git's on one line.
+func GitSetting(s mayfly.GitSetting) string {
+	values := func(list []string) string {
+		if len(list) == 0 {
+			return "not set"
+		}
+		var quoted []string
+		for _, v := range list {
+			quoted = append(quoted, termsafe.Quote(v))
+		}
+		return strings.Join(quoted, ", ")
+	}
+	return fmt.Sprintf("%s = %s (here %s): %s", termsafe.Quote(s.Key), values(s.New), values(s.Old), termsafe.Line(s.Reason))
 }
 
 // Opaque says why a content is not compared line by line.
