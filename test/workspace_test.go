@@ -129,6 +129,26 @@ cp src/pkg14/file14.txt x && mv x src/pkg14/file14.txt
 echo gone > src/pkg15/temporary && rm src/pkg15/temporary
 `
 
+// TestWorkspacePart works in a sub-directory of a linked worktree, whose repository is not in
+// the copy. At the end of the run the commits are where they belong.
+func TestWorkspacePart(t *testing.T) {
+	vm.Lock(t)
+	h := vm.New(t)
+	onHost(t, h.Dir, `git init -q -b main repo; cd repo; git config user.name U; git config user.email u@example.com
+		mkdir part; echo 1 > part/a; echo 1 > top; echo '*.log' > .gitignore; git add -A; git commit -qm first
+		git worktree add -q -b work ../linked`)
+	r := h.Run(0, "run", "--apply", "--all", "-w", filepath.Join(h.Dir, "linked/part"), "--", "sh", "-ec", `test -z "$(git status --porcelain)"
+		git config user.name G; git config user.email g@example.com
+		echo 2 > a; echo l > x.log; git commit -qam two; echo n > new; git add .; git commit -qm three; echo 3 > a
+		test "$(git log --format=%s)" = "$(printf 'three\ntwo\nfirst')"; test "$(git status --porcelain)" = ' M part/a'`)
+	if !strings.Contains(r.Stderr, "work: fast-forwarded to ") {
+		t.Errorf("run does not tell of the commits: %s", r.Stderr)
+	}
+	onHost(t, filepath.Join(h.Dir, "linked"), `test "$(git log --format=%s)" = "$(printf 'three\ntwo\nfirst')"
+		test "$(git status --porcelain)" = ' M part/a'; test -f top; test -f .git; test ! -e part/.git
+		test "$(git diff --name-only HEAD~2 HEAD)" = "$(printf 'part/a\npart/new')"; git fsck --strict`)
+}
+
 // What changed in a machine comes back exactly, and nothing else does.
 func TestWorkspace(t *testing.T) {
 	vm.Lock(t)

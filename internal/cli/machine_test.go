@@ -50,6 +50,11 @@ type fakeMachine struct {
 // runFakeMachine makes the machine m of a user with this home.
 func runFakeMachine(t *testing.T, home string, files map[string]string) *fakeMachine {
 	t.Helper()
+	return runFakeMachinePacked(t, home, files, workspace.PackOptions{})
+}
+
+func runFakeMachinePacked(t *testing.T, home string, files map[string]string, o workspace.PackOptions) *fakeMachine {
+	t.Helper()
 	m := &fakeMachine{dir: filepath.Join(home, "project"), files: files}
 	p := plan.Plan{Version: plan.Version, Name: "m", Workspace: plan.Workspace{Path: m.dir, Mode: "copy"}}
 	p.Guest.User.Home = "/home/dev"
@@ -64,7 +69,7 @@ func runFakeMachine(t *testing.T, home string, files map[string]string) *fakeMac
 		t.Fatal(err)
 	}
 	defer image.Close()
-	manifest, err := workspace.Pack(t.Context(), m.dir, image, workspace.PackOptions{})
+	manifest, err := workspace.Pack(t.Context(), m.dir, image, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,7 @@ func (p *pair) bundle(refs []string, not []string) *os.File {
 	p.t.Cleanup(func() { f.Close() })
 	c := exec.Command("git", "bundle", "create", "-q", "-", "--ignore-missing", "--stdin")
 	c.Dir, c.Stdout, c.Stderr = p.guest, f, os.Stderr
+	c.Env = append(os.Environ(), "GIT_WORK_TREE=.") // else git 2.39 takes - for a file where the working tree begins above
 	in := strings.Join(refs, "\n") + "\n"
 	for _, id := range not {
 		in += "^" + id + "\n"

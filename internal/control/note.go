@@ -20,5 +20,6 @@ const (
 	NoteDiskLess            fault.Code = "disk-less"             // bytes, dir, free
 	NotePortHalf            fault.Code = "port-half"             // port: another program has it on ::1
 	NoteMemoryFailure       fault.Code = "memory-failure"        // name: of the host's hardware
+	NoteGit                 fault.Code = "git"                   // reason: what git misses in the copy of the workspace
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is
 )

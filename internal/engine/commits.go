@@ -36,6 +36,7 @@ type Committed struct {
 	Worktrees map[string]string
 
 	head    string // the branch that the machine has checked out there
+	prefix  string // of Dir in the working tree of the repository, with a slash at its end
 	repo    *commits.Repository
 	imp     *commits.Import
 	forward *commits.Forwarding
@@ -75,13 +76,14 @@ func (c *Changes) leaveGit() (repositories []string) {
 			return false
 		}
 		c.Git++
+		carried := c.manifest.GitCarried && (e.Path == ".git" || strings.HasPrefix(e.Path, ".git/"))
 		if dir, name, ok := repositoryOf(e.Path); ok && e.Op != workspace.Delete {
 			if known := c.manifest.Find(path.Join(dir, ".git")); (known != nil || dir == ".") && movesBranch(name) {
 				ask(dir)
 			}
 			others = others || strings.HasPrefix(name, "modules/") || strings.HasPrefix(name, "worktrees/")
 		}
-		return e.Op == workspace.Delete || e.Op == workspace.Rename || e.NewKind == workspace.Dir || !isReviewed(e.Path)
+		return carried || e.Op == workspace.Delete || e.Op == workspace.Rename || e.NewKind == workspace.Dir || !isReviewed(e.Path)
 	})
 	c.plainHooks()
 	if others {
@@ -199,7 +201,10 @@ func (c *Changes) look(ctx context.Context, r *Committed) error {
 	if r.repo, err = commits.Open(ctx, host, m.m.Dir); err != nil {
 		return err
 	}
-	if r.repo.Top() != host {
+	if r.Dir == "." {
+		r.prefix = c.manifest.GitPrefix
+	}
+	if filepath.Join(r.repo.Top(), r.prefix) != host {
 		return fmt.Errorf("%w: it is no repository any more", commits.ErrRepository)
 	}
 	lacks, err := r.repo.Lacks(ctx, now.refs)
@@ -220,11 +225,20 @@ func (c *Changes) look(ctx context.Context, r *Committed) error {
 		return err
 	}
 	r.Branches, r.Worktrees, r.head, r.dirty = r.imp.Branches, now.worktrees, now.branch, now.dirty
-	r.forward, r.Stay, err = r.imp.Forward(ctx, now.branch, "")
+	r.forward, r.Stay, err = r.imp.Forward(ctx, now.branch, r.prefix)
 	if r.forward != nil {
 		r.Onto = now.branch
 	}
 	return err
+}
+
+// file returns the path in the workspace of one of the repository, "" if it is not there.
+func (r *Committed) file(p string) string {
+	rest, ok := strings.CutPrefix(p, r.prefix)
+	if !ok {
+		return ""
+	}
+	return path.Join(r.Dir, rest)
 }
 
 func (r *Committed) close() error {
@@ -256,7 +270,7 @@ func (c *Changes) leaveToBranch(r *Committed) {
 		if b.Name == r.head {
 			for _, p := range b.Paths {
 				if !r.dirty[p.Path] {
-					committed[path.Join(r.Dir, p.Path)] = true
+					committed[r.file(p.Path)] = true
 				}
 			}
 		}
@@ -303,7 +317,7 @@ func (c *Changes) moveBranches(ctx context.Context, applied []workspace.Edit, co
 		}
 		paths := make(map[string]bool)
 		for _, p := range r.forward.Branch.Paths {
-			paths[path.Join(r.Dir, p.Path)] = true
+			paths[r.file(p.Path)] = true
 		}
 		stay := commits.Stay("")
 		for i := range c.Edits {
@@ -407,7 +421,8 @@ func (m Machine) bundle(ctx context.Context, dir string, refs []commits.Ref, tip
 	for _, id := range tips {
 		in.WriteString("^" + id + "\n")
 	}
-	argv := []string{"git", "bundle", "create", "--quiet", "-", "--ignore-missing", "--stdin"}
+	// Where the working tree begins above dir, git 2.39 would take - for a file.
+	argv := []string{"env", "GIT_WORK_TREE=.", "git", "bundle", "create", "--quiet", "-", "--ignore-missing", "--stdin"}
 	return f, m.git(ctx, dir, argv, strings.NewReader(in.String()), &limited{w: f, left: limits.Bundle})
 }
 

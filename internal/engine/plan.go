@@ -112,7 +112,7 @@ func outline(cfg config.Config, facts host.Facts, d definition.Definition) (plan
 }
 
 // checkWorkspace finds out before anything is made whether the workspace can be packed,
-// and tells why git would not work in it.
+// and tells why git would not work in a live one. A copy gets what git needs.
 func (e *Engine) checkWorkspace(p plan.Plan) error {
 	dir := p.Workspace.Path
 	if dir == "" {
@@ -124,10 +124,13 @@ func (e *Engine) checkWorkspace(p plan.Plan) error {
 	if unsigned := p.Guest.Unsigned; len(unsigned) > 0 {
 		e.note(NoteGitUnsigned, args{"settings": strings.Join(unsigned, ", ")})
 	}
+	if p.Workspace.Copied() {
+		return nil
+	}
 	o, ok := repository.Find(dir)
 	// A repository of the whole home directory has settings, and is no workspace.
 	home, _ := realPath(e.home())
-	if ok && o.Path != home && !workspace.Excluded(p.Workspace.Exclude, ".git") {
+	if ok && o.Path != home {
 		e.noteGit(dir, o)
 	}
 	return nil

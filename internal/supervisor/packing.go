@@ -6,9 +6,12 @@ import (
 	"os"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
+	"github.com/mayfly-vm/mayfly/internal/commits"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
+	"github.com/mayfly-vm/mayfly/internal/workspace/repository"
 )
 
 // packing is the workspace being packed, beside the start of a VMM.
@@ -50,10 +53,18 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 		return "", err
 	}
 	defer f.Close()
+	git, err := s.carryGit(ctx)
+	if err != nil {
+		return "", err
+	}
+	if git != nil {
+		defer os.RemoveAll(git.Dir)
+	}
 	manifest, err := workspace.Pack(ctx, ws.Path, f, workspace.PackOptions{
 		UID:     s.plan.Guest.User.UID,
 		GID:     s.plan.Guest.User.GID,
 		Exclude: ws.Exclude,
+		Git:     git,
 		Warn:    func(n workspace.Note) { s.note(control.NoteWorkspace, fault.Args{"reason": n.String()}, "%s", n) },
 	})
 	if err != nil {
@@ -83,4 +94,36 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 		return "", nil
 	}
 	return copyName(list)
+}
+
+// carryGit makes what git needs in the copy of a workspace whose repository is not in it,
+// nil where it needs nothing. The caller removes it. Without it the machine starts, too,
+// and says so.
+func (s *supervisor) carryGit(ctx context.Context) (*workspace.CarriedGit, error) {
+	ws := s.plan.Workspace
+	o, ok := repository.Find(ws.Path)
+	// A repository of the whole home directory has settings, and is no workspace.
+	if !ok || o.Holds(s.plan.Guest.User.Home) || workspace.Excluded(ws.Exclude, ".git") {
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp(s.machine.Dir, "git-")
+	if err != nil {
+		return nil, err
+	}
+	carried, err := commits.Carry(ctx, ws.Path, dir, s.machine.Dir, commits.DefaultCarryLimits())
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		s.note(control.NoteGit, fault.Args{"reason": err.Error()}, "git will not work in the machine: %s", termsafe.Line(err.Error()))
+		return nil, os.RemoveAll(dir)
+	case carried.Cut > 0:
+		reason := fmt.Sprintf("git has the last %d commits in the machine: the repository is large", carried.Cut)
+		s.note(control.NoteGit, fault.Args{"reason": reason}, "%s", reason)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return &workspace.CarriedGit{Dir: dir, Prefix: carried.Prefix}, nil
 }

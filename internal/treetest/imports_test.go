@@ -51,7 +51,7 @@ review/gitconfig:                                       # what settings of git's
 review/settings:                                        # what differs between two files of settings
 review:             review/*                            # what changes would do to the host
 workspace/live:     workspace review                    # what the host runs of a directory that a machine has live
-commits:            workspace/repository                # takes what a machine committed into a repository
+commits:            workspace/repository                # takes what a machine committed into a repository, and gives a copy its own
 share:              plan
 definition:         plan                                # machines with a name of their own
 state:              plan definition
@@ -73,7 +73,7 @@ template:           plan image machine
 
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
-supervisor:         control hardware plan image definition template network network/* share workspace state machine machine/drivers guest/client guest/wire
+supervisor:         commits control hardware plan image definition template network network/* share workspace workspace/repository state machine machine/drivers guest/client guest/wire
 engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
 mayfly:             config commits plan image attack workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor engine
 cli/words:          mayfly                              # what it says of machines
@@ -100,7 +100,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 
 // inTests says what more the tests of a package may import.
 const inTests = `
-cli:                control plan state workspace guest/wire # what a crash has left, and what a supervisor and a guest tell
+cli:                commits control plan state workspace guest/wire # what a crash has left, and what a supervisor and a guest tell
 guest/agent:        guest/client                        # the two ends of one conversation are tested together
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan

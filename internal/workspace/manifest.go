@@ -35,6 +35,10 @@ type Manifest struct {
 	Started   int64   // when packing began, in nanoseconds since 1970
 	ImageSize int64   // bytes of the image, without what pads it to plan.DiskSize
 	Entries   []Entry // in the order of comparePaths, without the root
+
+	// GitCarried says that .git in the image was made for the copy; see CarriedGit.
+	GitCarried bool
+	GitPrefix  string
 }
 
 // Files returns how many files the workspace had.

@@ -17,6 +17,10 @@ import (
 // path is stored as what differs from the path before it.
 const manifestMagic = "mayfly workspace manifest 1\n"
 
+// manifestMagicGit is the first line where .git was made for the copy. After the size of the
+// image comes the prefix then.
+const manifestMagicGit = "mayfly workspace manifest 2\n"
+
 var (
 	errManifest = errors.New("corrupt workspace manifest")
 	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
@@ -31,10 +35,17 @@ func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
 	uint := func(v uint64) { bw.Write(binary.AppendUvarint(num[:0], v)) } // bw keeps its first error
 	str := func(s string) { uint(uint64(len(s))); bw.WriteString(s) }
 
-	bw.WriteString(manifestMagic)
+	magic := manifestMagic
+	if m.GitCarried {
+		magic = manifestMagicGit
+	}
+	bw.WriteString(magic)
 	str(m.Root)
 	uint(uint64(m.Started))
 	uint(uint64(m.ImageSize))
+	if m.GitCarried {
+		str(m.GitPrefix)
+	}
 	uint(uint64(len(m.Entries)))
 	prev := ""
 	for i := range m.Entries {
@@ -70,12 +81,19 @@ func ReadManifest(r io.Reader) (*Manifest, error) { return readManifest(r, maxEn
 func readManifest(r io.Reader, maxBytes int64) (*Manifest, error) {
 	d := &manifestReader{r: bufio.NewReaderSize(r, 64<<10)}
 	m := &Manifest{}
-	if got := d.bytes(len(manifestMagic)); d.err == nil && string(got) != manifestMagic {
+	switch got := string(d.bytes(len(manifestMagic))); {
+	case d.err != nil || got == manifestMagic:
+	case got == manifestMagicGit:
+		m.GitCarried = true
+	default:
 		return nil, fmt.Errorf("%w: it does not begin as one", errManifest)
 	}
 	m.Root = d.str(maxPath)
 	m.Started = int64(d.uint(1<<63 - 1))
 	m.ImageSize = int64(d.uint(plan.DiskSize))
+	if m.GitCarried {
+		m.GitPrefix = d.str(maxPath)
+	}
 	n := int(d.uint(maxEntries))
 	prev := ""
 	bytes := int64(0) // a few in the file can stand for many of a path

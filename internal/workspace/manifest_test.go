@@ -29,7 +29,14 @@ func sampleManifest() *Manifest {
 }
 
 func TestManifest(t *testing.T) {
-	m := sampleManifest()
+	testManifest(t, sampleManifest())
+	carried := sampleManifest()
+	carried.GitCarried, carried.GitPrefix = true, "part/"
+	testManifest(t, carried)
+}
+
+func testManifest(t *testing.T, m *Manifest) {
+	t.Helper()
 	var b bytes.Buffer
 	n, err := m.WriteTo(&b)
 	if err != nil || n != int64(b.Len()) {

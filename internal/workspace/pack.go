@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +29,17 @@ const maxContent = 1 << 44
 
 // PackOptions says how a workspace is packed.
 type PackOptions struct {
-	UID, GID int        // owner of everything in the copy: the guest's user
-	Exclude  []string   // patterns, see CheckExclude
+	UID, GID int      // owner of everything in the copy: the guest's user
+	Exclude  []string // patterns, see CheckExclude
+	Git      *CarriedGit
 	Warn     func(Note) // hears what was skipped; at most a few notes, may be nil
+}
+
+// CarriedGit is a directory that a copy has as .git at its top, in place of what is there. It
+// is not among the entries of the manifest, and the host never gets it as files.
+type CarriedGit struct {
+	Dir    string
+	Prefix string // of the workspace in the working tree of its repository, with a slash at its end
 }
 
 // Pack copies the directory dir into out as an EROFS image of plan.DiskSize
@@ -51,6 +60,9 @@ func Pack(ctx context.Context, dir string, out *os.File, opts PackOptions) (*Man
 		return nil, err
 	}
 	m := &Manifest{Root: dir, Started: time.Now().UnixNano()}
+	if opts.Git != nil {
+		m.GitCarried, m.GitPrefix = true, opts.Git.Prefix
+	}
 	root, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("pack workspace: %w", err)
@@ -123,6 +135,11 @@ func (p *packer) all(ctx context.Context) error {
 	}
 	if err := p.dir(ctx, ".", uint64(st.Dev), 0); err != nil {
 		return err
+	}
+	if p.opts.Git != nil {
+		if err := p.carriedGit(ctx, p.opts.Git.Dir); err != nil {
+			return err
+		}
 	}
 	if more := p.notes - maxNotes; more > 0 && p.opts.Warn != nil {
 		p.opts.Warn(Note{Text: fmt.Sprintf("%d more like these", more)})
@@ -228,7 +245,7 @@ func (p *packer) child(ctx context.Context, dir int, path, name string) (isDir b
 		return false, p.outcome(path, "stat", err)
 	}
 	kind := kindOf(&st)
-	if p.exclude.match(path, kind == Dir) {
+	if p.exclude.match(path, kind == Dir) || path == ".git" && p.opts.Git != nil {
 		return false, nil
 	}
 	switch kind {
@@ -249,6 +266,32 @@ func (p *packer) child(ctx context.Context, dir int, path, name string) (isDir b
 	}
 	p.note(path, "%s; left out", specialName(st.Mode))
 	return false, nil
+}
+
+// carriedGit packs the directory git, which mayfly made, as .git.
+func (p *packer) carriedGit(ctx context.Context, git string) error {
+	return filepath.WalkDir(git, func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return err
+		}
+		e := p.entry(".git"+strings.TrimPrefix(path, git), &st, "")
+		if d.IsDir() {
+			return p.image.Add(e, nil)
+		}
+		return p.image.AddFile(e, f)
+	})
 }
 
 // file packs a regular file. One that changes size meanwhile is tried once

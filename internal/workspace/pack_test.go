@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -269,5 +270,48 @@ func TestPackCancel(t *testing.T) {
 	p := &packer{manifest: &Manifest{}, image: w, links: make(map[[2]uint64]string)}
 	if err := p.file(ctx, fd, "f", "f"); !errors.Is(err, why) {
 		t.Errorf("a file after the end = %v; want %v", err, why)
+	}
+}
+
+// What is to be .git takes the place of what is there, whatever that is, and the manifest has
+// nothing of it.
+func TestPackGit(t *testing.T) {
+	for _, old := range []string{"none", "file", "dir"} {
+		t.Run(old, func(t *testing.T) {
+			dir, git := t.TempDir(), t.TempDir()
+			write(t, dir+"/a", "a", 0o644)
+			write(t, dir+"/sub/.git/HEAD", "mine", 0o644)
+			switch old {
+			case "file":
+				write(t, dir+"/.git", "gitdir: ../elsewhere", 0o644)
+			case "dir":
+				write(t, dir+"/.git/hooks/pre-commit", "#!/bin/sh", 0o755)
+			}
+			write(t, git+"/HEAD", "ref: refs/heads/main", 0o644)
+			write(t, git+"/objects/pack/p", "objects", 0o444)
+			m, im := pack(t, dir, PackOptions{UID: 7, GID: 8, Git: &CarriedGit{Dir: git, Prefix: "part/"}})
+			if !m.GitCarried || m.GitPrefix != "part/" {
+				t.Errorf("the manifest says %v, %q", m.GitCarried, m.GitPrefix)
+			}
+			var got []string
+			for _, e := range m.Entries {
+				got = append(got, e.Path)
+			}
+			if want := []string{"a", "sub", "sub/.git", "sub/.git/HEAD"}; !slices.Equal(got, want) {
+				t.Errorf("the manifest lists %q; want %q", got, want)
+			}
+			for path, want := range map[string]string{".git/HEAD": "ref: refs/heads/main", ".git/objects/pack/p": "objects", "sub/.git/HEAD": "mine"} {
+				r, err := im.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text, err := io.ReadAll(r); err != nil || string(text) != want {
+					t.Errorf("%s is %q, %v; want %q", path, text, err, want)
+				}
+			}
+			if _, err := im.Open(".git/hooks/pre-commit"); err == nil {
+				t.Error("the hook is there")
+			}
+		})
 	}
 }

@@ -31,6 +31,11 @@ type Outside struct {
 	Path string // the directory that has it; for a worktree and a submodule, the one to work in
 }
 
+// Holds reports whether dir is the working tree above, or in it.
+func (o Outside) Holds(dir string) bool {
+	return o.Kind == Subdirectory && dir != "" && within(dir, o.Path)
+}
+
 // Place is where the parts of a repository are, by absolute paths.
 type Place struct {
 	Top    string // of the working tree
