@@ -43,17 +43,35 @@ func (n *Network) Publish(guest Guest) error {
 	n.mu.Lock()
 	n.guest = guest
 	n.mu.Unlock()
+	var all []*published
 	for _, p := range n.policy.Load().Network().Ports {
-		if _, err := n.reserve(p); err != nil {
+		opened, err := n.reserve(p)
+		if err != nil {
 			return err
 		}
+		all = append(all, opened)
 	}
 	n.work.Go(func() { n.watchPorts(guest) })
+	n.await(all...)
 	return nil
 }
 
-// knownTimeout bounds the wait for what the guest says of a port that is opened.
+// knownTimeout bounds the wait for what the guest says of ports that are opened.
 const knownTimeout = 2 * time.Second
+
+// await waits for that: from then on, a command's end says that the host knows of its ports.
+func (n *Network) await(opened ...*published) {
+	timeout := time.After(knownTimeout)
+	for _, p := range opened {
+		select {
+		case <-p.known:
+		case <-n.closed:
+			return
+		case <-timeout:
+			return
+		}
+	}
+}
 
 // OpenPort publishes a port of the guest. It returns p with the port of the host
 // that was chosen. Who connects then is accepted if somebody listens in the guest.
@@ -62,11 +80,7 @@ func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
 	if err != nil {
 		return p, err
 	}
-	select {
-	case <-opened.known:
-	case <-n.closed:
-	case <-time.After(knownTimeout):
-	}
+	n.await(opened)
 	return opened.Port, nil
 }
 
@@ -119,6 +133,10 @@ const watchRetry = time.Second
 // watchPorts lets ports accept connections while somebody listens in the guest.
 func (n *Network) watchPorts(guest Guest) {
 	for !n.isClosed() {
+		select {
+		case <-n.edited: // what follows sees it
+		default:
+		}
 		n.mu.Lock()
 		var ports []int
 		for p := range n.ports {

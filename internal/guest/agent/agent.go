@@ -42,11 +42,11 @@ type agent struct {
 	seeding  sync.Mutex // held while settings are written
 	clock    sync.Mutex // held while the clock is compared and put right
 
-	mu       sync.Mutex // guards what follows
-	prepared *prepared  // nil until then
-	machine  *machine   // nil until configured
-	leaving  bool       // process 1 is to become systemd
-	looks    *looks     // nil while the host does not ask about ports
+	mu       sync.Mutex      // guards what follows
+	prepared *prepared       // nil until then
+	machine  *machine        // nil until configured
+	leaving  bool            // process 1 is to become systemd
+	looks    map[*looks]bool // of the streams by which the host asks about ports
 }
 
 // Run boots the guest and serves the host. It returns only when that is no

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,23 +46,24 @@ const lookTimeout = 5 * time.Second
 // service reaches it. The host has opened its ports then.
 func (a *agent) lookAtPorts() {
 	a.mu.Lock()
-	to := a.looks
+	all := slices.Collect(maps.Keys(a.looks))
 	a.mu.Unlock()
-	if to == nil {
-		return
-	}
-	timeout, done := time.After(2*lookTimeout), make(chan struct{})
-	select {
-	case to.asked <- done:
-	case <-to.ended:
-		return
-	case <-timeout:
-		return
-	}
-	select {
-	case <-done:
-	case <-to.ended:
-	case <-timeout:
+	timeout := time.After(2 * lookTimeout)
+	for _, to := range all {
+		done := make(chan struct{})
+		select {
+		case to.asked <- done:
+		case <-to.ended:
+			continue
+		case <-timeout:
+			return
+		}
+		select {
+		case <-done:
+		case <-to.ended:
+		case <-timeout:
+			return
+		}
 	}
 }
 
@@ -79,18 +81,19 @@ func (a *agent) ports(stream net.Conn, req *wire.Ports) {
 			answers.add()
 		}
 	}()
-	changes, stop := listenChanges(tracing)
-	defer stop()
 	asked := &looks{asked: make(chan chan struct{}), ended: ended}
 	a.mu.Lock()
-	a.looks = asked
-	a.mu.Unlock()
-	tellPorts(stream, req.Ports, answers, changes, asked)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.looks == asked { // no newer stream's
-		a.looks = nil
+	if a.looks == nil {
+		a.looks = make(map[*looks]bool)
 	}
+	a.looks[asked] = true
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.looks, asked)
+		a.mu.Unlock()
+	}()
+	tellPorts(stream, req.Ports, answers, func() (<-chan struct{}, func()) { return listenChanges(tracing) }, asked)
 }
 
 // answers counts the messages that the host has answered: it has opened or closed its ports.
@@ -123,12 +126,12 @@ func (a *answers) wait(n int64, ended <-chan struct{}) {
 	}
 }
 
-// tellPorts writes what ports does to w, until asked has ended. changes has a value when somebody may
-// have begun or ended to listen; it is nil if nobody says so.
-func tellPorts(w io.Writer, ports []int, answers *answers, changes <-chan struct{}, asked *looks) {
+// tellPorts writes what ports does to w, until asked has ended. watch is listenChanges.
+func tellPorts(w io.Writer, ports []int, answers *answers, watch func() (<-chan struct{}, func()), asked *looks) {
 	var last []int
 	var done chan struct{} // of who has asked
 	var messages int64
+	var changes <-chan struct{}
 	told := false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -146,6 +149,13 @@ func tellPorts(w io.Writer, ports []int, answers *answers, changes <-chan struct
 			answers.wait(messages, asked.ended) // what follows finds the host's ports open
 			close(done)
 			done = nil
+		}
+		if first {
+			// That takes a while, and what changes meanwhile is looked at after it.
+			var stop func()
+			changes, stop = watch()
+			defer stop()
+			continue
 		}
 		interval := askInterval
 		switch {

@@ -33,7 +33,7 @@ func TestPorts(t *testing.T) {
 	changes, ended := make(chan struct{}, 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		tellPorts(guest, []int{a, b, c}, newAnswers(), changes, &looks{ended: ended})
+		tellPorts(guest, []int{a, b, c}, newAnswers(), says(changes), &looks{ended: ended})
 	}()
 	want := func(ports ...int) {
 		t.Helper()
@@ -64,6 +64,57 @@ func TestPorts(t *testing.T) {
 	<-done
 }
 
+// says has a kernel that tells of changes by a channel.
+func says(changes <-chan struct{}) func() (<-chan struct{}, func()) {
+	return func() (<-chan struct{}, func()) { return changes, func() {} }
+}
+
+// A stream that the host has given up does not take the place of the one after it.
+func TestPortsAskedAnew(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	var a agent
+	ask := func() (net.Conn, func()) {
+		host, guest := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			defer guest.Close()
+			a.ports(guest, &wire.Ports{Ports: []int{l.Addr().(*net.TCPAddr).Port}})
+		}()
+		return host, func() { host.Close(); <-done }
+	}
+	first, giveUp := ask()
+	host, end := ask()
+	defer end()
+	var got wire.Listening
+	for _, stream := range []net.Conn{host, first} {
+		if err := wire.ReadMessage(stream, &got); err != nil || len(got.Ports) != 0 {
+			t.Fatalf("%v, %v; want nobody to listen", got, err)
+		}
+	}
+	giveUp()
+	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+		t.Skip(err) // another program has it now
+	}
+	defer l.Close()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		host.Write([]byte{0})
+		wire.ReadMessage(host, &got)
+		host.Write([]byte{0})
+	}()
+	a.lookAtPorts()
+	<-heard
+	if len(got.Ports) != 1 {
+		t.Errorf("%v; want the port", got)
+	}
+}
+
 // Who hears that a command has ended has heard before who listens.
 func TestLookAtPorts(t *testing.T) {
 	var a agent
@@ -80,7 +131,7 @@ func TestLookAtPorts(t *testing.T) {
 	go func() {
 		defer close(done)
 		// The kernel says nothing.
-		tellPorts(guest, []int{l.Addr().(*net.TCPAddr).Port}, heard, make(chan struct{}), asked)
+		tellPorts(guest, []int{l.Addr().(*net.TCPAddr).Port}, heard, says(make(chan struct{})), asked)
 	}()
 	var got wire.Listening
 	if err := wire.ReadMessage(host, &got); err != nil || len(got.Ports) != 0 {
@@ -90,7 +141,7 @@ func TestLookAtPorts(t *testing.T) {
 		t.Skip(err) // another program has it now
 	}
 	defer l.Close()
-	a.looks = asked
+	a.looks = map[*looks]bool{asked: true}
 	heard.add() // the first
 	var opened atomic.Bool
 	read := make(chan struct{})
