@@ -192,14 +192,7 @@ func certificates(data []byte) (all []string) {
 // readFiles returns the content of the files of a directory, of those with a name that
 // ends so if endings are given: others were put aside.
 func readFiles(dir string, endings ...string) (all [][]byte) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(maxAnchorFiles)
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range fileNames(dir) {
 		if len(endings) > 0 && !slices.Contains(endings, filepath.Ext(name)) {
 			continue
 		}
@@ -208,6 +201,18 @@ func readFiles(dir string, endings ...string) (all [][]byte) {
 		}
 	}
 	return all
+}
+
+// fileNames returns the names in a directory that certificates are read of, sorted.
+func fileNames(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(maxAnchorFiles)
+	slices.Sort(names)
+	return names
 }
 
 // readBounded returns the content of a regular file that is not too large, nil for others.

@@ -243,7 +243,79 @@ func FuzzAuthorities(f *testing.F) {
 }
 
 func BenchmarkAuthorities(b *testing.B) {
-	for b.Loop() {
-		probeAuthorities(Options{Getenv: func(string) string { return "" }}, time.Now())
+	o := Options{Getenv: func(string) string { return "" }, Dirs: Dirs{Cache: b.TempDir()}}
+	b.Run("anew", func(b *testing.B) {
+		for b.Loop() {
+			probeAuthorities(o, time.Now())
+		}
+	})
+	b.Run("remembered", func(b *testing.B) {
+		for b.Loop() {
+			o.rememberedAuthorities(time.Now())
+		}
+	})
+}
+
+// What was found is kept for as long as no file changes that it came from.
+func TestAuthoritiesRemembered(t *testing.T) {
+	root, cache := t.TempDir(), t.TempDir()
+	env := make(map[string]string)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
+	soon := newCertificate(t, "soon", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Minute) })
+	public, bundle := newCertificate(t, "public", nil), "etc/ssl/certs/ca-certificates.crt"
+	write("usr/share/ca-certificates/mozilla/public.crt", public)
+	write(bundle, public)
+	kept := filepath.Join(cache, knownAuthoritiesFile)
+	check := func(what string, now time.Time, isNew bool, want ...string) {
+		t.Helper()
+		before, _ := os.Stat(kept)
+		all, _ := Options{Root: root, Dirs: Dirs{Cache: cache}, Getenv: func(k string) string { return env[k] }}.rememberedAuthorities(now)
+		var got []string
+		for _, a := range all {
+			got = append(got, strings.TrimPrefix(a.Subject, "CN="))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q; want %q", what, got, want)
+		}
+		after, err := os.Stat(kept)
+		if err != nil || os.SameFile(before, after) == isNew {
+			t.Errorf("%s: written anew: %t (%v); want %t", what, !os.SameFile(before, after), err, isNew)
+		}
+	}
+	now := time.Now()
+	check("first", now, true)
+	check("again", now, false)
+	write("usr/local/share/ca-certificates/a.crt", newCertificate(t, "a", nil))
+	check("a file more", now, true, "a")
+	check("a file more, again", now, false, "a")
+	write("usr/local/share/ca-certificates/a.crt", newCertificate(t, "b", nil))
+	check("another content", now, true, "b")
+	if err := os.Rename(filepath.Join(root, "usr/local/share/ca-certificates/a.crt"), filepath.Join(root, "usr/local/share/ca-certificates/a.off")); err != nil {
+		t.Fatal(err)
+	}
+	check("put aside", now, true)
+	write("usr/share/ca-certificates/mozilla/other.crt", newCertificate(t, "other", nil))
+	check("a package's", now, true)
+	write(bundle, public+soon)
+	check("in the bundle", now, true, "soon")
+	check("expired", now.Add(2*time.Minute), true)
+	write(bundle, public)
+	write("home/corp.pem", newCertificate(t, "corp", nil))
+	check("not named", now, true)
+	env["SSL_CERT_FILE"] = "/home/corp.pem"
+	check("named by a variable", now, true, "corp")
+	write("home/corp.pem", newCertificate(t, "corp 2", nil))
+	check("another content there", now, true, "corp 2")
+	if err := os.WriteFile(kept, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("a broken memory", now, true, "corp 2")
 }

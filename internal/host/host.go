@@ -198,7 +198,7 @@ func Probe(ctx context.Context, o Options) (Facts, error) {
 	// The only slow parts, some ms each, run beside the rest.
 	var beside sync.WaitGroup
 	beside.Go(func() { f.QEMU = findQEMU(ctx, o) })
-	beside.Go(func() { f.Authorities, f.AuthoritiesOmitted = probeAuthorities(o, time.Now()) })
+	beside.Go(func() { f.Authorities, f.AuthoritiesOmitted = o.rememberedAuthorities(time.Now()) })
 
 	cpu := parseCPUInfo(o.read("/proc/cpuinfo"))
 	f.CPUModel, f.TSCKHz, f.Virtualization = cpu.model, cpu.tscKHz, cpu.virtualization
