@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -83,7 +84,7 @@ func (r Root) Update(ctx context.Context) error {
 	r.say("fetching the package list of %s", r.Suite)
 	if _, err := r.run(ctx, r.Dir, "apt-get", "--quiet", "--quiet", "update"); err != nil {
 		err = fmt.Errorf("fetch the package list of %s: %w", r.Suite, err)
-		if unknownKey.MatchString(err.Error()) {
+		if unknownKey().MatchString(err.Error()) {
 			err = fault.Wrap(err, fault.DebianKeysOld, fault.Args{"suite": r.Suite})
 		}
 		return err
@@ -93,7 +94,7 @@ func (r Root) Update(ctx context.Context) error {
 
 // unknownKey matches what apt says of a signature whose key it does not have,
 // with gpgv and with sqv.
-var unknownKey = regexp.MustCompile(`NO_PUBKEY|Missing key`)
+var unknownKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`NO_PUBKEY|Missing key`) })
 
 // Updated returns when Update last succeeded; the zero time for never.
 func (r Root) Updated() time.Time {
@@ -237,7 +238,9 @@ func (f file) verify(path string) error {
 	return nil
 }
 
-var uriLine = regexp.MustCompile(`^'[^']*' ([^ _/]+)_([^ _/]+)_([^ _/]+)\.deb ([0-9]{1,15}) SHA256:([0-9a-f]{64})$`)
+var uriLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^'[^']*' ([^ _/]+)_([^ _/]+)_([^ _/]+)\.deb ([0-9]{1,15}) SHA256:([0-9a-f]{64})$`)
+})
 
 // parseURIs reads the output of `apt-get download --print-uris`:
 //
@@ -245,7 +248,7 @@ var uriLine = regexp.MustCompile(`^'[^']*' ([^ _/]+)_([^ _/]+)_([^ _/]+)\.deb ([
 func parseURIs(out string) ([]file, error) {
 	var files []file
 	for line := range strings.Lines(out) {
-		m := uriLine.FindStringSubmatch(strings.TrimSpace(line))
+		m := uriLine().FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
 			return nil, fmt.Errorf("unexpected line from apt: %.200q", line)
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 )
@@ -110,7 +111,9 @@ func (r Root) config(settings string) string {
 // hostSetting matches the settings that say how to reach a mirror: proxies,
 // time-outs, certificates. None of them weakens the check of signatures; a host
 // that does not check dates does so because its mirror is a snapshot.
-var hostSetting = regexp.MustCompile(`^Acquire::(?:(?i:https?|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date))(?:::[A-Za-z0-9:._/-]+)? "[^"\\]*";$`)
+var hostSetting = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^Acquire::(?:(?i:https?|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date))(?:::[A-Za-z0-9:._/-]+)? "[^"\\]*";$`)
+})
 
 // HostSettings returns the host's own settings of that kind, in apt's syntax.
 func HostSettings(ctx context.Context) string {
@@ -124,7 +127,7 @@ func HostSettings(ctx context.Context) string {
 func filterSettings(dump string) string {
 	var b strings.Builder
 	for line := range strings.Lines(dump) {
-		if line = strings.TrimSpace(line); hostSetting.MatchString(line) {
+		if line = strings.TrimSpace(line); hostSetting().MatchString(line) {
 			b.WriteString(line + "\n")
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/userfile"
@@ -73,30 +74,38 @@ var files = []struct{ pattern, kind string }{
 // the value alone could be anything.
 var lines = []struct {
 	kind string
-	re   *regexp.Regexp
+	re   func() *regexp.Regexp
 }{
-	{"a private key", regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-[23]|AGE-SECRET-KEY-1[0-9A-Z]{20}`)},
-	{"a key of AWS", regexp.MustCompile(`\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|(?i:aws_secret_access_key)["' ]*[=:]["' ]*[0-9A-Za-z/+]{40}`)},
-	{"a token of GitHub", regexp.MustCompile(`\bgh[pousr]_[0-9A-Za-z]{36}|\bgithub_pat_[0-9A-Za-z_]{40}`)},
-	{"a token of GitLab", regexp.MustCompile(`\bgl(?:pat|dt|rt|ft|cbt|ptt|soat|agent)-[0-9A-Za-z_-]{20}`)},
-	{"a token of Slack", regexp.MustCompile(`\bxox[abeoprs]-[0-9A-Za-z-]{10}|\bxapp-[0-9]-[0-9A-Z]{8}|hooks\.slack\.com/services/T[0-9A-Z]+/B`)},
-	{"a key of Anthropic", regexp.MustCompile(`\bsk-ant-[0-9A-Za-z_-]{20}`)},
-	{"a key of OpenAI", regexp.MustCompile(`\bsk-(?:proj|svcacct|admin|None)-[0-9A-Za-z_-]{20}|\bsk-[0-9A-Za-z]{40}`)},
-	{"a key of Google", regexp.MustCompile(`\bAIza[0-9A-Za-z_-]{35}|\bGOCSPX-[0-9A-Za-z_-]{20}|\bya29\.[0-9A-Za-z_-]{20}`)},
-	{"a token of npm", regexp.MustCompile(`\bnpm_[0-9A-Za-z]{36}|_auth(?:Token)?\s*=\s*"?[0-9A-Za-z+/=_-]{16}`)},
-	{"a key of Stripe", regexp.MustCompile(`\b[sr]k_live_[0-9A-Za-z]{16}`)},
-	{"a token of Hugging Face", regexp.MustCompile(`\bhf_[0-9A-Za-z]{30}`)},
-	{"a token (JWT)", regexp.MustCompile(`\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10}`)},
-	{"a password in a URL", regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://[^\s/:@"'$<{]+:[^\s/@"'$<{]{3,}@[^\s/]`)},
-	{"a login (Kubernetes)", regexp.MustCompile(`^\s*(?:client-key-data|token):\s*["']?[0-9A-Za-z+/=._-]{30}`)},
-	{"a password (netrc)", regexp.MustCompile(`\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S`)},
+	{"a private key", expression(`-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-[23]|AGE-SECRET-KEY-1[0-9A-Z]{20}`)},
+	{"a key of AWS", expression(`\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|(?i:aws_secret_access_key)["' ]*[=:]["' ]*[0-9A-Za-z/+]{40}`)},
+	{"a token of GitHub", expression(`\bgh[pousr]_[0-9A-Za-z]{36}|\bgithub_pat_[0-9A-Za-z_]{40}`)},
+	{"a token of GitLab", expression(`\bgl(?:pat|dt|rt|ft|cbt|ptt|soat|agent)-[0-9A-Za-z_-]{20}`)},
+	{"a token of Slack", expression(`\bxox[abeoprs]-[0-9A-Za-z-]{10}|\bxapp-[0-9]-[0-9A-Z]{8}|hooks\.slack\.com/services/T[0-9A-Z]+/B`)},
+	{"a key of Anthropic", expression(`\bsk-ant-[0-9A-Za-z_-]{20}`)},
+	{"a key of OpenAI", expression(`\bsk-(?:proj|svcacct|admin|None)-[0-9A-Za-z_-]{20}|\bsk-[0-9A-Za-z]{40}`)},
+	{"a key of Google", expression(`\bAIza[0-9A-Za-z_-]{35}|\bGOCSPX-[0-9A-Za-z_-]{20}|\bya29\.[0-9A-Za-z_-]{20}`)},
+	{"a token of npm", expression(`\bnpm_[0-9A-Za-z]{36}|_auth(?:Token)?\s*=\s*"?[0-9A-Za-z+/=_-]{16}`)},
+	{"a key of Stripe", expression(`\b[sr]k_live_[0-9A-Za-z]{16}`)},
+	{"a token of Hugging Face", expression(`\bhf_[0-9A-Za-z]{30}`)},
+	{"a token (JWT)", expression(`\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10}`)},
+	{"a password in a URL", expression(`\b[a-z][a-z0-9+.-]*://[^\s/:@"'$<{]+:[^\s/@"'$<{]{3,}@[^\s/]`)},
+	{"a login (Kubernetes)", expression(`^\s*(?:client-key-data|token):\s*["']?[0-9A-Za-z+/=._-]{30}`)},
+	{"a password (netrc)", expression(`\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S`)},
 	// A value that begins with $ or ` comes from elsewhere: a password manager, say.
-	{"a secret in a variable", regexp.MustCompile(`(?i)(?:^|[\s;])(?:export\s+|set\s+-\S*x\S*\s+|setenv\s+)?[a-z0-9_]*(?:token|secret|passwd|password|api_?key|access_?key|private_?key|_key)[ \t=]\s*["']?[0-9A-Za-z+/_.!@#%^&*~-]{12}`)},
+	{"a secret in a variable", expression(`(?i)(?:^|[\s;])(?:export\s+|set\s+-\S*x\S*\s+|setenv\s+)?[a-z0-9_]*(?:token|secret|passwd|password|api_?key|access_?key|private_?key|_key)[ \t=]\s*["']?[0-9A-Za-z+/_.!@#%^&*~-]{12}`)},
+}
+
+// expression is compiled when it is first looked for: few commands look for secrets, and
+// compiling takes as long as the rest of a program's start.
+func expression(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
 
 // assigned is what a variable's line must look like besides: the shells' words
 // that set one.
-var assigned = regexp.MustCompile(`^\s*(?:export\s+\w+=|\w+=|set\s+-\S*x\S*\s+\w+\s|setenv\s+\w+\s|(?:declare|typeset)\s+-\S*\s+\w+=)`)
+var assigned = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*(?:export\s+\w+=|\w+=|set\s+-\S*x\S*\s+\w+\s|setenv\s+\w+\s|(?:declare|typeset)\s+-\S*\s+\w+=)`)
+})
 
 // Scan returns the places in dir that look like secrets, in the order of their
 // paths. It looks at all that List could take, and at what it leaves out: a secret
@@ -204,7 +213,7 @@ func scanText(data []byte) []Finding {
 		n++
 		line = bytes.TrimRight(line[:min(len(line), maxLine)], "\r\n")
 		for _, l := range lines {
-			if !l.re.Match(line) || l.kind == "a secret in a variable" && (!assigned.Match(line) || harmless(line)) {
+			if !l.re().Match(line) || l.kind == "a secret in a variable" && (!assigned().Match(line) || harmless(line)) {
 				continue
 			}
 			found = append(found, Finding{Line: n, Kind: l.kind})

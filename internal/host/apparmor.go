@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
@@ -60,13 +61,13 @@ func probeAppArmor(o Options) AppArmor {
 }
 
 // plainPath matches paths in which AppArmor finds no pattern.
-var plainPath = regexp.MustCompile(`^/[A-Za-z0-9_./+=-]+$`)
+var plainPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[A-Za-z0-9_./+=-]+$`) })
 
 // onlyRootChanges returns an error if somebody else than root can put another program at
 // path, which is below root. A profile is for a path: who can change what is there gives
 // the profile's right to any program.
 func onlyRootChanges(root, path string) error {
-	if !plainPath.MatchString(path) {
+	if !plainPath().MatchString(path) {
 		return fmt.Errorf("its path %q has characters that a profile cannot name", path)
 	}
 	for p := path; ; p = filepath.Dir(p) {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unicode"
@@ -182,7 +183,7 @@ func plainRepository(dir string) repositoryKind {
 }
 
 // includes matches the beginning of sections for which git reads other files.
-var includes = regexp.MustCompile(`(?i)\[\s*include`)
+var includes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)\[\s*include`) })
 
 // plainConfig reports whether a file of git's configuration is one, and includes no other.
 func plainConfig(path string) bool {
@@ -196,5 +197,5 @@ func plainConfig(path string) bool {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxGitConfig+1))
-	return err == nil && len(text) <= maxGitConfig && !includes.Match(text)
+	return err == nil && len(text) <= maxGitConfig && !includes().Match(text)
 }

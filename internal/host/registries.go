@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -45,7 +46,7 @@ func npmMirrors(o Options) []Mirror {
 	return mirrors("npm", withoutEmpty(map[string]string{"npm_config_registry": main}), urls...)
 }
 
-var npmVariable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+var npmVariable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`) })
 
 // parseNpmrc returns the settings "registry" and "@scope:registry" of an npmrc
 // file and nothing else of it: the rest may be tokens.
@@ -60,7 +61,7 @@ func parseNpmrc(text string, getenv func(string) string) map[string]string {
 			continue
 		}
 		value = strings.Trim(strings.TrimSpace(value), `"'`)
-		found[key] = npmVariable.ReplaceAllStringFunc(value, func(v string) string { return getenv(v[2 : len(v)-1]) })
+		found[key] = npmVariable().ReplaceAllStringFunc(value, func(v string) string { return getenv(v[2 : len(v)-1]) })
 	}
 	return found
 }
@@ -268,7 +269,7 @@ func cargoMirrors(o Options) []Mirror {
 		index := config.Registries[name].Index
 		clean := cleanURL(index)
 		variable := "CARGO_REGISTRIES_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_INDEX"
-		if clean == "" || !cargoVariable.MatchString(variable) {
+		if clean == "" || !cargoVariable().MatchString(variable) {
 			continue
 		}
 		if strings.HasPrefix(index, "sparse+") {
@@ -280,4 +281,4 @@ func cargoMirrors(o Options) []Mirror {
 	return mirrors("crates", withoutEmpty(env), urls...)
 }
 
-var cargoVariable = regexp.MustCompile(`^[A-Z0-9_]{1,128}$`)
+var cargoVariable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Z0-9_]{1,128}$`) })

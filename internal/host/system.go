@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -274,7 +275,9 @@ func freeBytes(dir string) int64 {
 	return free
 }
 
-var perlVersion = regexp.MustCompile(`^our \$VERSION\s*=\s*'([0-9][0-9A-Za-z.~+-]{0,30})'`)
+var perlVersion = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^our \$VERSION\s*=\s*'([0-9][0-9A-Za-z.~+-]{0,30})'`)
+})
 
 // mmdebstrapVersion reads the version out of the script: starting perl for it
 // would take longer than the rest of the probe.
@@ -286,7 +289,7 @@ func mmdebstrapVersion(path string) string {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for n := 0; n < 100 && lines.Scan(); n++ {
-		if m := perlVersion.FindStringSubmatch(lines.Text()); m != nil {
+		if m := perlVersion().FindStringSubmatch(lines.Text()); m != nil {
 			return m[1]
 		}
 	}

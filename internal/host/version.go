@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 )
 
 // Version is a version of QEMU. As JSON it is a string, "10.0.2".
@@ -90,11 +91,11 @@ func ParseVersion(s string) (Version, error) {
 	return v, nil
 }
 
-var versionOutput = regexp.MustCompile(`(?m)^QEMU emulator version (\S+)`)
+var versionOutput = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^QEMU emulator version (\S+)`) })
 
 // parseVersionOutput reads what `qemu-system-… --version` prints.
 func parseVersionOutput(out string) (Version, error) {
-	m := versionOutput.FindStringSubmatch(out)
+	m := versionOutput().FindStringSubmatch(out)
 	if m == nil {
 		return Version{}, fmt.Errorf("parse the output of --version: no QEMU version in %.80q", out)
 	}

@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -123,7 +124,7 @@ func (a Agent) check(name string) error {
 	}
 	// npm also takes URLs, directories, git repositories and tags in the place of a
 	// version, none of which the word package covers.
-	if !npmPattern.MatchString(a.NPM) {
+	if !npmPattern().MatchString(a.NPM) {
 		return fmt.Errorf("npm = %q; want NAME@VERSION", a.NPM)
 	}
 	if !a.wants(a.Bin) {
@@ -134,7 +135,7 @@ func (a Agent) check(name string) error {
 			return fmt.Errorf("file %q is not a relative path", f)
 		}
 	}
-	if !versionPattern.MatchString(a.Version) {
+	if !versionPattern().MatchString(a.Version) {
 		return fmt.Errorf("version = %q; want one such as 2.1.330", a.Version)
 	}
 	return nil
@@ -147,8 +148,8 @@ const (
 )
 
 var (
-	versionPattern = regexp.MustCompile(`^` + versionText + `$`)
-	npmPattern     = regexp.MustCompile(`^` + packageText + `@` + versionText + `$`)
+	versionPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + versionText + `$`) })
+	npmPattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + packageText + `@` + versionText + `$`) })
 )
 
 // sum returns the SHA-512 that the archive must have.

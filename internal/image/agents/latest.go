@@ -31,7 +31,7 @@ func Latest(ctx context.Context, a Named) (Named, error) {
 	if !ok {
 		return a, fmt.Errorf("agent %s: %s is not version %s", a.Name, a.NPM, a.Version)
 	}
-	if version = strings.TrimSuffix(version, suffix); !versionPattern.MatchString(version) {
+	if version = strings.TrimSuffix(version, suffix); !versionPattern().MatchString(version) {
 		// Before npm is asked for what it could take for something else.
 		return a, fmt.Errorf("agent %s: what the registry says of %s: version = %q; want one such as 2.1.330", a.Name, name, version)
 	}

@@ -260,10 +260,10 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 	line := func(s string) {
 		mu.Lock()
 		defer mu.Unlock()
-		if m := unknownPackage.FindStringSubmatch(s); m != nil && !slices.Contains(unknown, m[1]) {
+		if m := unknownPackage().FindStringSubmatch(s); m != nil && !slices.Contains(unknown, m[1]) {
 			unknown = append(unknown, m[1])
 		}
-		if text, ok := strings.CutPrefix(s, "I: "); ok && b.Text != nil && stage.MatchString(text) {
+		if text, ok := strings.CutPrefix(s, "I: "); ok && b.Text != nil && stage().MatchString(text) {
 			b.Text(strings.TrimSuffix(text, "..."))
 		}
 	}
@@ -298,10 +298,14 @@ func (b Builder) run(ctx context.Context, args, sources []string, w io.Writer) e
 var sameBytes = []string{"SOURCE_DATE_EPOCH=" + strconv.Itoa(epoch), "PYTHONDONTWRITEBYTECODE=1", "PYTHONHASHSEED=0"}
 
 // stage matches those of mmdebstrap's messages that tell a user something.
-var stage = regexp.MustCompile(`^(running apt-get|downloading|extracting|installing|creating tarball)`)
+var stage = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(running apt-get|downloading|extracting|installing|creating tarball)`)
+})
 
-var unknownPackage = regexp.MustCompile(
-	`^E: (?:Unable to locate package |Couldn't find any package by (?:glob|regex) '|Package ')([^' ]+)(?:' has no installation candidate|')?$`)
+var unknownPackage = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(
+		`^E: (?:Unable to locate package |Couldn't find any package by (?:glob|regex) '|Package ')([^' ]+)(?:' has no installation candidate|')?$`)
+})
 
 // packageName is Debian's rule (policy, 5.6.1) and an optional version. A
 // trailing hyphen would make apt remove the package.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -197,10 +198,12 @@ func (r *reviewer) usesProfile(key string, v any) {
 
 // repository is what git fetches without a program of the URL's choice, and with no
 // way to change what is fetched.
-var repository = regexp.MustCompile(`^(https://|ssh://)[A-Za-z0-9]|^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]`)
+var repository = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(https://|ssh://)[A-Za-z0-9]|^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]`)
+})
 
 func isRepository(url string) bool {
-	return repository.MatchString(url) && len(url) <= maxLocation && termsafe.Is(url) &&
+	return repository().MatchString(url) && len(url) <= maxLocation && termsafe.Is(url) &&
 		!strings.ContainsAny(url, " \\") && !strings.Contains(url, "::")
 }
 
@@ -412,7 +415,7 @@ func render(v any) string {
 		var parts []string
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			key := name
-			if !bareKey.MatchString(name) {
+			if !bareKey().MatchString(name) {
 				key = strconv.QuoteToASCII(name)
 			}
 			parts = append(parts, key+" = "+render(v[name]))
@@ -424,4 +427,4 @@ func render(v any) string {
 	return fmt.Sprint(v)
 }
 
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+var bareKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]+$`) })

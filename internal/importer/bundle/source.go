@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -34,10 +35,12 @@ type Source struct {
 const DefaultPath = "setup.toml"
 
 var (
-	hexSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	hexSum = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 	// What SSH takes as a user and a host; neither can be taken for an option.
-	scpLike = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:\\]+$`)
-	gitRef  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$`)
+	scpLike = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:\\]+$`)
+	})
+	gitRef = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$`) })
 )
 
 const maxLocation = 4096
@@ -77,7 +80,7 @@ func ParseSource(text string) (Source, error) {
 func (s *Source) parseLocation() error {
 	scheme, rest, isURL := strings.Cut(s.Location, "://")
 	switch {
-	case !isURL && scpLike.MatchString(s.Location):
+	case !isURL && scpLike().MatchString(s.Location):
 		s.Kind = SourceGit
 		return nil
 	case !isURL:
@@ -116,11 +119,11 @@ func (s *Source) parseFragment(fragment string) error {
 		key, value, _ := strings.Cut(part, "=")
 		switch key {
 		case "sha256":
-			if s.SHA256 = strings.ToLower(value); !hexSum.MatchString(s.SHA256) {
+			if s.SHA256 = strings.ToLower(value); !hexSum().MatchString(s.SHA256) {
 				return fmt.Errorf("sha256=%s: must be 64 hexadecimal digits", short(value))
 			}
 		case "ref":
-			if s.Ref = value; !gitRef.MatchString(value) || strings.Contains(value, "..") {
+			if s.Ref = value; !gitRef().MatchString(value) || strings.Contains(value, "..") {
 				return fmt.Errorf("ref=%s is no branch, tag or commit", short(value))
 			}
 		case "file":

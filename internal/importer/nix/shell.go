@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
@@ -89,7 +90,7 @@ func (m *importer) readVariables(key string, o option[map[string]string]) {
 	variables, _ := take(m, key, o)
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		value, ok := m.variable(variables[name])
-		if !ok || !variableName.MatchString(name) || reserved(name) {
+		if !ok || !variableName().MatchString(name) || reserved(name) {
 			m.note(Unknown, "the variable %s: its value is no constant; put it into home.shell_init", quote(name))
 			continue
 		}
@@ -98,11 +99,11 @@ func (m *importer) readVariables(key string, o option[map[string]string]) {
 }
 
 var (
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
-	exportLine   = regexp.MustCompile(`^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
-	assignment   = regexp.MustCompile(`(?:^|[\s;&(])([A-Za-z_][A-Za-z0-9_]*)\+?=`)
-	plainValue   = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]*$`)
-	homeVariable = regexp.MustCompile(`\$\{HOME\}|\$\{USER\}|\$HOME\b|\$USER\b`)
+	variableName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`) })
+	exportLine   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$`) })
+	assignment   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:^|[\s;&(])([A-Za-z_][A-Za-z0-9_]*)\+?=`) })
+	plainValue   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]*$`) })
+	homeVariable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{HOME\}|\$\{USER\}|\$HOME\b|\$USER\b`) })
 )
 
 // reserved are variables that the guest sets itself, or that are built from their old
@@ -116,13 +117,13 @@ func reserved(name string) bool {
 func (m *importer) exported(lines []string) string {
 	times := make(map[string]int)
 	for _, line := range lines {
-		for _, a := range assignment.FindAllStringSubmatch(line, -1) {
+		for _, a := range assignment().FindAllStringSubmatch(line, -1) {
 			times[a[1]]++
 		}
 	}
 	var rest []string
 	for _, line := range lines {
-		if e := exportLine.FindStringSubmatch(line); e != nil && times[e[1]] == 1 && !reserved(e[1]) && variableName.MatchString(e[1]) {
+		if e := exportLine().FindStringSubmatch(line); e != nil && times[e[1]] == 1 && !reserved(e[1]) && variableName().MatchString(e[1]) {
 			if value, ok := m.shellValue(e[2]); ok {
 				if _, twice := m.Env[e[1]]; !twice {
 					m.Env[e[1]] = value
@@ -151,7 +152,7 @@ func (m *importer) shellValue(word string) (string, bool) {
 			return "", false
 		}
 	}
-	if !plainValue.MatchString(homeVariable.ReplaceAllString(word, "")) && (!quoted || strings.ContainsAny(word, "\"'\\`")) {
+	if !plainValue().MatchString(homeVariable().ReplaceAllString(word, "")) && (!quoted || strings.ContainsAny(word, "\"'\\`")) {
 		return "", false
 	}
 	return m.variable(word)
@@ -160,7 +161,7 @@ func (m *importer) shellValue(word string) (string, bool) {
 // variable returns text as the value of a key of [env], if it is a constant but for
 // $HOME and $USER.
 func (m *importer) variable(text string) (string, bool) {
-	if len(text) > maxPath || !termsafe.Is(text) || strings.Contains(homeVariable.ReplaceAllString(text, ""), "$") {
+	if len(text) > maxPath || !termsafe.Is(text) || strings.Contains(homeVariable().ReplaceAllString(text, ""), "$") {
 		return "", false
 	}
 	if rest, ok := m.below(text); ok && path.Clean(text) == text {

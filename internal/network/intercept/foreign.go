@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // The hosts of a secret are for that secret alone: with a credential of somebody else's a
@@ -43,12 +44,14 @@ var harmlessBegins = []string{
 }
 
 // credentialWords are in names of what is a credential. Short ones stand alone.
-var credentialWords = regexp.MustCompile(`(?i)key|token|auth|secret|credential|passw|passphrase|cookie|signature|bearer|assertion|jwt|login` +
-	`|(?:^|[^a-z])(?:sig|pwd|pass|pw|pin|otp|sid|sas|hmac|ticket)(?:[^a-z]|$)`)
+var credentialWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)key|token|auth|secret|credential|passw|passphrase|cookie|signature|bearer|assertion|jwt|login` +
+		`|(?:^|[^a-z])(?:sig|pwd|pass|pw|pin|otp|sid|sas|hmac|ticket)(?:[^a-z]|$)`)
+})
 
 // sessionWord is one more for parameters. In headers it is a number for what belongs
 // together.
-var sessionWord = regexp.MustCompile(`(?i)session`)
+var sessionWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)session`) })
 
 // subprotocols are those of WebSocket that are no credential in the place of a protocol.
 var subprotocols = []string{
@@ -68,7 +71,7 @@ func (f *filling) passes(name string, values []string) bool {
 	case slices.Contains(harmless, name):
 		return true
 	case slices.ContainsFunc(harmlessBegins, func(b string) bool { return strings.HasPrefix(name, b) }):
-		return !credentialWords.MatchString(name)
+		return !credentialWords().MatchString(name)
 	}
 	return f.lets(name)
 }
@@ -121,7 +124,7 @@ func (f *filling) passesParameter(name, value string) bool {
 	if value == "" {
 		return len(name) <= maxHarmless || !strings.ContainsAny(name, "0123456789")
 	}
-	if words := splitWords(name); credentialWords.MatchString(words) || sessionWord.MatchString(words) {
+	if words := splitWords(name); credentialWords().MatchString(words) || sessionWord().MatchString(words) {
 		return false
 	}
 	return len(value) <= maxHarmless || strings.Trim(value, "0123456789.,:-TZ") == "" && len(value) <= 2*maxHarmless
@@ -129,23 +132,27 @@ func (f *filling) passesParameter(name, value string) bool {
 
 // splitWords writes "apiSig" as "api-Sig".
 func splitWords(name string) string {
-	return camel.ReplaceAllString(name, "$1-$2")
+	return camel().ReplaceAllString(name, "$1-$2")
 }
 
-var camel = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+var camel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`([a-z0-9])([A-Z])`) })
 
 // tokens are the shapes of credentials that are told from any other text.
-var tokens = regexp.MustCompile(`\b(?:gh[pousr]_[0-9A-Za-z]{20}|github_pat_[0-9A-Za-z_]{20}|gl(?:pat|dt|rt|ft|cbt|ptt|soat|agent)-[0-9A-Za-z_-]{20}` +
-	`|sk-(?:ant|proj|svcacct|admin|None|or-v1)-[0-9A-Za-z_-]{20}|sk-[0-9A-Za-z]{32}|[sr]k_(?:live|test)_[0-9A-Za-z]{16}` +
-	`|xox[abeoprs]-[0-9]{6,}-[0-9A-Za-z-]{10}|AIza[0-9A-Za-z_-]{30}|ya29\.[0-9A-Za-z_-]{20}` +
-	`|npm_[0-9A-Za-z]{30}|pypi-AgE[0-9A-Za-z_-]{20}|hf_[0-9A-Za-z]{30}|(?:AKIA|ASIA)[0-9A-Z]{16}\b` +
-	`|eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.|bot[0-9]{6,}:[0-9A-Za-z_-]{30}|T[0-9A-Z]{8,}/B[0-9A-Z]{8,}/[0-9A-Za-z]{20})`)
+var tokens = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\b(?:gh[pousr]_[0-9A-Za-z]{20}|github_pat_[0-9A-Za-z_]{20}|gl(?:pat|dt|rt|ft|cbt|ptt|soat|agent)-[0-9A-Za-z_-]{20}` +
+		`|sk-(?:ant|proj|svcacct|admin|None|or-v1)-[0-9A-Za-z_-]{20}|sk-[0-9A-Za-z]{32}|[sr]k_(?:live|test)_[0-9A-Za-z]{16}` +
+		`|xox[abeoprs]-[0-9]{6,}-[0-9A-Za-z-]{10}|AIza[0-9A-Za-z_-]{30}|ya29\.[0-9A-Za-z_-]{20}` +
+		`|npm_[0-9A-Za-z]{30}|pypi-AgE[0-9A-Za-z_-]{20}|hf_[0-9A-Za-z]{30}|(?:AKIA|ASIA)[0-9A-Z]{16}\b` +
+		`|eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.|bot[0-9]{6,}:[0-9A-Za-z_-]{30}|T[0-9A-Z]{8,}/B[0-9A-Z]{8,}/[0-9A-Za-z]{20})`)
+})
 
 // credentialPath matches the parts of paths in which some services take a credential.
-var credentialPath = regexp.MustCompile(`(?i)[/;](?:access_?token|api_?key|private_?token|auth_?token|token|sig|signature|jsessionid)=`)
+var credentialPath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)[/;](?:access_?token|api_?key|private_?token|auth_?token|token|sig|signature|jsessionid)=`)
+})
 
 // looksForeign reports whether a path holds what looks like a credential. That is all that
 // can be told of paths: rules on paths say more.
 func looksForeign(path string) bool {
-	return tokens.MatchString(path) || credentialPath.MatchString(path)
+	return tokens().MatchString(path) || credentialPath().MatchString(path)
 }
