@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -22,11 +23,9 @@ func (im *Import) Land(ctx context.Context, name string) error {
 	if len(im.Branches) == 0 {
 		return nil
 	}
-	release, err := im.bring(ctx)
-	if err != nil {
+	if err := im.bring(ctx); err != nil {
 		return err
 	}
-	defer release()
 	// Another git may take a name meanwhile: then the transaction fails as a whole.
 	for attempt := 0; ; attempt++ {
 		changes, err := im.place(ctx, name)
@@ -89,50 +88,26 @@ func (r *Repository) makeLogs() error {
 }
 
 // bring copies the new objects into the repository, in a pack that git makes anew: what
-// the machine packed stays in the quarantine. Until release is called the pack is kept
-// from a git gc, although no reference leads to it.
-func (im *Import) bring(ctx context.Context) (release func(), err error) {
-	var tips []string
-	for _, b := range im.Branches {
-		tips = append(tips, b.Tip)
-	}
-	r, w, err := os.Pipe()
+// the machine packed stays in the quarantine, where all of it was checked. Until it is
+// whole the pack has a name that git gc clears away. After that a gc leaves it for two
+// weeks, as all that is new, although no reference leads to it yet.
+func (im *Import) bring(ctx context.Context) error {
+	list, err := os.Open(im.list)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	packed := make(chan error, 1)
-	go func() {
-		c := im.cmd("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset")
-		c.Stdin, c.Stdout = strings.NewReader(im.revisions(tips...)), w
-		err := im.run(ctx, c)
-		w.Close()
-		packed <- err
-	}()
-	c := im.repo.cmd("index-pack", "--stdin", "--strict", "--keep=mayfly", "--threads=1")
+	defer list.Close()
+	c := im.repo.cmd("pack-objects", "--quiet", "--delta-base-offset", filepath.Join(im.repo.view, "objects/pack/pack"))
 	c.Limits = im.limits.tool()
-	c.Stdin = r
-	out, err := gitrun.Output(ctx, c, 1000)
-	r.Close()
-	if packErr := <-packed; err != nil || packErr != nil {
+	c.Env = append(slices.Clone(c.Env), "GIT_ALTERNATE_OBJECT_DIRECTORIES="+quoted(filepath.Join(im.dir, "objects")))
+	c.Stdin = list
+	if err := gitrun.Run(ctx, c); err != nil {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		if packErr != nil {
-			err = packErr
-		} else {
-			err = unfit("git index-pack: %s", gitrun.Reason(err))
-		}
+		return unfit("git pack-objects: %s", gitrun.Reason(err))
 	}
-	release = func() {}
-	if hash, ok := strings.CutPrefix(out, "keep\t"); ok && isID(hash, im.repo.format) {
-		keep := filepath.Join(im.repo.place.Common, "objects/pack", "pack-"+hash+".keep")
-		release = func() { os.Remove(keep) }
-	}
-	if err != nil {
-		release()
-		return nil, err
-	}
-	return release, nil
+	return nil
 }
 
 // place chooses names and returns the changes that give them to the tips.

@@ -3,11 +3,16 @@ package commits
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +28,7 @@ type Import struct {
 	dir     string   // of the quarantine
 	exclude []string // commits of the user's on which the new ones build
 	objects int
+	list    string // a file with the names of all new objects that the tips reach
 
 	shown, paths, pathBytes int // in the summary
 }
@@ -131,40 +137,44 @@ func (im *Import) checkObjects(ctx context.Context) error {
 	if len(packs) == 0 {
 		return nil
 	}
-	index, err := os.Open(packs[0])
+	names, err := im.packed(packs[0])
 	if err != nil {
 		return err
 	}
-	defer index.Close()
-	names, err := os.Create(filepath.Join(im.repo.dir, "names"))
-	if err != nil {
-		return err
-	}
-	defer names.Close()
-	list := &records{end: '\n', each: func(line string) error { // offset, name, (crc)
-		fields := strings.Fields(line)
-		if len(fields) < 2 || !isID(fields[1], im.repo.format) {
-			return errors.New("odd index")
-		}
-		im.objects++
-		_, err := names.WriteString(fields[1] + "\n")
-		return err
-	}}
-	c := im.cmd("show-index", "--object-format="+im.repo.format)
-	c.Stdin, c.Stdout = index, list
-	if err := im.run(ctx, c); err != nil {
-		return err
-	}
-	if _, err := names.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
+	im.objects = strings.Count(names, "\n")
 	sizes := chains{limits: im.limits, base: make(map[string]string)}
-	c = im.cmd("cat-file", "--batch-check=%(objectname) %(objectsize) %(deltabase)", "--buffer")
-	c.Stdin, c.Stdout = names, &records{end: '\n', each: sizes.add}
+	c := im.cmd("cat-file", "--batch-check=%(objectname) %(objectsize) %(deltabase)", "--buffer")
+	c.Stdin, c.Stdout = strings.NewReader(names), &records{end: '\n', each: sizes.add}
 	if err := im.run(ctx, c); err != nil {
 		return errors.Join(sizes.refused, err)
 	}
 	return sizes.depth()
+}
+
+// packed returns the names of the objects of a pack, each in a line, from the index that git
+// made of it, gitformat-pack(5).
+func (im *Import) packed(index string) (string, error) {
+	const head, fanout = 8, 256 * 4
+	text, err := os.ReadFile(index)
+	if err != nil {
+		return "", err
+	}
+	if len(text) < head+fanout || string(text[:head]) != "\xfftOc\x00\x00\x00\x02" {
+		return "", errors.New("git made an index of an unknown kind")
+	}
+	size := sha1.Size
+	if im.repo.format == "sha256" {
+		size = sha256.Size
+	}
+	count := int(binary.BigEndian.Uint32(text[head+fanout-4:]))
+	if len(text) < head+fanout+count*size {
+		return "", errors.New("git made an odd index")
+	}
+	names := make([]byte, 0, count*(2*size+1))
+	for id := range slices.Chunk(text[head+fanout:head+fanout+count*size], size) {
+		names = append(hex.AppendEncode(names, id), '\n')
+	}
+	return string(names), nil
 }
 
 // chains is what is stored as a difference to what.
@@ -230,7 +240,7 @@ func (im *Import) revisions(tips ...string) string {
 }
 
 // checkConnected makes sure that all that the tips reach is there: in the pack, or in
-// what is reachable from commits of the user's.
+// what is reachable from commits of the user's. It lists what is not the user's yet.
 func (im *Import) checkConnected(ctx context.Context, refs []Ref) error {
 	var ids []string
 	for _, ref := range refs {
@@ -245,8 +255,14 @@ func (im *Import) checkConnected(ctx context.Context, refs []Ref) error {
 			return refused("%s is no commit", ids[i])
 		}
 	}
-	c := im.cmd("rev-list", "--objects", "--quiet", "--stdin")
-	c.Stdin = strings.NewReader(im.revisions(ids...))
+	im.list = filepath.Join(im.repo.dir, "list")
+	list, err := os.Create(im.list)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	c := im.cmd("rev-list", "--objects", "--stdin")
+	c.Stdin, c.Stdout = strings.NewReader(im.revisions(ids...)), list
 	return im.run(ctx, c)
 }
 

@@ -113,7 +113,7 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 			continue // on a branch, after all
 		}
 		b := Branch{Name: strings.TrimPrefix(ref.Name, branchPrefix), Tip: ref.ID}
-		ids, err := im.newCommits(ctx, ref.ID)
+		ids, from, err := im.newCommits(ctx, ref.ID)
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,10 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 			return err
 		}
 		im.shown += len(b.Commits)
-		if head.ID != "" {
+		switch {
+		case from[head.ID]:
+			b.Base = head.ID
+		case head.ID != "":
 			base, err := gitrun.Output(ctx, im.cmd("merge-base", head.ID, b.Tip), 1000)
 			if err != nil && !gitrun.Failed(err, 1) {
 				return err
@@ -139,22 +142,28 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 	return nil
 }
 
-// newCommits returns the new commits of a tip, newest first.
-func (im *Import) newCommits(ctx context.Context, tip string) ([]string, error) {
-	var ids []string
-	c := im.cmd("rev-list", "--topo-order", "--stdin")
+// newCommits returns the new commits of a tip, newest first, and the commits of the user's
+// that they build on.
+func (im *Import) newCommits(ctx context.Context, tip string) (ids []string, from map[string]bool, err error) {
+	from = make(map[string]bool)
+	c := im.cmd("rev-list", "--topo-order", "--boundary", "--stdin")
 	c.Stdin = strings.NewReader(im.revisions(tip))
 	c.Stdout = &records{end: '\n', each: func(id string) error {
-		if ids = append(ids, id); len(ids) > im.limits.Commits {
+		if old, ok := strings.CutPrefix(id, "-"); ok {
+			from[old] = true
+		} else {
+			ids = append(ids, id)
+		}
+		if len(ids) > im.limits.Commits || len(from) > im.limits.Commits {
 			return errors.New("too many")
 		}
 		return nil
 	}}
-	err := im.run(ctx, c)
+	err = im.run(ctx, c)
 	if len(ids) > im.limits.Commits {
 		err = refused("more than %d commits", im.limits.Commits)
 	}
-	return ids, err
+	return ids, from, err
 }
 
 // describe reads commits.
