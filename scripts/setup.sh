@@ -118,6 +118,11 @@ if [ "$(id -u)" -ne 0 ]; then
 		fi
 	done
 	if [ -e /dev/kvm ] && ! [ -w /dev/kvm ]; then
-		say "machines are several times slower without /dev/kvm: sudo usermod -aG kvm $user, then log in again"
+		fix="sudo chmod 666 /dev/kvm"
+		case $(stat -Lc %A:%G /dev/kvm) in
+		????rw*:root) ;;
+		????rw*:*) fix="sudo usermod -aG $(stat -Lc %G /dev/kvm) $user, then log in again" ;;
+		esac
+		say "machines are several times slower without /dev/kvm: $fix"
 	fi
 fi

@@ -28,7 +28,7 @@ func TestNormalUser(t *testing.T) {
 	}
 	for _, c := range doctor.Checks {
 		// A new account is in no group but its own.
-		if k := doctor.Facts.KVM; c.Name == "kvm" && k.Present && !k.Openable && !strings.HasPrefix(c.Fix, "sudo usermod -aG kvm ") {
+		if k := doctor.Facts.KVM; c.Name == "kvm" && k.Present && !k.Openable && !strings.HasPrefix(c.Fix, "sudo usermod -aG "+k.Group+" ") && (k.Group != "" || !strings.HasPrefix(c.Fix, "sudo chmod 666 /dev/kvm")) {
 			t.Errorf("doctor's fix for a /dev/kvm that cannot be opened is %q", c.Fix)
 		}
 	}

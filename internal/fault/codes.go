@@ -270,7 +270,7 @@ func Kinds() []Kind {
 		{QEMUUnsafe, []string{"path", "version"}, "This QEMU emulates a CPU wrongly."},
 		{QEMUWithoutNetwork, []string{"path", "version"}, "This QEMU is too old to give a machine a network."},
 		{KVMMissing, nil, "The host has no KVM."},
-		{KVMForbidden, nil, "The user may not open /dev/kvm."},
+		{KVMForbidden, []string{"group"}, "The user may not open /dev/kvm."},
 		{KVMUntested, nil, "No test guest has run on KVM yet."},
 		{KVMUnusable, nil, "The test guest did not run on KVM."},
 		{MemoryTooLarge, []string{"mib", "host-mib", "fits-mib"}, "The machine would have more memory than the host."},

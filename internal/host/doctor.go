@@ -136,8 +136,10 @@ func checkKVM(f Facts) Check {
 	c.Status = Warn
 	c.Detail = cmp.Or(k.Reason, "not proven to work") + "; machines run emulated, several times slower"
 	switch {
+	case k.Present && !k.Openable && k.Group != "":
+		c.Fix = "sudo usermod -aG " + k.Group + " " + f.User.Name + " # then log in again"
 	case k.Present && !k.Openable:
-		c.Fix = "sudo usermod -aG kvm " + f.User.Name + " # then log in again"
+		c.Fix = "sudo chmod 666 /dev/kvm # no group may open it"
 	case k.Openable && !k.Tested && f.Arch == "amd64" && f.QEMU.Path != "":
 		c.Fix = "mayfly doctor --refresh"
 	case !k.Present && f.Virtualization == "vmx":

@@ -73,7 +73,8 @@ func TestDoctor(t *testing.T) {
 	}{
 		{"laptop", func(*Facts) {}},
 		{"root", func(f *Facts) { f.User, f.SubUID, f.UIDMap = User{Name: "root"}, false, false }},
-		{"not-in-group-kvm", func(f *Facts) { f.KVM = KVM{Present: true, Reason: "/dev/kvm: permission denied"} }},
+		{"not-in-group-kvm", func(f *Facts) { f.KVM = KVM{Present: true, Reason: "/dev/kvm: permission denied", Group: "kvm"} }},
+		{"kvm-of-root-alone", func(f *Facts) { f.KVM = KVM{Present: true, Reason: "/dev/kvm: permission denied"} }},
 		{"no-kvm-module", func(f *Facts) { f.KVM = KVM{Reason: "/dev/kvm does not exist"} }},
 		{"no-kvm-in-vm", func(f *Facts) { f.KVM, f.Virtualization = KVM{Reason: "/dev/kvm does not exist"}, "" }},
 		{"kvm-untried", func(f *Facts) { f.KVM = KVM{Present: true, Openable: true, Reason: "not tried yet"} }},

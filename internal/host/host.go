@@ -113,6 +113,9 @@ type KVM struct {
 	Tested   bool   `json:"tested"`   // a guest was tried on this kernel, CPU and QEMU
 	Proven   bool   `json:"proven"`   // and it ran to its end
 	Reason   string `json:"reason"`   // why it is not usable, for people; empty when proven
+	// Group is the group whose members may open it, where this user may not. It is
+	// empty where the device is root's alone, as in some containers.
+	Group string `json:"group,omitempty"`
 }
 
 // Tool is an external program. Path is empty when it is not installed.

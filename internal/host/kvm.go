@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
@@ -29,10 +30,23 @@ func probeKVM(o Options) KVM {
 	case errors.Is(err, fs.ErrNotExist):
 		return KVM{Reason: "/dev/kvm does not exist"}
 	case errors.Is(err, fs.ErrPermission):
-		return KVM{Present: true, Reason: "/dev/kvm: permission denied"}
+		return KVM{Present: true, Reason: "/dev/kvm: permission denied", Group: groupOf(o, "/dev/kvm")}
 	default:
 		return KVM{Present: true, Reason: fmt.Sprintf("/dev/kvm: %v", errors.Unwrap(err))}
 	}
+}
+
+// groupOf returns the group whose members may read and write a file, if it has one that
+// a user can be made a member of.
+func groupOf(o Options, name string) string {
+	var st syscall.Stat_t
+	if err := syscall.Stat(o.path(name), &st); err != nil || st.Mode&0o060 != 0o060 || st.Gid == 0 {
+		return ""
+	}
+	if e, ok := findEntry(o.read("/etc/group"), 2, int(st.Gid)); ok {
+		return e[0]
+	}
+	return ""
 }
 
 // ProveOptions are the choices of ProveKVM.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,4 +187,41 @@ func TestProveKVMHere(t *testing.T) {
 		t.Errorf("ProveKVM = %+v; want either proven or a reason", k)
 	}
 	t.Logf("%v: %+v", time.Since(start), k)
+}
+
+// The group that a user is told to join is the one whose members may open the device.
+func TestKVMGroup(t *testing.T) {
+	gid := os.Getegid()
+	if gid == 0 {
+		gid = 4711
+	}
+	for _, tt := range []struct {
+		name  string
+		mode  os.FileMode
+		gid   int
+		group string // of /etc/group
+		want  string
+	}{
+		{"udev", 0o660, gid, "kvm:x:%d:\n", "kvm"},
+		{"another name", 0o660, gid, "virt:x:%d:me,you\n", "virt"},
+		{"root alone", 0o600, gid, "kvm:x:%d:\n", ""},
+		{"to read only", 0o640, gid, "kvm:x:%d:\n", ""},
+		{"no such group, as in a container", 0o660, gid, "", ""},
+		{"the group of root", 0o660, 0, "root:x:0:\nkvm:x:%d:\n", ""},
+	} {
+		group := tt.group
+		if strings.Contains(group, "%d") {
+			group = fmt.Sprintf(group, gid)
+		}
+		root := tree(t, map[string]string{"dev/kvm": "", "etc/group": group})
+		if err := errors.Join(os.Chmod(filepath.Join(root, "dev/kvm"), tt.mode), os.Chown(filepath.Join(root, "dev/kvm"), -1, tt.gid)); err != nil {
+			if os.Geteuid() != 0 && tt.gid == 0 {
+				continue // for root only
+			}
+			t.Fatal(err)
+		}
+		if got := groupOf(Options{Root: root}, "/dev/kvm"); got != tt.want {
+			t.Errorf("%s: the group is %q; want %q", tt.name, got, tt.want)
+		}
+	}
 }

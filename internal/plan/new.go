@@ -157,7 +157,11 @@ func (b *builder) accelerator() {
 		m.Accelerator, m.Reason = TCG, "no KVM: "+cmp.Or(kvm.Reason, "not proven to work")
 		// A line at every start is only for what the user can change.
 		if kvm.Present && !kvm.Openable {
-			b.note("the CPU is emulated, several times slower (%s); %s and a new login may cure it", m.Reason, joinKVM)
+			cure := "sudo chmod 666 /dev/kvm"
+			if kvm.Group != "" {
+				cure = "sudo usermod -aG " + kvm.Group + " $USER and a new login"
+			}
+			b.note("the CPU is emulated, several times slower (%s); %s may cure it", m.Reason, cure)
 		}
 	}
 
@@ -173,8 +177,6 @@ func (b *builder) accelerator() {
 		"%s is too old: %s", q.Path, q.Version.TCGUnsafeReason()))
 }
 
-const joinKVM = "sudo usermod -aG kvm $USER"
-
 // kvmError says why KVM, asked for by name, cannot be used.
 func kvmError(kvm host.KVM) error {
 	switch {
@@ -183,7 +185,11 @@ func kvmError(kvm host.KVM) error {
 	case !kvm.Present:
 		return fault.New(fault.KVMMissing, nil, "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm does not exist"))
 	case !kvm.Openable:
-		return fault.New(fault.KVMForbidden, nil, "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm cannot be opened"))
+		var args fault.Args
+		if kvm.Group != "" {
+			args = fault.Args{"group": kvm.Group}
+		}
+		return fault.New(fault.KVMForbidden, args, "no KVM: %s", cmp.Or(kvm.Reason, "/dev/kvm cannot be opened"))
 	case !kvm.Tested:
 		return fault.New(fault.KVMUntested, nil, "no KVM: no guest has been tried on it yet")
 	default:

@@ -33,7 +33,7 @@ var next = map[fault.Code][]string{
 	fault.QEMUUnsafe:            {"mayfly doctor --fix, or --allow-old-qemu if wrong results do not matter"},
 	fault.QEMUWithoutNetwork:    {"mayfly doctor --fix, or --network none"},
 	fault.KVMMissing:            {"--accel tcg (slower)"},
-	fault.KVMForbidden:          {"sudo usermod -aG kvm $USER, then log in again; or --accel tcg (slower)"},
+	fault.KVMForbidden:          {"sudo usermod -aG {group} $USER, then log in again; or --accel tcg (slower)", "sudo chmod 666 /dev/kvm; or --accel tcg (slower)"},
 	fault.KVMUntested:           {"mayfly doctor --refresh"},
 	fault.KVMUnusable:           {"--accel tcg (slower), or mayfly doctor --refresh to try it again"},
 	fault.MemoryTooLarge:        {"--memory {fits-mib}MiB"},
