@@ -160,6 +160,7 @@ func listing(t *testing.T, dir string) []string {
 // What only Nix knows is known, and what NixOS sets by itself is left out.
 func TestImportByNix(t *testing.T) {
 	needNix(t)
+	unstable := strings.Repeat("0", 32)
 	dir := flakeDir(t, oneFlake(`{ lib, inputs, ... }: {
 		microvm.vms.a = {
 			autostart = false;
@@ -180,7 +181,7 @@ func TestImportByNix(t *testing.T) {
 				users.users.owner = { };
 				home-manager.users.bob = { pkgs, ... }: {
 					home.homeDirectory = "/home/bob";
-					home.packages = [ pkgs.delve ];
+					home.packages = [ pkgs.delve { type = "derivation"; name = "go-1.99"; meta.position = "${builtins.storeDir}/`+unstable+`-source/pkgs/go.nix:1"; } ];
 					home.sessionVariables.D = "/home/bob/d";
 					programs.zsh.enable = true;
 				};
@@ -196,7 +197,7 @@ func TestImportByNix(t *testing.T) {
 	want := []Machine{
 		{
 			Name: "a", Profiles: []string{"zsh"}, VCPUs: 1, MemoryMiB: 2048,
-			Packages:  []string{"ripgrep", "gcc", "delve", "git", "fish"},
+			Packages:  []string{"ripgrep", "gcc", "delve", "golang-go", "git", "fish"},
 			Workspace: "~/w", Volumes: []Volume{{"var", "/var", 100}},
 			Mode: "bridge", Address: "10.0.0.2/24", MAC: "02:00:00:00:00:0a",
 			Shell: "fish", ShellInit: "alias ll='ls -l'\n",
@@ -210,6 +211,7 @@ func TestImportByNix(t *testing.T) {
 	notes := fmt.Sprint(res.Notes)
 	for _, want := range []string{
 		"mayfly net up --address 10.0.0.1/24", "a: unknown: services.nginx.enable: a service has no counterpart",
+		`warning: from another nixpkgs than the machine's: "go": mayfly has`,
 		`networking.hostName is "what throws an error"`, "microvm.vms.c has no config",
 	} {
 		if !strings.Contains(notes, want) {

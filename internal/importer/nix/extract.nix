@@ -63,7 +63,21 @@ let
     let found = byUser sources option; in
     if found == [ ] then null else concatStringsSep "\n" (map (d: d.value) found);
 
-  packages = sources: option: map package (concatMap (d: d.value) (byUser sources option));
+  # position returns where nixpkgs defines a package, if Nix can say.
+  position = p: let t = tryEval (p.meta.position or null); in if t.success && builtins.isString t.value then t.value else "";
+
+  # A package of another nixpkgs than the one whose options the machine has is chosen for
+  # its version.
+  origin = sources: file: p:
+    let
+      at = builtins.unsafeDiscardStringContext (position p);
+      from = source at;
+    in
+    if !isAttrs p || from == null || any (s: contains s from) sources || !contains at (from + "/pkgs/") then { }
+    else { elsewhere = true; file = below (toString file); };
+
+  packages = sources: option:
+    concatMap (d: map (p: package p // origin sources d.file p) d.value) (byUser sources option);
 
   # The names are the user's; the values are merged, without mkIf and the like.
   variables = sources: option: values:
@@ -198,7 +212,8 @@ let
           let shell = package (users.${name}.shell or null); in
           if builtins.elem (shell.name or null) [ "bash" "bash-interactive" "shadow" ] then null else shell;
         # home-manager-path is a package that holds those of home.packages.
-        packages = filter (p: (p.name or null) != "home-manager-path") (map package (users.${name}.packages or [ ]));
+        packages = filter (p: (p.name or null) != "home-manager-path")
+          (map (p: package p // origin sources "" p) (users.${name}.packages or [ ]));
       });
       home-manager.users = pick (attrNames homes) (name: home sources (homeOptions options name) homes.${name});
     };

@@ -138,7 +138,11 @@ type (
 		Programs map[string]program
 	}
 
-	nixPackage struct{ Name string }
+	nixPackage struct {
+		Name      string
+		Elsewhere bool   // of another nixpkgs than the machine's
+		File      string // that names it then; "": outside of the flake
+	}
 
 	// others are the options that a machine sets beside those.
 	others struct{ NixOS, Home []setting }

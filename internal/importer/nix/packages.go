@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // debianPackages says what the packages of nixpkgs are in Debian 13, where the names
@@ -67,14 +68,25 @@ func (m *importer) readPackages() {
 }
 
 func (m *importer) addPackages(all []option[nixPackage]) {
+	elsewhere := make(map[string][]string) // by file
 	for _, p := range all {
 		if !p.set {
 			m.note(Unknown, "the package %s", quote(p.unknown))
 			continue
 		}
 		m.add(attributeOf(p.value.Name))
+		if p.value.Elsewhere {
+			elsewhere[p.value.File] = append(elsewhere[p.value.File], quote(p.value.Name))
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(elsewhere)) {
+		m.noteAt(file, Warning, "from another nixpkgs than the machine's: %s: mayfly has its own version of a coding agent, and Debian's of everything else",
+			termsafe.Clip(strings.Join(elsewhere[file], ", "), maxNames))
 	}
 }
+
+// maxNames bounds the names in one note.
+const maxNames = 300
 
 // addPrograms adds the packages of programs.NAME.enable.
 func (m *importer) addPrograms(all map[string]program) {
