@@ -39,6 +39,9 @@ type Change struct {
 	Skipped string `json:"skipped,omitempty"` // why it cannot be applied
 	Ignored bool   `json:"ignored,omitempty"` // the host's git ignores it
 	OldMode uint32 `json:"old_mode,omitempty"`
+	// LeftOut says that an Apply of the selection that the change is from leaves it out, since
+	// it is ignored or generated.
+	LeftOut bool `json:"left_out,omitempty"`
 
 	// What follows is there after [ChangeSet.Review].
 
@@ -48,6 +51,9 @@ type Change struct {
 	Hidden bool `json:"hidden,omitempty"`
 	// Withheld says that the change never comes back as a file.
 	Withheld bool `json:"withheld,omitempty"`
+	// Generated says that it is in a tree that tools make, such as node_modules, and that the
+	// host's git does not track.
+	Generated bool `json:"generated,omitempty"`
 	// ByName says that an Apply takes the change only if it is approved, whatever classes are
 	// selected: a hook of git's.
 	ByName bool `json:"by_name,omitempty"`
@@ -89,8 +95,9 @@ type ChangeSet struct {
 	Root string
 	// Changes are all but directories that others of them make obvious.
 	Changes []Change
-	// ApplyIgnored has Review look into, and Apply take, also what the host's git ignores:
-	// build output and installed packages, which are often of use only where they were made.
+	// ApplyIgnored has Review look into, and Apply take, also what the host's git ignores and
+	// what is generated: build output and installed packages, which are often of use only
+	// where they were made.
 	ApplyIgnored bool
 	// Repositories are those in which the machine committed. Their commits come back as
 	// commits, never as files; see [ChangeSet.BranchOnly].
@@ -163,6 +170,7 @@ func (s *ChangeSet) judge() {
 		c := &s.Changes[i]
 		c.judged(s.c.Verdicts[c.index])
 		c.ByName = s.c.ByName(c.index)
+		c.Generated = s.c.Generated(c.index)
 	}
 }
 
@@ -253,7 +261,31 @@ func (s *ChangeSet) Selected(sel Selection) ([]Change, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	return slices.DeleteFunc(slices.Clone(s.Changes), func(c Change) bool { return !in(&c.edit) }), nil
+	out := s.leftOut(sel)
+	var list []Change
+	for _, c := range s.Changes {
+		if in(&c.edit) {
+			c.LeftOut = out(&c.edit, c.Ignored, c.Generated)
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// leftOut returns a function that says of an edit whether a selection leaves it out since it
+// is ignored or generated. A path with nothing but what is generated names that.
+func (s *ChangeSet) leftOut(sel Selection) func(e *workspace.Edit, ignored, generated bool) bool {
+	var named []string
+	for _, p := range sel.Paths {
+		p = workspace.CleanPath(s.Root, p)
+		other := func(c Change) bool { return c.edit.At(p) && !c.Generated }
+		if p != "." && !slices.ContainsFunc(s.Changes, other) {
+			named = append(named, p)
+		}
+	}
+	return func(e *workspace.Edit, ignored, generated bool) bool {
+		return !s.ApplyIgnored && (ignored || generated && !slices.ContainsFunc(named, e.At))
+	}
 }
 
 func (s *ChangeSet) selected(sel Selection) (func(e *workspace.Edit) bool, error) {
@@ -289,9 +321,10 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 		approved[workspace.CleanPath(s.Root, p)] = true
 	}
 	edits := s.c.Edits
+	out := s.leftOut(sel)
 	wanted := func(i int) bool {
 		e := &edits[i]
-		return (s.ApplyIgnored || !e.Ignored) && in(e) && (!sel.Only || e.Implied || approved[e.Path])
+		return !out(e, e.Ignored, s.c.Generated(i)) && in(e) && (!sel.Only || e.Implied || approved[e.Path])
 	}
 	chosen = workspace.Choose(edits, wanted, func(i int) bool {
 		v := &s.c.Verdicts[i]

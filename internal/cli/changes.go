@@ -76,7 +76,7 @@ direction of writing.`,
 		},
 	}
 	a.jsonFlag(cmd)
-	ignoredFlag(cmd.Flags(), &o.ignored, "list files that git ignores one by one")
+	ignoredFlag(cmd.Flags(), &o.ignored, "list ignored and generated files one by one")
 	cmd.Flags().BoolVarP(&o.patch, "patch", "p", false, "show the lines that differ; with --json, as hunks")
 	cmd.Flags().BoolVar(&o.stat, "stat", false, "show how many lines of each file differ")
 	cmd.Flags().BoolVar(&o.nameOnly, "name-only", false, "print only the paths, one on a line")
@@ -110,7 +110,7 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		}
 		return a.printJSON(changes)
 	}
-	listed := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.Ignored && !o.ignored })
+	listed := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.LeftOut })
 	switch {
 	case o.nameOnly:
 		for _, c := range listed {
@@ -187,7 +187,8 @@ again; if it is graver than the whole, mayfly asks once more.
 
 A file that you changed in the meantime is a conflict: mayfly leaves it alone
 and reports it. Files that git ignores in your directory, such as build output,
-are left out unless you pass --ignored.
+and trees that tools make, such as node_modules, are left out unless you pass
+--ignored.
 
 What was committed in the machine comes back as commits, unless paths are given.
 Your branch, if it is where the copy began, goes on to them together with the
@@ -232,7 +233,7 @@ say yes, and a single setting with --git-config. All others stay.`,
 	f.StringArrayVar(&o.git, "git-config", nil, "apply this `setting` of the machine's to .git/config")
 	f.BoolVar(&o.all, "all", false, "apply changes of all classes without a question")
 	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
-	ignoredFlag(f, &o.ignored, "also apply files that git ignores")
+	ignoredFlag(f, &o.ignored, "also apply ignored and generated files")
 	branchFlag(f, &o.branch)
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"ordinary", "builds", "runs", "suspicious"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd

@@ -102,6 +102,57 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
+// What tools make is one line as well, and stays until it is named or asked for; but not
+// what the host's git tracks.
+func TestGenerated(t *testing.T) {
+	s, dir := newRepository(t)
+	s.write(dir, "node_modules/kept/index.js", "1\n")
+	s.write(dir, "lib/node_modules/gone.js", "1\n")
+	s.git(dir, "add", ".")
+	s.git(dir, "commit", "-q", "-m", "with packages")
+	if err := os.RemoveAll(filepath.Join(dir, "lib")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.write(s.guest, "node_modules/kept/index.js", "2\n")
+	s.write(s.guest, "lib/node_modules/gone.js", "2\n")
+	s.write(s.guest, "app/node_modules/new/index.js", "2\n")
+	s.write(s.guest, "app/node_modules/.bin/x", "2\n")
+	s.write(s.guest, "app/main.js", "2\n")
+	const line = "mayfly: 2 generated files changed, 1 MiB; not applied (--ignored applies them)\n"
+	list, notes := userOf(t, s.home, nil).printed(t, "diff", "m", "--name-only")
+	if want := "app/main.js\nlib/node_modules/gone.js\nnode_modules/kept/index.js\n"; list != want || notes != "" {
+		t.Errorf("diff --name-only printed %q and %q", list, notes)
+	}
+	if _, notes = userOf(t, s.home, nil).printed(t, "diff", "m"); !strings.HasSuffix(notes, line) {
+		t.Errorf("diff notes %q", notes)
+	}
+	if list, _ := userOf(t, s.home, nil).printed(t, "diff", "m", "--name-only", "app/node_modules"); list != "app/node_modules/.bin/x\napp/node_modules/new/index.js\n" {
+		t.Errorf("diff of the directory printed %q", list)
+	}
+	there := func(want bool, what string, name string) {
+		t.Helper()
+		if _, err := os.Lstat(filepath.Join(s.dir, name)); (err == nil) != want {
+			t.Errorf("%s: %s is there: %t", what, name, err == nil)
+		}
+	}
+	if messages, err := s.mayfly("apply", "m", "--all"); err != nil || !strings.Contains(messages, line) {
+		t.Errorf("apply --all = %v:\n%s", err, messages)
+	}
+	there(true, "apply --all", "app/main.js")
+	there(true, "apply --all", "lib/node_modules/gone.js")
+	there(false, "apply --all", "app/node_modules")
+	if messages, err := s.mayfly("apply", "m", "--all", "app/node_modules/new"); err != nil {
+		t.Errorf("apply of a path = %v:\n%s", err, messages)
+	}
+	there(true, "apply of a path", "app/node_modules/new/index.js")
+	there(false, "apply of a path", "app/node_modules/.bin/x")
+	if messages, err := s.mayfly("apply", "m", "--all", "--ignored"); err != nil || strings.Contains(messages, "generated") {
+		t.Errorf("apply --ignored = %v:\n%s", err, messages)
+	}
+	there(true, "apply --ignored", "app/node_modules/.bin/x")
+}
+
 // Ignored files alone are nothing to ask about, and do not keep a machine.
 func TestRunIgnored(t *testing.T) {
 	user, ours := pseudoTerminal(t)

@@ -23,14 +23,19 @@ const (
 
 // overview prints changes, the gravest last, and returns those that would be applied. If
 // more than a number of them are ordinary, these are a tree, and of each other class there
-// are a few: all of that is on one screen. What is left out since git ignores it is one line.
+// are a few: all of that is on one screen. What is left out since git ignores it, or since tools
+// make it, is one line.
 func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change, most int) *groups {
 	g := &groups{}
-	var ignored []mayfly.Change
+	var ignored, generated []mayfly.Change
 	var all []mayfly.Change
 	for _, c := range changes {
-		if c.Ignored && !set.ApplyIgnored {
+		switch {
+		case c.LeftOut && c.Ignored:
 			ignored = append(ignored, c)
+			continue
+		case c.LeftOut:
+			generated = append(generated, c)
 			continue
 		}
 		all = append(all, c)
@@ -54,7 +59,10 @@ func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Chan
 		a.note("mayfly undo will not be able to take these changes back: they replace more than 1 GiB")
 	}
 	if len(ignored) > 0 {
-		a.note("%s; not applied (--ignored applies them)", words.Ignored(ignored))
+		a.note("%s; not applied (--ignored applies them)", words.LeftOut(ignored, "ignored"))
+	}
+	if len(generated) > 0 {
+		a.note("%s; not applied (--ignored applies them)", words.LeftOut(generated, "generated"))
 	}
 	return g
 }

@@ -53,7 +53,7 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	}
 	configured := slices.ContainsFunc(changes, func(c mayfly.Change) bool { return c.Withheld && c.Path == mayfly.GitConfig })
 	changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
-		return c.Withheld || c.Skipped != "" || c.Ignored && !o.ignored || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
+		return c.Withheld || c.Skipped != "" || c.LeftOut || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
 	})
 	p := &picker{a: a, set: set}
 	sel.FilesOnly = true

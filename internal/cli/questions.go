@@ -20,7 +20,8 @@ type questions struct {
 	a *app
 	o *reviewOptions
 	*groups
-	committed bool // there are commits to bring back
+	name      string // of the machine
+	committed bool   // there are commits to bring back
 	set       *mayfly.ChangeSet
 
 	approved []string // paths of changes that are wanted and not ordinary
@@ -185,7 +186,8 @@ func (q *questions) preview(changes []mayfly.Change) error {
 // askAlone asks about the others one by one.
 func (q *questions) askAlone() error {
 	if len(q.alone) > mostAlone {
-		q.a.note("%d changes are to be decided one by one. mayfly asks about %d at most, and holds these back", len(q.alone), mostAlone)
+		q.a.note("%d changes are to be decided one by one, which is more than the %d that mayfly asks about:", len(q.alone), mostAlone)
+		q.a.note("it holds them back; mayfly apply %s -p asks about each", q.name)
 		return nil
 	}
 	for _, c := range q.alone {

@@ -91,7 +91,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		}
 		return answerNone, nil
 	}
-	q := questions{a: a, o: &o, groups: groups, set: set, committed: committed}
+	q := questions{a: a, o: &o, name: m.Name(), groups: groups, set: set, committed: committed}
 	what, err := q.ask()
 	if what != answerApply || err != nil {
 		return what, err

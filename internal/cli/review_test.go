@@ -18,14 +18,14 @@ import (
 // session is what a guest leaves with changes of each class.
 var session = map[string]string{
 	"main.go": "package main\n", "docs/a.md": "text\n",
-	"node_modules/x.js":     "run()\n",
+	"run.sh":                "true\n",
 	".claude/settings.json": `{"hooks": {"Stop": "sh x"}}`,
 	"CON":                   "odd\n",
 	".git/hooks/pre-commit": "#!/bin/sh\n",
 }
 
 const (
-	builds     = "node_modules/x.js"
+	builds     = "run.sh"
 	runs       = ".claude/settings.json"
 	suspicious = "CON"
 	withheld   = ".git/hooks/pre-commit"
@@ -124,7 +124,7 @@ func TestDiffClasses(t *testing.T) {
 	list, notes := userOf(t, home, nil).printed(t, "diff", "m")
 	want := []string{
 		"A  docs/a.md (5 B)", "A  main.go (13 B)",
-		"run when you build, test, install or push:", "  A  node_modules/x.js (6 B): ",
+		"run when you build, test, install or push:", "  A  run.sh (5 B): ",
 		"run, or are obeyed, by themselves:", "  A  .claude/settings.json (27 B): ", "  A  .git/hooks/pre-commit (10 B): git runs this hook",
 		"suspicious:", "  A  CON (4 B): name acts as an option or a command",
 	}
@@ -290,14 +290,41 @@ func TestRunHoldsBack(t *testing.T) {
 	}
 }
 
+// More single questions than anybody answers are not asked: a line says what does.
+func TestManyQuestions(t *testing.T) {
+	home := t.TempDir()
+	files := map[string]string{"main.go": "package main\n"}
+	for i := range mostAlone + 1 {
+		files[".claude/commands/"+string(rune('a'+i))+".md"] = "do\n"
+	}
+	m := sessionMachine(t, home, files)
+	user, ours := pseudoTerminal(t)
+	printed := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(user)
+		printed <- string(text)
+	}()
+	err := userOf(t, home, ours).command("apply", "m")
+	if code, _ := errors.AsType[exitCode](err); code != exitHeld {
+		t.Errorf("apply = %v", err)
+	}
+	ours.Close()
+	if text := <-printed; !strings.Contains(text, "it holds them back; mayfly apply m -p asks about each") {
+		t.Errorf("apply printed\n%s", text)
+	}
+	if got := strings.Join(m.onHost(t), " "); got != "main.go" {
+		t.Errorf("the directory has %q", got)
+	}
+}
+
 // Many changes fit on a screen.
 func TestOverviewFits(t *testing.T) {
 	files := map[string]string{}
-	for i := range 1000 {
+	for i := range 950 {
 		files[filepath.Join([]string{"src", "src/api", "src/db", "docs", "web/app/pages"}[i%5], strings.Repeat("x", 1+i/100)+string(rune('a'+i%26))+string(rune('a'+i/26%26))+".go")] = "x"
 	}
 	for i := range 30 {
-		files["node_modules/"+string(rune('a'+i%26))+string(rune('a'+i/26))+".js"] = "x"
+		files["scripts/"+string(rune('a'+i%26))+string(rune('a'+i/26))+".sh"] = "x"
 	}
 	home := t.TempDir()
 	sessionMachine(t, home, files)
@@ -316,7 +343,7 @@ func TestOverviewFits(t *testing.T) {
 	}
 	var screen strings.Builder
 	a.overview(&screen, set, set.Changes, mostOrdinary)
-	if n := strings.Count(screen.String(), "\n"); n > 20 || !strings.Contains(screen.String(), "web/app/pages/: 200 added") || !strings.Contains(screen.String(), "  30 changes in node_modules/: built in the machine") {
+	if n := strings.Count(screen.String(), "\n"); n > 20 || !strings.Contains(screen.String(), "web/app/pages/: 190 added") || !strings.Contains(screen.String(), "  30 changes in scripts/: a script; runs") {
 		t.Errorf("%d lines:\n%s", n, &screen)
 	}
 }

@@ -82,7 +82,7 @@ it was not found.`,
 	f.BoolVar(&o.apply, "apply", false, "apply ordinary changes without asking")
 	f.BoolVar(&o.all, "all", false, "with --apply: apply also what your computer would execute, and what is suspicious")
 	f.BoolVar(&o.discard, "discard", false, "discard the changes without asking")
-	ignoredFlag(f, &o.ignored, "list and apply also files that git ignores")
+	ignoredFlag(f, &o.ignored, "list and apply also ignored and generated files")
 	branchFlag(f, &o.branch)
 	f.BoolVar(&o.keep, "keep", false, "keep the machine running after the command ends")
 	f.StringVar(&o.learn, "learn", "", "allow all public hosts, and write those that the command reached to `file` as an allow list")

@@ -225,6 +225,10 @@ func (c *Changes) Staged(e *workspace.Edit) bool {
 	return e.ModeOnly || e.Copies != "" || c.staging.Has(e)
 }
 
+// Generated reports whether an edit, which was reviewed, is in a tree that tools make and
+// that the host's git does not track.
+func (c *Changes) Generated(i int) bool { return c.Verdicts[i].Generated && !c.Edits[i].Tracked }
+
 // mostMoved bounds the files in renamed directories that are looked at.
 const mostMoved = 100_000
 

@@ -57,6 +57,7 @@ type Edit struct {
 	Implied  bool   // a directory that other edits in the list make obvious
 	Escapes  bool   // a symbolic link that leads, or may lead, out of the workspace
 	Skipped  string // why this edit will not be applied; "" when it can be
+	Tracked  bool   // the host's git has the path in its index, as far as is known
 	Ignored  bool   // of what the host's git ignores; see SetIgnored
 }
 

@@ -25,17 +25,18 @@ func Changes(changes []mayfly.Change) string {
 	return strings.Join(parts, ", ")
 }
 
-// Ignored says how many changes of ignored files there are, and how large they are.
-func Ignored(changes []mayfly.Change) string {
+// LeftOut says how many changes of files there are that are ignored or generated, and how
+// large they are.
+func LeftOut(changes []mayfly.Change, how string) string {
 	var bytes int64
 	for _, c := range changes {
 		if c.Kind == "file" {
 			bytes += c.Size
 		}
 	}
-	text := group(len(changes)) + " ignored files changed"
+	text := group(len(changes)) + " " + how + " files changed"
 	if len(changes) == 1 {
-		text = "1 ignored file changed"
+		text = "1 " + how + " file changed"
 	}
 	if bytes > 0 {
 		text += ", " + Size(bytes)

@@ -91,7 +91,7 @@ func TestTrusts(t *testing.T) {
 	}
 }
 
-func TestIgnored(t *testing.T) {
+func TestLeftOut(t *testing.T) {
 	many := make([]mayfly.Change, 1_234_567)
 	for i := range many {
 		many[i] = mayfly.Change{Kind: "file", Size: 100}
@@ -102,8 +102,8 @@ func TestIgnored(t *testing.T) {
 		"999 ignored files changed, 1 MiB":         many[:999],
 		"1 ignored file changed":                   {{Op: "D", Kind: "file"}},
 	} {
-		if got := Ignored(changes); got != want {
-			t.Errorf("Ignored of %d = %q; want %q", len(changes), got, want)
+		if got := LeftOut(changes, "ignored"); got != want {
+			t.Errorf("LeftOut of %d = %q; want %q", len(changes), got, want)
 		}
 	}
 }

@@ -35,10 +35,14 @@ const timeout = 2 * time.Minute
 var ErrUnknown = errors.New("git does not tell which files it ignores")
 
 // Mark marks which of edits are about files that the git repositories of the workspace dir
-// ignore. Outside of a repository none is. After an error no edit is marked.
+// ignore, and which they track. Outside of a repository none is. After an error no edit is
+// marked as ignored, and what the host has as tracked.
 func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	if len(edits) == 0 {
 		return nil
+	}
+	for i := range edits {
+		edits[i].Tracked = edits[i].OldKind != workspace.None
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("git has not told within %v which files it ignores", timeout))
 	defer cancel()
@@ -55,6 +59,9 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	}
 	if err := j.ask(ctx); err != nil {
 		return err
+	}
+	for i := range edits {
+		edits[i].Tracked = j.isTracked(edits[i].Path)
 	}
 	workspace.SetIgnored(edits, j.isIgnored)
 	return nil
@@ -228,6 +235,16 @@ func (j *judge) ask(ctx context.Context) error {
 func (j *judge) isIgnored(p string) bool {
 	v := j.judged[p]
 	return v.path != "" && j.ignores(v.repo, v.path)
+}
+
+// isTracked reports whether a repository has the path p, which was added, in its index.
+func (j *judge) isTracked(p string) bool {
+	v := j.judged[p]
+	if v.path == "" || v.repo == "" {
+		return false
+	}
+	r := j.repos[v.repo]
+	return r.answer != nil && r.tracked[v.path]
 }
 
 // ignores reports whether p is ignored in the repository of the directory dir, or that
