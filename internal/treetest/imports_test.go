@@ -64,7 +64,8 @@ guest/client:       guest/wire
 guest/session:      guest/wire
 guest/sshd:
 transfer:          
-guest/agent:        guest/wire guest/session guest/sshd transfer
+guest/incoming:     guest/wire
+guest/agent:        guest/wire guest/session guest/sshd guest/incoming transfer
 
 machine:            plan
 machine/qemu:       plan machine guest/wire             # the name of the control port is the protocol's
@@ -100,7 +101,7 @@ cmd/mayfly-guest:   guest/agent                         # and nothing else of ou
 
 // inTests says what more the tests of a package may import.
 const inTests = `
-cli:                commits control plan state workspace guest/wire # what a crash has left, and what a supervisor and a guest tell
+cli:                commits control plan state workspace guest/wire guest/incoming # what a crash has left, and what a supervisor and a guest tell
 guest/agent:        guest/client                        # the two ends of one conversation are tested together
 importer/nix:       config                              # the files that it writes are read
 network/intercept:  plan

@@ -151,6 +151,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.fetch(stream, req.Fetch)
 	case req.Op == wire.OpCopy && req.Copy != nil:
 		a.copy(stream, req.Copy)
+	case req.Op == wire.OpSync && req.Sync != nil:
+		a.sync(stream, req.Sync)
 	case req.Op == wire.OpTranscripts && req.Transcripts != nil:
 		a.transcripts(stream, req.Transcripts)
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:

@@ -193,3 +193,42 @@ func ended(in []byte) bool {
 		}
 	}
 }
+
+// FuzzSync plays a guest that is sent files: the call ends when the guest does, hears no more
+// answers than it sent items, and each is one that there is.
+func FuzzSync(f *testing.F) {
+	answers := func(list ...wire.SyncAnswer) []byte {
+		var b bytes.Buffer
+		for _, a := range list {
+			if err := wire.WriteMessage(&b, a); err != nil {
+				f.Fatal(err)
+			}
+		}
+		return b.Bytes()
+	}
+	done := wire.SyncAnswer{Result: wire.SyncDone}
+	f.Add(answers(done, done, done))
+	f.Add(answers(done, wire.SyncAnswer{Result: wire.SyncConflict, Now: wire.SyncState{Kind: wire.KindFile, Sum: make([]byte, 32)}}, done))
+	f.Add(answers(done, wire.SyncAnswer{Result: wire.SyncFailed, Error: "no\n\x1b[2J"}))
+	f.Add(answers(done, wire.SyncAnswer{Result: "yes"}, done))
+	f.Add(answers(done, done, wire.SyncAnswer{Result: wire.SyncSame}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		items := []Outgoing{{Item: wire.SyncItem{Path: []byte("a")}}, {Item: wire.SyncItem{Path: []byte("b")}}}
+		next := 0
+		err := Sync(t.Context(), says{bytes.NewReader(in)}, wire.Sync{Dir: "/w"}, items, func(i int, a wire.SyncAnswer) error {
+			if i != next || i >= len(items) {
+				t.Errorf("answer %d after %d", i, next)
+			}
+			next++
+			switch a.Result {
+			case wire.SyncDone, wire.SyncSame, wire.SyncConflict, wire.SyncFailed:
+			default:
+				t.Errorf("answer %q", a.Result)
+			}
+			return nil
+		})
+		if err == nil && next != len(items) {
+			t.Errorf("it ends well after %d answers", next)
+		}
+	})
+}

@@ -46,6 +46,7 @@ const (
 	OpSSH         Op = "ssh"         // Connected, then a connection to the SSH server
 	OpFetch       Op = "fetch"       // for each path FrameFile, FrameStdout…, FrameEnd or FrameError
 	OpCopy        Op = "copy"        // frames in one direction, see Copy
+	OpSync        Op = "sync"        // SyncItem messages and SyncAnswer messages, see Sync
 	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
 	OpShareLost   Op = "share-lost"  // Done; see ShareLost
 	OpPorts       Op = "ports"       // Listening messages, each answered by a byte, until the host closes the stream
@@ -71,6 +72,7 @@ type Request struct {
 	Changes     *Changes     `json:"changes,omitempty"`
 	Fetch       *Fetch       `json:"fetch,omitempty"`
 	Copy        *Copy        `json:"copy,omitempty"`
+	Sync        *Sync        `json:"sync,omitempty"`
 	Transcripts *Transcripts `json:"transcripts,omitempty"`
 	ShareLost   *ShareLost   `json:"share_lost,omitempty"`
 }
