@@ -233,7 +233,50 @@ func TestWorkspace(t *testing.T) {
 			t.Errorf("%s holds %q; want %q", name, got, content)
 		}
 	}
+	testSync(t, h)
 	h.Run(0, "rm", "w")
+}
+
+// testSync sends newer edits of the host into the machine w, which has changed files itself
+// and of which changes were applied.
+func testSync(t *testing.T, h *vm.Host) {
+	t.Helper()
+	writeFile(t, filepath.Join(h.Dir, "src/pkg23/file23.txt"), "newer\n")
+	writeFile(t, filepath.Join(h.Dir, "src/pkg21/file21.txt"), "newer than what was applied\n")
+	writeFile(t, filepath.Join(h.Dir, "newer/dir/file"), "new\n")
+	onHost(t, h.Dir, `rm src/pkg24/file24.txt; rm -r src/pkg25; chmod 750 src/pkg26/file01.txt; ln -s ../outside newer/link
+		rm src/pkg27/file27.txt; mkdir src/pkg27/file27.txt; echo in > src/pkg27/file27.txt/inside`)
+	r := h.Run(1, "sync", "w")
+	if !strings.Contains(r.Stderr, "not sent: src/pkg20/file20.txt: changed in the machine, too") || strings.Count(r.Stderr, "not sent: ") != 1 {
+		t.Errorf("sync says of conflicts: %s", vm.Clip(r.Stderr))
+	}
+	h.Run(0, "exec", "w", "--", "sh", "-ec", `
+		test "$(cat src/pkg23/file23.txt)" = newer; test "$(stat -c %U src/pkg23/file23.txt)" = "$(id -un)"
+		test "$(cat src/pkg21/file21.txt)" = "newer than what was applied"
+		test "$(cat newer/dir/file)" = new; test "$(readlink newer/link)" = ../outside
+		test ! -e src/pkg24/file24.txt; test ! -e src/pkg25; test "$(stat -c %a src/pkg26/file01.txt)" = 750
+		test "$(cat src/pkg27/file27.txt/inside)" = in; test "$(cat src/pkg20/file20.txt)" = guest
+		test -z "$(find . -name '.mayfly-sync-*')"`)
+	// What was sent is no change of the machine's, and what it makes of that is.
+	if got, want := paths(t, h.Run(0, "diff", "--json", "w").Stdout), []string{"M src/pkg20/file20.txt", "A .git/hooks/post-commit"}; !slices.Equal(withoutGit(got), withoutGit(want)) {
+		t.Errorf("after a sync diff lists %q; want %q", got, want)
+	}
+	h.Run(0, "exec", "w", "--", "sh", "-ec", "echo guest >> src/pkg23/file23.txt; mv newer newest; echo again > src/pkg24/file24.txt")
+	got := withoutGit(paths(t, h.Run(0, "diff", "--json", "w").Stdout))
+	for _, want := range []string{"M src/pkg23/file23.txt", "A newest/dir/file", "D newer/dir/file", "A src/pkg24/file24.txt"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("diff lists no %q: %q", want, got)
+		}
+	}
+	h.Run(1, "apply", "--all", "w")
+	if got, want := readFile(t, filepath.Join(h.Dir, "src/pkg23/file23.txt")), "newer\nguest\n"; got != want {
+		t.Errorf("file23.txt holds %q; want %q", got, want)
+	}
+}
+
+// withoutGit returns the lines that are not of git's own files.
+func withoutGit(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.Contains(l, " .git/") })
 }
 
 // paths returns the lines "OP path" of diff --json.

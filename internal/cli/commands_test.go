@@ -51,7 +51,7 @@ func TestCommandTable(t *testing.T) {
 }
 
 // readers are the commands that print what they find out.
-const readers = `audit check diff doctor events inspect ls policy port top version
+const readers = `audit check diff doctor events inspect ls policy port sync top version
 	image-build image-check image-ls import-nix init net-status new update`
 
 // others are the commands that do something else: act, show a terminal, or print a text

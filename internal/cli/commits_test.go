@@ -52,8 +52,9 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // committer is a machine that works on a copy of a repository.
 type committer struct {
 	*fakeMachine
-	t    *testing.T
-	home string
+	t      *testing.T
+	home   string
+	packed string // a copy of the workspace as it was packed
 }
 
 // newRepository makes a repository with a commit, and no machine yet.
@@ -90,8 +91,11 @@ func (s *committer) start() {
 	s.t.Helper()
 	s.fakeMachine = runFakeMachine(s.t, s.home, make(map[string]string))
 	s.guest = filepath.Join(s.home, "guest")
-	if out, err := exec.Command("cp", "-a", s.dir, s.guest).CombinedOutput(); err != nil {
-		s.t.Fatalf("%v\n%s", err, out)
+	s.packed = filepath.Join(s.home, "packed")
+	for _, dir := range []string{s.guest, s.packed} {
+		if out, err := exec.Command("cp", "-a", s.dir, dir).CombinedOutput(); err != nil {
+			s.t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	s.list = s.changes
 }
@@ -123,8 +127,8 @@ func (s *committer) changes(conn net.Conn) {
 		return wire.WriteMessage(conn, c)
 	})
 	if err == nil {
-		err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-			rel := strings.TrimPrefix(strings.TrimPrefix(path, s.dir), "/")
+		err = filepath.WalkDir(s.packed, func(path string, d fs.DirEntry, err error) error {
+			rel := strings.TrimPrefix(strings.TrimPrefix(path, s.packed), "/")
 			if err != nil || rel == "" {
 				return err
 			}

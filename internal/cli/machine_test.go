@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/guest/incoming"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/sparse"
@@ -42,6 +43,8 @@ type fakeMachine struct {
 	// workspace: changes are listed, and commands run, in it.
 	guest   string
 	started chan []string
+	// sync is what it answers to what is sent, if it is not nil.
+	sync func(conn io.ReadWriter)
 
 	lock *state.Lock
 	work sync.WaitGroup
@@ -159,6 +162,13 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 			}
 		}
 		wire.NewFrameWriter(conn).Write(wire.FrameExit, []byte{0})
+	case wire.OpSync:
+		if m.sync != nil {
+			m.sync(conn)
+			return
+		}
+		asked.Sync.Dir = m.guest
+		incoming.Take(conn, asked.Sync)
 	case wire.OpSessions:
 		wire.WriteMessage(conn, wire.Sessions{})
 	case wire.OpSeed:

@@ -30,7 +30,7 @@ func (s *committer) startCarried() {
 			s.t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	s.list = s.changes
+	s.packed, s.list = s.dir, s.changes
 }
 
 // Of a workspace whose repository lies elsewhere, commits come to that repository, files to

@@ -29,6 +29,8 @@ const (
 	CopyFile        = "workspace.img"      // EROFS, the private copy
 	ManifestFile    = "workspace.manifest" // what was packed
 	PlacedFile      = "workspace.placed"   // what applies have put at which paths
+	SyncedFile      = "workspace.synced"   // what was sent into the copy since
+	SentDir         = "workspace.sent"     // contents that were sent
 	VolumesDir      = "volumes"            // NAME.img, ext4
 	SizesFile       = "volumes.json"       // the size of each, in MiB
 	TranscriptsFile = "transcripts.tar"    // of the agents, as the guest packed them at the last stop
@@ -171,7 +173,7 @@ func (d Definition) removeDir() error {
 func (d Definition) Reset() error {
 	// In this order a crash leaves an older state or an empty one, and never
 	// new data beside old changes.
-	for _, name := range []string{KeepFile, PlacedFile, ManifestFile, CopyFile, SizesFile, VolumesDir} {
+	for _, name := range []string{KeepFile, PlacedFile, ManifestFile, CopyFile, SyncedFile, SentDir, SizesFile, VolumesDir} {
 		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
 			return fmt.Errorf("reset machine %s: %w", d.Name, err)
 		}
@@ -181,8 +183,8 @@ func (d Definition) Reset() error {
 
 // ResetCopy removes the copy of the workspace with all changes.
 func (d Definition) ResetCopy() error {
-	for _, name := range []string{PlacedFile, ManifestFile, CopyFile} {
-		if err := os.Remove(filepath.Join(d.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range []string{PlacedFile, ManifestFile, CopyFile, SyncedFile, SentDir} {
+		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
 			return fmt.Errorf("reset the copy of machine %s: %w", d.Name, err)
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
-	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -41,14 +40,14 @@ type Changes struct {
 
 	staging  *workspace.Staging // contents of edits; nil while there are none
 	machine  Machine
-	manifest *workspace.Manifest
-	image    *os.File
-	base     *erofs.Image
+	manifest *workspace.Manifest // what was packed, with what was sent since
+	base     workspace.Base      // the contents of that
+	copied   *copied
 }
 
 // Close gives up what is needed to apply the changes.
 func (c *Changes) Close() error {
-	err := c.image.Close()
+	err := c.copied.close()
 	for _, r := range c.Committed {
 		err = errors.Join(err, r.close())
 	}
@@ -79,17 +78,8 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if err := m.CheckCopied(); err != nil {
 		return nil, err
 	}
-	packed, list := m.m.WorkspaceFiles(m.p)
-	f, err := os.Open(list)
-	if err != nil {
-		return nil, fmt.Errorf("read what was packed: %w", err)
-	}
-	defer f.Close()
 	c := &Changes{machine: m}
-	if c.manifest, err = workspace.ReadManifest(f); err != nil {
-		return nil, err
-	}
-	if c.image, err = os.Open(packed); err != nil {
+	if c.copied, err = m.openCopy(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -97,12 +87,10 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 			c.Close()
 		}
 	}()
-	if c.base, err = c.manifest.OpenImage(c.image); err != nil {
-		return nil, err
-	}
+	c.manifest, c.base = c.copied.synced.Over(c.copied.manifest), c.copied.base()
 	defer m.e.done()
 	err = m.converse(ctx, func(stream net.Conn) (err error) {
-		c.Edits, err = workspace.Diff(ctx, c.manifest, c.base, m.guestChanges(patient{stream, m.Name(), silence}, quiesce))
+		c.Edits, err = workspace.DiffSynced(ctx, c.copied.manifest, c.copied.packed, c.copied.synced, m.guestChanges(patient{stream, m.Name(), silence}, quiesce))
 		return err
 	})
 	if err != nil {
@@ -140,7 +128,7 @@ func (c *Changes) settle(ctx context.Context, listed map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	c.Edits, err = workspace.Settle(ctx, c.manifest.Root, c.manifest, c.Edits, placed, func(p string) bool { return listed[p] || commits.Own(p) })
+	c.Edits, err = workspace.Settle(ctx, c.manifest.Root, c.manifest, c.Edits, placed, func(p string) bool { return listed[p] || commits.Own(p) || c.copied.synced.Find(p) != nil })
 	return err
 }
 
@@ -211,7 +199,7 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	if err := c.stage(ctx, edits); err != nil {
 		return workspace.Result{}, err
 	}
-	release, err := c.lock(ctx)
+	release, err := c.machine.lockApply(ctx)
 	if err != nil {
 		return workspace.Result{}, err
 	}
@@ -230,7 +218,7 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		}
 	}
 	res, err := workspace.Apply(ctx, workspace.Application{
-		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base,
+		Dir: c.manifest.Root, Manifest: c.manifest, Base: c.base, Packed: c.copied.packed,
 		Edits: edits, Staging: c.staging, Journal: c.machine.m.File(state.JournalFile), Undo: undo,
 	})
 	if c.Commits && err == nil {
@@ -260,7 +248,7 @@ func (c *Changes) stage(ctx context.Context, edits []workspace.Edit) error {
 		return c.machine.spoken(ctx, client.Fetch(open, paths, put))
 	}
 	// One at a time: the next one finds there what this one has fetched.
-	release, err := c.lock(ctx)
+	release, err := c.machine.lockApply(ctx)
 	if err != nil {
 		return err
 	}
@@ -276,16 +264,16 @@ func (c *Changes) stage(ctx context.Context, edits []workspace.Edit) error {
 	return nil
 }
 
-// lock waits for who else stages or applies changes of the machine.
-func (c *Changes) lock(ctx context.Context) (release func(), err error) {
-	release, err = c.machine.m.LockApply(ctx, func(pid int) {
-		c.machine.e.step(StepAwaitApply, args{"name": c.machine.Name(), "pid": strconv.Itoa(pid)})
+// lockApply waits for who else stages, applies or sends changes of the machine.
+func (m Machine) lockApply(ctx context.Context) (release func(), err error) {
+	release, err = m.m.LockApply(ctx, func(pid int) {
+		m.e.step(StepAwaitApply, args{"name": m.Name(), "pid": strconv.Itoa(pid)})
 	})
-	c.machine.e.done()
+	m.e.done()
 	if errors.Is(err, state.ErrNotFound) {
-		err = errStopped(c.machine.Name())
+		err = errStopped(m.Name())
 	}
-	return release, c.machine.spoken(ctx, err)
+	return release, m.spoken(ctx, err)
 }
 
 // guestChanges translates the guest's words into package workspace's.

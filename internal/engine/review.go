@@ -171,7 +171,7 @@ func reviewKind(k workspace.Kind) review.Kind {
 // OpenOld returns the content of a file as it was packed, or as an earlier apply has left it.
 func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) {
 	if !e.Since {
-		return c.openPacked(e.Packed())
+		return openIn(c.base, e.Packed())
 	}
 	dir, err := workspace.OpenHost(c.manifest.Root)
 	if err != nil {
@@ -196,8 +196,8 @@ func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) {
 
 var errChangedMeanwhile = errors.New("it was changed meanwhile; list the changes again")
 
-func (c *Changes) openPacked(path string) (io.ReadCloser, error) {
-	r, err := c.base.Open(path)
+func openIn(base workspace.Base, path string) (io.ReadCloser, error) {
+	r, err := base.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -212,8 +212,10 @@ func (c *Changes) OpenNew(e *workspace.Edit) (io.ReadCloser, error) {
 	switch {
 	case e.ModeOnly:
 		return c.OpenOld(e)
+	case e.Lower:
+		return openIn(c.copied.packed, e.Copies)
 	case e.Copies != "":
-		return c.openPacked(e.Copies)
+		return openIn(c.base, e.Copies)
 	case c.staging == nil:
 		return nil, errNotStaged
 	}
@@ -252,7 +254,7 @@ func (c *Changes) judgeMoves(ctx context.Context, host review.Host, own []review
 			}
 			node := review.Node{Kind: reviewKind(entry.Kind), Mode: entry.Mode & 0o777, Size: entry.Size, Target: entry.Target}
 			if entry.Kind == workspace.File {
-				node.Open = func() (io.ReadCloser, error) { return c.openPacked(entry.Path) }
+				node.Open = func() (io.ReadCloser, error) { return openIn(c.base, entry.Path) }
 			}
 			there = append(there, review.Change{Path: e.Path + strings.TrimPrefix(entry.Path, e.From), New: node})
 			here = append(here, review.Change{Path: entry.Path, New: node})

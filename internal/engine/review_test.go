@@ -39,7 +39,7 @@ func packedChanges(t *testing.T, files map[string]string) *Changes {
 		t.Fatal(err)
 	}
 	e := &Engine{dirs: host.Dirs{Config: t.TempDir()}}
-	c := &Changes{machine: Machine{e: e, p: plan.Plan{Name: "m"}}, manifest: m, image: image, base: base}
+	c := &Changes{machine: Machine{e: e, p: plan.Plan{Name: "m"}}, manifest: m, base: base, copied: &copied{manifest: m, image: image, packed: base, unlock: func() {}}}
 	t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -73,6 +73,9 @@ func (e *Engine) Undo(ctx context.Context, name, root string) (res workspace.Res
 		return res, err
 	}
 	recs, err := e.Undos()
+	if err == nil {
+		err = e.takenBack(name)
+	}
 	if err != nil {
 		return res, err
 	}

@@ -183,6 +183,9 @@ const (
 	WorkspaceUnusable Code = "workspace-unusable"
 	WorkspaceNone     Code = "workspace-none"
 	WorkspaceLive     Code = "workspace-live"
+	SyncLive          Code = "sync-live"
+	SyncEmpty         Code = "sync-empty"
+	SyncTooLarge      Code = "sync-too-large"
 	ChangeMissing     Code = "change-missing"
 	UndoNone          Code = "undo-none"
 	UndoBusy          Code = "undo-busy"
@@ -392,6 +395,9 @@ func Kinds() []Kind {
 		{WorkspaceUnusable, nil, "The directory that a machine is to work on cannot be found."},
 		{WorkspaceNone, []string{"name"}, "The machine has no workspace."},
 		{WorkspaceLive, []string{"name"}, "The workspace of the machine is live: there are no changes to list or apply."},
+		{SyncLive, []string{"name"}, "The workspace of the machine is live: it has what you change at once."},
+		{SyncEmpty, []string{"dir"}, "The directory of the workspace is empty now, and nothing is deleted in the machine for that."},
+		{SyncTooLarge, []string{"limit"}, "What is to be sent into a machine is larger than the bytes that may be sent at once."},
 		{ChangeMissing, []string{"path"}, "Nothing at this path of the workspace was changed."},
 		{UndoNone, []string{"name", "dir"}, "No apply of this machine, or to this directory, can be taken back."},
 		{UndoBusy, []string{"name"}, "The apply that is to be taken back is still under way, or is being taken back already."},

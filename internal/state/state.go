@@ -46,6 +46,8 @@ const (
 	MemoryFile    = "memory"             // a copy of a template's memory, where the VMM needs one
 	ManifestFile  = "workspace.manifest" // what was packed
 	PlacedFile    = "workspace.placed"   // what applies have put at which paths
+	SyncedFile    = "workspace.synced"   // what was sent into the copy since
+	SentDir       = "workspace.sent"     // contents that were sent
 	JournalFile   = "apply.journal"      // temporary names of an apply under way
 	StagingDir    = "staging"            // contents of an apply under way
 	// TranscriptsFile holds what the agents of a named machine said, on its way to what that keeps.
@@ -392,4 +394,18 @@ func (m Machine) WorkspaceFiles(p plan.Plan) (packed, manifest string) {
 		return d.File(definition.CopyFile), d.File(definition.ManifestFile)
 	}
 	return m.File(WorkspaceFile), m.File(ManifestFile)
+}
+
+// SyncFiles are the files of what was sent into a copy of a workspace.
+type SyncFiles struct {
+	Synced string // what was sent
+	Sent   string // a directory: the contents that were sent
+}
+
+// SyncFiles returns where they are for the machine with this plan.
+func (m Machine) SyncFiles(p plan.Plan) SyncFiles {
+	if d, ok := definition.Of(p); ok {
+		return SyncFiles{d.File(definition.SyncedFile), d.File(definition.SentDir)}
+	}
+	return SyncFiles{m.File(SyncedFile), m.File(SentDir)}
 }

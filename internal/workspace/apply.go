@@ -17,8 +17,9 @@ import (
 // Application is all that Apply needs.
 type Application struct {
 	Dir      string    // the workspace on the host
-	Manifest *Manifest // what was packed of it
-	Base     Base      // the packed contents
+	Manifest *Manifest // what was packed of it, or sent since
+	Base     Base      // the contents of that
+	Packed   Base      // the packed contents; nil if nothing was sent since
 	Edits    []Edit    // from Diff, or some of them
 	Staging  *Staging  // the contents of these edits
 	Journal  string    // where the journal is to be; outside the workspace

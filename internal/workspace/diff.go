@@ -63,15 +63,23 @@ var errChanges = errors.New("the machine's list of changes is not acceptable")
 // another name gives one Rename, and edits for what differs in it. A list that
 // no overlay could have produced is refused as a whole.
 func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error]) ([]Edit, error) {
+	return DiffSynced(ctx, m, base, nil, changes)
+}
+
+// DiffSynced is Diff for a machine into which something was sent: that is no change of the
+// guest's. What of it the guest has changed since, or removed, is.
+func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, changes iter.Seq2[Change, error]) ([]Edit, error) {
 	cs, err := collect(changes)
 	if err != nil {
 		return nil, err
 	}
-	view, moves, cs, err := rearrange(m, cs)
+	view, moves, cs, err := rearrange(m, synced, cs)
 	if err != nil {
 		return nil, err
 	}
-	d := &differ{manifest: view, moves: moves, base: base, changes: cs, hides: make(map[string]bool)}
+	d := &differ{
+		manifest: view, moves: moves, base: base, sent: synced.moved(moves), changes: cs, hides: make(map[string]bool),
+	}
 	if err := d.run(ctx); err != nil {
 		return nil, err
 	}
@@ -173,10 +181,11 @@ func (c *Change) check() error {
 	return nil
 }
 
-// differ walks the manifest and the changes side by side. Both are in the
+// differ walks the manifest, what was sent and the changes side by side. All are in the
 // order of comparePaths, so a directory is met before what is below it.
 type differ struct {
 	manifest *Manifest // as after the renames
+	sent     []Sent    // as after the renames
 	moves    *moves
 	base     Base
 	changes  []Change
@@ -199,33 +208,53 @@ func (d *differ) from(e *Edit) string {
 }
 
 func (d *differ) run(ctx context.Context) error {
-	es, cs := d.manifest.Entries, d.changes
-	for len(es) > 0 || len(cs) > 0 {
-		order := 0
-		switch {
-		case len(es) == 0:
-			order = 1
-		case len(cs) == 0:
-			order = -1
-		default:
-			order = comparePaths(es[0].Path, cs[0].Path)
+	es, ss, cs := d.manifest.Entries, d.sent, d.changes
+	for len(es) > 0 || len(ss) > 0 || len(cs) > 0 {
+		var path string
+		first := func(p string) {
+			if path == "" || comparePaths(p, path) < 0 {
+				path = p
+			}
 		}
-		if order < 0 {
-			d.unchanged(&es[0])
-			es = es[1:]
+		var at place
+		if len(es) > 0 {
+			first(es[0].Path)
+		}
+		if len(ss) > 0 {
+			first(ss[0].Path)
+		}
+		if len(cs) > 0 {
+			first(cs[0].Path)
+		}
+		if len(es) > 0 && es[0].Path == path {
+			at.packed, es = &es[0], es[1:]
+			at.old = at.packed
+		}
+		if len(ss) > 0 && ss[0].Path == path {
+			at.sent, ss = &ss[0], ss[1:]
+			if at.old = &at.sent.Entry; at.old.Kind == None {
+				at.old = nil
+			}
+		}
+		if len(cs) == 0 || cs[0].Path != path {
+			if err := d.unchanged(ctx, at); err != nil {
+				return err
+			}
 			continue
 		}
-		var old *Entry
-		if order == 0 {
-			old = &es[0]
-			es = es[1:]
-		}
-		if err := d.changed(ctx, old, &cs[0]); err != nil {
+		if err := d.changed(ctx, at, &cs[0]); err != nil {
 			return err
 		}
 		cs = cs[1:]
 	}
 	return nil
+}
+
+// place is what there is to say of one path beside what the guest reports.
+type place struct {
+	packed *Entry // nil for nothing
+	sent   *Sent  // since then; nil for nothing
+	old    *Entry // what the guest's changes start from: what was sent or, without that, packed
 }
 
 // gone reports whether p was packed below something whose children are gone.
@@ -251,54 +280,80 @@ func (d *differ) hide(p string) {
 	}
 }
 
-// unchanged handles a packed entry that the guest did not report.
-func (d *differ) unchanged(old *Entry) {
-	if d.gone(old.Path) && !(d.kept != "" && below(old.Path, d.kept)) {
-		d.edits = append(d.edits, newEdit(Delete, old, nil))
+// unchanged handles a path that the guest did not report.
+func (d *differ) unchanged(ctx context.Context, at place) error {
+	var here *Entry // what the guest shows of it
+	if at.packed != nil && !d.gone(at.packed.Path) {
+		here = at.packed
 	}
+	switch {
+	case d.kept != "" && (here == nil && at.old != nil && below(at.old.Path, d.kept)):
+		return nil
+	case here == nil:
+		if at.old != nil {
+			d.edits = append(d.edits, newEdit(Delete, at.old, nil))
+		}
+		return nil
+	case at.sent == nil:
+		return nil
+	}
+	// It shows what was packed in place of what was sent.
+	c := Change{Path: here.Path, Kind: here.Kind, Mode: here.Mode & 0o777, Size: here.Size, MTime: here.ID.MTime, Target: here.Target}
+	if c.Kind == File {
+		c.copies = d.moves.origin(here.Path)
+	}
+	return d.compare(ctx, at, &c)
 }
 
-// changed handles a path that the guest reported; old is nil when it was not
-// packed.
-func (d *differ) changed(ctx context.Context, old *Entry, c *Change) error {
+// changed handles a path that the guest reported.
+func (d *differ) changed(ctx context.Context, at place, c *Change) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	if err := d.checkParent(c); err != nil {
 		return err
 	}
-	if old != nil && old.Kind == Dir && (c.Kind != Dir || c.Opaque) {
+	packedDir := at.packed != nil && at.packed.Kind == Dir
+	if packedDir && (c.Kind != Dir || c.Opaque) {
 		d.hide(c.Path)
 	}
-	op := Add
-	if old != nil {
-		op = Modify
-	}
-	if _, moved := d.moves.from[c.Path]; moved && old != nil {
-		d.edits = append(d.edits, newEdit(Rename, old, c))
+	if _, moved := d.moves.from[c.Path]; moved && at.packed != nil {
+		d.edits = append(d.edits, newEdit(Rename, at.packed, c))
 		return nil
 	}
-	switch {
-	case c.Kind == Whiteout:
-		if old != nil {
-			d.edits = append(d.edits, newEdit(Delete, old, nil))
+	switch c.Kind {
+	case Whiteout:
+		if at.old != nil {
+			d.edits = append(d.edits, newEdit(Delete, at.old, nil))
 		}
 		return nil
-	case c.Kind == Other:
-		if old != nil && old.Kind == Dir {
+	case Other:
+		if packedDir || at.old != nil && at.old.Kind == Dir {
 			d.kept = c.Path
 		}
-		e := newEdit(op, old, c)
+		e := newEdit(opOf(at.old), at.old, c)
 		e.Skipped = "sockets, pipes and devices stay in the machine"
 		d.edits = append(d.edits, e)
 		return nil
 	}
-	e := newEdit(op, old, c)
+	return d.compare(ctx, at, c)
+}
+
+func opOf(old *Entry) Op {
+	if old == nil {
+		return Add
+	}
+	return Modify
+}
+
+// compare makes an edit of what is at a path now, unless it is the same as before.
+func (d *differ) compare(ctx context.Context, at place, c *Change) error {
+	e := newEdit(opOf(at.old), at.old, c)
 	if c.Kind == Symlink {
 		e.Escapes = leavesTree(d.manifest.Root, c.Path, c.Target)
 	}
-	if old != nil && old.Kind == c.Kind {
-		same, err := d.sameContent(ctx, old, c)
+	if at.old != nil && at.old.Kind == c.Kind {
+		same, err := d.sameContent(ctx, at, c)
 		if err != nil {
 			return err
 		}
@@ -330,19 +385,24 @@ func (d *differ) checkParent(c *Change) error {
 }
 
 // sameContent compares all but modes of two of the same kind.
-func (d *differ) sameContent(ctx context.Context, old *Entry, c *Change) (bool, error) {
+func (d *differ) sameContent(ctx context.Context, at place, c *Change) (same bool, err error) {
 	switch c.Kind {
 	case Symlink:
-		return old.Target == c.Target, nil
+		return at.old.Target == c.Target, nil
 	case File:
-		if old.Size != c.Size {
+		if at.old.Size != c.Size {
 			return false, nil
 		}
-		packed, err := d.sum(ctx, d.moves.origin(old.Path))
+		var before [sparse.Size]byte
+		if at.sent != nil {
+			before = at.sent.Sum
+		} else {
+			before, err = d.sum(ctx, d.moves.origin(at.old.Path))
+		}
 		if err == nil && c.copies != "" {
 			c.Sum, err = d.sum(ctx, c.copies)
 		}
-		return packed == c.Sum, err
+		return before == c.Sum, err
 	}
 	return true, nil
 }
@@ -378,7 +438,7 @@ func newEdit(op Op, old *Entry, c *Change) Edit {
 			e.NewSize = c.Size
 			e.MTime = c.MTime
 			e.Sum = c.Sum
-			e.Copies = c.copies
+			e.Copies, e.Lower = c.copies, c.copies != ""
 			e.Link = c.Link
 			e.Attributes = c.Attributes
 		case Dir:

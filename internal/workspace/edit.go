@@ -39,6 +39,7 @@ type Edit struct {
 	MTime  int64             // of the new file, in nanoseconds since 1970
 	Sum    [sparse.Size]byte // of the new file's content, which comes from the guest
 	Copies string            // the packed file that has the new content, "" for the guest
+	Lower  bool              // Copies is as it was packed, whatever was sent since
 	// Link is, of a new file, the path of another that it is the same file as in the guest.
 	Link       string
 	Attributes bool // the new file has extended attributes, which stay in the guest

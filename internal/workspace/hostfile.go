@@ -117,12 +117,15 @@ func (a *applier) isNew(ctx context.Context, dir int, name string, now hostFile,
 
 // content opens what the file of e is to hold.
 func (a *applier) content(e *Edit) (*content, error) {
-	packed := e.Copies
-	if e.ModeOnly {
-		packed = e.Packed()
+	base, path := a.Base, e.Copies
+	switch {
+	case e.ModeOnly:
+		path = e.Packed()
+	case e.Lower && a.Packed != nil:
+		base = a.Packed
 	}
-	if packed != "" {
-		r, err := a.Base.Open(packed)
+	if path != "" {
+		r, err := base.Open(path)
 		if err != nil {
 			return nil, err
 		}

@@ -124,6 +124,5 @@ func (m *Manifest) Below(dir string) iter.Seq[*Entry] {
 // moving on: the kernel's clock for them ticks only every few milliseconds,
 // that of some network file systems every second or two.
 func (m *Manifest) trusts(e *Entry) bool {
-	const granularity = 2e9
-	return e.ID.CTime < m.Started-granularity
+	return e.ID.CTime < m.Started-int64(granularity)
 }

@@ -31,47 +31,60 @@ func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
 	sum := crc32.New(castagnoli)
 	count := &countingWriter{w: w}
 	bw := bufio.NewWriterSize(io.MultiWriter(count, sum), 64<<10)
-	var num [binary.MaxVarintLen64]byte
-	uint := func(v uint64) { bw.Write(binary.AppendUvarint(num[:0], v)) } // bw keeps its first error
-	str := func(s string) { uint(uint64(len(s))); bw.WriteString(s) }
-
+	out := &entryWriter{bw: bw}
 	magic := manifestMagic
 	if m.GitCarried {
 		magic = manifestMagicGit
 	}
 	bw.WriteString(magic)
-	str(m.Root)
-	uint(uint64(m.Started))
-	uint(uint64(m.ImageSize))
+	out.str(m.Root)
+	out.uint(uint64(m.Started))
+	out.uint(uint64(m.ImageSize))
 	if m.GitCarried {
-		str(m.GitPrefix)
+		out.str(m.GitPrefix)
 	}
-	uint(uint64(len(m.Entries)))
-	prev := ""
+	out.uint(uint64(len(m.Entries)))
 	for i := range m.Entries {
-		e := &m.Entries[i]
-		shared := sharedPrefix(prev, e.Path)
-		prev = e.Path
-		uint(uint64(shared))
-		str(e.Path[shared:])
-		uint(uint64(e.Kind))
-		uint(uint64(e.Mode))
-		switch e.Kind {
-		case File:
-			uint(uint64(e.Size))
-		case Symlink:
-			str(e.Target)
-		}
-		uint(e.ID.Dev)
-		uint(e.ID.Ino)
-		uint(uint64(e.ID.MTime))
-		uint(uint64(e.ID.CTime))
+		out.entry(&m.Entries[i])
 	}
 	if err := bw.Flush(); err != nil {
 		return count.n, err
 	}
 	_, err := count.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
 	return count.n, err
+}
+
+// entryWriter writes the parts of a manifest. bw keeps its first error.
+type entryWriter struct {
+	bw   *bufio.Writer
+	num  [binary.MaxVarintLen64]byte
+	prev string // the path of the last entry
+}
+
+func (w *entryWriter) uint(v uint64) { w.bw.Write(binary.AppendUvarint(w.num[:0], v)) }
+
+func (w *entryWriter) str(s string) {
+	w.uint(uint64(len(s)))
+	w.bw.WriteString(s)
+}
+
+func (w *entryWriter) entry(e *Entry) {
+	shared := sharedPrefix(w.prev, e.Path)
+	w.prev = e.Path
+	w.uint(uint64(shared))
+	w.str(e.Path[shared:])
+	w.uint(uint64(e.Kind))
+	w.uint(uint64(e.Mode))
+	switch e.Kind {
+	case File:
+		w.uint(uint64(e.Size))
+	case Symlink:
+		w.str(e.Target)
+	}
+	w.uint(e.ID.Dev)
+	w.uint(e.ID.Ino)
+	w.uint(uint64(e.ID.MTime))
+	w.uint(uint64(e.ID.CTime))
 }
 
 // ReadManifest reads what WriteTo wrote. It never allocates more than what
@@ -128,10 +141,11 @@ func readManifest(r io.Reader, maxBytes int64) (*Manifest, error) {
 // manifestReader reads the parts of a manifest. After an error every part is
 // zero.
 type manifestReader struct {
-	r   *bufio.Reader
-	buf []byte
-	sum uint32
-	err error
+	r    *bufio.Reader
+	buf  []byte
+	sum  uint32
+	err  error
+	gone bool // entries may be of nothing
 }
 
 func (d *manifestReader) ReadByte() (byte, error) {
@@ -190,7 +204,7 @@ func (d *manifestReader) entry(prev string) Entry {
 	case Symlink:
 		e.Target = d.str(maxTarget)
 	default:
-		if d.err == nil {
+		if d.err == nil && !d.gone {
 			d.err = errors.New("an entry has no kind")
 		}
 	}

@@ -60,9 +60,10 @@ func upwards(p string) func(yield func(string) bool) {
 
 // rearrange takes the redirects out of a list of changes. It returns the renames in it,
 // what was packed as it looks after them, and the changes as of that. What is no rename
-// becomes changes that copy.
-func rearrange(m *Manifest, cs []Change) (*Manifest, *moves, []Change, error) {
-	r := &rearranger{manifest: m, moves: &moves{}, changes: make(map[string]*Change), shown: make(map[string][]string), sources: make(map[string]string), targets: make(map[string]string)}
+// becomes changes that copy: so does a rename of a directory that the host has not any more,
+// by what was sent, or to where it has something.
+func rearrange(m *Manifest, synced *Synced, cs []Change) (*Manifest, *moves, []Change, error) {
+	r := &rearranger{manifest: m, synced: synced, moves: &moves{}, changes: make(map[string]*Change), shown: make(map[string][]string), sources: make(map[string]string), targets: make(map[string]string)}
 	if !slices.ContainsFunc(cs, func(c Change) bool { return c.Redirect != "" }) {
 		return m, r.moves, cs, nil
 	}
@@ -114,6 +115,7 @@ const maxRounds = 64
 
 type rearranger struct {
 	manifest *Manifest
+	synced   *Synced
 	changes  map[string]*Change
 	moves    *moves
 
@@ -220,6 +222,12 @@ func (r *rearranger) ready(m move) bool {
 func (r *rearranger) possible(m move) bool {
 	now := r.moves.where(m.from)
 	if below(m.to, now) || r.packedAt(m.to) != nil {
+		return false
+	}
+	if s := r.synced.Find(m.from); s != nil && s.Kind != Dir {
+		return false
+	}
+	if s := r.synced.Find(m.to); s != nil && s.Kind != None {
 		return false
 	}
 	parent, _ := splitPath(m.to)

@@ -30,6 +30,8 @@ type placed struct {
 	Size   int64  `json:"size,omitempty"`
 	Sum    []byte `json:"sum,omitempty"` // of a file
 	Target []byte `json:"target,omitempty"`
+	// Undone says that an undo may have taken it back.
+	Undone bool `json:"undone,omitempty"`
 }
 
 // Bounds of a record. What is not in it is a conflict if the machine changes it once more.
@@ -131,4 +133,48 @@ func (p *Placed) Write(name string) error {
 		return fmt.Errorf("write what is applied: %w", err)
 	}
 	return nil
+}
+
+// TakeBack notes that all of it may have been taken back on the host. It reports whether
+// that is new.
+func (p *Placed) TakeBack() (changed bool) {
+	for _, list := range p.at {
+		for i := range list {
+			changed = changed || !list[i].Undone
+			list[i].Undone = true
+		}
+	}
+	return changed
+}
+
+// Forget forgets the paths of what was sent into the machine: that is newer there. It reports
+// whether there was anything to forget.
+func (p *Placed) Forget(sent []Sent) (changed bool) {
+	for i := range sent {
+		if list, ok := p.at[sent[i].Path]; ok {
+			p.n -= len(list)
+			delete(p.at, sent[i].Path)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// states returns what was put at a path, and not taken back.
+func (p *Placed) states(path string) (all []State) {
+	if p == nil {
+		return nil
+	}
+	for _, one := range p.at[path] {
+		if one.Undone {
+			continue
+		}
+		s := State{Kind: one.Kind, Target: string(one.Target), AnyMode: true} // an apply may have given it another mode
+		if one.Kind == File {
+			s.Mode, s.Size = one.Mode&0o777, one.Size
+			copy(s.Sum[:], one.Sum)
+		}
+		all = append(all, s)
+	}
+	return all
 }

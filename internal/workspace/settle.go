@@ -241,7 +241,7 @@ func (e *Edit) begin(at *placed) {
 	e.OldKind, e.OldMode, e.OldSize, e.OldTarget, e.OldSum = at.Kind, at.Mode, at.Size, string(at.Target), [sparse.Size]byte{}
 	copy(e.OldSum[:], at.Sum)
 	if e.ModeOnly {
-		e.ModeOnly, e.Copies = false, e.Path
+		e.ModeOnly, e.Copies, e.Lower = false, e.Path, false
 	}
 	switch {
 	case at.Kind == None:

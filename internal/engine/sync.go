@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
+	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// Sync sends into a machine what the user has changed in the directory of its workspace.
+type Sync struct {
+	machine Machine
+	checked map[string]workspace.Identity // see workspace.Outgoing
+}
+
+// SyncOptions say what is sent, and how.
+type SyncOptions struct {
+	DryRun bool     // only find out what would be sent
+	Merge  bool     // texts that both sides changed
+	At     []string // only what is at these paths or below; none is everything
+}
+
+// SyncResult is what became of it.
+type SyncResult struct {
+	Sent      []Synced
+	Merged    []Merged
+	Conflicts []workspace.Conflict
+	Notes     []workspace.Note
+	MoreNotes int // that are not among Notes
+}
+
+// Synced is a path that is in the machine as it is on the host now.
+type Synced struct {
+	Op   workspace.Op
+	Path string
+	Dir  bool
+}
+
+// Merged is a text in the machine that has the changes of both sides now.
+type Merged struct {
+	Path      string
+	Conflicts int // places where both changed the same, with both in the text
+}
+
+// NewSync returns a Sync of the machine, which has a copy of a workspace.
+func (m Machine) NewSync() (*Sync, error) {
+	if ws := m.p.Workspace; ws.Path != "" && !ws.Copied() {
+		return nil, fault.New(fault.SyncLive, args{"name": m.Name()},
+			"there is nothing to send: the workspace of machine %s is live, and it has what you change at once", m.Name())
+	}
+	if err := m.CheckCopied(); err != nil {
+		return nil, err
+	}
+	return &Sync{m, make(map[string]workspace.Identity)}, nil
+}
+
+// Root is the directory of the host.
+func (s *Sync) Root() string { return s.machine.p.Workspace.Path }
+
+// maxSyncNotes is how many notes are kept.
+const maxSyncNotes = 8
+
+// Run sends what differs now. What was changed in the machine is a conflict and stays as it
+// is there. The result tells what was done also when there is an error.
+func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err error) {
+	m := s.machine
+	release, err := m.lockApply(ctx)
+	if err != nil {
+		return res, err
+	}
+	defer release()
+	c, err := m.openCopy()
+	if err != nil {
+		return res, err
+	}
+	defer c.close()
+	placed, err := workspace.ReadPlaced(m.m.PlacedFile(m.p))
+	if err != nil {
+		return res, err
+	}
+	out := workspace.Outgoing{
+		Manifest: c.manifest, Packed: c.packed, Synced: c.synced, Placed: placed, Store: c.store,
+		Exclude: m.p.Workspace.Exclude, Skip: commits.Own, At: o.At, Checked: s.checked,
+		Warn: func(n workspace.Note) {
+			if len(res.Notes) == maxSyncNotes {
+				res.MoreNotes++
+				return
+			}
+			res.Notes = append(res.Notes, n)
+		},
+	}
+	items, err := out.Find(ctx)
+	if err != nil || len(items) == 0 {
+		return res, err
+	}
+	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), result: &res}
+	err = r.send(ctx, items)
+	for _, item := range r.refused {
+		res.Conflicts = append(res.Conflicts, workspace.Conflict{Path: item.Path, Why: item.why})
+	}
+	if len(r.done) > 0 && !o.DryRun {
+		// Written behind the guest: what is not in it is found to be the same the next time.
+		c.synced = c.synced.With(c.manifest, r.done)
+		err = errors.Join(err, c.writeSynced())
+		// What the machine has is newer now than what was applied.
+		if placed.Forget(r.done) {
+			err = errors.Join(err, placed.Write(m.m.PlacedFile(m.p)))
+		}
+	}
+	c.unlock()
+	c.unlock = func() {}
+	return res, errors.Join(err, c.store.Sweep(c.synced))
+}
+
+// syncRun is one run of a Sync.
+type syncRun struct {
+	m       Machine
+	copied  *copied
+	dry     bool
+	done    []workspace.Sent
+	refused []refusedItem
+	made    map[string]bool // directories that were made
+	result  *SyncResult
+}
+
+// refusedItem is an item that is a conflict.
+type refusedItem struct {
+	workspace.Item
+	now wire.SyncState // what the guest says that it has
+	why string
+}
+
+// send sends items and sorts the answers.
+func (r *syncRun) send(ctx context.Context, items []workspace.Item) error {
+	list := make([]client.Outgoing, len(items))
+	for i := range items {
+		it := &items[i]
+		list[i].Item = wire.SyncItem{Path: []byte(it.Path), New: wireState(&it.New), Check: r.dry}
+		for j := range it.Old {
+			list[i].Item.Old = append(list[i].Item.Old, wireState(&it.Old[j]))
+		}
+		list[i].Open = func() (*os.File, error) { return r.copied.store.Open(it) }
+	}
+	req := wire.Sync{Dir: r.m.p.Workspace.Path, Durable: r.m.p.Keep != nil}
+	return r.m.converse(ctx, func(stream net.Conn) error {
+		return commandError(client.Sync(ctx, patient{stream, r.m.Name(), silence}, req, list, func(i int, a wire.SyncAnswer) error {
+			r.answered(&items[i], a)
+			return nil
+		}))
+	})
+}
+
+// answered books what the guest says of one item. It is believed about itself only: that it
+// has what it was sent.
+func (r *syncRun) answered(it *workspace.Item, a wire.SyncAnswer) {
+	switch a.Result {
+	case wire.SyncConflict:
+		if r.dry && r.made[it.Path] {
+			return // the mode of a directory that would be there by then
+		}
+		if r.dry && a.Now.Kind == "" && r.made[path.Dir(it.Path)] {
+			r.sent(it, workspace.Add) // in a directory that would be there by then
+			return
+		}
+		if it.New.Kind == workspace.None && it.Old[0].Kind == workspace.None {
+			return // what was applied and removed since: the machine has another now, which is its own
+		}
+		r.refused = append(r.refused, refusedItem{*it, a.Now, conflictReason(it, a)})
+	case wire.SyncSame:
+		r.done = append(r.done, it.Sent)
+	case wire.SyncDone:
+		r.done = append(r.done, it.Sent)
+		switch {
+		case it.New.Kind == workspace.None:
+			r.sent(it, workspace.Delete)
+		case it.Old[0].Kind == workspace.None:
+			r.sent(it, workspace.Add)
+		case !r.made[it.Path]: // else it is the mode of a directory that was made just now
+			r.sent(it, workspace.Modify)
+		}
+	case wire.SyncFailed:
+		text := termsafe.Line(a.Error)
+		text = strings.ToValidUTF8(text[:min(len(text), 200)], "")
+		r.refused = append(r.refused, refusedItem{*it, a.Now, "the machine refuses it: " + text})
+	}
+}
+
+// sent notes that the machine has an item now.
+func (r *syncRun) sent(it *workspace.Item, op workspace.Op) {
+	if it.New.Kind == workspace.Dir {
+		r.made[it.Path] = true
+	}
+	dir := it.New.Kind == workspace.Dir || op == workspace.Delete && it.Old[0].Kind == workspace.Dir
+	r.result.Sent = append(r.result.Sent, Synced{op, it.Path, dir})
+}
+
+func conflictReason(it *workspace.Item, a wire.SyncAnswer) string {
+	switch now, old := a.Now.Kind, it.Old[0].Kind; {
+	case a.Full:
+		return "the directory still holds files in the machine"
+	case now == "" && old == workspace.None:
+		return "the directory that it belongs in is not there in the machine"
+	case now == "":
+		return "deleted in the machine"
+	case old == workspace.None:
+		return "something else of that name was made in the machine"
+	case it.New.Kind == workspace.None:
+		return "changed in the machine, and deleted here"
+	}
+	return "changed in the machine, too"
+}
+
+func wireState(s *workspace.State) wire.SyncState {
+	out := wire.SyncState{Mode: s.Mode, Size: s.Size, AnyMode: s.AnyMode}
+	switch s.Kind {
+	case workspace.File:
+		out.Kind, out.Sum = wire.KindFile, append([]byte{}, s.Sum[:]...)
+	case workspace.Dir:
+		out.Kind = wire.KindDir
+	case workspace.Symlink:
+		out.Kind, out.Target = wire.KindSymlink, []byte(s.Target)
+	}
+	return out
+}
+
+// takenBack has a later sync take nothing in the machine name for applied, since it was
+// taken back here.
+func (e *Engine) takenBack(name string) error {
+	for _, path := range []string{e.machines().At(name).File(state.PlacedFile), e.definitions().At(name).File(definition.PlacedFile)} {
+		placed, err := workspace.ReadPlaced(path)
+		if err == nil && placed.TakeBack() {
+			err = placed.Write(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package mayfly
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mayfly-vm/mayfly/internal/engine"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
+)
+
+// SyncOptions say how changes of the user's directory get into a machine.
+type SyncOptions struct {
+	// DryRun only finds out what would be sent.
+	DryRun bool
+}
+
+// Synced is a path that is in a machine as it is in the user's directory now.
+type Synced struct {
+	Op   string `json:"op"` // "A" added, "M" modified or "D" deleted
+	Path string `json:"path"`
+	Kind string `json:"kind,omitempty"` // "directory", or empty
+}
+
+// String returns the path on one line, fit to be printed.
+func (s Synced) String() string {
+	name := termsafe.Quote(s.Path)
+	if s.Kind != "" {
+		name += "/"
+	}
+	return s.Op + "  " + name
+}
+
+// SyncResult is what became of a sync.
+type SyncResult struct {
+	Sent []Synced `json:"sent"`
+	// Conflicts were left alone in the machine: it has changed them, too.
+	Conflicts []Conflict `json:"conflicts"`
+	// Notes are what could not be sent, or was left out.
+	Notes []string `json:"notes"`
+}
+
+// Sync sends into the machine what was changed in the directory of its workspace since it
+// was copied, or sent the last time. What the machine has changed itself is a conflict and
+// stays as it is there. What was sent is no change of the machine's. What was done is
+// returned also when there is an error.
+func (m *Machine) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
+	s, err := m.m.NewSync()
+	if err != nil {
+		return SyncResult{}, public(err)
+	}
+	res, err := s.Run(ctx, engine.SyncOptions{DryRun: o.DryRun})
+	return newSyncResult(res), public(err)
+}
+
+func newSyncResult(res engine.SyncResult) SyncResult {
+	out := SyncResult{
+		Sent: convert(res.Sent, func(s engine.Synced) Synced {
+			kind := ""
+			if s.Dir {
+				kind = workspace.Dir.String()
+			}
+			return Synced{s.Op.String(), s.Path, kind}
+		}),
+		Conflicts: convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) }),
+		Notes:     convert(res.Notes, workspace.Note.String),
+	}
+	if res.MoreNotes > 0 {
+		out.Notes = append(out.Notes, fmt.Sprintf("%d more like these", res.MoreNotes))
+	}
+	return out
+}
