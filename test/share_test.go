@@ -38,13 +38,15 @@ func newSharer(t *testing.T, h *vm.Host, root string, uid, gid int) *sharer {
 	writeFile(t, filepath.Join(s.docs, "text"), "of the host\n")
 	writeFile(t, filepath.Join(s.state, "settings"), "of the host\n")
 	writeFile(t, filepath.Join(s.work, "src/file"), "of the host\n")
+	writeFile(t, filepath.Join(s.work, "src/.env"), "SECRET\n")
+	writeFile(t, filepath.Join(s.work, "conf/deploy/script"), "of the host\n")
 	for _, dir := range []string{s.docs, s.state, s.work} {
 		if err := os.Symlink("../canary", filepath.Join(dir, "out")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.git(t, "init", "-q")
-	s.git(t, "add", "src")
+	s.git(t, "add", "src/file")
 	s.git(t, "-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "-q", "-m", "all")
 	err := filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -74,7 +76,7 @@ func (s *sharer) git(t *testing.T, args ...string) {
 func (s *sharer) keep(t *testing.T, name string) {
 	t.Helper()
 	config := filepath.Join(s.root, "config.toml")
-	writeFile(t, config, fmt.Sprintf("version = 1\n[workspace]\npath = %q\nmode = \"share\"\n[[share]]\nsource = %q\n", s.work, s.state))
+	writeFile(t, config, fmt.Sprintf("version = 1\n[workspace]\npath = %q\nmode = \"share\"\nhide = [\".env\"]\nprotect = [\"/conf/deploy\"]\n[[share]]\nsource = %q\n", s.work, s.state))
 	s.Run(0, "run", "--config", config, "--no-detect", "--share", s.docs+":/srv/docs:ro", "--keep", "--name", name, "--", "true")
 }
 
@@ -123,6 +125,7 @@ func testShare(t *testing.T, s *sharer) {
 		{"nothing outside", shareOutside},
 		{"confined", shareConfined},
 		{"watched", shareWatched},
+		{"guarded", shareGuarded},
 		{"clone", shareClone},
 		{"two machines", shareTwo},
 		{"removed on the host", shareRemoved},
@@ -208,6 +211,38 @@ func shareWorkspace(t *testing.T, s *sharer) {
 	}
 	if r := s.Run(0, "diff", "one"); r.Stdout != "" {
 		t.Errorf("mayfly diff: %q; want nothing: a commit changes nothing that runs", r.Stdout)
+	}
+}
+
+// What is hidden and protected is so whatever the machine's root does.
+func shareGuarded(t *testing.T, s *sharer) {
+	got := s.in(t, "one", `
+cat src/.env; wc -c <src/.env
+sudo sh -c 'cat src/.env; mount -t virtiofs share0 /mnt && cat /mnt/src/.env; umount /mnt'
+sudo sh -c 'for f in src/.env conf/deploy/script .git/hooks/pre-commit conf/deploy/new; do echo evil >$f; rm -f $f; done' 2>/dev/null
+for d in src conf conf/deploy .git .git/hooks; do sudo mv $d moved 2>/dev/null && echo moved $d; done
+sudo rm -rf conf .git/hooks 2>/dev/null
+sudo ln conf/deploy/script linked 2>/dev/null && echo linked
+sudo umount -l conf/deploy .git/hooks 2>/dev/null && echo unmounted
+sudo mount -o remount,rw `+s.work+` 2>/dev/null
+sudo sh -c 'mount --bind conf/deploy /mnt; mount -o remount,rw /mnt; echo evil >/mnt/script; umount /mnt' 2>/dev/null
+git status --porcelain --untracked-files=no; git branch work; git checkout -q work 2>&1; git checkout -q - 2>&1; git branch -d work >/dev/null; git config a.b c; git config --remove-section a
+echo x >conf/other; mkdir src/sub; (cd src/sub && git rev-parse --show-prefix); rmdir src/sub; rm conf/other
+cat conf/deploy/script; ls .git/hooks | wc -l
+`)
+	if strings.Contains(got, "SECRET") || strings.Contains(got, "moved") || strings.Contains(got, "linked") || strings.Contains(got, "unmounted") ||
+		!strings.HasPrefix(got, "0\n") || !strings.Contains(got, "src/sub/\nof the host\n") {
+		t.Errorf("the machine printed:\n%s", got)
+	}
+	for name, want := range map[string]string{"src/.env": "SECRET\n", "conf/deploy/script": "of the host\n"} {
+		if data, err := os.ReadFile(filepath.Join(s.work, name)); string(data) != want {
+			t.Errorf("%s on the host is %q, %v; want %q", name, data, err, want)
+		}
+	}
+	for _, name := range []string{".git/hooks/pre-commit", "conf/deploy/new", "linked", "moved"} {
+		if _, err := os.Lstat(filepath.Join(s.work, name)); err == nil {
+			t.Errorf("the machine made %s", name)
+		}
 	}
 }
 

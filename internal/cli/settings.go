@@ -60,6 +60,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVarP(&s.workspace, "workspace", "w", "", "`directory` to work on (default: the current one)")
 	f.BoolVar(&s.noWorkspace, "no-workspace", false, "give the machine no workspace")
 	f.StringArrayVar(key[[]string](s, "exclude", "workspace.exclude"), "exclude", nil, "leave out paths that match `pattern`, such as node_modules or *.log (repeatable)")
+	f.StringArrayVar(key[[]string](s, "hide", "workspace.hide"), "hide", nil, "hide paths that match `pattern`, such as .env, from the machine, also in a live workspace (repeatable)")
+	f.StringArrayVar(key[[]string](s, "protect", "workspace.protect"), "protect", nil, "keep a live workspace's paths that match `pattern` as they are (repeatable)")
 	f.StringArrayVar(&s.shares, "share", nil, "share a host directory live: `SOURCE[:PATH][:ro]` (repeatable)")
 	f.Int64Var(key[int64](s, "vcpus", "machine.vcpus"), "vcpus", 0, "`number` of virtual CPUs")
 	f.StringVar(key[string](s, "disk", "machine.disk"), "disk", "", "`size` of what the machine can write to its disk, such as 16GiB")

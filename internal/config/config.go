@@ -73,6 +73,9 @@ type Workspace struct {
 	Path    string   // absolute, or begins with "~/"; "": the current directory
 	Mode    string   // "copy" or "share"
 	Exclude []string // "node_modules"
+	Hide    []string // ".env": not in the machine, whatever the mode
+	Protect []string // ".git/config": a machine that has it live cannot change it
+	Hooks   bool     // git's hooks in a live workspace are protected, too
 	Clone   []Clone  // what `mayfly new` clones into it
 }
 
@@ -108,7 +111,7 @@ func Default() Config {
 	return Config{
 		Machine:   Machine{Engine: "auto", Accel: "auto"},
 		Image:     Image{Base: "debian:trixie", Init: "mayfly"},
-		Workspace: Workspace{Mode: "copy"},
+		Workspace: Workspace{Mode: "copy", Hooks: true},
 		Network:   Network{Mode: "user", Egress: "public", TrustHostAuthorities: true},
 		Git:       Git{Identity: true},
 		Agent:     Agent{Note: true},

@@ -44,6 +44,8 @@ prewarm = "git --version"
 path = "~/src/project"
 mode = "copy"
 exclude = ["node_modules"]
+hide = [".env"]
+protect = ["deploy"]
 clone = ["https://example.org/a.git", { url = "git@example.org:b.git", ref = "main" }]
 
 [[volume]]
@@ -58,6 +60,8 @@ source = "~/agent"
 source = "/srv/data"
 path = "~/data"
 readonly = true
+hide = ["*.key"]
+protect = ["conf"]
 
 [network]
 mode = "user"
@@ -105,11 +109,11 @@ func TestLoadEverything(t *testing.T) {
 			Init:    "systemd",
 			Prewarm: []string{"claude --version", "git --version"},
 		},
-		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}, Clone: []Clone{
+		Workspace: Workspace{Path: "~/src/project", Mode: "copy", Exclude: []string{"node_modules"}, Hide: []string{".env"}, Protect: []string{"deploy"}, Hooks: true, Clone: []Clone{
 			{URL: "https://example.org/a.git"}, {URL: "git@example.org:b.git", Ref: "main"},
 		}},
 		Volumes: []Volume{{Name: "var", Mount: "/var", SizeMiB: 12 << 10}},
-		Shares:  []Share{{Source: "~/agent"}, {Source: "/srv/data", Path: "~/data", ReadOnly: true}},
+		Shares:  []Share{{Source: "~/agent"}, {Source: "/srv/data", Path: "~/data", ReadOnly: true, Hide: []string{"*.key"}, Protect: []string{"conf"}}},
 		Network: Network{
 			TrustHostAuthorities: true,
 			Mode:                 "user", Egress: "allowlist", Presets: []string{"go", "claude", "npm"},

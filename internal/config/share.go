@@ -13,6 +13,8 @@ type Share struct {
 	Source   string // absolute, or begins with "~/"
 	Path     string // in the machine; "": the same as on the host
 	ReadOnly bool
+	Hide     []string // patterns of what the machine does not see
+	Protect  []string // patterns of what it cannot change
 }
 
 // ParseShare reads "SOURCE[:PATH][:ro]". A path with a colon in it can only be
@@ -113,6 +115,10 @@ func asShareTable(s setting, table map[string]any) (Share, *Error) {
 			}
 		case "readonly":
 			err = asBool(at, &share.ReadOnly)
+		case "hide":
+			err = appendList(at, &share.Hide, checkPattern)
+		case "protect":
+			err = appendList(at, &share.Protect, checkPattern)
 		default:
 			err = at.errorf("unknown key")
 			err.Suggestion = suggest.Nearest(key, partsOf("share"))

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseShare(t *testing.T) {
@@ -26,7 +28,7 @@ func TestParseShare(t *testing.T) {
 		"/" + strings.Repeat("a", 4096): {},
 	} {
 		got, err := ParseShare(text)
-		if got != want && err == nil || (err == nil) != (want != Share{}) {
+		if !cmp.Equal(got, want) && err == nil || (err == nil) != (want.Source != "") {
 			t.Errorf("ParseShare(%.40q) = %+v, %v; want %+v", text, got, err, want)
 		}
 	}
@@ -45,7 +47,7 @@ func FuzzParseShare(f *testing.F) {
 			}
 			return
 		}
-		if again, err := ParseShare(s.String()); err != nil || again != s {
+		if again, err := ParseShare(s.String()); err != nil || !cmp.Equal(again, s) {
 			t.Errorf("ParseShare(%q) = %+v, which is read as %+v, %v", text, s, again, err)
 		}
 	})

@@ -48,9 +48,31 @@ type Root struct {
 	Entries []Entry
 	// Proc adds the /proc of the process's own namespace.
 	Proc bool
+	// Masks adds MaskDir.
+	Masks bool
 	// Nodes are devices below /dev that the root has anew, open to everybody in
 	// it, whoever may open the host's. Only root can make them.
 	Nodes []string
+}
+
+// MaskDir is a directory of a root with something empty of each kind, to be mounted where
+// something is not to be seen.
+const (
+	MaskDir       = "/masks"
+	MaskEmptyDir  = "dir"
+	MaskEmptyFile = "file"
+)
+
+// makeMasks makes MaskDir below root.
+func makeMasks(root string) error {
+	err := os.MkdirAll(root+MaskDir+"/"+MaskEmptyDir, 0o755)
+	if err == nil {
+		err = os.WriteFile(root+MaskDir+"/"+MaskEmptyFile, nil, 0o444)
+	}
+	if err != nil {
+		return fmt.Errorf("make a root: %w", err)
+	}
+	return nil
 }
 
 // Enter makes r the root of this process, which must be in a mount namespace of its
@@ -69,7 +91,7 @@ func (r Root) Enter() error {
 	}
 	procfs := -1
 	if r.Proc {
-		if procfs, err = cloneMount(unix.AT_FDCWD, "/proc", 0); err != nil {
+		if procfs, err = CloneMount(unix.AT_FDCWD, "/proc", 0); err != nil {
 			return err
 		}
 		defer unix.Close(procfs)
@@ -79,6 +101,11 @@ func (r Root) Enter() error {
 	}
 	if err := makeNodes(root, r.Nodes); err != nil {
 		return err
+	}
+	if r.Masks {
+		if err := makeMasks(root); err != nil {
+			return err
+		}
 	}
 	for _, p := range parts {
 		if err := p.place(root); err != nil {
@@ -129,7 +156,7 @@ func (e Entry) clone() (p part, err error) {
 			return p, err
 		}
 		p.dir = fi.IsDir()
-		p.mount, err = cloneMount(int(e.From.Fd()), "", e.Attr)
+		p.mount, err = CloneMount(int(e.From.Fd()), "", e.Attr)
 		return p, err
 	}
 	fi, err := os.Lstat(e.Path)
@@ -143,7 +170,7 @@ func (e Entry) clone() (p part, err error) {
 		}
 		return p, nil
 	}
-	p.mount, err = cloneMount(unix.AT_FDCWD, e.Path, e.Attr)
+	p.mount, err = CloneMount(unix.AT_FDCWD, e.Path, e.Attr)
 	return p, err
 }
 
@@ -159,9 +186,9 @@ func (p part) place(root string) error {
 	return nil
 }
 
-// cloneMount returns a mount of what is at path, with all that is mounted below,
+// CloneMount returns a mount of what is at path below dirfd, with all that is mounted below,
 // that has the attributes attr everywhere and is nowhere yet.
-func cloneMount(dirfd int, path string, attr uint64) (int, error) {
+func CloneMount(dirfd int, path string, attr uint64) (int, error) {
 	fd, err := unix.OpenTree(dirfd, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
 		return -1, fmt.Errorf("clone the mount of %s: %w", name(path), err)

@@ -15,6 +15,8 @@ const (
 	NoteSystemdState        fault.Code = "systemd-state"         // name, state
 	NoteShareOwner          fault.Code = "share-owner"           // source, owner, uid, gid
 	NoteShareLost           fault.Code = "share-lost"            // source
+	NoteShareUnmatched      fault.Code = "share-unmatched"       // source, pattern
+	NoteShareUnguarded      fault.Code = "share-guard-lost"      // source, path
 	NoteGoesOn              fault.Code = "machine-goes-on"       // name: it was paused
 	NoteOutOfMemory         fault.Code = "guest-out-of-memory"   // name, memory, program: the kernel of the guest killed that
 	NoteDiskLess            fault.Code = "disk-less"             // bytes, dir, free

@@ -59,7 +59,7 @@ func (m Machine) attend(ctx context.Context) *attendance {
 
 // tellsOfGuest reports whether who waits for a guest is to hear of ev.
 func tellsOfGuest(ev control.Event) bool {
-	return ev.Condition != nil || ev.Code == control.NoteOutOfMemory
+	return ev.Condition != nil || ev.Code == control.NoteOutOfMemory || ev.Code == control.NoteShareUnguarded
 }
 
 func (a *attendance) end() { a.cancel() }

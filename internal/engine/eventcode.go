@@ -121,6 +121,8 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteSystemdState), []string{"text", "name", "state"}, "systemd in the machine is in this state."},
 		{Note, string(control.NoteShareOwner), []string{"text", "source", "owner", "uid", "gid"}, "The directory of a live share belongs to a user whom the machine cannot act as."},
 		{Note, string(control.NoteShareLost), []string{"text", "source"}, "The server of a live share ended. Programs in the machine get errors from it."},
+		{Note, string(control.NoteShareUnmatched), []string{"text", "source", "pattern"}, "A pattern of hide or protect matches nothing in the live share."},
+		{Note, string(control.NoteShareUnguarded), []string{"text", "source", "path"}, "A hidden or protected path of a live share was replaced or removed on the host. The machine can reach what is there now."},
 		{Note, string(fault.MachinePaused), []string{"text", "name", "dir", "free", "reason"}, "The machine stands still, because the host cannot write its disk."},
 		{Note, string(fault.MachineUnreachable), []string{"text", "name", "reason", "defined"}, "The guest has broken off the conversation with the host."},
 		{Note, string(control.NoteGoesOn), []string{"text", "name"}, "A machine that was paused goes on."},

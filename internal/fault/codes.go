@@ -40,6 +40,7 @@ const (
 	AppArmorForeign       Code = "apparmor-profile-foreign"
 	ShareRefused          Code = "share-refused"
 	SharePathInvalid      Code = "share-path-invalid"
+	ShareUnguarded        Code = "share-unguarded"
 	WorkspaceRefused      Code = "workspace-refused"
 	PlanVersion           Code = "plan-version"
 )
@@ -285,6 +286,7 @@ func Kinds() []Kind {
 		{UserNamespacesMissing, nil, "Live shares need user namespaces, which the host does not give."},
 		{ShareRefused, []string{"dir"}, "This directory must not be live in a machine."},
 		{SharePathInvalid, []string{"dir", "path", "better"}, "A live share cannot have this path in the machine."},
+		{ShareUnguarded, []string{"dir"}, "What is to be hidden or protected in a live share cannot be."},
 		{WorkspaceRefused, []string{"dir"}, "This directory must not be given to a machine."},
 		{PlanVersion, []string{"version", "reads"}, "The machine was planned by another version of mayfly."},
 

@@ -19,6 +19,12 @@ type Share struct {
 	Path     string `json:"path"`   // in the guest, absolute
 	ReadOnly bool   `json:"read_only,omitempty"`
 	Tag      string `json:"tag"` // how the guest finds it: "share0"
+	// Hide and Protect are patterns, as those of Workspace.Exclude, of what the guest does
+	// not see, and of what it cannot change.
+	Hide    []string `json:"hide,omitempty"`
+	Protect []string `json:"protect,omitempty"`
+	// Hooks has git's own directory of hooks protected, where it is there.
+	Hooks bool `json:"hooks,omitempty"`
 }
 
 // MaxShares is how many a machine can have. Each is a device and a process.
@@ -79,9 +85,10 @@ func (b *builder) shares(in Input) {
 		b.plan.Shares = append(b.plan.Shares, s)
 	}
 	if ws := b.plan.Workspace; ws.Path != "" && ws.Mode == ModeShare {
-		add(Share{Source: ws.Path, Path: ws.Path})
+		c := b.cfg.Workspace
+		add(Share{Source: ws.Path, Path: ws.Path, Hide: slices.Clone(c.Hide), Protect: slices.Clone(c.Protect), Hooks: c.Hooks})
 		if len(ws.Exclude) > 0 {
-			b.note("workspace.exclude has no effect: the workspace is live, and all of it is in the machine")
+			b.note("workspace.exclude has no effect: the workspace is live, and all of it but workspace.hide is in the machine")
 		}
 		b.note("%s is live in the machine: what is written there is yours at once, Git's hooks and build scripts, too", termsafe.Quote(ws.Path))
 	}
@@ -90,7 +97,7 @@ func (b *builder) shares(in Input) {
 			b.fail(fmt.Errorf("share %s: it is not known where that is", termsafe.Quote(s.Source)))
 			return
 		}
-		share := Share{Source: in.Shares[i], Path: in.Shares[i], ReadOnly: s.ReadOnly}
+		share := Share{Source: in.Shares[i], Path: in.Shares[i], ReadOnly: s.ReadOnly, Hide: slices.Clone(s.Hide), Protect: slices.Clone(s.Protect)}
 		if s.Path != "" {
 			share.Path = expandHome(s.Path, b.plan.Guest.User.Home)
 		}

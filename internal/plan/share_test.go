@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,13 +65,44 @@ func shared(t *testing.T, ws string, shares ...config.Share) (Plan, error) {
 	return New(cfg, facts, in)
 }
 
+// What is hidden is so in a copy, too; what is protected is of a live share alone.
+func TestGuards(t *testing.T) {
+	cfg := config.Default()
+	cfg.Workspace.Exclude, cfg.Workspace.Hide, cfg.Workspace.Protect = []string{"*.iso"}, []string{".env"}, []string{"/deploy"}
+	cfg.Workspace.Hooks = false
+	cfg.Shares = []config.Share{{Source: "/srv/data", Hide: []string{"*.key"}, Protect: []string{"conf"}}}
+	for _, mode := range []string{ModeCopy, ModeShare} {
+		cfg.Workspace.Mode = mode
+		in := Input{Name: "m", Workspace: "/home/ada/src/project", Home: "/home/ada", ShareServer: &ShareServer{Path: "/usr/libexec/virtiofsd", Kind: VirtiofsdRust, Version: "1.13.2"}}
+		in.Shares = SharePaths(cfg, "/home/ada")
+		p, err := New(cfg, readFacts(t, "laptop"), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := Share{Source: "/srv/data", Path: "/srv/data", Hide: []string{"*.key"}, Protect: []string{"conf"}, Tag: "share0"}
+		want, exclude := []Share{data}, []string{"*.iso", ".env"}
+		protects := func(note string) bool { return strings.HasPrefix(note, "workspace.protect has no effect") }
+		if mode == ModeShare {
+			data.Tag = "share1"
+			live := Share{Source: in.Workspace, Path: in.Workspace, Hide: []string{".env"}, Protect: []string{"/deploy"}, Tag: "share0"}
+			want, exclude = []Share{live, data}, []string{"*.iso"}
+		}
+		if d := cmp.Diff(want, p.Shares); d != "" {
+			t.Errorf("%s: shares (-want +got):\n%s", mode, d)
+		}
+		if d := cmp.Diff(exclude, p.Workspace.Exclude); d != "" || slices.ContainsFunc(p.Notes, protects) != (mode == ModeCopy) {
+			t.Errorf("%s: notes %q, exclude (-want +got):\n%s", mode, p.Notes, d)
+		}
+	}
+}
+
 func TestShares(t *testing.T) {
 	p, err := shared(t, ModeShare, config.Share{Source: "~/agent", Path: "~/state"}, config.Share{Source: "/srv/data", ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Share{
-		{Source: "/home/ada/src/project", Path: "/home/ada/src/project", Tag: "share0"},
+		{Source: "/home/ada/src/project", Path: "/home/ada/src/project", Tag: "share0", Hooks: true},
 		{Source: "/home/ada/agent", Path: "/home/ada/state", Tag: "share1"},
 		{Source: "/srv/data", Path: "/srv/data", ReadOnly: true, Tag: "share2"},
 	}

@@ -46,6 +46,12 @@ func (b *builder) workspace(in Input) {
 		Mode:    b.cfg.Workspace.Mode,
 		Exclude: slices.Clone(b.cfg.Workspace.Exclude),
 	}
+	if b.plan.Workspace.Copied() {
+		b.plan.Workspace.Exclude = append(b.plan.Workspace.Exclude, b.cfg.Workspace.Hide...)
+		if len(b.cfg.Workspace.Protect) > 0 {
+			b.note("workspace.protect has no effect: the workspace is a copy, and you review its changes")
+		}
+	}
 	if path := b.plan.Workspace.Path; linkable(in.Typed, path) {
 		b.plan.Workspace.Link = filepath.Clean(in.Typed)
 	}

@@ -55,6 +55,9 @@ func become(spec Spec) error {
 	if err := makeRoot(spec); err != nil {
 		return err
 	}
+	if err := spec.Guard.mount(spec.Share.ReadOnly); err != nil {
+		return err
+	}
 	if err := confine.LimitFiles(maxFiles); err != nil {
 		return err
 	}
@@ -121,5 +124,5 @@ func makeRoot(spec Spec) error {
 	}
 	entries := confine.Entries(confine.ReadOnly, append(systemFiles, spec.Server.Path)...)
 	entries = append(entries, confine.Entry{Path: treeDir, From: tree, Attr: attr})
-	return confine.Root{Entries: entries, Proc: true}.Enter()
+	return confine.Root{Entries: entries, Proc: true, Masks: len(spec.Guard.Hide) > 0}.Enter()
 }

@@ -29,6 +29,8 @@ type Spec struct {
 	// UID and GID are the guest's user. Files that a guest makes are that user's on
 	// the host if root serves them, and else those of who does.
 	UID, GID int
+	// Guard is what of the directory is hidden or protected, from FindGuard.
+	Guard Guard
 }
 
 // The descriptors that the process is started with.
@@ -42,10 +44,11 @@ type Process struct {
 	// VMM is the VMM's end of the socket, until CloseVMM.
 	VMM *os.File
 
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended; err is set before
-	err  error
-	once sync.Once
+	cmd    *exec.Cmd
+	mounts *mounts       // nil where nothing is guarded
+	done   chan struct{} // closed when the process has ended; err is set before
+	err    error
+	once   sync.Once
 }
 
 // Start serves a directory. dir is one that is closed to other users: the socket
@@ -109,7 +112,11 @@ func start(ctx context.Context, exe string, spec Spec, dir string, log *os.File)
 		return nil, err
 	}
 	readyW.Close()
-	if err := proc.AwaitBecome(ctx, readyR); err != nil {
+	err = proc.AwaitBecome(ctx, readyR)
+	if err == nil && !spec.Guard.Empty() {
+		p.mounts, err = openMounts(p.PID())
+	}
+	if err != nil {
 		p.Kill()
 		return nil, err
 	}
@@ -200,4 +207,7 @@ func (p *Process) Kill() {
 	p.CloseVMM()
 	p.cmd.Process.Kill()
 	<-p.done
+	if p.mounts != nil {
+		p.mounts.table.Close()
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/share"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // fileServer is the server of one of the plan's shares.
@@ -65,7 +66,7 @@ func (s *supervisor) startShare(ctx context.Context, sh plan.Share) (sv fileServ
 	}()
 	u := s.plan.Guest.User
 	s.noteOwner(sh, u)
-	p, err := share.Start(ctx, ownProgram, share.Spec{Server: *s.plan.ShareServer, Share: sh, UID: u.UID, GID: u.GID}, s.machine.Dir, w)
+	p, err := s.serve(ctx, share.Spec{Server: *s.plan.ShareServer, Share: sh, UID: u.UID, GID: u.GID}, w)
 	w.Close()
 	if err != nil {
 		<-copied
@@ -74,6 +75,21 @@ func (s *supervisor) startShare(ctx context.Context, sh plan.Share) (sv fileServ
 	}
 	s.log.Debug("started a server", "source", sh.Source, "path", sh.Path, "pid", p.PID())
 	return fileServer{sh, p, log, copied}, nil
+}
+
+// serve starts the server of a directory, with guards on what is hidden and protected there.
+func (s *supervisor) serve(ctx context.Context, spec share.Spec, log *os.File) (*share.Process, error) {
+	guard, unmatched, err := share.FindGuard(ctx, spec.Share)
+	if err != nil {
+		return nil, err
+	}
+	for _, pattern := range unmatched {
+		args := fault.Args{"source": spec.Share.Source, "pattern": pattern}
+		s.note(control.NoteShareUnmatched, args, "%s matches nothing in %s: what is made there later is neither hidden nor protected",
+			termsafe.Quote(pattern), termsafe.Quote(spec.Share.Source))
+	}
+	spec.Guard = guard
+	return share.Start(ctx, ownProgram, spec, s.machine.Dir, log)
 }
 
 // noteOwner says so when root shares a directory in which the guest's user can
@@ -135,6 +151,7 @@ func (all shareServers) failure() error {
 func (s *supervisor) watchShares(ctx context.Context, g *guest) (wait func()) {
 	var watchers sync.WaitGroup
 	for _, sv := range g.vm.shares {
+		watchers.Go(func() { s.watchGuards(ctx, sv) })
 		watchers.Go(func() {
 			select {
 			case <-ctx.Done():
@@ -152,6 +169,18 @@ func (s *supervisor) watchShares(ctx context.Context, g *guest) (wait func()) {
 		})
 	}
 	return watchers.Wait
+}
+
+// watchGuards says when something loses its guard: then the machine can reach what it was on.
+func (s *supervisor) watchGuards(ctx context.Context, sv fileServer) {
+	err := sv.WatchGuards(ctx, func(path string) {
+		args := fault.Args{"source": sv.share.Source, "path": path}
+		s.note(control.NoteShareUnguarded, args, "%s in %s was replaced or removed on this computer: until the next start the machine can read and change it",
+			termsafe.Quote(path), termsafe.Quote(sv.share.Source))
+	})
+	if err != nil {
+		s.log.Error("watch the guards of a share", "path", sv.share.Path, "err", err)
+	}
 }
 
 // shareTimeout bounds what the guest takes to let go of a share.

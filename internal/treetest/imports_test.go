@@ -52,7 +52,7 @@ review/settings:                                        # what differs between t
 review:             review/*                            # what changes would do to the host
 workspace/live:     workspace review                    # what the host runs of a directory that a machine has live
 commits:            workspace/repository                # takes what a machine committed into a repository, and gives a copy its own
-share:              plan
+share:              plan workspace                      # the patterns of what stays out of a copy
 definition:         plan                                # machines with a name of their own
 state:              plan definition
 

@@ -86,6 +86,28 @@ func Excluded(patterns []string, dir string) bool {
 	return err == nil && es.match(dir, true)
 }
 
+// Matcher matches paths by patterns as those of excludes.
+type Matcher struct{ es excludes }
+
+// NewMatcher returns a matcher of patterns.
+func NewMatcher(patterns []string) (Matcher, error) {
+	es, err := parseExcludes(patterns)
+	return Matcher{es}, err
+}
+
+// Match reports whether the path p, none of whose parents match, matches.
+func (m Matcher) Match(p string, dir bool) bool { return m.es.match(p, dir) }
+
+// Paths returns the paths that the patterns name, if each of them is exactly one path.
+func (m Matcher) Paths() (paths []string, exact bool) {
+	for _, e := range m.es {
+		if p := path.Join(e.parts...); !strings.ContainsAny(p, `*?[\\`) {
+			paths = append(paths, p)
+		}
+	}
+	return paths, len(paths) == len(m.es)
+}
+
 // match reports whether the path p, none of whose parents matched, is
 // excluded.
 func (es excludes) match(p string, dir bool) bool {
