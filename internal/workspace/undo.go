@@ -373,6 +373,9 @@ func (u *undoer) takeOut(ctx context.Context, dir int, temp string, e *undoEdit)
 	if first, ok := u.groups[key]; ok && u.linkAgain(first, dir, temp, now) {
 		return nil
 	}
+	if other, there := u.now(string(e.Old.Other)); len(e.Old.Other) > 0 && there && u.isFile(other, key) && u.linkAgain(other, dir, temp, now) {
+		return nil
+	}
 	if err := copyExactly(ctx, u.keptFD, name, dir, temp, now); err != nil {
 		return err
 	}
@@ -389,6 +392,18 @@ func (u *undoer) takeOut(ctx context.Context, dir int, temp string, e *undoEdit)
 		}
 	}
 	return nil
+}
+
+// isFile reports whether a path is a name of a file that was in the workspace.
+func (u *undoer) isFile(path string, id [2]uint64) bool {
+	parent, name := splitPath(path)
+	dir, err := openBeneath(u.root, parent, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	now, err := look(dir, name)
+	return err == nil && now.kind == File && now.id.Dev == id[0] && now.id.Ino == id[1]
 }
 
 // linkAgain makes temp another name of the restored file first, which had it before.

@@ -305,6 +305,45 @@ func TestUndoExactly(t *testing.T) {
 	}
 }
 
+// A file that the apply replaced is the file again of which it was a name, whose other names
+// the apply left alone.
+func TestUndoOtherName(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(fmt.Sprintf("elsewhere=%v", elsewhere), func(t *testing.T) {
+			from := tree{"a": {File, 0o644, "two names"}, "d": {Dir, 0o755, ""}, "x": {File, 0o644, "written"}}
+			s := undoSession(t, from)
+			if elsewhere {
+				s.app.Undo.Store = filepath.Join(otherDisk(t), "undo")
+			}
+			if err := errors.Join(os.Link(s.dir+"/a", s.dir+"/d/b"), os.Link(s.dir+"/x", s.dir+"/d/y")); err != nil {
+				t.Skip(err)
+			}
+			aged(t, s.dir)
+			s.repack(t)
+			want := exactTree(t, s.dir)
+			to := tree{"a": {File, 0o644, "edited"}, "x": {File, 0o644, "edited"}}
+			s.take(t, to, []Change{to["a"].change("a"), to["x"].change("x")})
+			if res := s.apply(t); len(res.Conflicts) > 0 {
+				t.Fatalf("conflicts: %v", res.Conflicts)
+			}
+			if res := s.undo(t); len(res.Conflicts) > 0 {
+				t.Errorf("conflicts of the undo: %v", res.Conflicts)
+			}
+			sameTree(t, "taken back", exactTree(t, s.dir), want)
+			// One that was written to meanwhile is another file.
+			s.take(t, to, []Change{to["x"].change("x")})
+			s.apply(t)
+			if err := os.WriteFile(s.dir+"/d/y", []byte("mine"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s.undo(t)
+			compare(t, "taken back", readTree(t, s.dir), tree{
+				"a": {File, 0o644, "two names"}, "d": {Dir, 0o755, ""}, "d/b": {File, 0o644, "two names"}, "x": {File, 0o644, "written"}, "d/y": {File, 0o644, "mine"},
+			})
+		})
+	}
+}
+
 // What was written meanwhile to a file through another of its names is not the old content:
 // that comes back, in a file of its own.
 func TestUndoWrittenThroughLink(t *testing.T) {

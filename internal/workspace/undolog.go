@@ -81,6 +81,8 @@ type undoState struct {
 	Ino    uint64 `json:"ino,omitempty"`
 	Target []byte `json:"target,omitempty"`
 	Sum    []byte `json:"sum,omitempty"` // see sparse.SumOf
+	// Other is another name of the file in the workspace, which the apply leaves alone.
+	Other []byte `json:"other,omitempty"`
 }
 
 // undoMove is a directory that was, or was about to be, renamed.
@@ -216,6 +218,11 @@ func (e *undoEdit) check() error {
 	for _, s := range []undoState{e.Old, e.New} {
 		if s.Kind > Symlink || s.Size < 0 {
 			return fmt.Errorf("%s is of %v", termsafe.Quote(string(e.Path)), s.Kind)
+		}
+		if len(s.Other) > 0 {
+			if err := checkPath(string(s.Other)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

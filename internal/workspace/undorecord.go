@@ -46,7 +46,11 @@ type recorder struct {
 	copies bool               // there are files whose content is not on the disk yet
 	todo   map[*Edit]recorded // edits that can be taken back
 	dirs   map[string]undoDir
+	others map[fileID]string // see otherName
 }
+
+// fileID is a file, whatever its name.
+type fileID struct{ dev, ino uint64 }
 
 // recorded is an edit that is in the record.
 type recorded struct {
@@ -293,6 +297,9 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 				}
 				return err
 			}
+			if now.kind == File && now.links > 1 {
+				line.Old.Other = []byte(a.otherName(r, now))
+			}
 		}
 		if e.NewKind == File && !e.needsContent() && !line.InPlace {
 			if line.New.Sum, err = a.sumOf(ctx, e); err != nil {
@@ -303,6 +310,24 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 	r.todo[e] = recorded{n, id}
 	r.write(undoLine{Edit: &line})
 	return r.err
+}
+
+// otherName returns a name in the workspace of a file that has several, which was packed and
+// is not among the edits; "" if there is none.
+func (a *applier) otherName(r *recorder, now hostFile) string {
+	if r.others == nil {
+		r.others = make(map[fileID]string)
+		edited := make(map[string]bool, len(a.Edits))
+		for i := range a.Edits {
+			edited[a.Edits[i].Packed()] = true
+		}
+		for i := range a.Manifest.Entries {
+			if e := &a.Manifest.Entries[i]; e.Kind == File && !edited[e.Path] {
+				r.others[fileID{e.ID.Dev, e.ID.Ino}] = e.Path
+			}
+		}
+	}
+	return r.others[fileID{now.id.Dev, now.id.Ino}]
 }
 
 // sumOf returns that of the new content of an edit, which was packed.
