@@ -262,6 +262,18 @@ func TestSyncAfterApply(t *testing.T) {
 	s.must(err)
 	s.is("diff", out, "b\n")
 
+	// A conflict of an apply is none that a sync decides.
+	s = newSyncer(t, map[string]string{"a": "1\n"})
+	s.write(s.guest, "a", "agent\n")
+	s.write(s.dir, "a", "user\n")
+	if out, err = s.mayfly("apply", "m"); err == nil {
+		t.Errorf("apply printed %q; want a conflict", out)
+	}
+	if out, err = s.mayfly("sync", "m"); err == nil || !strings.Contains(out, "not sent: a: changed in the machine, too") {
+		t.Errorf("sync after a conflict = %v, printed %q", err, out)
+	}
+	s.is("a after a conflict", s.read(s.guest, "a"), "agent\n")
+
 	// What was taken back is not to be lost in the machine.
 	s = newSyncer(t, map[string]string{"a": "1\n"})
 	s.write(s.guest, "a", "agent\n")

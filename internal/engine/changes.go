@@ -143,6 +143,18 @@ func (c *Changes) place(edits []workspace.Edit) error {
 	return placed.Write(name)
 }
 
+// placed notes that edits were put there, but for conflicts: what the user makes of them is
+// newer than what the machine has.
+func (c *Changes) placed(edits []workspace.Edit, conflicts []workspace.Conflict) error {
+	name := c.machine.m.PlacedFile(c.machine.p)
+	placed, err := workspace.ReadPlaced(name)
+	if err != nil {
+		return err
+	}
+	placed.Confirm(edits, conflicts)
+	return placed.Write(name)
+}
+
 // listed tells how far the guest is with its list, and refuses one that will be too long.
 func (m Machine) listed(p wire.Progress) error {
 	if err := workspace.CheckCount(p.Counted, p.Names); err != nil {
@@ -223,6 +235,9 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	})
 	if c.Commits && err == nil {
 		err = c.moveBranches(ctx, edits, res.Conflicts)
+	}
+	if err == nil {
+		err = c.placed(edits, res.Conflicts)
 	}
 	return res, err
 }

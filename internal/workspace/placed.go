@@ -30,8 +30,8 @@ type placed struct {
 	Size   int64  `json:"size,omitempty"`
 	Sum    []byte `json:"sum,omitempty"` // of a file
 	Target []byte `json:"target,omitempty"`
-	// Undone says that an undo may have taken it back.
-	Undone bool `json:"undone,omitempty"`
+	// Here says that it was put there, and that no undo has been since.
+	Here bool `json:"here,omitempty"`
 }
 
 // Bounds of a record. What is not in it is a conflict if the machine changes it once more.
@@ -135,13 +135,28 @@ func (p *Placed) Write(name string) error {
 	return nil
 }
 
+// Confirm notes that edits, which were added, are applied, but for conflicts.
+func (p *Placed) Confirm(edits []Edit, conflicts []Conflict) {
+	not := make(map[string]bool, len(conflicts))
+	for _, c := range conflicts {
+		not[c.Path] = true
+	}
+	for i := range edits {
+		// The last one is that of the edit, unless there was no room for it.
+		if list := p.at[edits[i].Path]; len(list) > 0 && edits[i].Skipped == "" && !not[edits[i].Path] {
+			last := &list[len(list)-1]
+			last.Here = last.Kind == edits[i].NewKind && (last.Kind != File || string(last.Sum) == string(edits[i].Sum[:]))
+		}
+	}
+}
+
 // TakeBack notes that all of it may have been taken back on the host. It reports whether
 // that is new.
 func (p *Placed) TakeBack() (changed bool) {
 	for _, list := range p.at {
 		for i := range list {
-			changed = changed || !list[i].Undone
-			list[i].Undone = true
+			changed = changed || list[i].Here
+			list[i].Here = false
 		}
 	}
 	return changed
@@ -160,13 +175,13 @@ func (p *Placed) Forget(sent []Sent) (changed bool) {
 	return changed
 }
 
-// states returns what was put at a path, and not taken back.
+// states returns what was put at a path and not taken back.
 func (p *Placed) states(path string) (all []State) {
 	if p == nil {
 		return nil
 	}
 	for _, one := range p.at[path] {
-		if one.Undone {
+		if !one.Here {
 			continue
 		}
 		s := State{Kind: one.Kind, Target: string(one.Target), AnyMode: true} // an apply may have given it another mode
