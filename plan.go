@@ -3,6 +3,7 @@ package mayfly
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -48,6 +49,9 @@ type Share struct {
 	Source   string `json:"source"`
 	Path     string `json:"path"` // in the machine
 	ReadOnly bool   `json:"readonly"`
+	// Hide and Protect are patterns of what the machine does not see, and cannot change.
+	Hide    []string `json:"hide,omitempty"`
+	Protect []string `json:"protect,omitempty"`
 }
 
 // Network is what a machine may reach, and what of it can be reached.
@@ -87,7 +91,11 @@ func newPlan(p plan.Plan) Plan {
 		out.Network.Authorities = append(out.Network.Authorities, Authority{a.Subject, a.Until})
 	}
 	for _, s := range p.Shares {
-		out.Shares = append(out.Shares, Share{s.Source, s.Path, s.ReadOnly})
+		protect := s.Protect
+		if s.Hooks {
+			protect = append(slices.Clip(protect), "/.git/hooks")
+		}
+		out.Shares = append(out.Shares, Share{s.Source, s.Path, s.ReadOnly, s.Hide, protect})
 	}
 	return out
 }

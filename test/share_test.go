@@ -137,9 +137,15 @@ func testShare(t *testing.T, s *sharer) {
 			tt.test(t, &sub)
 		})
 	}
-	// Whatever happened to its server, a machine ends in time.
+	// Whatever happened to its server, a machine ends in time, and what it changed is told.
+	writeFile(t, filepath.Join(s.work, ".envrc"), "export A=1\n")
+	if err := os.Chown(filepath.Join(s.work, ".envrc"), s.uid, s.gid); err != nil {
+		t.Fatal(err)
+	}
 	start := time.Now()
-	s.Run(0, "rm", "one")
+	if r := s.Run(0, "rm", "one"); !strings.Contains(r.Stderr, "A .envrc: ") {
+		t.Errorf("rm printed %q; want what changed", r.Stderr)
+	}
 	if took := time.Since(start); took > 25*time.Second {
 		t.Errorf("rm took %v", took)
 	}
@@ -220,7 +226,7 @@ func shareGuarded(t *testing.T, s *sharer) {
 cat src/.env; wc -c <src/.env
 sudo sh -c 'cat src/.env; mount -t virtiofs share0 /mnt && cat /mnt/src/.env; umount /mnt'
 sudo sh -c 'for f in src/.env conf/deploy/script .git/hooks/pre-commit conf/deploy/new; do echo evil >$f; rm -f $f; done' 2>/dev/null
-for d in src conf conf/deploy .git .git/hooks; do sudo mv $d moved 2>/dev/null && echo moved $d; done
+for d in src conf conf/deploy .git .git/hooks; do sudo mv $d moved 2>/dev/null && echo moved $d; sudo rm -rf moved; done # mv may have copied it
 sudo rm -rf conf .git/hooks 2>/dev/null
 sudo ln conf/deploy/script linked 2>/dev/null && echo linked
 sudo umount -l conf/deploy .git/hooks 2>/dev/null && echo unmounted
@@ -239,7 +245,7 @@ cat conf/deploy/script; ls .git/hooks | wc -l
 			t.Errorf("%s on the host is %q, %v; want %q", name, data, err, want)
 		}
 	}
-	for _, name := range []string{".git/hooks/pre-commit", "conf/deploy/new", "linked", "moved"} {
+	for _, name := range []string{".git/hooks/pre-commit", "conf/deploy/new", "linked"} {
 		if _, err := os.Lstat(filepath.Join(s.work, name)); err == nil {
 			t.Errorf("the machine made %s", name)
 		}

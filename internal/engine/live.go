@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
@@ -88,11 +90,18 @@ func (e *Engine) watchLive(ctx context.Context, p plan.Plan) (err error) {
 		}
 		rec.Shares = append(rec.Shares, one)
 	}
-	if err := state.WriteJSON(filepath.Join(rec.dir, liveFile), &rec); err != nil {
-		return fmt.Errorf("watch the live shares: %w", err)
+	// What the machine changes is there after a crash of the host, too.
+	data, err := json.Marshal(&rec)
+	if err == nil {
+		err = atomicfile.Write(filepath.Join(rec.dir, liveFile), data, 0o600)
 	}
-	to := filepath.Join(e.liveStore(), fmt.Sprintf("%s.%d", p.Name, time.Now().UnixNano()))
-	if err := os.Rename(rec.dir, to); err != nil {
+	if err == nil {
+		err = os.Rename(rec.dir, filepath.Join(e.liveStore(), fmt.Sprintf("%s.%d", p.Name, time.Now().UnixNano())))
+	}
+	if err == nil {
+		err = atomicfile.Sync(e.liveStore())
+	}
+	if err != nil {
 		return fmt.Errorf("watch the live shares: %w", err)
 	}
 	return nil

@@ -103,6 +103,7 @@ func (b *builder) shares(in Input) {
 		}
 		add(share)
 	}
+	b.overlaps()
 	switch n := len(b.plan.Shares); {
 	case n == 0:
 		return
@@ -117,6 +118,19 @@ func (b *builder) shares(in Input) {
 	// memory of all machines that begin from it.
 	if b.plan.Template.Use {
 		b.plan.Template = Template{Reason: "it has live directories"}
+	}
+}
+
+// overlaps says so where what one share hides or protects is in another one, too.
+func (b *builder) overlaps() {
+	for _, s := range b.plan.Shares {
+		for _, other := range b.plan.Shares {
+			if s.Tag == other.Tag || len(s.Hide)+len(s.Protect) == 0 || !within(s.Source, other.Source) && !within(other.Source, s.Source) {
+				continue
+			}
+			b.note("%s is also live by %s: what is hidden or protected there is not so here, but for the patterns of its own",
+				termsafe.Quote(s.Source), termsafe.Quote(other.Source))
+		}
 	}
 }
 

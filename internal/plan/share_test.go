@@ -65,6 +65,20 @@ func shared(t *testing.T, ws string, shares ...config.Share) (Plan, error) {
 	return New(cfg, facts, in)
 }
 
+// Who shares a part of a directory once more is told that its guards do not hold there.
+func TestOverlappingShares(t *testing.T) {
+	for _, hide := range [][]string{nil, {"*.key"}} {
+		p, err := shared(t, "", config.Share{Source: "/srv/data", Path: "/a", Hide: hide}, config.Share{Source: "/srv/data/sub", Path: "/b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tells := func(note string) bool { return strings.HasPrefix(note, "/srv/data is also live by /srv/data/sub: ") }
+		if slices.ContainsFunc(p.Notes, tells) != (hide != nil) {
+			t.Errorf("hide %q: notes %q", hide, p.Notes)
+		}
+	}
+}
+
 // What is hidden is so in a copy, too; what is protected is of a live share alone.
 func TestGuards(t *testing.T) {
 	cfg := config.Default()

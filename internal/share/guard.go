@@ -57,13 +57,13 @@ func FindGuard(ctx context.Context, s plan.Share) (g Guard, unmatched []string, 
 	if err := f.find(); err != nil {
 		return g, nil, err
 	}
-	if s.Hooks {
-		if fi, err := f.look(hooksDir); err == nil && fi.Mode&unix.S_IFMT == unix.S_IFDIR {
-			f.guarded[hooksDir] = max(f.guarded[hooksDir], protected)
-		}
-	}
 	if err := f.otherNames(); err != nil {
 		return g, nil, err
+	}
+	if s.Hooks {
+		if err := f.hooks(); err != nil {
+			return g, nil, err
+		}
 	}
 	bytes := 0
 	for p, how := range f.guarded {
@@ -168,6 +168,21 @@ func (f *finder) find() error {
 		}
 	}
 	return nil
+}
+
+// hooks protects git's hooks, as far as that can be done: nobody asked for it.
+func (f *finder) hooks() error {
+	st, err := f.look(hooksDir)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || f.guarded[hooksDir] > 0 || f.below(hooksDir, protected) {
+		return nil
+	}
+	f.guarded[hooksDir] = protected
+	asked := maps.Clone(f.guarded)
+	err = f.otherNames()
+	if fault.CodeOf(err) == fault.ShareUnguarded || len(f.guarded) > mostGuarded {
+		f.guarded, err = asked, nil // by other names they can be changed
+	}
+	return err
 }
 
 // judge guards a path that a pattern matches, and reports whether what is below is to be

@@ -307,8 +307,19 @@ func TestFindGuard(t *testing.T) {
 			}
 		})
 	}
-	// More than a server can be told of.
+	// More than a server can be told of. Hooks that have as many names are no error: nobody
+	// asked for them.
 	dir := t.TempDir()
+	guardTree(t, dir, os.Geteuid(), map[string]string{".git/hooks/x": "h"})
+	for i := range mostGuarded + 1 {
+		if err := os.Link(filepath.Join(dir, ".git/hooks/x"), filepath.Join(dir, fmt.Sprint(i))); err != nil {
+			t.Skip(err)
+		}
+	}
+	if g, _, err := FindGuard(t.Context(), plan.Share{Source: dir, Hooks: true}); err != nil || len(g.Protect) != 1 {
+		t.Errorf("FindGuard() = %d paths, %v; want the hooks", len(g.Protect), err)
+	}
+	dir = t.TempDir()
 	for i := range mostGuarded + 1 {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.key", i)), nil, 0o600); err != nil {
 			t.Fatal(err)

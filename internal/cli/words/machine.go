@@ -134,6 +134,12 @@ func Details(d mayfly.Details) []Row {
 		if s.ReadOnly {
 			access = "read only"
 		}
+		if len(s.Hide) > 0 {
+			access += "; hidden: " + strings.Join(s.Hide, " ")
+		}
+		if len(s.Protect) > 0 && !s.ReadOnly {
+			access += "; protected: " + strings.Join(s.Protect, " ")
+		}
 		r.add("share", "%s on %s (%s)", termsafe.Quote(s.Source), termsafe.Quote(s.Path), access)
 	}
 	if len(d.Persists) == 0 {
