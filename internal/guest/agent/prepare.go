@@ -20,6 +20,7 @@ import (
 type prepared struct {
 	disks  diskNames
 	layers []string // where the image's are mounted, the top one first
+	seen   *seen    // of the layers
 	// mountScratch mounts the machine's own disk, once.
 	mountScratch func() error
 	// begin begins, once, what a machine needs whatever it will be.
@@ -44,7 +45,7 @@ func (a *agent) prepare(req *wire.Prepare) wire.Prepared {
 	}
 	a.prepared = p
 	if len(req.Warm) > 0 {
-		answer.Notes, err = a.warm(p.layers, req.Warm, time.Duration(req.WarmSeconds)*time.Second)
+		answer.Notes, err = a.warm(p, req.Warm, time.Duration(req.WarmSeconds)*time.Second)
 		if err := errors.Join(err, wire.Rehearse()); err != nil {
 			answer.Error = err.Error()
 		}
@@ -73,7 +74,7 @@ func (a *agent) prepareLocked(req *wire.Prepare) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{disks: disks}
+	p := &prepared{disks: disks, seen: new(seen)}
 	for i, serial := range req.Layers {
 		dev, err := disks.find(serial)
 		if err != nil {
@@ -86,7 +87,7 @@ func (a *agent) prepareLocked(req *wire.Prepare) (*prepared, error) {
 		p.layers = append(p.layers, dir)
 	}
 	// Every machine with a network will read it.
-	if _, err := treeOf(p.layers[0], p.layers[1:]).readFile(wire.TrustedFile); err != nil {
+	if _, err := treeOf(p.layers[0], p.layers[1:], p.seen).readFile(wire.TrustedFile); err != nil {
 		return nil, err
 	}
 	scratch, err := disks.find(req.Scratch)
@@ -108,11 +109,11 @@ const warmDir = "/mayfly/warm"
 // be taken from them again.
 const nobody = 65534
 
-// warm runs commands in a root of their own over layers. Of what they do only
+// warm runs commands in a root of their own over the layers. Of what they do only
 // the pages stay that the kernel read for them. That one fails is only worth a
 // note: a machine that is less warm works as well. That its mounts cannot be
 // undone is an error.
-func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []string, err error) {
+func (a *agent) warm(p *prepared, commands []string, timeout time.Duration) (notes []string, err error) {
 	var mounted []string
 	defer func() {
 		a.reaper.killAll()
@@ -128,7 +129,7 @@ func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []
 		mount  func(target string) error
 	}{
 		{warmDir, mount{"tmpfs", "", "tmpfs", nosuid, "mode=755,size=50%"}.on},
-		{root, func(target string) error { return overlay(warmDir, layers, target, overlayOptions, unix.MS_NODEV) }},
+		{root, func(target string) error { return overlay(warmDir, p.layers, target, overlayOptions, unix.MS_NODEV) }},
 		{root + "/tmp", mount{"tmpfs", "", "tmpfs", nosuid, "mode=1777,size=50%"}.on},
 		{root + "/proc", mount{"proc", "", "proc", nosuid | unix.MS_NOEXEC, ""}.on},
 		{root + "/dev", mount{"devtmpfs", "", "devtmpfs", unix.MS_NOSUID, "mode=0755"}.on},
@@ -138,7 +139,7 @@ func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []
 		}
 		mounted = append(mounted, step.target)
 	}
-	if err := rehearse(layers); err != nil {
+	if err := rehearse(p); err != nil {
 		notes = append(notes, fmt.Sprintf("rehearse: %v", err))
 	}
 	for _, command := range commands {
@@ -150,9 +151,9 @@ func (a *agent) warm(layers, commands []string, timeout time.Duration) (notes []
 }
 
 // rehearse writes a machine's files as configure does, for nobody: what it reads of the
-// layers stays in memory. Its own go with the directory.
-func rehearse(layers []string) error {
-	t := treeOf(filepath.Join(warmDir, "rehearsal"), layers)
+// layers stays in memory, and so does what it sees there. Its own go with the directory.
+func rehearse(p *prepared) error {
+	t := treeOf(filepath.Join(warmDir, "rehearsal"), p.layers, p.seen)
 	if err := os.Mkdir(t.upper, 0o755); err != nil {
 		return err
 	}
@@ -160,9 +161,15 @@ func rehearse(layers []string) error {
 	if err := writeIdentity(t, req); err != nil {
 		return err
 	}
+	if err := t.setUpNetwork(&wire.Network{DNS: "127.0.0.1", Authority: rehearsed, AuthorityHash: "00000000"}); err != nil {
+		return err
+	}
 	_, err := setUpUser(t, req)
 	return err
 }
+
+// rehearsed has the form of a certificate.
+var rehearsed = []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 
 // warmWith runs one command to its end.
 func (a *agent) warmWith(root, command string, timeout time.Duration) error {

@@ -120,7 +120,7 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 	if err != nil {
 		return nil, at, err
 	}
-	t := treeOf(upper, p.layers)
+	t := treeOf(upper, p.layers, p.seen)
 	if err := identify(t, req); err != nil {
 		return nil, at, err
 	}

@@ -25,22 +25,119 @@ import (
 type tree struct {
 	upper  string
 	lowers []string // the top one first
-	// made are the directories, without symbolic links, that are known to be in upper.
-	// Each start writes dozens of files, most of them into one.
-	made *sync.Map
+	seen   *seen
+	known  *known
 }
 
-// treeOf returns the tree of an overlay that is not mounted yet.
-func treeOf(upper string, lowers []string) tree { return tree{upper, lowers, new(sync.Map)} }
+// known are directories of one tree, by their names without symbolic links. Each start
+// writes dozens of files, most of them into a few.
+type known struct {
+	mu   sync.Mutex
+	made map[string]bool     // they are in upper
+	dirs map[string][]string // where they are, in upper and lowers, the top one first
+}
+
+// treeOf returns the tree of an overlay that is not mounted yet. Trees with the same
+// lowers, which do not change, can share what is seen of them.
+func treeOf(upper string, lowers []string, s *seen) tree {
+	return tree{upper, lowers, s, &known{made: make(map[string]bool), dirs: make(map[string][]string)}}
+}
+
+// seen is what was found in layers that do not change.
+type seen struct{ files sync.Map } // of glimpse, by path
+
+// glimpse is what is to be seen of a file from outside.
+type glimpse struct {
+	fi     fs.FileInfo
+	err    error
+	opaque bool // of a directory: it hides those below it
+}
+
+// look looks at a file of a layer.
+func (t tree) look(file string) glimpse {
+	if isIn(file, t.upper) {
+		return glimpseOf(file)
+	}
+	if g, ok := t.seen.files.Load(file); ok {
+		return g.(glimpse)
+	}
+	g := glimpseOf(file)
+	t.seen.files.Store(file, g)
+	return g
+}
+
+func glimpseOf(file string) (g glimpse) {
+	g.fi, g.err = os.Lstat(file)
+	g.opaque = g.err == nil && g.fi.IsDir() && isOpaque(file)
+	return g
+}
+
+// isIn reports whether file is dir or below it.
+func isIn(file, dir string) bool {
+	rest, ok := strings.CutPrefix(file, dir)
+	return ok && (rest == "" || rest[0] == '/')
+}
 
 // has reports whether dir is known to be in upper.
 func (t tree) has(dir string) bool {
-	_, ok := t.made.Load(dir)
-	return ok
+	t.known.mu.Lock()
+	defer t.known.mu.Unlock()
+	return t.known.made[dir]
 }
 
-// layers returns all directories, the top one first.
-func (t tree) layers() []string { return append([]string{t.upper}, t.lowers...) }
+// isDir reports whether name is known to be a directory, and no link to one.
+func (t tree) isDir(name string) bool {
+	t.known.mu.Lock()
+	defer t.known.mu.Unlock()
+	return t.known.dirs[name] != nil
+}
+
+// dirs returns where the directory name is, which is resolved.
+func (t tree) dirs(name string) ([]string, error) {
+	t.known.mu.Lock()
+	defer t.known.mu.Unlock()
+	return t.dirsLocked(name)
+}
+
+func (t tree) dirsLocked(name string) ([]string, error) {
+	if dirs := t.known.dirs[name]; dirs != nil {
+		return dirs, nil
+	}
+	if name == "/" {
+		dirs := append([]string{t.upper}, t.lowers...)
+		t.known.dirs[name] = dirs
+		return dirs, nil
+	}
+	above, err := t.dirsLocked(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, dir := range above {
+		file := filepath.Join(dir, path.Base(name))
+		g := t.look(file)
+		if errors.Is(g.err, fs.ErrNotExist) {
+			continue
+		}
+		if g.err != nil {
+			return nil, g.err
+		}
+		if !g.fi.IsDir() {
+			if len(dirs) == 0 && !isWhiteout(g.fi) {
+				return nil, &fs.PathError{Op: "lookup", Path: name, Err: unix.ENOTDIR}
+			}
+			break
+		}
+		if dirs = append(dirs, file); g.opaque {
+			break
+		}
+	}
+	if dirs == nil {
+		return nil, &fs.PathError{Op: "lookup", Path: name, Err: fs.ErrNotExist}
+	}
+	t.known.dirs[name] = dirs
+	return dirs, nil
+}
 
 // maxLinks is the kernel's bound, path_resolution(7).
 const maxLinks = 40
@@ -55,6 +152,10 @@ func (t tree) resolve(name string) (string, error) {
 	for links := 0; len(rest) > 1; {
 		next := path.Join(done, rest[0])
 		rest = rest[1:]
+		if t.isDir(next) {
+			done = next
+			continue
+		}
 		file, fi, err := t.lookup(next)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
@@ -81,32 +182,24 @@ func (t tree) resolve(name string) (string, error) {
 
 // lookup returns the file that the overlay will show at name, which is resolved.
 func (t tree) lookup(name string) (string, fs.FileInfo, error) {
-	elems := strings.Split(strings.Trim(name, "/"), "/")
-	for _, layer := range t.layers() {
-		file, opaque := layer, false
-		for i, elem := range elems {
-			file = filepath.Join(file, elem)
-			fi, err := os.Lstat(file)
-			if errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			if err != nil {
-				return "", nil, err
-			}
-			if isWhiteout(fi) {
-				return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: fs.ErrNotExist}
-			}
-			if i == len(elems)-1 {
-				return file, fi, nil
-			}
-			if !fi.IsDir() {
-				return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: unix.ENOTDIR}
-			}
-			opaque = opaque || isOpaque(file)
+	if name == "/" {
+		g := t.look(t.upper)
+		return t.upper, g.fi, g.err
+	}
+	dirs, err := t.dirs(path.Dir(name))
+	if err != nil {
+		return "", nil, err
+	}
+	for _, dir := range dirs {
+		file := filepath.Join(dir, path.Base(name))
+		g := t.look(file)
+		if errors.Is(g.err, fs.ErrNotExist) {
+			continue
 		}
-		if opaque {
+		if g.err == nil && isWhiteout(g.fi) {
 			break
 		}
+		return file, g.fi, g.err
 	}
 	return "", nil, &fs.PathError{Op: "lookup", Path: name, Err: fs.ErrNotExist}
 }
@@ -137,10 +230,17 @@ func (t tree) readDir(name string) (names []string, err error) {
 	if name, err = t.resolve(name); err != nil {
 		return nil, err
 	}
-	for _, layer := range t.layers() {
-		entries, err := os.ReadDir(filepath.Join(layer, name))
+	dirs, err := t.dirs(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
 		if err != nil {
-			continue // not in this layer, or no directory there
+			return nil, err
 		}
 		for _, e := range entries {
 			if _, fi, err := t.lookup(path.Join(name, e.Name())); err == nil && fi.Mode().IsRegular() {
@@ -159,31 +259,45 @@ func (t tree) mkdir(name string, each func(dir, file string, isNew bool) error) 
 	var dir string
 	for elem := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
 		dir += "/" + elem
-		_, fi, err := t.lookup(dir)
-		isNew := errors.Is(err, fs.ErrNotExist)
-		switch {
-		case isNew:
-		case err != nil:
-			return err
-		case !fi.IsDir():
-			return &fs.PathError{Op: "mkdir", Path: dir, Err: unix.ENOTDIR}
-		}
-		file := filepath.Join(t.upper, dir)
-		err = os.Mkdir(file, 0o755)
-		if err == nil && !isNew {
-			err = own(file, fi)
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		isNew, err := t.makeOne(dir)
+		if err != nil {
 			return err
 		}
 		if each != nil {
-			if err := each(dir, file, isNew); err != nil {
+			if err := each(dir, filepath.Join(t.upper, dir), isNew); err != nil {
 				return err
 			}
 		}
 	}
-	t.made.Store(name, nil)
 	return nil
+}
+
+// makeOne makes the directory dir in the upper, where its parent is. It reports whether
+// there was none in the lowers either.
+func (t tree) makeOne(dir string) (isNew bool, err error) {
+	t.known.mu.Lock()
+	defer t.known.mu.Unlock()
+	if t.known.made[dir] {
+		return false, nil
+	}
+	dirs, err := t.dirsLocked(dir)
+	if isNew = errors.Is(err, fs.ErrNotExist); err != nil && !isNew {
+		return false, err
+	}
+	file := filepath.Join(t.upper, dir)
+	if isNew || dirs[0] != file {
+		if err := os.Mkdir(file, 0o755); err != nil {
+			return false, err
+		}
+		if !isNew {
+			if err := own(file, t.look(dirs[0]).fi); err != nil {
+				return false, err
+			}
+		}
+		t.known.dirs[dir] = append([]string{file}, dirs...)
+	}
+	t.known.made[dir] = true
+	return isNew, nil
 }
 
 // makePath makes name and its parents for the user u, and returns where that is
@@ -258,6 +372,9 @@ func (t tree) writeFile(name string, data []byte, perm fs.FileMode) error {
 			return err
 		}
 	}
+	t.known.mu.Lock()
+	delete(t.known.dirs, name) // it was an empty directory
+	t.known.mu.Unlock()
 	return replaceFile(filepath.Join(t.upper, name), data, perm)
 }
 

@@ -53,7 +53,7 @@ func TestTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, _ := newAuthority(t)
-	root := treeOf(upper, []string{lower})
+	root := treeOf(upper, []string{lower}, new(seen))
 	if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestTrustReaches(t *testing.T) {
 		}
 	}
 	text, _ := newAuthority(t)
-	root := treeOf(upper, []string{lower})
+	root := treeOf(upper, []string{lower}, new(seen))
 	for range 2 { // also in a machine that is started again
 		if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestTrustHostAuthorities(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		root := treeOf(upper, []string{lower})
+		root := treeOf(upper, []string{lower}, new(seen))
 		n := &wire.Network{Authority: own, AuthorityHash: "0123abcd", HostAuthorities: []wire.Authority{{Certificate: hostDER, Hash: "89abcdef"}, {Certificate: der, Hash: "89abcdef"}}}
 		for range 2 {
 			if err := root.setUpNetwork(n); err != nil {
