@@ -82,6 +82,9 @@ func (ws *workspace) list(ctx context.Context, l *lister) error {
 	if err := l.count(ctx, int(ws.upper.Fd()), ".", 0, 0); err != nil {
 		return err
 	}
+	if l.progress.Counted == 0 {
+		return nil // as at the end of most commands
+	}
 	if err := l.tell(time.Now()); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 package agent
 
 import (
-	"encoding/json"
+	"encoding/base64"
 	"io/fs"
 	"strings"
 
@@ -12,10 +12,11 @@ import (
 // certificates are, and that get none of the machine's variables: by sudo, cron, a
 // service of systemd's, or a browser. What somebody has written is left as it is.
 func (t tree) reach(added []certificate) error {
-	var ders [][]byte
-	var files []string
+	// As JSON, in which neither has to be escaped.
+	var ders, files []string
 	for _, c := range added {
-		ders, files = append(ders, c.der), append(files, c.file())
+		ders = append(ders, `"`+base64.StdEncoding.EncodeToString(c.der)+`"`)
+		files = append(files, `"`+c.file()+`"`)
 	}
 	env := wire.TrustEnv()
 	lines := strings.Join(env, "\n") + "\n"
@@ -30,14 +31,8 @@ func (t tree) reach(added []certificate) error {
 	}
 	manager := "[Manager]\nDefaultEnvironment=" + strings.Join(quoted, " ") + "\n"
 	// Chrome and its kin have lists of their own, and so has Firefox.
-	chrome, err := json.Marshal(map[string]any{"CACertificates": ders})
-	if err != nil {
-		return err
-	}
-	firefox, err := json.Marshal(map[string]any{"policies": map[string]any{"Certificates": map[string]any{"Install": files}}})
-	if err != nil {
-		return err
-	}
+	chrome := `{"CACertificates":[` + strings.Join(ders, ",") + "]}\n"
+	firefox := `{"policies":{"Certificates":{"Install":[` + strings.Join(files, ",") + "]}}}\n"
 	for _, f := range []struct {
 		below, name, text string
 		perm              fs.FileMode
@@ -47,9 +42,9 @@ func (t tree) reach(added []certificate) error {
 		{"/etc/systemd", "/etc/systemd/user.conf.d/mayfly-trust.conf", manager, 0o644},
 		{"/etc/systemd", "/etc/environment.d/90-mayfly-trust.conf", lines, 0o644},
 		{"/etc", "/etc/xdg/pip/pip.conf", "[global]\ncert = " + wire.TrustedFile + "\n", 0o644},
-		{"/etc", "/etc/chromium/policies/managed/mayfly-trust.json", string(chrome) + "\n", 0o644},
-		{"/etc", "/etc/opt/chrome/policies/managed/mayfly-trust.json", string(chrome) + "\n", 0o644},
-		{"/etc", "/etc/firefox/policies/policies.json", string(firefox) + "\n", 0o644},
+		{"/etc", "/etc/chromium/policies/managed/mayfly-trust.json", chrome, 0o644},
+		{"/etc", "/etc/opt/chrome/policies/managed/mayfly-trust.json", chrome, 0o644},
+		{"/etc", "/etc/firefox/policies/policies.json", firefox, 0o644},
 	} {
 		if _, _, err := t.stat(f.below); err != nil {
 			continue // nobody would read it

@@ -222,7 +222,7 @@ func (t tree) readFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(file)
+	return readPlain(file)
 }
 
 // readDir returns the names of the regular files in name.
@@ -392,7 +392,7 @@ func (t tree) edit(name string, perm fs.FileMode, edit func([]byte) []byte) erro
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(file)
+	data, err := readPlain(file)
 	if err != nil {
 		return err
 	}
