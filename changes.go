@@ -29,7 +29,7 @@ func Classes() []Class { return []Class{Ordinary, Builds, Runs, Suspicious} }
 type Change struct {
 	Op      string `json:"op"` // "A" added, "M" modified, "D" deleted or "R" renamed
 	Path    string `json:"path"`
-	From    string `json:"from,omitempty"` // of "R": the old path of the directory
+	From    string `json:"from,omitempty"` // of "R": the old path of the directory or file
 	Kind    string `json:"kind"`           // file, directory or symbolic link
 	Mode    uint32 `json:"mode,omitempty"`
 	Size    int64  `json:"size,omitempty"`
@@ -39,6 +39,8 @@ type Change struct {
 	Skipped string `json:"skipped,omitempty"` // why it cannot be applied
 	Ignored bool   `json:"ignored,omitempty"` // the host's git ignores it
 	OldMode uint32 `json:"old_mode,omitempty"`
+	// Likeness is, of a file that was renamed, how much of its content it had before, in percent.
+	Likeness int `json:"likeness,omitempty"`
 	// LeftOut says that an Apply of the selection that the change is from leaves it out, since
 	// it is ignored or generated.
 	LeftOut bool `json:"left_out,omitempty"`
@@ -67,6 +69,7 @@ type Change struct {
 
 	edit  workspace.Edit
 	index int // of the edit
+	other int // of that which deletes the file by its old name; -1 for none
 }
 
 // Finding is why a change has its class.
@@ -124,23 +127,33 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 func (s *ChangeSet) list() {
 	s.Repositories = convert(s.c.Committed, newRepository)
 	s.Changes = []Change{}
+	gone := make(map[string]int) // of renamed files, by the old path
+	for i := range s.c.Edits {
+		if e := &s.c.Edits[i]; e.Other != "" && e.Op == workspace.Delete {
+			gone[e.Path] = i
+		}
+	}
 	for i, e := range s.c.Edits {
-		if e.Implied {
+		if e.Implied || e.Other != "" && e.Op == workspace.Delete {
 			continue
+		}
+		c := Change{index: i, other: -1}
+		if e.Other != "" {
+			c.other = gone[e.Other]
+			e = workspace.Renamed(&s.c.Edits[c.other], &e)
+			c.Likeness = e.Likeness
 		}
 		kind := e.NewKind
 		if kind == workspace.None {
 			kind = e.OldKind
 		}
-		from := ""
 		if e.Op == workspace.Rename {
-			from = e.From
+			c.From = e.From
 		}
-		s.Changes = append(s.Changes, Change{
-			Op: e.Op.String(), Path: e.Path, From: from, Kind: kind.String(), Mode: e.NewMode, OldMode: e.OldMode,
-			Size: e.NewSize, OldSize: e.OldSize, Target: e.NewTarget, Escapes: e.Escapes, Skipped: e.Skipped, Ignored: e.Ignored,
-			edit: e, index: i,
-		})
+		c.Op, c.Path, c.Kind, c.Mode, c.OldMode = e.Op.String(), e.Path, kind.String(), e.NewMode, e.OldMode
+		c.Size, c.OldSize, c.Target, c.Escapes = e.NewSize, e.OldSize, e.NewTarget, e.Escapes
+		c.Skipped, c.Ignored, c.edit = e.Skipped, e.Ignored, e
+		s.Changes = append(s.Changes, c)
 	}
 }
 
@@ -160,6 +173,7 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 	if err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole}); err != nil {
 		return public(err)
 	}
+	s.list()
 	s.judge()
 	return nil
 }
@@ -168,7 +182,17 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 func (s *ChangeSet) judge() {
 	for i := range s.Changes {
 		c := &s.Changes[i]
-		c.judged(s.c.Verdicts[c.index])
+		v := s.c.Verdicts[c.index]
+		if c.other >= 0 {
+			// What is gone there can be as grave as what is here now.
+			old := &s.c.Verdicts[c.other]
+			v.Findings = slices.Clone(v.Findings)
+			for _, f := range old.Findings {
+				v.Add(f)
+			}
+			v.Class, v.Withheld = max(v.Class, old.Class), v.Withheld || old.Withheld
+		}
+		c.judged(v)
 		c.ByName = s.c.ByName(c.index)
 		c.Generated = s.c.Generated(c.index)
 	}
@@ -322,14 +346,28 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	}
 	edits := s.c.Edits
 	out := s.leftOut(sel)
+	shown := make(map[int]*Change) // by the numbers of their edits
+	for i := range s.Changes {
+		c := &s.Changes[i]
+		if shown[c.index] = c; c.other >= 0 {
+			shown[c.other] = c // both halves are decided as one
+		}
+	}
 	wanted := func(i int) bool {
 		e := &edits[i]
+		if c := shown[i]; c != nil {
+			e = &c.edit
+		}
 		return !out(e, e.Ignored, s.c.Generated(i)) && in(e) && (!sel.Only || e.Implied || approved[e.Path])
 	}
-	chosen = workspace.Choose(edits, wanted, func(i int) bool {
-		v := &s.c.Verdicts[i]
-		return !v.Withheld && (approved[edits[i].Path] || !sel.Only && !s.c.ByName(i) && slices.Contains(classes, Class(v.Class.String())))
-	})
+	allowed := func(i int) bool {
+		class, withheld, p := Class(s.c.Verdicts[i].Class.String()), s.c.Verdicts[i].Withheld, edits[i].Path
+		if c := shown[i]; c != nil {
+			class, withheld, p = c.Class, c.Withheld, c.Path
+		}
+		return !withheld && (approved[p] || !sel.Only && !s.c.ByName(i) && slices.Contains(classes, class))
+	}
+	chosen = workspace.ChooseWhole(edits, wanted, allowed)
 	taken := make(map[string]bool, len(chosen))
 	for i := range chosen {
 		taken[chosen[i].Path] = true
@@ -348,7 +386,7 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 func count(edits []workspace.Edit) int {
 	n := 0
 	for _, e := range edits {
-		if !e.Implied && e.Skipped == "" {
+		if !e.Implied && e.Skipped == "" && (e.Other == "" || e.Op != workspace.Delete) {
 			n++
 		}
 	}

@@ -64,6 +64,9 @@ func writePatch(w io.Writer, p paint, set *mayfly.ChangeSet, c mayfly.Change) er
 	if _, err := fmt.Fprintln(w, p.in("1", words.Reviewed(c))); err != nil {
 		return err
 	}
+	if c.Op == "R" && c.Kind == "file" {
+		fmt.Fprintf(w, "similarity index %d%%\nrename from %s\nrename to %s\n", c.Likeness, termsafe.Quote(c.From), termsafe.Quote(c.Path))
+	}
 	if patch.Opaque != "" {
 		fmt.Fprintf(w, "%s\n", words.Opaque(patch.Opaque))
 		return nil
@@ -77,6 +80,8 @@ func writePatch(w io.Writer, p paint, set *mayfly.ChangeSet, c mayfly.Change) er
 		from = "/dev/null"
 	case "D":
 		to = "/dev/null"
+	case "R":
+		from = "a/" + c.From
 	}
 	fmt.Fprintf(w, "%s\n%s\n", p.in("1", "--- "+termsafe.Quote(from)), p.in("1", "+++ "+termsafe.Quote(to)))
 	for _, h := range patch.Hunks {
@@ -123,7 +128,11 @@ func writeStat(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change) erro
 		if patch.Opaque != "" {
 			lines = words.Opaque(patch.Opaque)
 		}
-		t.row(c.Op, termsafe.Quote(c.Path), lines)
+		name := termsafe.Quote(c.Path)
+		if c.From != "" {
+			name = termsafe.Quote(c.From) + " -> " + name
+		}
+		t.row(c.Op, name, lines)
 	}
 	if err := t.flush(); err != nil {
 		return err

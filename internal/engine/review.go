@@ -33,6 +33,9 @@ func (c *Changes) Review(ctx context.Context, o ReviewOptions) error {
 	if err := c.stageFor(ctx, o); err != nil {
 		return err
 	}
+	if err := c.pair(ctx); err != nil {
+		return err
+	}
 	verdicts, err := c.classify(ctx, c.Edits)
 	if err != nil {
 		return err

@@ -1,5 +1,6 @@
 // Package linediff compares two texts line by line: the old and the new one go in, hunks
-// come out, each of which can be applied without the others.
+// come out, each of which can be applied without the others. It also says how alike two
+// contents are.
 //
 // The texts may be hostile. What two of them cost is bounded by their sizes, which the
 // caller bounds: where they have little in common, a comparison gives up the search for

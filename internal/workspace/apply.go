@@ -136,6 +136,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, a.journal.end()) }()
+	if edits, err = a.together(ctx, edits); err != nil {
+		return err
+	}
 	if a.Undo != nil {
 		if err := a.record(ctx, dir, edits); err != nil {
 			return err
@@ -217,7 +220,7 @@ func (a *applier) settle(e *Edit, err error) error {
 	var why conflictError
 	switch {
 	case err == nil:
-		if !e.Implied {
+		if e.counts() {
 			a.result.Applied++
 		}
 		return nil
@@ -236,6 +239,9 @@ func (a *applier) settle(e *Edit, err error) error {
 	}
 	return fmt.Errorf("%s: %w", termsafe.Quote(e.Path), err)
 }
+
+// counts reports whether e is a change for people: a renamed file is one.
+func (e *Edit) counts() bool { return !e.Implied && (e.Other == "" || e.Op != Delete) }
 
 func (a *applier) note(path, text string) {
 	if len(a.result.Notes) == maxNotes {

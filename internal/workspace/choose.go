@@ -109,3 +109,26 @@ func CleanPath(root, p string) string {
 	}
 	return path.Clean(p)
 }
+
+// ChooseWhole is Choose, with both halves of a file that was renamed or none of it.
+func ChooseWhole(edits []Edit, wanted, allowed func(i int) bool) []Edit {
+	alone := make(map[string]bool)
+	for {
+		chosen := Choose(edits, wanted, func(i int) bool { return !alone[edits[i].Path] && allowed(i) })
+		there := make(map[string]bool)
+		for i := range chosen {
+			if chosen[i].Other != "" {
+				there[chosen[i].Path] = true
+			}
+		}
+		again := false
+		for i := range chosen {
+			if e := &chosen[i]; e.Other != "" && !there[e.Other] {
+				alone[e.Path], again = true, true
+			}
+		}
+		if !again {
+			return chosen
+		}
+	}
+}

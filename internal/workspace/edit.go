@@ -16,7 +16,7 @@ const (
 	Add    Op = 'A'
 	Modify Op = 'M'
 	Delete Op = 'D'
-	Rename Op = 'R' // of a directory with all that was packed in it
+	Rename Op = 'R' // of a directory with all that was packed in it; see Renamed for files
 )
 
 func (o Op) String() string { return string(rune(o)) }
@@ -54,6 +54,12 @@ type Edit struct {
 	Partial bool
 	OldSum  [sparse.Size]byte
 
+	// Other is, of a file that was renamed, the path of the other half: such a rename is an
+	// Add and a Delete, of which none is applied without the other. Likeness is, of the Add,
+	// how much of its content was in the other, in percent.
+	Other    string
+	Likeness int
+
 	ModeOnly bool   // content or children are the same, only NewMode differs
 	Implied  bool   // a directory that other edits in the list make obvious
 	Escapes  bool   // a symbolic link that leads, or may lead, out of the workspace
@@ -75,6 +81,14 @@ func (e *Edit) Packed() string {
 	return e.Path
 }
 
+// Renamed returns the two halves of a file that was renamed as one edit, to be shown.
+func Renamed(gone, come *Edit) Edit {
+	e := *come
+	e.Op, e.From = Rename, gone.Path
+	e.OldKind, e.OldMode, e.OldSize = gone.OldKind, gone.OldMode, gone.OldSize
+	return e
+}
+
 // String describes e in one line that is safe to print.
 func (e Edit) String() string {
 	name := termsafe.Quote(e.Path)
@@ -86,7 +100,11 @@ func (e Edit) String() string {
 		name += "/"
 	}
 	if e.Op == Rename {
-		name = termsafe.Quote(e.From) + "/ -> " + name
+		from := termsafe.Quote(e.From)
+		if kind == Dir {
+			from += "/"
+		}
+		name = from + " -> " + name
 	}
 	s := fmt.Sprintf("%s  %s", e.Op, name)
 	if kind == Symlink && e.Op != Delete {
@@ -114,7 +132,7 @@ func (e *Edit) details() string {
 		add("was a %s", e.OldKind)
 	case e.NewKind == File && e.Op == Add:
 		add("%s", formatSize(e.NewSize))
-	case e.NewKind == File && e.Op == Modify && !e.ModeOnly:
+	case e.NewKind == File && (e.Op == Modify && !e.ModeOnly || e.Op == Rename && e.Likeness < 100):
 		sign, delta := "+", e.NewSize-e.OldSize
 		if delta < 0 {
 			sign, delta = "-", -delta

@@ -258,7 +258,7 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 	} else if e.Op != Add {
 		return nil
 	}
-	line := undoEdit{N: n, Op: e.Op.String(), Path: []byte(e.Path), Implied: e.Implied}
+	line := undoEdit{N: n, Op: e.Op.String(), Path: []byte(e.Path), Implied: !e.counts()}
 	line.Old = undoState{Kind: now.kind, Mode: now.mode, Size: now.size, MTime: now.id.MTime, Dev: now.id.Dev, Ino: now.id.Ino}
 	line.New = undoState{Kind: e.NewKind, Mode: e.NewMode & 0o777, Size: e.NewSize, Target: []byte(e.NewTarget)}
 	if e.needsContent() {
