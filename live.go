@@ -18,7 +18,8 @@ type LiveChange struct {
 }
 
 // LiveChanges are such changes since the machine was started. Others may have made them,
-// too. Partly are directories that are too large for all of their files to be watched.
+// too. Partly are directories of which not all was watched: they are too large, or a
+// part of them cannot be listed.
 type LiveChanges struct {
 	Changes []LiveChange
 	Partly  []string

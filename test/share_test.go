@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/share"
+	"github.com/mayfly-vm/mayfly/internal/state"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
@@ -245,6 +246,18 @@ cat conf/deploy/script; ls .git/hooks | wc -l
 			t.Errorf("%s on the host is %q, %v; want %q", name, data, err, want)
 		}
 	}
+	// Who replaces what is guarded hears that the guard is gone.
+	events := s.Mayfly("events", "one")
+	events.Start()
+	events.Printed("ready")
+	next := filepath.Join(s.root, "next")
+	writeFile(t, next, "NEXT\n")
+	if err := errors.Join(os.Chown(next, s.uid, s.gid), os.Rename(next, filepath.Join(s.work, "src/.env"))); err != nil {
+		t.Fatal(err)
+	}
+	events.Printed("src/.env in " + s.work + " was replaced or removed on this computer")
+	events.Signal(syscall.SIGINT)
+	events.Wait()
 	for _, name := range []string{".git/hooks/pre-commit", "conf/deploy/new", "linked"} {
 		if _, err := os.Lstat(filepath.Join(s.work, name)); err == nil {
 			t.Errorf("the machine made %s", name)
@@ -469,7 +482,20 @@ func shareTwo(t *testing.T, s *sharer) {
 	if data, err := os.ReadFile(filepath.Join(s.state, "token")); string(data) != "login\nsecond\n" || err != nil {
 		t.Errorf("on the host: %q, %v", data, err)
 	}
-	// A machine that was kept and whose servers die with its supervisor.
+	// A machine that was kept and whose servers die with its supervisor. Whoever comes next
+	// hears what it changed.
+	s.in(t, "two", "echo Obey. >"+s.state+"/CLAUDE.md")
+	var st state.Status
+	if err := state.ReadJSON(s.File("two", state.StatusFile), &st); err != nil || !st.Supervisor.Kill() {
+		t.Fatalf("the supervisor cannot be killed: %v", err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for told := ""; !strings.Contains(told, "A CLAUDE.md: "); {
+		r := s.Run(0, "ls") // until the lock of the supervisor is gone
+		if told += r.Stderr; strings.Count(told, "CLAUDE.md") > 1 || time.Now().After(deadline) {
+			t.Fatalf("ls printed %q; want what the machine changed, once", told)
+		}
+	}
 	s.Run(0, "rm", "two")
 	if pids := s.servers(t); len(pids) != 3 {
 		t.Errorf("servers after the end of one machine: %v; want the 3 of the other", pids)

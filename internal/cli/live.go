@@ -66,7 +66,7 @@ func liveBelow(all []mayfly.LiveChange, paths []string) (chosen []mayfly.LiveCha
 // listLive prints changes in live shares, by directory and class.
 func (a *app) listLive(all mayfly.LiveChanges) {
 	for _, dir := range all.Partly {
-		a.note("%s has too many files to watch all of them; the deepest are left out", termsafe.Quote(dir))
+		a.note("not all of %s was watched: it has too many files, or a directory that cannot be listed now", termsafe.Quote(dir))
 	}
 	byDir := make(map[string][]mayfly.Change)
 	var dirs []string

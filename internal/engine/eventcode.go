@@ -108,7 +108,7 @@ func EventCodes() []EventCode {
 		{Note, NoteLiveChange, []string{"name", "dir", "path", "op", "class", "rule", "reason"}, "Such a file was added (A), modified (M) or deleted (D)."},
 		{Note, NoteLiveMore, []string{"name", "dir", "count"}, "So many more such files changed."},
 		{Note, NoteLiveKept, []string{"name", "dir", "kept"}, "Such files as they were before are in the directory kept."},
-		{Note, NoteLivePartly, []string{"name", "dir"}, "The live share has too many files to watch all of them. What is deepest was left out."},
+		{Note, NoteLivePartly, []string{"name", "dir"}, "Not all of the live share was watched: it has too many files, of which the deepest are left out, or a directory that cannot be listed any more."},
 		{Note, NoteLiveUnknown, []string{"name", "reason"}, "It is not known what the machine changed in its live shares of what the host runs by itself."},
 
 		{Note, string(control.NoteTemplateDamaged), []string{"text", "reason"}, "A template is damaged and is made anew."},

@@ -131,7 +131,7 @@ type LiveChanges struct {
 	Changes []LiveChange
 	// Kept are the directories with what was there before, by Dir, where something was.
 	Kept map[string]string
-	// Partly are the directories that were too large to be looked at as a whole.
+	// Partly are the directories of which not all was looked at.
 	Partly []string
 }
 

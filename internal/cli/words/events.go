@@ -49,7 +49,7 @@ var events = map[string]string{
 	"live-more":           "  … and {count} more",
 	"live-kept":           "as they were before, they are in {kept}; take one back with: cp -p {kept}/FILE {dir}/FILE",
 	"live-unknown":        "it is not known what {name} changed in its live shares of what this computer runs by itself: {reason}",
-	"live-partly":         "{dir} has too many files to watch all of them; the deepest are left out",
+	"live-partly":         "not all of {dir} was watched: it has too many files, or a directory that cannot be listed now",
 	"systemd-slow":        "{text}; look with: mayfly exec {name} -- systemctl list-jobs",
 	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
 	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",

@@ -40,6 +40,7 @@ const (
 	mostContent = 8 << 20   // bytes of a file whose content is looked into
 	mostRead    = 256 << 20 // bytes of contents that are read
 	mostKept    = 64 << 20  // bytes of contents that are kept
+	mostClosed  = 1000      // directories that cannot be listed
 	mostTime    = 10 * time.Second
 )
 
@@ -62,6 +63,8 @@ type Record struct {
 	Entries []Entry `json:"entries"`
 	// Levels is how many levels were looked at; all if it is negative.
 	Levels int `json:"levels"`
+	// Closed are directories that could not be listed, to which a program may know paths.
+	Closed [][]byte `json:"closed,omitempty"`
 }
 
 // Judge knows what is worth a look: a review.Watcher.
@@ -83,7 +86,12 @@ func Take(ctx context.Context, dir, copies string, j Judge) (Record, error) {
 	}
 	defer unix.Close(root)
 	left := budget{read: mostRead, kept: mostKept}
-	rec.Levels, err = walk(ctx, root, allLevels, j, func(p string, link bool) error {
+	closed := func(dir string) {
+		if len(rec.Closed) < mostClosed {
+			rec.Closed = append(rec.Closed, []byte(dir))
+		}
+	}
+	rec.Levels, err = walk(ctx, root, allLevels, j, closed, func(p string, link bool) error {
 		if !watched(j, p, link) {
 			return nil
 		}
@@ -103,7 +111,8 @@ func Take(ctx context.Context, dir, copies string, j Judge) (Record, error) {
 // Changes are the changes of what is watched since a record was taken.
 type Changes struct {
 	Changes []review.Change
-	// Partly says that the bounds left something out.
+	// Partly says that something was left out: beyond the bounds, or in a directory that can be
+	// listed no more.
 	Partly bool
 }
 
@@ -146,7 +155,13 @@ func Compare(ctx context.Context, rec Record, copies string, j Judge) (Changes, 
 		out.Changes = append(out.Changes, c)
 	}
 	added := 0
-	levels, err := walk(ctx, root, rec.Levels, j, func(p string, link bool) error {
+	// What was closed before, to the same user, the machine could not change.
+	closed := func(dir string) {
+		if !slices.ContainsFunc(rec.Closed, func(p []byte) bool { return string(p) == dir }) {
+			out.Partly = true
+		}
+	}
+	levels, err := walk(ctx, root, rec.Levels, j, closed, func(p string, link bool) error {
 		if had[p] || !watched(j, p, link) {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +161,43 @@ func TestLeftOut(t *testing.T) {
 	os.RemoveAll(dir)
 	if got, err := Compare(t.Context(), rec, t.TempDir(), judge{}); err != nil || len(got.Changes) > 0 {
 		t.Errorf("Compare() of a directory that is gone = %+v, %v", got, err)
+	}
+}
+
+// A directory that can be listed no more can hold what runs: that it was not looked at is
+// said, unless it was so before.
+func TestClosed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		// As another user, whom modes bind.
+		runtime.LockOSThread() // and never unlocked: the thread ends with the test
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 12345, ^uintptr(0)); errno != 0 {
+			t.Skip(errno)
+		}
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "mayfly-live-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	tree(t, dir, map[string]string{"old/run": "a", "new/main": "b"})
+	if err := os.Chmod(filepath.Join(dir, "old"), 0o311); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(filepath.Join(dir, "old"), 0o700)
+	rec, err := Take(t.Context(), dir, filepath.Join(dir, "copies"), judge{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Compare(t.Context(), rec, "", judge{}); err != nil || got.Partly {
+		t.Errorf("Compare() = %+v, %v; want all of it", got, err)
+	}
+	tree(t, dir, map[string]string{"new/run": "evil"})
+	if err := os.Chmod(filepath.Join(dir, "new"), 0o311); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(filepath.Join(dir, "new"), 0o700)
+	if got, err := Compare(t.Context(), rec, "", judge{}); err != nil || !got.Partly {
+		t.Errorf("Compare() = %+v, %v; want that it is a part", got, err)
 	}
 }
 

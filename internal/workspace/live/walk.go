@@ -20,8 +20,8 @@ const allLevels = -1
 
 // walk tells of all that is below an open directory, level by level, so that bounds leave
 // out what is deepest. It looks at so many levels, and returns how many it has looked at
-// as a whole, or allLevels.
-func walk(ctx context.Context, root, levels int, j Judge, tell func(path string, link bool) error) (int, error) {
+// as a whole, or allLevels. closed is told of directories that cannot be listed.
+func walk(ctx context.Context, root, levels int, j Judge, closed func(dir string), tell func(path string, link bool) error) (int, error) {
 	end := time.Now().Add(mostTime)
 	left := mostEntries
 	dirs := []string{"."}
@@ -34,7 +34,7 @@ func walk(ctx context.Context, root, levels int, j Judge, tell func(path string,
 			if err := context.Cause(ctx); err != nil {
 				return level, err
 			}
-			err := list(root, dir, func(e fs.DirEntry) error {
+			err := list(root, dir, closed, func(e fs.DirEntry) error {
 				if left--; left < 0 || left%1000 == 0 && time.Now().After(end) {
 					return errBound
 				}
@@ -57,10 +57,13 @@ func walk(ctx context.Context, root, levels int, j Judge, tell func(path string,
 	return allLevels, nil
 }
 
-// list tells of the names in a directory. One that is gone, or that its user cannot read,
-// has none.
-func list(root int, dir string, tell func(fs.DirEntry) error) error {
+// list tells of the names in a directory. One that is gone has none.
+func list(root int, dir string, closed func(dir string), tell func(fs.DirEntry) error) error {
 	fd, err := beneath(root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENAMETOOLONG) {
+		closed(dir)
+		return nil
+	}
 	if err != nil {
 		if err := absent(dir, err); !errors.Is(err, fs.ErrNotExist) {
 			return err
