@@ -1,6 +1,7 @@
 package mayfly
 
 import (
+	"context"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
@@ -42,6 +43,7 @@ const (
 	StaySparse   = string(commits.StaySparse)   // the host's index is of a kind that mayfly leaves alone
 	StayFiles    = string(commits.StayFiles)    // not all files of the commits were applied
 	StayUnwanted = string(commits.StayUnwanted) // as BranchOnly wants it
+	StayMerged   = string(commits.StayMerged)   // a rebase merged files that both sides changed
 )
 
 // Commit is a commit of a machine, as it describes itself.
@@ -63,6 +65,21 @@ func (s *ChangeSet) BranchOnly() {
 	s.c.BranchOnly()
 	s.list()
 }
+
+// Rebase makes the machine's commits anew on top of the branch of their name that is checked
+// out on the host, where that has other commits by now. The branch then goes on to them in an
+// Apply, unless both sides changed the same files: then they are a branch that builds on it.
+// Authors and dates stay. If a commit is in conflict with the host's, that is the error, and
+// nothing is changed. To be called before [ChangeSet.Review].
+func (s *ChangeSet) Rebase(ctx context.Context) error {
+	err := s.c.Rebase(ctx)
+	s.list()
+	return err
+}
+
+// Sign has Apply sign the commits that it brings, as the user's own git configuration says. This
+// starts the user's program for signatures. Authors and dates stay.
+func (s *ChangeSet) Sign() { s.c.Sign = true }
 
 func newRepository(r *engine.Committed) Repository {
 	out := Repository{Dir: r.Dir}

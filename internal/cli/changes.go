@@ -162,6 +162,8 @@ type applyOptions struct {
 	except  []string
 	ignored bool
 	branch  bool
+	rebase  bool
+	sign    bool
 	patch   bool
 	git     []string
 }
@@ -193,8 +195,11 @@ and trees that tools make, such as node_modules, are left out unless you pass
 What was committed in the machine comes back as commits, unless paths are given.
 Your branch, if it is where the copy began, goes on to them together with the
 files. Otherwise, and with --branch, they become branches mayfly/NAME/BRANCH of
-your repository. Of git's own files, a single hook comes back if you name it or
-say yes, and a single setting with --git-config. All others stay.`,
+your repository. With --rebase, mayfly puts them on top of your branch if that
+has others by now; if they are in conflict, nothing is changed.
+
+Of git's own files, a single hook comes back if you name it or say yes, and a
+single setting with --git-config. All others stay.`,
 		Example: `  mayfly apply web
   mayfly apply web src docs/index.md
   mayfly apply web -p
@@ -218,7 +223,7 @@ say yes, and a single setting with --git-config. All others stay.`,
 				review = a.applyPatch
 			}
 			what, err := review(cmd.Context(), m, reviewOptions{
-				apply: true, ignored: o.ignored, branch: o.branch, attended: a.attended(), running: true, selection: sel,
+				apply: true, ignored: o.ignored, branch: o.branch, rebase: o.rebase, sign: o.sign, attended: a.attended(), running: true, selection: sel,
 				settings: o.git,
 			})
 			if err != nil {
@@ -235,6 +240,8 @@ say yes, and a single setting with --git-config. All others stay.`,
 	f.StringArrayVar(&o.except, "except", nil, "leave out what matches the `pattern`")
 	ignoredFlag(f, &o.ignored, "also apply ignored and generated files")
 	branchFlag(f, &o.branch)
+	f.BoolVar(&o.rebase, "rebase", false, "put commits on top of your branch if that has others by now")
+	f.BoolVar(&o.sign, "sign", false, "sign the commits with your own git configuration, which runs your gpg or ssh-keygen")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"ordinary", "builds", "runs", "suspicious"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -242,6 +249,8 @@ say yes, and a single setting with --git-config. All others stay.`,
 // selection is what the flags and paths have applied.
 func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err error) {
 	switch {
+	case o.branch && o.rebase:
+		return sel, usageError{errors.New("--branch and --rebase exclude each other")}
 	case o.all && len(o.only) > 0:
 		return sel, usageError{errors.New("--all and --only exclude each other")}
 	case o.patch && len(o.git) > 0:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -13,6 +14,20 @@ import (
 // branchFlag registers --branch, by which commits become branches and nothing else.
 func branchFlag(f *pflag.FlagSet, branch *bool) {
 	f.BoolVar(branch, "branch", false, "leave your branch where it is: commits become branches mayfly/NAME/BRANCH only")
+}
+
+// arrangeCommits has an apply take commits as the user wants them.
+func arrangeCommits(ctx context.Context, set *mayfly.ChangeSet, o reviewOptions) error {
+	if o.branch {
+		set.BranchOnly()
+	}
+	if o.sign {
+		set.Sign()
+	}
+	if o.rebase {
+		return set.Rebase(ctx)
+	}
+	return nil
 }
 
 // commits prints what was committed in the machine, and returns whether an apply would

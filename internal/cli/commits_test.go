@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/sparse"
 )
@@ -441,4 +442,81 @@ func TestApplyCommitsElsewhere(t *testing.T) {
 	s.git(s.dir, "merge", "-q", "--ff-only", "mayfly/m/detached")
 	s.is("git status", s.git(s.dir, "status", "--porcelain"), "")
 	s.git(s.dir, "fsck", "--strict")
+}
+
+// Commits go on top of what the user committed meanwhile, and the branch goes on to them with
+// the files. Where both have changed a file they are a branch that builds on the user's. If
+// they are in conflict nothing is changed.
+func TestApplyRebase(t *testing.T) {
+	for name, tt := range map[string]struct {
+		host, says, status string
+	}{
+		"other file": {"mine.txt", "main: fast-forwarded to ", "?? untracked.txt"},
+		"same file":  {"dir/b.txt", "1 commit of main: branch mayfly/m/main (on top of the branch here, with files that both have changed); git merge mayfly/m/main\n", "?? untracked.txt"},
+		"conflict":   {"a.txt", "nothing was applied: commit ", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newRepository(t)
+			s.write(dir, "dir/b.txt", "1\n2\n3\n4\n5\n6\n7\n")
+			s.commit(dir, "lines")
+			s.start()
+			s.write(s.guest, "a.txt", "2\n")
+			s.write(s.guest, "dir/b.txt", "1\n2\n3\n4\n5\n6\nseven\n")
+			s.commit(s.guest, "one")
+			s.write(s.guest, "untracked.txt", "u\n")
+			s.write(s.dir, tt.host, "mine\n2\n3\n4\n5\n6\n7\n")
+			head := s.commit(s.dir, "mine")
+			messages, err := s.mayfly("apply", "m", "--rebase")
+			if name == "conflict" {
+				if fault.CodeOf(err) != fault.RebaseConflict {
+					t.Errorf("apply = %v", err)
+				}
+				messages = err.Error()
+			} else if err != nil {
+				t.Errorf("apply = %v", err)
+			}
+			s.says(messages, tt.says)
+			s.is("git status", s.git(s.dir, "status", "--porcelain"), tt.status)
+			s.git(s.dir, "fsck", "--strict")
+			switch name {
+			case "other file":
+				s.is("main~", s.git(s.dir, "rev-parse", "main~"), head)
+				s.is("a.txt", s.git(s.dir, "show", "main:a.txt"), "2")
+			case "same file":
+				s.git(s.dir, "merge", "-q", "--ff-only", "mayfly/m/main")
+				s.is("dir/b.txt", s.git(s.dir, "show", "main:dir/b.txt"), "mine\n2\n3\n4\n5\n6\nseven")
+			default:
+				s.is("main", s.git(s.dir, "rev-parse", "main"), head)
+				s.is("branches", s.git(s.dir, "for-each-ref", "refs/heads/mayfly"), "")
+			}
+			// The same again is nothing new.
+			if name == "other file" {
+				if messages, err := s.mayfly("apply", "m", "--rebase"); err != nil || strings.Contains(messages, "forwarded") {
+					t.Errorf("apply again = %v\n%s", err, messages)
+				}
+			}
+		})
+	}
+}
+
+// The branch goes on to signed commits.
+func TestApplySign(t *testing.T) {
+	s := newCommitter(t)
+	s.write(s.guest, "a.txt", "2\n")
+	s.commit(s.guest, "one")
+	program := filepath.Join(s.home, "sign")
+	s.write(s.home, "sign", "#!/bin/sh\ncat >/dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\nprintf -- '-----BEGIN PGP SIGNATURE-----\\nmine\\n-----END PGP SIGNATURE-----\\n'\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.git(s.dir, "config", "gpg.program", program)
+	messages, err := s.mayfly("apply", "m", "--sign")
+	if err != nil {
+		t.Errorf("apply = %v", err)
+	}
+	s.says(messages, "main: fast-forwarded to "+s.git(s.dir, "rev-parse", "main")[:10])
+	if text := s.git(s.dir, "cat-file", "commit", "main"); !strings.Contains(text, "gpgsig ") {
+		t.Errorf("it is not signed:\n%s", text)
+	}
+	s.is("git status", s.git(s.dir, "status", "--porcelain"), "")
 }

@@ -38,8 +38,8 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 		return "", err
 	}
 	defer set.Close()
-	if o.branch {
-		set.BranchOnly()
+	if err := arrangeCommits(ctx, set, o); err != nil {
+		return "", err
 	}
 	set.ApplyIgnored = o.ignored
 	if err := set.Review(ctx, mayfly.ReviewOptions{Whole: true}); err != nil {

@@ -32,6 +32,8 @@ type reviewOptions struct {
 	discard bool
 	ignored bool // also what git ignores
 	branch  bool // make branches of commits only
+	rebase  bool // make commits anew on top of the host's
+	sign    bool // and sign them
 	keep    bool // the machine lives on in any case
 	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
 	// attended says that there was somebody to ask when the command began.
@@ -59,8 +61,8 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		return "", err
 	}
 	defer set.Close()
-	if o.branch {
-		set.BranchOnly()
+	if err := arrangeCommits(ctx, set, o); err != nil {
+		return "", err
 	}
 	if len(set.Changes) == 0 && len(set.Repositories) == 0 {
 		a.debug("nothing changed in the workspace")

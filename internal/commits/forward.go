@@ -46,6 +46,7 @@ const (
 	StaySparse   Stay = "sparse"   // the index is one that mayfly leaves alone
 	StayFiles    Stay = "files"    // not all of their files were applied
 	StayUnwanted Stay = "unwanted" // the user wants it so
+	StayMerged   Stay = "merged"   // a rebase merged files that both sides changed
 )
 
 // Forwarding is what would move the branch that is checked out.

@@ -26,6 +26,11 @@ func (im *Import) Land(ctx context.Context, name string) error {
 	if err := im.bring(ctx); err != nil {
 		return err
 	}
+	if im.Sign {
+		if err := im.sign(ctx); err != nil {
+			return err
+		}
+	}
 	// Another git may take a name meanwhile: then the transaction fails as a whole.
 	for attempt := 0; ; attempt++ {
 		changes, err := im.place(ctx, name)

@@ -23,6 +23,9 @@ import (
 type Import struct {
 	Branches []Branch // those with commits that the repository lacks
 
+	// Sign has Land sign the commits that it brings, as the user's git configuration says.
+	Sign bool
+
 	repo    *Repository
 	limits  Limits
 	dir     string   // of the quarantine

@@ -35,9 +35,10 @@ type Changes struct {
 	Committed []*Committed
 	Git       int
 	// Commits has Apply make branches of what was committed, and let the branches go on that
-	// are checked out.
-	Commits bool
+	// are checked out. Sign has it sign them as the user's git configuration says.
+	Commits, Sign bool
 
+	all      []workspace.Edit   // Edits, with those that come with branches
 	staging  *workspace.Staging // contents of edits; nil while there are none
 	machine  Machine
 	manifest *workspace.Manifest // what was packed, with what was sent since
@@ -118,6 +119,8 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		m.e.note(NoteIgnoredUnknown, args{"dir": c.manifest.Root, "reason": termsafe.Line(err.Error())})
 		err = nil
 	}
+	c.all = c.Edits
+	c.leaveToBranches()
 	return c, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -165,8 +166,7 @@ func (c *Changes) bareRepositories() func(string) bool {
 	}
 }
 
-// findCommits looks at what was committed in repositories, and takes the files out of
-// c.Edits that come with a branch.
+// findCommits looks at what was committed in repositories.
 func (c *Changes) findCommits(ctx context.Context, repositories []string) error {
 	for _, dir := range repositories {
 		r := &Committed{Dir: dir, Identity: c.machine.identity()}
@@ -180,7 +180,6 @@ func (c *Changes) findCommits(ctx context.Context, repositories []string) error 
 		}
 		if r.Err != nil || len(r.Branches) > 0 {
 			c.Committed = append(c.Committed, r)
-			c.leaveToBranch(r)
 		}
 	}
 	return nil
@@ -253,8 +252,43 @@ func (c *Changes) BranchOnly() {
 	for _, r := range c.Committed {
 		if r.forward != nil {
 			r.forward, r.Onto, r.Stay = nil, "", commits.StayUnwanted
-			c.leaveToBranch(r)
 		}
+	}
+	c.leaveToBranches()
+}
+
+// Rebase makes commits anew on top of the checked-out branch where that has others, so that
+// it can go on to them. If that is not possible for one of them nothing is changed.
+func (c *Changes) Rebase(ctx context.Context) error {
+	for _, r := range c.Committed {
+		if r.Err != nil || r.Stay != commits.StayMoved {
+			continue
+		}
+		merged, err := r.imp.Rebase(ctx, r.head)
+		if conflict, ok := errors.AsType[*commits.ConflictError](err); ok {
+			return fault.New(fault.RebaseConflict, args{"name": c.machine.Name(), "commit": conflict.Commit}, "nothing was applied: %s", termsafe.Line(conflict.Error()))
+		}
+		if err != nil {
+			return err
+		}
+		if r.Branches, r.Stay = r.imp.Branches, commits.StayMerged; !merged {
+			if r.forward, r.Stay, err = r.imp.Forward(ctx, r.head, r.prefix); err != nil {
+				return err
+			}
+		}
+		if r.forward != nil {
+			r.Onto = r.head
+		}
+	}
+	c.leaveToBranches()
+	return nil
+}
+
+// leaveToBranches takes the edits out of c.Edits that come with branches.
+func (c *Changes) leaveToBranches() {
+	c.Edits = c.all
+	for _, r := range c.Committed {
+		c.leaveToBranch(r)
 	}
 }
 
@@ -293,6 +327,7 @@ func anyBelow(paths map[string]bool, dir string) bool {
 func (c *Changes) landCommits(ctx context.Context) error {
 	for _, r := range c.Committed {
 		if r.Err == nil {
+			r.imp.Sign = c.Sign
 			if err := r.imp.Land(ctx, c.machine.Name()); err != nil {
 				return err
 			}

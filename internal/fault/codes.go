@@ -188,6 +188,7 @@ const (
 	SyncEmpty         Code = "sync-empty"
 	SyncTooLarge      Code = "sync-too-large"
 	ChangeMissing     Code = "change-missing"
+	RebaseConflict    Code = "rebase-conflict"
 	UndoNone          Code = "undo-none"
 	UndoBusy          Code = "undo-busy"
 	CloneTargetLive   Code = "clone-target-live"
@@ -401,6 +402,7 @@ func Kinds() []Kind {
 		{SyncEmpty, []string{"dir"}, "The directory of the workspace is empty now, and nothing is deleted in the machine for that."},
 		{SyncTooLarge, []string{"limit"}, "What is to be sent into a machine is larger than the bytes that may be sent at once."},
 		{ChangeMissing, []string{"path"}, "Nothing at this path of the workspace was changed."},
+		{RebaseConflict, []string{"name", "commit"}, "A commit of the machine cannot be made anew on top of the branch that is checked out."},
 		{UndoNone, []string{"name", "dir"}, "No apply of this machine, or to this directory, can be taken back."},
 		{UndoBusy, []string{"name"}, "The apply that is to be taken back is still under way, or is being taken back already."},
 		{CloneTargetLive, []string{"name", "dir"}, "The directory to clone into is live in a running machine."},

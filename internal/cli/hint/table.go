@@ -50,6 +50,7 @@ var next = map[fault.Code][]string{
 
 	fault.ConfigInvalid: {"$EDITOR +{line} {file|sh}"},
 
+	fault.RebaseConflict:           {"mayfly apply {name} --branch, then rebase that with git"},
 	fault.UndoNone:                 {"mayfly undo --list"},
 	fault.UndoBusy:                 {"wait for the other mayfly to end"},
 	fault.WorkspaceMissing:         {"mkdir -p {dir|sh}"},

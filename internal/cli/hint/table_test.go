@@ -58,6 +58,7 @@ func TestTable(t *testing.T) {
 		{fault.WorkspaceNotADirectory, fault.Args{"dir": "/f"}, "give the directory that holds it"},
 		{fault.WorkspaceUnreadable, fault.Args{"dir": "/d"}, "ls -ld /d"},
 		{fault.WorkspaceFilesUnreadable, fault.Args{"path": "x", "count": "1"}, "leave them out with --exclude PATTERN"},
+		{fault.RebaseConflict, fault.Args{"name": "m"}, "mayfly apply m --branch, then rebase that with git"},
 		{fault.UndoNone, fault.Args{"name": "m"}, "mayfly undo --list"},
 		{fault.UndoBusy, fault.Args{"name": "m"}, "wait for the other mayfly to end"},
 		{fault.WorkspaceTooDeep, fault.Args{"path": "a/b", "limit": "1"}, "leave them out with --exclude PATTERN"},

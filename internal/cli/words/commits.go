@@ -72,6 +72,7 @@ var stayWords = map[string]string{
 	mayfly.StayBusy:    "a merge, a rebase or another git has not ended here",
 	mayfly.StayOutside: "they change files outside of the workspace",
 	mayfly.StaySparse:  "mayfly leaves this kind of index alone",
+	mayfly.StayMerged:  "on top of the branch here, with files that both have changed",
 	mayfly.StayFiles:   "not all of their files were applied",
 }
 

@@ -42,7 +42,7 @@ var events = map[string]string{
 	"git-subdirectory":    "git will not work in the machine: the repository begins at {path}; take that for the workspace: -w {path}",
 	"git-elsewhere":       "git will not work in the machine: the repository of {dir} is in {path}; work in a clone: git clone {dir} DIRECTORY",
 	"git-alternates":      "git will miss commits in the machine: {dir} borrows them from {path}; copy them first: git -C {dir} repack -ad && rm {dir}/.git/objects/info/alternates",
-	"git-unsigned":        "git does not sign in the machine, which has no keys ({settings}); sign after an apply: git rebase --force-rebase --gpg-sign LAST-SIGNED-COMMIT",
+	"git-unsigned":        "git does not sign in the machine, which has no keys ({settings}); sign with mayfly apply NAME --sign, or after an apply: git rebase --force-rebase --gpg-sign LAST-SIGNED-COMMIT",
 	"ignored-unknown":     "{reason}, so none is left out: {dir}",
 	"live-changed":        "while {name} had {dir}, files changed there that this computer runs by itself or that are suspicious: {count}",
 	"live-change":         "  {op} {path}: {reason}",
