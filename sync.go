@@ -53,6 +53,18 @@ func (m *Machine) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	return newSyncResult(res), public(err)
 }
 
+// WatchSync syncs at once, and whenever something changes in the directory, until ctx or the
+// machine ends, which is no error; it reports whether the machine did. each is called with
+// what became of each batch of changes: what was sent, and conflicts that are new.
+func (m *Machine) WatchSync(ctx context.Context, each func(SyncResult) error) (machineEnded bool, err error) {
+	s, err := m.m.NewSync()
+	if err != nil {
+		return false, public(err)
+	}
+	ended, err := s.Watch(ctx, engine.SyncOptions{}, func(res engine.SyncResult) error { return each(newSyncResult(res)) })
+	return ended, public(err)
+}
+
 func newSyncResult(res engine.SyncResult) SyncResult {
 	out := SyncResult{
 		Sent: convert(res.Sent, func(s engine.Synced) Synced {

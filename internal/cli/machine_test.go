@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -46,8 +47,10 @@ type fakeMachine struct {
 	// sync is what it answers to what is sent, if it is not nil.
 	sync func(conn io.ReadWriter)
 
-	lock *state.Lock
-	work sync.WaitGroup
+	lock  *state.Lock
+	work  sync.WaitGroup
+	ended context.Context // when its supervisor does
+	end   context.CancelFunc
 }
 
 // runFakeMachine makes the machine m of a user with this home.
@@ -59,6 +62,7 @@ func runFakeMachine(t *testing.T, home string, files map[string]string) *fakeMac
 func runFakeMachinePacked(t *testing.T, home string, files map[string]string, o workspace.PackOptions) *fakeMachine {
 	t.Helper()
 	m := &fakeMachine{dir: filepath.Join(home, "project"), files: files}
+	m.ended, m.end = context.WithCancel(t.Context())
 	p := plan.Plan{Version: plan.Version, Name: "m", Workspace: plan.Workspace{Path: m.dir, Mode: "copy"}}
 	p.Guest.User.Home = "/home/dev"
 	store := state.Open(filepath.Join(home, ".local/state/mayfly"))
@@ -130,8 +134,10 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 			t.Errorf("the supervisor cannot clean up: %v", err)
 		}
 		m.lock.Release()
+		m.end()
 		return
 	}
+	defer context.AfterFunc(m.ended, func() { conn.Close() })()
 	var asked wire.Request
 	if wire.ReadMessage(conn, &asked) != nil || m.before != nil && !m.before(asked) {
 		return

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +15,7 @@ import (
 // syncOptions are the flags of mayfly sync.
 type syncOptions struct {
 	dryRun bool
+	watch  bool
 }
 
 func (a *app) syncCommand() *cobra.Command {
@@ -29,17 +32,28 @@ of the machine: mayfly diff and mayfly apply leave it out.
 
 Files come with the time of the sync, so that build tools see that they are new.
 What is excluded from the copy is not sent. Files that git ignores are. Nothing
-in .git is sent: your commits stay here, and their files are sent as edits.`,
+in .git is sent: your commits stay here, and their files are sent as edits.
+
+With --watch, mayfly goes on and sends each edit, until you press Ctrl-C or the
+machine ends. With --json as well, each batch is an object on a line of its own.`,
 		Example: `  mayfly sync web
+  mayfly sync web --watch
   mayfly sync web --dry-run`,
 		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.watch && o.dryRun {
+				return usageError{errors.New("--watch and --dry-run exclude each other")}
+			}
+			if o.watch {
+				return a.watchSync(cmd.Context(), args[0])
+			}
 			return a.sync(cmd.Context(), args[0], o)
 		},
 	}
 	a.jsonFlag(cmd)
 	cmd.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "list what would be sent, and send nothing")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on, and send each edit")
 	return cmd
 }
 
@@ -59,6 +73,52 @@ func (a *app) sync(ctx context.Context, name string, o syncOptions) error {
 	}
 	return err
 }
+
+// watchSync sends what changes until the user or the machine ends that.
+func (a *app) watchSync(ctx context.Context, name string) error {
+	m, err := a.machine(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !a.json {
+		a.note("what you edit is sent to %s; Ctrl-C ends that", name)
+	}
+	ended, err := m.WatchSync(ctx, func(res mayfly.SyncResult) error {
+		if a.json {
+			return writeJSON(a.Out, res, "")
+		}
+		a.batch(res)
+		return nil
+	})
+	if err == nil && ended {
+		a.note("%s has ended", name)
+	}
+	return err
+}
+
+// batch tells of one batch of a watch: what was sent on one line.
+func (a *app) batch(res mayfly.SyncResult) {
+	if n := len(res.Sent); n > 0 {
+		line := res.Sent[0].String()
+		for i, s := range res.Sent[1:] {
+			if i == mostBatch-1 {
+				line += fmt.Sprintf(", and %d more", n-mostBatch)
+				break
+			}
+			line += ", " + s.String()
+		}
+		fmt.Fprintf(a.Out, "%s  %s\n", time.Now().Format(time.TimeOnly), line)
+	}
+	for _, note := range res.Notes {
+		a.note("%s", note)
+	}
+	for _, c := range res.Conflicts {
+		a.note("not sent: %s", c)
+	}
+}
+
+// mostBatch is how many paths of a batch are named.
+const mostBatch = 3
 
 // mostSynced is how many paths that were sent are named.
 const mostSynced = 20

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
@@ -346,5 +348,57 @@ func TestSyncHostileAnswers(t *testing.T) {
 			t.Errorf("%+v: sync = %v, printed %q", answer, err, out)
 		}
 		s.is("the directory", s.tree(s.dir), before)
+	}
+}
+
+// A watch sends each edit, and ends well with a signal or with the machine.
+func TestSyncWatch(t *testing.T) {
+	for _, end := range []string{"signal", "machine"} {
+		t.Run(end, func(t *testing.T) {
+			s := newSyncer(t, map[string]string{"a": "1", "b": "1", "dir/c": "1"})
+			s.write(s.dir, "a", "before")
+			s.write(s.guest, "b", "agent")
+			a := userOf(t, s.home, nil)
+			r, w, err := os.Pipe()
+			s.must(err)
+			defer r.Close()
+			a.Out, a.Err = w, w
+			done := make(chan error, 1)
+			go func() {
+				done <- a.command("sync", "m", "--watch")
+				w.Close()
+			}()
+			lines := bufio.NewScanner(r)
+			next := func(want string) {
+				t.Helper()
+				if !lines.Scan() || !strings.Contains(lines.Text(), want) {
+					t.Fatalf("it printed %q; want %q", lines.Text(), want)
+				}
+			}
+			next("what you edit is sent to m")
+			next("M  a")
+			s.write(s.dir, "b", "user")
+			next("not sent: b: changed in the machine, too")
+			s.write(s.dir, "dir/c", "user")
+			next("M  dir/c")
+			s.write(s.dir, "new/file", "user")
+			next("A  new/")
+			s.is("new/file", s.read(s.guest, "new/file"), "user")
+			s.must(os.RemoveAll(filepath.Join(s.dir, "dir")))
+			next("D  dir/")
+			if _, err := os.Lstat(filepath.Join(s.guest, "dir")); err == nil {
+				t.Error("dir is still in the machine")
+			}
+			if end == "signal" {
+				syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			} else {
+				s.must(control.Stop(s.Machine))
+				next("m has ended")
+			}
+			if err := <-done; err != nil {
+				t.Errorf("sync --watch = %v; want a good end", err)
+			}
+			s.is("b", s.read(s.guest, "b"), "agent")
+		})
 	}
 }

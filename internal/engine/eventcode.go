@@ -37,6 +37,7 @@ const (
 	NoteGitAlternates     = "git-alternates"
 	NoteGitUnsigned       = "git-unsigned"
 	NoteIgnoredUnknown    = "ignored-unknown"
+	NoteSyncPolls         = "sync-polls"
 	NoteLiveChanged       = "live-changed"
 	NoteLiveChange        = "live-change"
 	NoteLiveMore          = "live-more"
@@ -104,6 +105,7 @@ func EventCodes() []EventCode {
 		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the live workspace borrows objects from path. git does not find them in the machine."},
 		{Note, NoteGitUnsigned, []string{"settings"}, "git signs on the host by these settings, and not in the machine, which has no keys."},
 		{Note, NoteIgnoredUnknown, []string{"dir", "reason"}, "git does not work in the workspace, so no changed file counts as ignored."},
+		{Note, NoteSyncPolls, []string{"dir", "reason"}, "The kernel does not tell of all changes in the workspace, so a sync looks at all of it every two seconds."},
 		{Note, NoteLiveChanged, []string{"name", "dir", "count"}, "So many files that the host runs by itself changed in a live share while the machine had it. Events live-change follow."},
 		{Note, NoteLiveChange, []string{"name", "dir", "path", "op", "class", "rule", "reason"}, "Such a file was added (A), modified (M) or deleted (D)."},
 		{Note, NoteLiveMore, []string{"name", "dir", "count"}, "So many more such files changed."},

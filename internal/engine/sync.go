@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
@@ -121,6 +122,62 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	c.unlock()
 	c.unlock = func() {}
 	return res, errors.Join(err, c.store.Sweep(c.synced))
+}
+
+// Watch sends what differs, at once and whenever something changes, until ctx or the machine
+// ends, which is no error; it reports which. each hears what became of each batch in which
+// something was done, or is a conflict that it has not heard of.
+func (s *Sync) Watch(ctx context.Context, o SyncOptions, each func(SyncResult) error) (machineEnded bool, err error) {
+	m := s.machine
+	watching, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	at := m.attend(ctx)
+	defer at.end()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-at.done:
+			cancel(errStopped(m.Name()))
+		case <-watching.Done():
+		}
+	}()
+	told := make(map[string]string) // conflicts, and the reasons
+	news := func(c workspace.Conflict) bool {
+		known := told[c.Path] == c.Why
+		told[c.Path] = c.Why
+		return !known
+	}
+	err = workspace.Watch(watching, s.Root(), workspace.WatchOptions{
+		Exclude: m.p.Workspace.Exclude, Skip: commits.Own,
+		Polls: func(reason error) {
+			m.e.note(NoteSyncPolls, args{"dir": s.Root(), "reason": termsafe.Line(reason.Error())})
+		},
+	}, func(paths []string) error {
+		o.At = paths
+		res, err := s.Run(watching, o)
+		if fault.CodeOf(err) == fault.SyncEmpty {
+			res.Notes, err = append(res.Notes, workspace.Note{Text: err.Error()}), nil
+		}
+		for _, sent := range res.Sent {
+			delete(told, sent.Path)
+		}
+		res.Conflicts = slices.DeleteFunc(res.Conflicts, func(c workspace.Conflict) bool { return !news(c) })
+		res.Notes = slices.DeleteFunc(res.Notes, func(n workspace.Note) bool { return !news(workspace.Conflict{Path: n.Path, Why: n.Text}) })
+		if len(res.Sent)+len(res.Merged)+len(res.Conflicts)+len(res.Notes) > 0 {
+			err = errors.Join(err, each(res))
+		}
+		return err
+	})
+	cancel(nil)
+	<-ended
+	switch {
+	case ctx.Err() != nil:
+		return false, nil // asked for
+	case err == nil || fault.CodeOf(err) == fault.MachineLost || fault.CodeOf(context.Cause(watching)) == fault.MachineLost:
+		return true, nil
+	}
+	return false, at.explain(err)
 }
 
 // syncRun is one run of a Sync.

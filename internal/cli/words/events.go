@@ -44,6 +44,7 @@ var events = map[string]string{
 	"git-alternates":      "git will miss commits in the machine: {dir} borrows them from {path}; copy them first: git -C {dir} repack -ad && rm {dir}/.git/objects/info/alternates",
 	"git-unsigned":        "git does not sign in the machine, which has no keys ({settings}); sign with mayfly apply NAME --sign, or after an apply: git rebase --force-rebase --gpg-sign LAST-SIGNED-COMMIT",
 	"ignored-unknown":     "{reason}, so none is left out: {dir}",
+	"sync-polls":          "{reason}, so mayfly looks at all of {dir} every two seconds",
 	"live-changed":        "while {name} had {dir}, files changed there that this computer runs by itself or that are suspicious: {count}",
 	"live-change":         "  {op} {path}: {reason}",
 	"live-more":           "  … and {count} more",
