@@ -225,14 +225,16 @@ func shareWorkspace(t *testing.T, s *sharer) {
 func shareGuarded(t *testing.T, s *sharer) {
 	got := s.in(t, "one", `
 cat src/.env; wc -c <src/.env
-sudo sh -c 'cat src/.env; mount -t virtiofs share0 /mnt && cat /mnt/src/.env; umount /mnt'
-sudo sh -c 'for f in src/.env conf/deploy/script .git/hooks/pre-commit conf/deploy/new; do echo evil >$f; rm -f $f; done' 2>/dev/null
-for d in src conf conf/deploy .git .git/hooks; do sudo mv $d moved 2>/dev/null && echo moved $d; sudo rm -rf moved; done # mv may have copied it
-sudo rm -rf conf .git/hooks 2>/dev/null
-sudo ln conf/deploy/script linked 2>/dev/null && echo linked
-sudo umount -l conf/deploy .git/hooks 2>/dev/null && echo unmounted
-sudo mount -o remount,rw `+s.work+` 2>/dev/null
-sudo sh -c 'mount --bind conf/deploy /mnt; mount -o remount,rw /mnt; echo evil >/mnt/script; umount /mnt' 2>/dev/null
+sudo sh 2>/dev/null -c '
+	cat src/.env; mount -t virtiofs share0 /mnt && cat /mnt/src/.env; umount /mnt
+	for f in src/.env conf/deploy/script .git/hooks/pre-commit conf/deploy/new; do echo evil >$f; rm -f $f; done
+	for d in src conf conf/deploy .git .git/hooks; do mv $d moved && echo moved $d; rm -rf moved; done # mv may have copied it
+	rm -rf conf .git/hooks
+	ln conf/deploy/script linked && echo linked
+	umount -l conf/deploy .git/hooks && echo unmounted
+	mount -o remount,rw `+s.work+`
+	mount --bind conf/deploy /mnt; mount -o remount,rw /mnt; echo evil >/mnt/script; umount /mnt
+'
 git status --porcelain --untracked-files=no; git branch work; git checkout -q work 2>&1; git checkout -q - 2>&1; git branch -d work >/dev/null; git config a.b c; git config --remove-section a
 echo x >conf/other; mkdir src/sub; (cd src/sub && git rev-parse --show-prefix); rmdir src/sub; rm conf/other
 cat conf/deploy/script; ls .git/hooks | wc -l
