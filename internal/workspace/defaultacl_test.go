@@ -22,6 +22,50 @@ func acl(user, named, group, mask, other uint16) []byte {
 	return b
 }
 
+// What is replaced keeps the ACL that it has, or has none still, whatever the default of its
+// directory gives to what is new; and what is taken back is as before.
+func TestApplyKeepsACL(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		s := undoSession(t, tree{
+			"d": {Dir, 0o755, ""}, "d/plain": {File, 0o664, "old"}, "d/own": {File, 0o664, "old"}, "d/closed": {File, 0o664, "old"},
+			"d/gone": {Dir, 0o755, ""}, "d/gone/f": {File, 0o664, "old"}, "d/file": {File, 0o664, "old"},
+		})
+		if elsewhere {
+			s.app.Undo.Store = otherDisk(t) + "/undo"
+		}
+		own := acl(6, 4, 4, 6, 4)
+		for _, name := range []string{"own", "closed"} {
+			if err := unix.Setxattr(s.dir+"/d/"+name, "system.posix_acl_access", own, 0); err != nil {
+				t.Skipf("no ACLs here: %v", err)
+			}
+		}
+		if err := unix.Setxattr(s.dir+"/d", "system.posix_acl_default", acl(7, 6, 5, 6, 0), 0); err != nil {
+			t.Fatal(err)
+		}
+		s.repack(t)
+		want := exactTree(t, s.dir)
+		to := tree{"d/plain": {File, 0o664, "new"}, "d/own": {File, 0o664, "new"}, "d/closed": {File, 0o600, "new"}}
+		gone := Change{Kind: Whiteout}
+		s.take(t, to, []Change{to["d/plain"].change("d/plain"), to["d/own"].change("d/own"), to["d/closed"].change("d/closed"), at("d/gone", gone), at("d/file", gone)})
+		if err := Compare(t.Context(), s.dir, s.app.Edits, 0o022); err != nil {
+			t.Fatal(err)
+		}
+		if res := s.apply(t); len(res.Conflicts)+len(res.Notes) > 0 {
+			t.Errorf("conflicts %v, notes %v", res.Conflicts, res.Notes)
+		}
+		for name, acl := range map[string]string{"plain": "", "own": string(own), "closed": string(acl(6, 4, 4, 0, 0))} {
+			got, err := attribute(func(b []byte) (int, error) { return unix.Getxattr(s.dir+"/d/"+name, "system.posix_acl_access", b) })
+			if string(got) != acl || (err != nil) != (acl == "") {
+				t.Errorf("elsewhere=%v: the ACL of %s is %x, %v; want %x", elsewhere, name, got, err, acl)
+			}
+		}
+		if res := s.undo(t); len(res.Conflicts) > 0 {
+			t.Errorf("conflicts of the undo: %v", res.Conflicts)
+		}
+		sameTree(t, "taken back", exactTree(t, s.dir), want)
+	}
+}
+
 // What is added gets the permissions and the ACL that it would get if its user made it there,
 // and in a setgid directory its group.
 func TestApplyInherits(t *testing.T) {

@@ -92,6 +92,7 @@ func copyAttributes(from, to int, now hostFile) error {
 		return unix.UtimesNanoAt(unix.AT_FDCWD, procFD(to), times, 0)
 	}
 	if list, err := attribute(func(p []byte) (int, error) { return unix.Listxattr(procFD(from), p) }); err == nil {
+		withoutInherited(to, string(list))
 		for attr := range strings.SplitSeq(string(list), "\x00") {
 			if attr == "" {
 				continue
@@ -100,7 +101,7 @@ func copyAttributes(from, to int, now hostFile) error {
 			if err == nil {
 				err = unix.Setxattr(procFD(to), attr, value, 0)
 			}
-			if err != nil && (strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "system.posix_acl_")) {
+			if err != nil && (strings.HasPrefix(attr, "user.") || attr == aclAccess || attr == aclDefault) {
 				return fmt.Errorf("extended attribute %s: %w", attr, err)
 			}
 		}

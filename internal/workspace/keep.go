@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -122,8 +123,9 @@ func keepAttributes(dir int, name string, now hostFile, to interface{ Fd() uintp
 	if err != nil {
 		return nil // a file system without any
 	}
+	withoutInherited(int(to.Fd()), string(list))
 	for attr := range strings.SplitSeq(string(list), "\x00") {
-		if !strings.HasPrefix(attr, "user.") && attr != "system.posix_acl_access" {
+		if !strings.HasPrefix(attr, "user.") && attr != aclAccess {
 			continue
 		}
 		value, err := attribute(func(p []byte) (int, error) { return unix.Getxattr(procFD(fd), attr, p) })
@@ -135,6 +137,22 @@ func keepAttributes(dir int, name string, now hostFile, to interface{ Fd() uintp
 		}
 	}
 	return lost
+}
+
+// The attributes that are ACLs. What is made in a directory with a default gets both.
+const (
+	aclAccess  = "system.posix_acl_access"
+	aclDefault = "system.posix_acl_default"
+)
+
+// withoutInherited removes ACLs that are not in a list of attributes from what is open as to,
+// and was made in place of what has that list: else it would be others' to use, too.
+func withoutInherited(to int, list string) {
+	for _, attr := range []string{aclAccess, aclDefault} {
+		if !slices.Contains(strings.Split(list, "\x00"), attr) {
+			unix.Removexattr(procFD(to), attr) // mostly there is none
+		}
+	}
 }
 
 // maxAttribute is the most bytes that Linux takes for the names of extended attributes, or
