@@ -38,12 +38,14 @@ type Changes struct {
 	// are checked out. Sign has it sign them as the user's git configuration says.
 	Commits, Sign bool
 
-	all      []workspace.Edit   // Edits, with those that come with branches
-	staging  *workspace.Staging // contents of edits; nil while there are none
-	machine  Machine
-	manifest *workspace.Manifest // what was packed, with what was sent since
-	base     workspace.Base      // the contents of that
-	copied   *copied
+	all []workspace.Edit // Edits, with those that come with branches
+	// gitUnknown says that it was told that git does not work in the workspace.
+	gitUnknown bool
+	staging    *workspace.Staging // contents of edits; nil while there are none
+	machine    Machine
+	manifest   *workspace.Manifest // what was packed, with what was sent since
+	base       workspace.Base      // the contents of that
+	copied     *copied
 }
 
 // Close gives up what is needed to apply the changes.

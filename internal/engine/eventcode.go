@@ -37,6 +37,7 @@ const (
 	NoteGitAlternates     = "git-alternates"
 	NoteGitUnsigned       = "git-unsigned"
 	NoteIgnoredUnknown    = "ignored-unknown"
+	NoteGitUnknown        = "git-unknown"
 	NoteSyncPolls         = "sync-polls"
 	NoteLiveChanged       = "live-changed"
 	NoteLiveChange        = "live-change"
@@ -104,6 +105,7 @@ func EventCodes() []EventCode {
 		{Note, NoteGitElsewhere, []string{"dir", "path"}, "The repository of the live workspace is in path. git does not find that in the machine."},
 		{Note, NoteGitAlternates, []string{"dir", "path"}, "The repository of the live workspace borrows objects from path. git does not find them in the machine."},
 		{Note, NoteGitUnsigned, []string{"settings"}, "git signs on the host by these settings, and not in the machine, which has no keys."},
+		{Note, NoteGitUnknown, []string{"dir", "reason"}, "git does not say how it is set up in the workspace: a review knows nothing of the hooks, filters and includes that it has there."},
 		{Note, NoteIgnoredUnknown, []string{"dir", "reason"}, "git does not work in the workspace, so no changed file counts as ignored."},
 		{Note, NoteSyncPolls, []string{"dir", "reason"}, "The kernel does not tell of all changes in the workspace, so a sync looks at all of it every two seconds."},
 		{Note, NoteLiveChanged, []string{"name", "dir", "count"}, "So many files that the host runs by itself changed in a live share while the machine had it. Events live-change follow."},

@@ -2,13 +2,16 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
 	"github.com/mayfly-vm/mayfly/internal/review"
+	"github.com/mayfly-vm/mayfly/internal/workspace/repository"
 )
 
 const (
@@ -19,8 +22,9 @@ const (
 )
 
 // gitFacts returns how the host's git is set up in the workspace dir: by the user's own
-// configuration and the repository's. Where there is no git, or no repository, nothing is.
-func gitFacts(ctx context.Context, dir string) (facts review.GitFacts) {
+// configuration and the repository's. Where there is no git, or no repository, nothing is; it
+// is an error if git does not say it of a repository that there is.
+func gitFacts(ctx context.Context, dir string) (facts review.GitFacts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
 	git := func(args ...string) (string, error) {
@@ -28,17 +32,20 @@ func gitFacts(ctx context.Context, dir string) (facts review.GitFacts) {
 	}
 	places, err := git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-toplevel")
 	if err != nil {
-		return facts
+		if _, ok := repository.Locate(dir); !ok || errors.Is(err, exec.ErrNotFound) {
+			err = nil
+		}
+		return facts, err
 	}
 	common, top, _ := strings.Cut(places, "\n")
 	list, err := git("config", "--list", "-z", "--show-origin", "--includes")
 	if err != nil {
-		return facts
+		return facts, err
 	}
 	c := gitConfig{dir: dir, top: top, facts: &facts, hooks: filepath.Join(common, "hooks")}
 	c.read(list)
 	facts.Hooks = installed(c.hooks)
-	return facts
+	return facts, nil
 }
 
 // gitConfig takes the facts out of a configuration.

@@ -28,8 +28,8 @@ func TestGitFacts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := gitFacts(t.Context(), dir); cmp.Diff(review.GitFacts{}, got) != "" {
-		t.Errorf("without a repository: %+v", got)
+	if got, err := gitFacts(t.Context(), dir); cmp.Diff(review.GitFacts{}, got) != "" || err != nil {
+		t.Errorf("without a repository: %+v, %v", got, err)
 	}
 	if out, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -56,10 +56,24 @@ func TestGitFacts(t *testing.T) {
 		Drivers:  map[string]string{"filter.lfs": "git-lfs filter-process", "diff.d": "sh d"},
 		Includes: []string{"settings"}, Remotes: map[string]string{"origin": "https://example.org/r"}, Identity: "A B <a@example.org>",
 	}
-	if d := cmp.Diff(want, gitFacts(t.Context(), dir)); d != "" {
+	got, err := gitFacts(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("facts (-want +got):\n%s", d)
 	}
 	if _, err := os.Lstat(canary); err == nil {
 		t.Error("a program of the configuration ran")
+	}
+
+	// Where git says nothing of a repository, that is no "nothing is set up".
+	write(filepath.Join(dir, ".git/config"), "[core\n", 0o644)
+	if got, err := gitFacts(t.Context(), dir); err == nil {
+		t.Errorf("of a configuration that is none: %+v", got)
+	}
+	t.Setenv("PATH", home)
+	if got, err := gitFacts(t.Context(), dir); err != nil {
+		t.Errorf("without git: %+v, %v", got, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/commits"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/sparse"
@@ -104,9 +105,14 @@ func (e *Engine) ownRules() ([]review.Extra, error) {
 // host returns what rules may know of the host, whose directory of the workspace is dir.
 func (c *Changes) host(ctx context.Context, dir *workspace.Host) review.Host {
 	home := c.machine.p.Guest.User.Home
+	facts, err := gitFacts(ctx, c.manifest.Root)
+	if err != nil && ctx.Err() == nil && !c.gitUnknown {
+		c.gitUnknown = true
+		c.machine.e.note(NoteGitUnknown, args{"dir": c.manifest.Root, "reason": termsafe.Line(gitrun.Reason(err))})
+	}
 	return review.Host{
 		Home: home != "" && (c.manifest.Root == home || strings.HasPrefix(home, c.manifest.Root+"/")),
-		Read: dir.Read, Names: dir.Names, Git: gitFacts(ctx, c.manifest.Root),
+		Read: dir.Read, Names: dir.Names, Git: facts,
 		Files: c.manifest.Files(), Placeholders: placeholders(c.machine.p),
 	}
 }

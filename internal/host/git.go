@@ -1,11 +1,9 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,6 +13,9 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mayfly-vm/mayfly/internal/gitrun"
+	"github.com/mayfly-vm/mayfly/internal/workspace/repository"
 )
 
 // Git is what git on this host says of its user.
@@ -46,22 +47,21 @@ const gitQuestion = `^(user\.(name|email)|author\.(name|email)|committer\.(name|
 // nothing, and not in dir if that configuration includes other files or is no file.
 // Without git there is nothing to say.
 func ReadGit(ctx context.Context, o Options, dir string) Git {
-	path := findTool(o, "git").Path
-	if path == "" {
+	if findTool(o, "git").Path == "" {
 		return Git{}
 	}
 	var g Git
 	settings, asked := map[string]string(nil), false
-	switch plainRepository(dir) {
+	switch git, kind := plainRepository(dir); kind {
 	case repositoryPlain:
 		// The one that was looked at: if it is none to git, git would look for another.
-		settings, asked = o.askGit(ctx, path, dir, "--git-dir="+filepath.Join(dir, ".git"))
+		settings, asked = o.askGit(ctx, dir, git)
 	case repositoryOther:
 		// git reads in the machine what is not read here.
 		g.Signs = []string{"commit.gpgsign", "tag.gpgsign"}
 	}
 	if !asked {
-		settings, _ = o.askGit(ctx, path, "/")
+		settings, _ = o.askGit(ctx, "/", "")
 	}
 	for _, key := range signs {
 		if v, ok := settings[key]; ok && isTrue(v) && !slices.Contains(g.Signs, key) {
@@ -111,28 +111,27 @@ func isTrue(v string) bool {
 	return !slices.Contains([]string{"", "false", "no", "off", "0"}, strings.ToLower(v))
 }
 
-// askGit returns the settings that git has in dir with these options, whoever owns that, and
-// whether it said so. Where it was said more than once, the last holds.
-func (o Options) askGit(ctx context.Context, path, dir string, options ...string) (map[string]string, bool) {
+// askGit returns the settings that git has in dir for the repository in the directory git,
+// whoever owns that, and whether it said so. Where it was said more than once, the last holds.
+func (o Options) askGit(ctx context.Context, dir, git string) (map[string]string, bool) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
-	args := append(options, "--no-pager", "-c", "safe.directory=*", "config", "--includes", "--null", "--get-regexp", gitQuestion)
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir = dir
-	cmd.Env = []string{"LC_ALL=C", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0"}
+	cmd := gitrun.Cmd{
+		Dir: dir, GitDir: git, Args: []string{"config", "--includes", "--null", "--get-regexp", gitQuestion},
+		Config: []string{"safe.directory=*"}, Env: []string{"LC_ALL=C"},
+		Keep: func(string) bool { return false }, // what it gets is in Env
+	}
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"} {
 		if v := o.env(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
 	}
-	cmd.WaitDelay = 100 * time.Millisecond
-	var out bytes.Buffer
-	cmd.Stdout = &boundedWriter{w: &out, left: maxGitOutput}
-	if err := cmd.Run(); err != nil && cmd.ProcessState.ExitCode() != 1 {
+	out, err := gitrun.Output(ctx, cmd, maxGitOutput)
+	if err != nil && !gitrun.Failed(err, 1) {
 		return nil, false
 	}
 	settings := make(map[string]string)
-	for setting := range strings.SplitSeq(strings.TrimSuffix(out.String(), "\x00"), "\x00") {
+	for setting := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
 		key, value, ok := strings.Cut(setting, "\n")
 		if !ok {
 			value = "true" // a name alone
@@ -140,20 +139,6 @@ func (o Options) askGit(ctx context.Context, path, dir string, options ...string
 		settings[key] = value
 	}
 	return settings, true
-}
-
-// boundedWriter is a writer that fails beyond its bound.
-type boundedWriter struct {
-	w    io.Writer
-	left int
-}
-
-func (b *boundedWriter) Write(p []byte) (int, error) {
-	if len(p) > b.left {
-		return 0, io.ErrShortWrite
-	}
-	b.left -= len(p)
-	return b.w.Write(p)
 }
 
 // repositoryKind says whether git can be asked in a directory.
@@ -165,21 +150,44 @@ const (
 	repositoryOther
 )
 
-// plainRepository looks at the repository of dir, before git does. git works in the
-// machine only with one that is a directory.
-func plainRepository(dir string) repositoryKind {
-	git := filepath.Join(dir, ".git")
-	if fi, err := os.Lstat(git); dir == "" || err != nil || !fi.IsDir() {
-		return repositoryNone
+// plainRepository looks at the repository of dir, before git does, and returns its directory.
+func plainRepository(dir string) (git string, kind repositoryKind) {
+	if dir == "" {
+		return "", repositoryNone
 	}
-	if _, err := os.Lstat(filepath.Join(git, "commondir")); err == nil || !plainConfig(filepath.Join(git, "config")) {
-		return repositoryOther
+	git = filepath.Join(dir, ".git")
+	common := git
+	if fi, err := os.Lstat(git); err == nil && fi.IsDir() {
+		if _, err := os.Lstat(filepath.Join(git, "commondir")); err == nil {
+			return git, repositoryOther
+		}
+		kind = repositoryOther
+	} else {
+		// It lies elsewhere. A copy gets none of its settings: what is not plain does not matter.
+		place, ok := repository.Locate(dir)
+		if !ok || !mine(place.Dir) || !mine(place.Common) {
+			return "", repositoryNone
+		}
+		git, common, kind = place.Dir, place.Common, repositoryNone
+	}
+	if !plainConfig(filepath.Join(common, "config")) {
+		return git, kind
 	}
 	worktree := filepath.Join(git, "config.worktree")
 	if _, err := os.Lstat(worktree); err == nil && !plainConfig(worktree) {
-		return repositoryOther
+		return git, kind
 	}
-	return repositoryPlain
+	return git, repositoryPlain
+}
+
+// mine reports whether a directory is this user's.
+func mine(dir string) bool {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
 }
 
 // includes matches the beginning of sections for which git reads other files.

@@ -143,6 +143,21 @@ func TestReadGit(t *testing.T) {
 			h.env["PATH"] = ".:" + h.env["PATH"]
 			h.write("work/git", "#!/bin/sh\ntouch ran\n")
 		}, Git{Identity: ada}},
+		{"a repository that lies elsewhere", func(h gitHome) {
+			os.Rename(filepath.Join(h.work, ".git"), filepath.Join(h.home, "main"))
+			h.write("main/config", "[user]\n\temail = work@example.org\n")
+			h.write("work/.git", "gitdir: ../main\n")
+		}, Git{Identity: map[string]string{"user.name": `Ada "L"`, "user.email": "work@example.org"}}},
+		{"a repository that begins above", func(h gitHome) {
+			os.Rename(filepath.Join(h.work, ".git"), filepath.Join(h.home, ".git"))
+			h.write(".git/config", "[user]\n\temail = work@example.org\n[commit]\n\tgpgSign = true\n")
+		}, Git{Identity: map[string]string{"user.name": `Ada "L"`, "user.email": "work@example.org"}, Signs: []string{"commit.gpgsign"}}},
+		{"a repository elsewhere that includes a file", func(h gitHome) {
+			os.Rename(filepath.Join(h.work, ".git"), filepath.Join(h.home, "main"))
+			h.write("main/config", "[user]\n\temail = work@example.org\n[include]\n\tpath = fifo\n")
+			h.fifo("main/fifo")
+			h.write("work/.git", "gitdir: ../main\n")
+		}, Git{Identity: ada}},
 		{"programs for git to run", func(h gitHome) {
 			h.write("work/run", "#!/bin/sh\ntouch "+h.work+"/ran\n")
 			run := filepath.Join(h.work, "run")

@@ -24,7 +24,8 @@ leaf: apt atomicfile budget clone codingagent confine credential diskspace dotfi
 
 config:
 host/kvmguest:
-host:               host/kvmguest
+workspace/repository:                                    # what a repository says of itself
+host:               host/kvmguest workspace/repository
 plan:               config host
 importer/nix:                                           # reads what strangers wrote
 importer/bundle:    config
@@ -45,7 +46,6 @@ network/bridge:
 network:            plan network/*
 attack:                                                 # runs in the guest
 workspace:          plan
-workspace/repository:                                    # what a repository says of itself
 workspace/ignored:  workspace                           # what the host's git ignores
 review/gitconfig:                                       # what settings of git's have it do
 review/settings:                                        # what differs between two files of settings

@@ -43,6 +43,7 @@ var events = map[string]string{
 	"git-elsewhere":       "git will not work in the machine: the repository of {dir} is in {path}; work in a clone: git clone {dir} DIRECTORY",
 	"git-alternates":      "git will miss commits in the machine: {dir} borrows them from {path}; copy them first: git -C {dir} repack -ad && rm {dir}/.git/objects/info/alternates",
 	"git-unsigned":        "git does not sign in the machine, which has no keys ({settings}); sign with mayfly apply NAME --sign, or after an apply: git rebase --force-rebase --gpg-sign LAST-SIGNED-COMMIT",
+	"git-unknown":         "git does not say how it is set up in {dir} ({reason}): the review knows none of the hooks and filters that it runs there",
 	"ignored-unknown":     "{reason}, so none is left out: {dir}",
 	"sync-polls":          "{reason}, so mayfly looks at all of {dir} every two seconds",
 	"live-changed":        "while {name} had {dir}, files changed there that this computer runs by itself or that are suspicious: {count}",
