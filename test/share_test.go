@@ -144,7 +144,7 @@ func testShare(t *testing.T, s *sharer) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if r := s.Run(0, "rm", "one"); !strings.Contains(r.Stderr, "A .envrc: ") {
+	if r := s.Run(0, "rm", "one"); !strings.Contains(r.Stderr, "A .envrc (runs): ") {
 		t.Errorf("rm printed %q; want what changed", r.Stderr)
 	}
 	if took := time.Since(start); took > 25*time.Second {
@@ -492,7 +492,7 @@ func shareTwo(t *testing.T, s *sharer) {
 		t.Fatalf("the supervisor cannot be killed: %v", err)
 	}
 	deadline := time.Now().Add(time.Minute)
-	for told := ""; !strings.Contains(told, "A CLAUDE.md: "); {
+	for told := ""; !strings.Contains(told, "A CLAUDE.md (runs): "); {
 		r := s.Run(0, "ls") // until the lock of the supervisor is gone
 		if told += r.Stderr; strings.Count(told, "CLAUDE.md") > 1 || time.Now().After(deadline) {
 			t.Fatalf("ls printed %q; want what the machine changed, once", told)

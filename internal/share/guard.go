@@ -240,8 +240,13 @@ func (f *finder) look(p string) (st unix.Stat_t, err error) {
 // walk visits all that is below dir. Of directories visit says whether to enter them.
 func (f *finder) walk(dir string, visit func(p string, st *unix.Stat_t) (bool, error)) error {
 	fd, err := openIn(f.root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOENT) {
-		return nil // the machine, of the same user, cannot read it either
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.EACCES) && !f.passes(dir):
+		return nil // the machine, of the same user, has no way in either
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.ENAMETOOLONG):
+		return f.refuse(dir, "cannot be searched: "+err.Error())
 	}
 	if err != nil {
 		return fmt.Errorf("look for what is guarded: %w", err)
@@ -274,6 +279,21 @@ func (f *finder) walk(dir string, visit func(p string, st *unix.Stat_t) (bool, e
 			return nil
 		}
 	}
+}
+
+// passes reports whether a directory that cannot be listed has a way in for who knows a path, or
+// for who gives himself the right.
+func (f *finder) passes(dir string) bool {
+	st, err := f.look(dir)
+	if err != nil || int(st.Uid) == os.Geteuid() {
+		return true
+	}
+	fd, err := openIn(f.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false // not even to there
+	}
+	defer unix.Close(fd)
+	return unix.Faccessat(fd, ".", unix.X_OK, 0) == nil
 }
 
 // fileID is a file, whatever its name.

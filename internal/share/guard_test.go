@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -253,6 +254,36 @@ func serveGuarded(t *testing.T, sh plan.Share, uid int, guard Guard, meanwhile f
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// What cannot be searched may hold what is to be hidden: a machine of the same user can give
+// itself the right.
+func TestFindGuardClosed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the test
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 12345, ^uintptr(0)); errno != 0 {
+			t.Skip(errno)
+		}
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "mayfly-share-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	guardTree(t, dir, os.Geteuid(), map[string]string{"closed/.env": "SECRET"})
+	defer os.Chmod(filepath.Join(dir, "closed"), 0o700)
+	for _, mode := range []fs.FileMode{0o311, 0} {
+		if err := os.Chmod(filepath.Join(dir, "closed"), mode); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := FindGuard(t.Context(), plan.Share{Source: dir, Hide: []string{".env"}})
+		if fault.CodeOf(err) != fault.ShareUnguarded || !strings.Contains(err.Error(), "closed cannot be searched") {
+			t.Errorf("mode %o: FindGuard() = %v; want that the directory cannot be searched", mode, err)
+		}
+	}
+	if g, _, err := FindGuard(t.Context(), plan.Share{Source: dir, Hide: []string{"/.env"}}); err != nil || !g.Empty() {
+		t.Errorf("FindGuard() of a path elsewhere = %+v, %v", g, err)
+	}
 }
 
 // Patterns find what there is, by all of its names; what cannot be guarded is an error.

@@ -47,7 +47,7 @@ var events = map[string]string{
 	"ignored-unknown":     "{reason}, so none is left out: {dir}",
 	"sync-polls":          "{reason}, so mayfly looks at all of {dir} every two seconds",
 	"live-changed":        "while {name} had {dir}, files changed there that this computer runs by itself or that are suspicious: {count}",
-	"live-change":         "  {op} {path}: {reason}",
+	"live-change":         "  {op} {path} ({class}): {reason}",
 	"live-more":           "  … and {count} more",
 	"live-kept":           "as they were before, they are in {kept}; take one back with: cp -p {kept}/FILE {dir}/FILE",
 	"live-unknown":        "it is not known what {name} changed in its live shares of what this computer runs by itself: {reason}",
