@@ -13,6 +13,16 @@ import (
 type SyncOptions struct {
 	// DryRun only finds out what would be sent.
 	DryRun bool
+	// Merge gives the machine both changes of texts that both sides changed. Where they
+	// touch, it gets both between lines of markers. It does nothing with DryRun.
+	Merge bool
+}
+
+// MergedFile is a text in a machine that has the changes of both sides now.
+type MergedFile struct {
+	Path string `json:"path"`
+	// Conflicts is the number of places where both changed the same; both are in the text.
+	Conflicts int `json:"conflicts"`
 }
 
 // Synced is a path that is in a machine as it is in the user's directory now.
@@ -33,7 +43,8 @@ func (s Synced) String() string {
 
 // SyncResult is what became of a sync.
 type SyncResult struct {
-	Sent []Synced `json:"sent"`
+	Sent   []Synced     `json:"sent"`
+	Merged []MergedFile `json:"merged"`
 	// Conflicts were left alone in the machine: it has changed them, too.
 	Conflicts []Conflict `json:"conflicts"`
 	// Notes are what could not be sent, or was left out.
@@ -49,19 +60,20 @@ func (m *Machine) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	if err != nil {
 		return SyncResult{}, public(err)
 	}
-	res, err := s.Run(ctx, engine.SyncOptions{DryRun: o.DryRun})
+	res, err := s.Run(ctx, engine.SyncOptions{DryRun: o.DryRun, Merge: o.Merge})
 	return newSyncResult(res), public(err)
 }
 
 // WatchSync syncs at once, and whenever something changes in the directory, until ctx or the
 // machine ends, which is no error; it reports whether the machine did. each is called with
-// what became of each batch of changes: what was sent, and conflicts that are new.
-func (m *Machine) WatchSync(ctx context.Context, each func(SyncResult) error) (machineEnded bool, err error) {
+// what became of each batch of changes: what was sent, and conflicts that are new. DryRun is
+// of no account.
+func (m *Machine) WatchSync(ctx context.Context, o SyncOptions, each func(SyncResult) error) (machineEnded bool, err error) {
 	s, err := m.m.NewSync()
 	if err != nil {
 		return false, public(err)
 	}
-	ended, err := s.Watch(ctx, engine.SyncOptions{}, func(res engine.SyncResult) error { return each(newSyncResult(res)) })
+	ended, err := s.Watch(ctx, engine.SyncOptions{Merge: o.Merge}, func(res engine.SyncResult) error { return each(newSyncResult(res)) })
 	return ended, public(err)
 }
 
@@ -74,6 +86,7 @@ func newSyncResult(res engine.SyncResult) SyncResult {
 			}
 			return Synced{s.Op.String(), s.Path, kind}
 		}),
+		Merged:    convert(res.Merged, func(f engine.Merged) MergedFile { return MergedFile(f) }),
 		Conflicts: convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) }),
 		Notes:     convert(res.Notes, workspace.Note.String),
 	}

@@ -272,6 +272,15 @@ func testSync(t *testing.T, h *vm.Host) {
 	if got, want := readFile(t, filepath.Join(h.Dir, "src/pkg23/file23.txt")), "newer\nguest\n"; got != want {
 		t.Errorf("file23.txt holds %q; want %q", got, want)
 	}
+	// On request, texts that both sides changed are merged in the machine.
+	onHost(t, h.Dir, "sed -i '1s/.*/first/' src/pkg28/file28.txt")
+	h.Run(0, "exec", "w", "--", "sh", "-ec", "echo last >> src/pkg28/file28.txt")
+	r = h.Run(1, "sync", "--merge", "w")
+	if !strings.Contains(r.Stderr, "merged in the machine: src/pkg28/file28.txt\n") || !strings.Contains(r.Stderr, "src/pkg20/file20.txt, with 1 conflict between markers") {
+		t.Errorf("sync --merge printed %s", vm.Clip(r.Stderr))
+	}
+	h.Run(0, "exec", "w", "--", "sh", "-ec", `test "$(head -n 1 src/pkg28/file28.txt)" = first; test "$(tail -n 1 src/pkg28/file28.txt)" = last
+		grep -q "<<<<<<< machine" src/pkg20/file20.txt`)
 }
 
 // withoutGit returns the lines that are not of git's own files.

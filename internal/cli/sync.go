@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 type syncOptions struct {
 	dryRun bool
 	watch  bool
+	merge  bool
 }
 
 func (a *app) syncCommand() *cobra.Command {
@@ -30,6 +32,10 @@ A file that the machine changed, too, is a conflict: mayfly leaves it alone in
 the machine and reports it, and the exit code is 1. What was sent is no change
 of the machine: mayfly diff and mayfly apply leave it out.
 
+With --merge, a text that both changed gets both changes in the machine, and is
+not touched here. Where they touch, both are there between <<<<<<< and >>>>>>>
+lines, and the exit code is 1.
+
 Files come with the time of the sync, so that build tools see that they are new.
 What is excluded from the copy is not sent. Files that git ignores are. Nothing
 in .git is sent: your commits stay here, and their files are sent as edits.
@@ -38,6 +44,7 @@ With --watch, mayfly goes on and sends each edit, until you press Ctrl-C or the
 machine ends. With --json as well, each batch is an object on a line of its own.`,
 		Example: `  mayfly sync web
   mayfly sync web --watch
+  mayfly sync web --merge
   mayfly sync web --dry-run`,
 		Args:              takes(1, 1),
 		ValidArgsFunction: a.completeMachines,
@@ -45,14 +52,18 @@ machine ends. With --json as well, each batch is an object on a line of its own.
 			if o.watch && o.dryRun {
 				return usageError{errors.New("--watch and --dry-run exclude each other")}
 			}
+			if o.merge && o.dryRun {
+				return usageError{errors.New("--merge and --dry-run exclude each other")}
+			}
 			if o.watch {
-				return a.watchSync(cmd.Context(), args[0])
+				return a.watchSync(cmd.Context(), args[0], o)
 			}
 			return a.sync(cmd.Context(), args[0], o)
 		},
 	}
 	a.jsonFlag(cmd)
 	cmd.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "list what would be sent, and send nothing")
+	cmd.Flags().BoolVar(&o.merge, "merge", false, "merge texts that both sides changed, in the machine")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on, and send each edit")
 	return cmd
 }
@@ -62,20 +73,32 @@ func (a *app) sync(ctx context.Context, name string, o syncOptions) error {
 	if err != nil {
 		return err
 	}
-	res, err := m.Sync(ctx, mayfly.SyncOptions{DryRun: o.dryRun})
+	res, err := m.Sync(ctx, mayfly.SyncOptions{DryRun: o.dryRun, Merge: o.merge})
 	if a.json && err == nil {
 		err = a.printJSON(res)
 	} else {
 		a.synced(name, res, o, err)
 	}
-	if err == nil && len(res.Conflicts) > 0 {
+	marked := slices.ContainsFunc(res.Merged, func(f mayfly.MergedFile) bool { return f.Conflicts > 0 })
+	if err == nil && (marked || len(res.Conflicts) > 0) {
 		err = exitCode(exitError)
 	}
 	return err
 }
 
+// merged tells of texts that were merged.
+func (a *app) merged(res mayfly.SyncResult) {
+	for _, f := range res.Merged {
+		text := "merged in the machine: " + termsafe.Quote(f.Path)
+		if f.Conflicts > 0 {
+			text += plural(f.Conflicts, ", with 1 conflict between markers", ", with %d conflicts between markers")
+		}
+		a.note("%s", text)
+	}
+}
+
 // watchSync sends what changes until the user or the machine ends that.
-func (a *app) watchSync(ctx context.Context, name string) error {
+func (a *app) watchSync(ctx context.Context, name string, o syncOptions) error {
 	m, err := a.machine(ctx, name)
 	if err != nil {
 		return err
@@ -83,7 +106,7 @@ func (a *app) watchSync(ctx context.Context, name string) error {
 	if !a.json {
 		a.note("what you edit is sent to %s; Ctrl-C ends that", name)
 	}
-	ended, err := m.WatchSync(ctx, func(res mayfly.SyncResult) error {
+	ended, err := m.WatchSync(ctx, mayfly.SyncOptions{Merge: o.merge}, func(res mayfly.SyncResult) error {
 		if a.json {
 			return writeJSON(a.Out, res, "")
 		}
@@ -109,6 +132,7 @@ func (a *app) batch(res mayfly.SyncResult) {
 		}
 		fmt.Fprintf(a.Out, "%s  %s\n", time.Now().Format(time.TimeOnly), line)
 	}
+	a.merged(res)
 	for _, note := range res.Notes {
 		a.note("%s", note)
 	}
@@ -132,6 +156,7 @@ func (a *app) synced(name string, res mayfly.SyncResult, o syncOptions, err erro
 		}
 		fmt.Fprintln(a.Out, s)
 	}
+	a.merged(res)
 	for _, note := range res.Notes {
 		a.note("%s", note)
 	}
@@ -139,7 +164,7 @@ func (a *app) synced(name string, res mayfly.SyncResult, o syncOptions, err erro
 		a.note("not sent: %s", c)
 	}
 	switch n := len(res.Sent); {
-	case n == 0 && len(res.Conflicts) == 0 && err == nil:
+	case n == 0 && len(res.Conflicts)+len(res.Merged) == 0 && err == nil:
 		a.note("%s has all that is in your directory", termsafe.Quote(name))
 	case n > 0 && o.dryRun:
 		a.note("%s would be sent to %s", plural(n, "1 path", "%d paths"), name)

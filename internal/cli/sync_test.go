@@ -402,3 +402,58 @@ func TestSyncWatch(t *testing.T) {
 		})
 	}
 }
+
+// Texts that both sides changed are merged on request, in the machine only; what cannot be
+// merged says why.
+func TestSyncMerge(t *testing.T) {
+	lines := "1\n2\n3\n4\n5\n6\n7\n"
+	s := newSyncer(t, map[string]string{"apart": lines, "both": lines, "binary": "1\x00", "large": "1\n", "gone": "1\n", "mode": lines})
+	edit := func(dir, name string, pairs ...string) {
+		s.write(dir, name, strings.NewReplacer(pairs...).Replace(lines))
+	}
+	edit(s.guest, "apart", "2", "agent")
+	edit(s.dir, "apart", "6", "user")
+	edit(s.guest, "both", "2", "agent", "7", "last")
+	edit(s.dir, "both", "2", "user")
+	edit(s.guest, "mode", "2", "agent")
+	edit(s.dir, "mode", "6", "user")
+	s.must(os.Chmod(filepath.Join(s.dir, "mode"), 0o750))
+	for name, text := range map[string]string{"binary": "\x00", "large": strings.Repeat("x", 1<<20), "new": ""} {
+		s.write(s.guest, name, "agent"+text)
+		s.write(s.dir, name, "user"+text)
+	}
+	s.write(s.dir, "gone", "user")
+	s.must(os.Remove(filepath.Join(s.guest, "gone")))
+	here := s.tree(s.dir)
+	if out, err := s.mayfly("sync", "m"); err == nil || strings.Contains(out, "merged in") {
+		t.Errorf("sync = %v, printed %q; want no merge without --merge", err, out)
+	}
+	_, err := s.mayfly("diff", "m") // for the contents of the guest
+	s.must(err)
+	out, err := s.mayfly("sync", "m", "--merge")
+	if code := exitCode(0); !errors.As(err, &code) || code != exitError {
+		t.Errorf("sync --merge = %v; want exit code %d", err, exitError)
+	}
+	s.says(out, "merged in the machine: apart\n", "merged in the machine: both, with 1 conflict between markers\n", "merged in the machine: mode\n",
+		"not sent: binary: changed in the machine, too; not merged: it is no text\n",
+		"not sent: large: changed in the machine, too; not merged: it is larger than 1 MiB\n",
+		"not sent: new: something else of that name was made in the machine; not merged: the content that both began with is not there\n",
+		"not sent: gone: deleted in the machine\n")
+	s.is("apart", s.read(s.guest, "apart"), "1\nagent\n3\n4\n5\nuser\n7\n")
+	s.is("both", s.read(s.guest, "both"), "1\n<<<<<<< machine\nagent\n||||||| before\n2\n=======\nuser\n>>>>>>> host\n3\n4\n5\n6\nlast\n")
+	s.is("gone here", s.read(s.guest, "new"), "agent")
+	if fi, err := os.Stat(filepath.Join(s.guest, "mode")); err != nil || fi.Mode().Perm() != 0o750 {
+		t.Errorf("the mode of a merged file is %v, %v", fi.Mode(), err)
+	}
+	s.is("the host's directory", s.tree(s.dir), here)
+	// The machine's changes begin at what the host has now.
+	out, err = s.mayfly("diff", "m", "--patch", "apart")
+	s.must(err)
+	if !strings.Contains(out, "+agent") || strings.Contains(out, "user\n+") || strings.Contains(out, "+user") {
+		t.Errorf("diff --patch printed %q", out)
+	}
+	if out, err = s.mayfly("apply", "m", "apart"); err != nil {
+		t.Errorf("apply = %v, printed %q", err, out)
+	}
+	s.is("apart here", s.read(s.dir, "apart"), "1\nagent\n3\n4\n5\nuser\n7\n")
+}

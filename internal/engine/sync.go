@@ -105,8 +105,11 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	if err != nil || len(items) == 0 {
 		return res, err
 	}
-	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), result: &res}
+	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), merging: make(map[string]int), result: &res}
 	err = r.send(ctx, items)
+	if err == nil && o.Merge && !o.DryRun {
+		err = r.merge(ctx)
+	}
 	for _, item := range r.refused {
 		res.Conflicts = append(res.Conflicts, workspace.Conflict{Path: item.Path, Why: item.why})
 	}
@@ -188,6 +191,7 @@ type syncRun struct {
 	done    []workspace.Sent
 	refused []refusedItem
 	made    map[string]bool // directories that were made
+	merging map[string]int  // texts that are being sent merged, and the conflicts in them
 	result  *SyncResult
 }
 
@@ -221,6 +225,11 @@ func (r *syncRun) send(ctx context.Context, items []workspace.Item) error {
 // answered books what the guest says of one item. It is believed about itself only: that it
 // has what it was sent.
 func (r *syncRun) answered(it *workspace.Item, a wire.SyncAnswer) {
+	if conflicts, ok := r.merging[it.Path]; ok && (a.Result == wire.SyncDone || a.Result == wire.SyncSame) {
+		r.done = append(r.done, it.Sent)
+		r.result.Merged = append(r.result.Merged, Merged{it.Path, conflicts})
+		return
+	}
 	switch a.Result {
 	case wire.SyncConflict:
 		if r.dry && r.made[it.Path] {

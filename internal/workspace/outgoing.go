@@ -252,5 +252,5 @@ func (o *Outgoing) read(ctx context.Context, f *os.File, e *Sent) (changed bool,
 	return false, nil
 }
 
-// Open opens the content of an item that is a file.
-func (s Store) Open(it *Item) (*os.File, error) { return s.open(&it.Sent) }
+// Open opens the content that an item is to have.
+func (s Store) Open(it *Item) (*os.File, error) { return s.open(it.Path, it.New.Sum, it.New.Size) }

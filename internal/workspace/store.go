@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -23,8 +24,8 @@ func (s Store) path(sum [sparse.Size]byte) string {
 	return filepath.Join(s.Dir, hex.EncodeToString(sum[:]))
 }
 
-// put stores the first size bytes of a file.
-func (s Store) put(ctx context.Context, f *os.File, size int64) (sum [sparse.Size]byte, err error) {
+// put stores the first size bytes of f.
+func (s Store) put(ctx context.Context, f io.ReaderAt, size int64) (sum [sparse.Size]byte, err error) {
 	if err := os.Mkdir(s.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return sum, err
 	}
@@ -56,15 +57,20 @@ func (s Store) put(ctx context.Context, f *os.File, size int64) (sum [sparse.Siz
 
 var errShorter = errors.New("it became shorter while it was read")
 
-// open opens the content of a file that was sent.
-func (s Store) open(e *Sent) (*os.File, error) {
-	f, err := os.Open(s.path(e.Sum))
+// Put stores a content.
+func (s Store) Put(ctx context.Context, content []byte) (sum [sparse.Size]byte, err error) {
+	return s.put(ctx, bytes.NewReader(content), int64(len(content)))
+}
+
+// open opens the content of the file at a path.
+func (s Store) open(path string, sum [sparse.Size]byte, size int64) (*os.File, error) {
+	f, err := os.Open(s.path(sum))
 	if err != nil {
 		return nil, err
 	}
-	if fi, err := f.Stat(); err != nil || fi.Size() != e.Size {
+	if fi, err := f.Stat(); err != nil || fi.Size() != size {
 		f.Close()
-		return nil, fmt.Errorf("the stored content of %s has the wrong size", termsafe.Quote(e.Path))
+		return nil, fmt.Errorf("the stored content of %s has the wrong size", termsafe.Quote(path))
 	}
 	return f, nil
 }
