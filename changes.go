@@ -167,7 +167,7 @@ type ReviewOptions struct {
 // Review fetches contents, and says of each of s.Changes what it would do to the host if
 // it was applied. What Apply applies is what was reviewed.
 func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
-	if s.c == nil || len(s.Changes) == 0 {
+	if s.c == nil || len(s.Changes) == 0 && len(s.Repositories) == 0 {
 		return nil
 	}
 	if err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole}); err != nil {

@@ -29,6 +29,9 @@ type Branch struct {
 	// went on, to these commits. Else Stay says why not.
 	Forward bool   `json:"forward,omitempty"`
 	Stay    string `json:"stay,omitempty"`
+	// Differs is, of one that is Forward, how many files of the commits are not as in the
+	// machine's working tree, after a review: what the changes show is not all that was committed.
+	Differs int `json:"differs,omitempty"`
 	// Landed is the branch of the host's repository that an Apply made.
 	Landed string `json:"landed,omitempty"`
 }
@@ -92,7 +95,9 @@ func newRepository(r *engine.Committed) Repository {
 			Name: b.Name, Tip: b.Tip, Count: b.Count, Files: len(b.Paths), Worktree: r.Worktrees[b.Name],
 			Forward: r.Onto == b.Name, Landed: b.Land,
 		}
-		if !branch.Forward {
+		if branch.Forward {
+			branch.Differs = r.Differs
+		} else {
 			branch.Stay = string(r.Stay)
 		}
 		for _, c := range b.Commits {

@@ -108,7 +108,7 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		if err := complete(ctx, set, changes, o.patch); err != nil {
 			return err
 		}
-		return a.printJSON(changes)
+		return a.printJSON(withCommits(set, changes, len(paths) == 0))
 	}
 	listed := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.LeftOut })
 	switch {
@@ -135,6 +135,27 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 	}
 	a.listLive(live)
 	return nil
+}
+
+// committed is an element of the JSON of a list of changes: commits of one repository.
+type committed struct {
+	Op   string `json:"op"` // "C"
+	Path string `json:"path"`
+	mayfly.Repository
+}
+
+// withCommits returns changes, after what was committed if all of it is asked for.
+func withCommits(set *mayfly.ChangeSet, changes []mayfly.Change, all bool) []any {
+	list := []any{}
+	for _, r := range set.Repositories {
+		if all {
+			list = append(list, committed{"C", r.Dir, r})
+		}
+	}
+	for _, c := range changes {
+		list = append(list, c)
+	}
+	return list
 }
 
 // complete adds to changes what only programs ask for.

@@ -33,7 +33,11 @@ func TestBranch(t *testing.T) {
 			if c := b.Commits[0]; c.Author.Name != "Ada" || c.Committer.Email != "ada@example.org" || time.Since(c.Author.Time) > time.Hour || c.Signed || len(c.Parents) != 1 {
 				t.Errorf("commit = %+v", c)
 			}
-			want := []commits.Path{{"a", 0o100644, 0o100644}, {"dir/b", 0o100644, 0o100644}, {"new", 0, 0o100644}}
+			want := []commits.Path{
+				{"a", 0o100644, 0o100644, p.git(p.guest, "rev-parse", tip+":a")},
+				{"dir/b", 0o100644, 0o100644, p.git(p.guest, "rev-parse", tip+":dir/b")},
+				{"new", 0, 0o100644, p.git(p.guest, "rev-parse", tip+":new")},
+			}
 			if !slices.Equal(b.Paths, want) {
 				t.Errorf("paths = %v; want %v", b.Paths, want)
 			}

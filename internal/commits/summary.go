@@ -47,6 +47,7 @@ type Person struct {
 type Path struct {
 	Path             string
 	OldMode, NewMode uint32 // git's: 100644, 100755, 120000, 160000 in octal
+	ID               string // of the new content's object; "" for the paths beyond the first ones
 }
 
 // Flag is what the user should know of a commit.
@@ -94,6 +95,7 @@ const (
 	maxShownAll  = 2000     // of all branches
 	maxPaths     = 500_000  // that all branches may change
 	maxPathBytes = 64 << 20 // of these
+	maxPathIDs   = 10_000   // of a branch, whose contents are named
 	maxSubject   = 1000     // bytes of a subject
 	maxPerson    = 250      // of a name, of an address
 	maxParents   = 20       // of a commit
@@ -274,8 +276,12 @@ func (im *Import) changed(ctx context.Context, base, tip string) ([]Path, error)
 			return nil
 		}
 		p := Path{Path: part}
-		if _, err := fmt.Sscanf(meta, ":%o %o ", &p.OldMode, &p.NewMode); err != nil {
+		var old string
+		if _, err := fmt.Sscanf(meta, ":%o %o %s %s", &p.OldMode, &p.NewMode, &old, &p.ID); err != nil {
 			return err
+		}
+		if len(paths) >= maxPathIDs {
+			p.ID = ""
 		}
 		meta = ""
 		paths = append(paths, p)

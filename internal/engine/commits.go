@@ -22,8 +22,11 @@ type Committed struct {
 	Branches []commits.Branch
 	// Onto is the branch that is checked out and goes on to the machine's commits; "" if it
 	// stays, because of Stay.
-	Onto     string
-	Stay     commits.Stay
+	Onto string
+	Stay commits.Stay
+	// Differs is how many files of Onto's commits are not as the machine's working tree has
+	// them, after a review.
+	Differs  int
 	Identity commits.Identity // who commits in the machine
 	// Worktrees are directories of the machine in which branches are checked out besides
 	// that of the workspace, by the branch.

@@ -42,7 +42,7 @@ func (c *Changes) Review(ctx context.Context, o ReviewOptions) error {
 		return err
 	}
 	c.Verdicts = verdicts
-	return nil
+	return c.compareTips(ctx)
 }
 
 // classify returns the verdicts of edits, whose contents are staged as far as they are to

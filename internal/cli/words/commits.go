@@ -23,6 +23,9 @@ func Commits(r mayfly.Repository) (lines []string) {
 			line += " (worktree " + termsafe.Quote(b.Worktree) + " in the machine)"
 		}
 		lines = append(lines, line)
+		if b.Differs > 0 {
+			lines = append(lines, "  the working tree differs from the tip of "+branchName(b)+" in "+counted(b.Differs, "file"))
+		}
 		for i, c := range b.Commits {
 			if i == maxCommits {
 				break
