@@ -34,29 +34,31 @@ step() {
 	fi
 }
 
-# beside begins a step that needs no machine and has no deadlines, with what the other steps
+# beside NICE NAME COMMAND… begins a step that has no deadlines, with what the other steps
 # leave of the CPUs; together waits for all of them and prints what they said.
 besides=$(mktemp -d)
 trap 'rm -rf "$besides"' EXIT
 beside() {
+	local nice=$1
+	shift
 	# Its standard error is where it says how it ended.
 	(
-		renice -n 19 "$BASHPID" >/dev/null 2>&1
+		renice -n "$nice" "$BASHPID" >/dev/null 2>&1
 		failed=
 		step "$@" >"$besides/$1" 2>&1
 		[ -z "$failed" ]
 	) &
-	running="$running $!:$1"
+	running+=("$!:$1")
 }
-running=
+running=()
 
 together() {
 	local one
-	for one in $running; do
+	for one in "${running[@]}"; do
 		wait "${one%%:*}" || failed="$failed, ${one#*:}"
 		cat "$besides/${one#*:}" >&2
 	done
-	running=
+	running=()
 }
 
 format() {
@@ -86,25 +88,42 @@ for quiet in compress/... bufio github.com/klauspost/compress/... github.com/uli
 	race="$race -gcflags=$quiet=-race=false"
 done
 
-# Packages whose tests start machines, or build images, are tested one after
-# the other: together they would only wait for each other and for the CPUs. The
-# longest of them, test, is the last by its name. They are not watched for races: that
+# Packages whose tests start machines, or build images, are not watched for races: that
 # makes every command of mayfly several times as slow, and what they have of tests
 # without machines runs before, watched, with all other packages. Package test has none.
 # Without C they are confined as the program is that users get.
-machines=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
+#
+# They run in two lanes, in each of which one thing is done after the other: a machine
+# leaves nearly half of two CPUs unused, and more would only wait for each other. The
+# second lane, which yields to the first, has what builds images, and the long tests of
+# package test that measure no time and share nothing with others.
+builders=$(grep -rlE 'env\.NeedVM|vm\.(Lock|New)' --include='*_test.go' . | xargs -n 1 dirname | sort -u | grep -vxF ./test)
+long='^(TestCloneByCopy|TestClonesDiffer|TestGoSource|TestMirrors|TestStates|TestTemplateDamaged)$'
 units=$("$go" list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|" | grep -vxF ./test)
 
+with_machines() {
+	env MAYFLY_TEST_VM=1 CGO_ENABLED=0 "$go" test -p 1 -timeout 60m "$@"
+}
+
+second_lane() {
+	export MAYFLY_TEST_LANE=2
+	# The list is meant to be split.
+	# shellcheck disable=SC2086
+	with_machines $builders
+	local code=$?
+	with_machines -run "$long" ./test && return "$code"
+}
+
 step format format
-beside vet "$go" vet ./...
-beside staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
-# The lists are meant to be split.
+beside 19 vet "$go" vet ./...
+beside 19 staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
+# The list is meant to be split.
 # shellcheck disable=SC2086
 step "tests without machines" "$go" test $race -timeout 5m $units
 if [ "$1" = all ]; then
 	step images images
-	# shellcheck disable=SC2086
-	step "packages with machines" env MAYFLY_TEST_VM=1 CGO_ENABLED=0 "$go" test -p 1 -timeout 60m $machines
+	beside 5 "second lane with machines" second_lane
+	step "tests with machines" with_machines -skip "$long" ./test
 fi
 together
 

@@ -83,7 +83,7 @@ func testGivesBack(t *testing.T, h *vm.Host) {
 		return fi.Sys().(*syscall.Stat_t).Blocks * 512 >> 20
 	}
 	before := taken()
-	h.Run(0, "exec", "m", "--", "sh", "-c", `head -c 150M /dev/zero | tr '\0' x > /var/tmp/big && sync && sleep 11 && rm /var/tmp/big && sync`)
+	h.Run(0, "exec", "m", "--", "sh", "-c", `head -c 150M /dev/zero | tr '\0' x > /var/tmp/big && sync && sleep 15 && rm /var/tmp/big && sync`)
 	if n := taken(); n < before+100 {
 		t.Fatalf("the disk takes %d MiB, and %d before; want what was written", n, before)
 	}

@@ -28,13 +28,16 @@ import (
 // XDG_DATA_HOME of the user who runs them.
 const StoreVariable = "MAYFLY_TEST_STORE"
 
-// Lock waits until no other test has a machine, and keeps it so until t ends.
-// An emulated machine takes the CPUs of a small computer as a whole: two at
-// once only wait for each other.
+// laneVariable names the lane of tests that take turns, in the place of the only one.
+const laneVariable = "MAYFLY_TEST_LANE"
+
+// Lock waits until no other test of the lane has a machine, and keeps it so until t ends.
+// Two emulated machines are what a small computer has CPUs for: more only wait for each
+// other.
 func Lock(t testing.TB) {
 	t.Helper()
 	env.NeedVM(t)
-	name := filepath.Join(os.TempDir(), "mayfly-vm.lock")
+	name := filepath.Join(os.TempDir(), "mayfly-vm"+os.Getenv(laneVariable)+".lock")
 	// Not created if it is there: in a sticky directory the kernel refuses
 	// that for other users' files, proc_sys_fs(5).
 	f, err := os.OpenFile(name, os.O_RDONLY, 0)
