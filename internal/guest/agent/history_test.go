@@ -23,7 +23,7 @@ func TestSetUpHistory(t *testing.T) {
 	}
 	bashrc := filepath.Join(root, systemRCFiles[0])
 	write(bashrc, "A=system")
-	if err := treeOf(root, nil, new(seen)).setUpHistory(dir); err != nil {
+	if err := treeOf(root, nil, newSeen()).setUpHistory(dir); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(bashrc)

@@ -74,7 +74,7 @@ func (a *agent) prepareLocked(req *wire.Prepare) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{disks: disks, seen: new(seen)}
+	p := &prepared{disks: disks, seen: newSeen()}
 	for i, serial := range req.Layers {
 		dev, err := disks.find(serial)
 		if err != nil {

@@ -29,7 +29,7 @@ func TestSetUpShells(t *testing.T) {
 		Env:       []string{"A=env", "B=it's"},
 		ShellInit: "export C=$A-init\nexport B=\"$B!\"",
 	}
-	if err := treeOf(root, nil, new(seen)).setUpShells(req); err != nil {
+	if err := treeOf(root, nil, newSeen()).setUpShells(req); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{".bashrc": true, ".zshrc": true, ".profile": true, ".bash_profile": true, ".zprofile": false} {

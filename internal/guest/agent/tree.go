@@ -44,7 +44,12 @@ func treeOf(upper string, lowers []string, s *seen) tree {
 }
 
 // seen is what was found in layers that do not change.
-type seen struct{ files sync.Map } // of glimpse, by path
+type seen struct {
+	mu    sync.Mutex
+	files map[string]glimpse // by path
+}
+
+func newSeen() *seen { return &seen{files: make(map[string]glimpse)} }
 
 // glimpse is what is to be seen of a file from outside.
 type glimpse struct {
@@ -58,11 +63,13 @@ func (t tree) look(file string) glimpse {
 	if isIn(file, t.upper) {
 		return glimpseOf(file)
 	}
-	if g, ok := t.seen.files.Load(file); ok {
-		return g.(glimpse)
+	t.seen.mu.Lock()
+	defer t.seen.mu.Unlock()
+	g, ok := t.seen.files[file]
+	if !ok {
+		g = glimpseOf(file)
+		t.seen.files[file] = g
 	}
-	g := glimpseOf(file)
-	t.seen.files.Store(file, g)
 	return g
 }
 

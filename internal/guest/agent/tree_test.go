@@ -20,7 +20,7 @@ import (
 func newTree(t *testing.T, layers ...map[string]string) tree {
 	t.Helper()
 	dir := t.TempDir()
-	tr := treeOf(filepath.Join(dir, "upper"), nil, new(seen))
+	tr := treeOf(filepath.Join(dir, "upper"), nil, newSeen())
 	if err := os.Mkdir(tr.upper, 0o755); err != nil {
 		t.Fatal(err)
 	}

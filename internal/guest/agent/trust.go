@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"crypto/sha1"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
@@ -45,10 +46,23 @@ func certificatesOf(n *wire.Network) ([]certificate, error) {
 		all = append(all, certificate{"mayfly", block.Bytes, n.Authority, n.AuthorityHash})
 	}
 	for i, a := range n.HostAuthorities {
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate})
-		all = append(all, certificate{fmt.Sprintf("mayfly-host-%d", i+1), a.Certificate, text, a.Hash})
+		all = append(all, certificate{fmt.Sprintf("mayfly-host-%d", i+1), a.Certificate, pemOf(a.Certificate), a.Hash})
 	}
 	return all, nil
+}
+
+// pemOf returns a certificate in PEM, as pem.Encode does, whose code an emulated CPU would
+// translate for nothing else.
+func pemOf(der []byte) []byte {
+	const column = 64
+	rest := base64.StdEncoding.EncodeToString(der)
+	text := []byte("-----BEGIN CERTIFICATE-----\n")
+	for len(rest) > 0 {
+		n := min(column, len(rest))
+		text = append(append(text, rest[:n]...), '\n')
+		rest = rest[n:]
+	}
+	return append(text, "-----END CERTIFICATE-----\n"...)
 }
 
 // trust adds certificates to those that programs of the machine trust: to the file

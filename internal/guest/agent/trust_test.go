@@ -53,7 +53,7 @@ func TestTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, _ := newAuthority(t)
-	root := treeOf(upper, []string{lower}, new(seen))
+	root := treeOf(upper, []string{lower}, newSeen())
 	if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestTrustReaches(t *testing.T) {
 		}
 	}
 	text, _ := newAuthority(t)
-	root := treeOf(upper, []string{lower}, new(seen))
+	root := treeOf(upper, []string{lower}, newSeen())
 	for range 2 { // also in a machine that is started again
 		if err := root.setUpNetwork(&wire.Network{Authority: text, AuthorityHash: "0123abcd"}); err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestTrustHostAuthorities(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		root := treeOf(upper, []string{lower}, new(seen))
+		root := treeOf(upper, []string{lower}, newSeen())
 		n := &wire.Network{Authority: own, AuthorityHash: "0123abcd", HostAuthorities: []wire.Authority{{Certificate: hostDER, Hash: "89abcdef"}, {Certificate: der, Hash: "89abcdef"}}}
 		for range 2 {
 			if err := root.setUpNetwork(n); err != nil {
@@ -234,6 +234,16 @@ func TestAddToKeyStore(t *testing.T) {
 	} {
 		if _, ok := addToKeyStore(bad, "mayfly", der, time.Now()); ok {
 			t.Errorf("a key store that is %s: a certificate was added", what)
+		}
+	}
+}
+
+// What pemOf writes is what others do.
+func TestPEM(t *testing.T) {
+	for n := range 200 {
+		der := bytes.Repeat([]byte{0x30}, n)
+		if got, want := pemOf(der), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}); !bytes.Equal(got, want) {
+			t.Fatalf("pemOf of %d bytes = %q; want %q", n, got, want)
 		}
 	}
 }

@@ -59,12 +59,23 @@ func gitConfig(settings map[string]string) string {
 	// came from the host. Without these it would read and rewrite everything at the
 	// first status.
 	text := "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n"
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		section, name, _ := strings.Cut(key, ".")
-		text += fmt.Sprintf("[%s]\n\t%s = \"%s\"\n", section, name, escape.Replace(settings[key]))
+		text += fmt.Sprintf("[%s]\n\t%s = \"%s\"\n", section, name, escaped(settings[key]))
 	}
 	return text
+}
+
+// escaped returns a value as it stands between quotation marks in a file of git's.
+func escaped(value string) string {
+	var b strings.Builder
+	for i := range len(value) {
+		if value[i] == '\\' || value[i] == '"' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(value[i])
+	}
+	return b.String()
 }
 
 // addTerminfo makes a terminal known that the image does not know.
