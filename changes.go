@@ -67,9 +67,9 @@ type Change struct {
 	OldSHA256 string `json:"old_sha256,omitempty"`
 	Hunks     []Hunk `json:"hunks,omitempty"`
 
-	edit  workspace.Edit
-	index int // of the edit
-	other int // of that which deletes the file by its old name; -1 for none
+	edit  *workspace.Edit // nil in what no machine has changed
+	index int             // of the edit
+	other int             // of that which deletes the file by its old name; -1 for none
 }
 
 // Finding is why a change has its class.
@@ -85,7 +85,12 @@ type Finding struct {
 }
 
 // String returns the change on one line, fit to be printed.
-func (c Change) String() string { return c.edit.String() }
+func (c Change) String() string {
+	if c.edit == nil {
+		return ""
+	}
+	return c.edit.String()
+}
 
 // Alone reports whether the change is to be decided by itself.
 func (c Change) Alone() bool {
@@ -126,21 +131,27 @@ func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error)
 // list lists the changes and commits that there are now.
 func (s *ChangeSet) list() {
 	s.Repositories = convert(s.c.Committed, newRepository)
-	s.Changes = []Change{}
 	gone := make(map[string]int) // of renamed files, by the old path
+	n := 0
 	for i := range s.c.Edits {
-		if e := &s.c.Edits[i]; e.Other != "" && e.Op == workspace.Delete {
+		e := &s.c.Edits[i]
+		if e.Other != "" && e.Op == workspace.Delete {
 			gone[e.Path] = i
+		} else if !e.Implied {
+			n++
 		}
 	}
-	for i, e := range s.c.Edits {
+	s.Changes = make([]Change, 0, n)
+	for i := range s.c.Edits {
+		e := &s.c.Edits[i]
 		if e.Implied || e.Other != "" && e.Op == workspace.Delete {
 			continue
 		}
 		c := Change{index: i, other: -1}
 		if e.Other != "" {
 			c.other = gone[e.Other]
-			e = workspace.Renamed(&s.c.Edits[c.other], &e)
+			renamed := workspace.Renamed(&s.c.Edits[c.other], e)
+			e = &renamed
 			c.Likeness = e.Likeness
 		}
 		kind := e.NewKind
@@ -180,8 +191,11 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 
 // judge notes the verdicts.
 func (s *ChangeSet) judge() {
+	rules := make(map[*review.Finding][]Finding) // which many changes may share
 	for i := range s.Changes {
 		c := &s.Changes[i]
+		c.ByName = s.c.ByName(c.index)
+		c.Generated = s.c.Generated(c.index)
 		v := s.c.Verdicts[c.index]
 		if c.other >= 0 {
 			// What is gone there can be as grave as what is here now.
@@ -192,16 +206,31 @@ func (s *ChangeSet) judge() {
 			}
 			v.Class, v.Withheld = max(v.Class, old.Class), v.Withheld || old.Withheld
 		}
-		c.judged(v)
-		c.ByName = s.c.ByName(c.index)
-		c.Generated = s.c.Generated(c.index)
+		if c.other >= 0 || len(v.Findings) != 1 {
+			c.judged(v)
+			continue
+		}
+		first := &v.Findings[0]
+		if rules[first] == nil {
+			rules[first] = findings(v.Findings)
+		}
+		c.class(v)
+		c.Rules = rules[first]
 	}
 }
 
 // judged notes a verdict.
 func (c *Change) judged(v review.Verdict) {
+	c.class(v)
+	c.Rules = findings(v.Findings)
+}
+
+func (c *Change) class(v review.Verdict) {
 	c.Class, c.Hidden, c.Withheld = Class(v.Class.String()), v.Hidden, v.Withheld
-	c.Rules = convert(v.Findings, func(f review.Finding) Finding {
+}
+
+func findings(all []review.Finding) []Finding {
+	return convert(all, func(f review.Finding) Finding {
 		return Finding{f.Rule, Class(f.Class.String()), f.Reason, f.Key, f.Line, f.Detail, f.Alone}
 	})
 }
@@ -279,19 +308,22 @@ func (s *ChangeSet) Apply(ctx context.Context, sel Selection) (Applied, error) {
 func (s *ChangeSet) Path(path string) string { return workspace.CleanPath(s.Root, path) }
 
 // Selected returns those of s.Changes that the paths and patterns of a selection leave,
-// whatever their class. A path at which nothing was changed is an error.
+// whatever their class: s.Changes itself, if these name none. A path at which nothing was
+// changed is an error.
 func (s *ChangeSet) Selected(sel Selection) ([]Change, error) {
 	in, err := s.selected(sel)
 	if err != nil {
 		return nil, public(err)
 	}
 	out := s.leftOut(sel)
-	var list []Change
-	for _, c := range s.Changes {
-		if in(&c.edit) {
-			c.LeftOut = out(&c.edit, c.Ignored, c.Generated)
-			list = append(list, c)
-		}
+	all := len(sel.Paths) == 0 && len(sel.Except) == 0
+	list := s.Changes // of which there may be very many
+	if !all {
+		list = slices.DeleteFunc(slices.Clone(s.Changes), func(c Change) bool { return !in(c.edit) })
+	}
+	for i := range list {
+		c := &list[i]
+		c.LeftOut = out(c.edit, c.Ignored, c.Generated)
 	}
 	return list, nil
 }
@@ -356,7 +388,7 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	wanted := func(i int) bool {
 		e := &edits[i]
 		if c := shown[i]; c != nil {
-			e = &c.edit
+			e = c.edit
 		}
 		return !out(e, e.Ignored, s.c.Generated(i)) && in(e) && (!sel.Only || e.Implied || approved[e.Path])
 	}

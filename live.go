@@ -49,7 +49,7 @@ func newLiveChange(c engine.LiveChange) LiveChange {
 	}
 	out := LiveChange{Dir: c.Dir, Kept: c.Kept, Change: Change{
 		Op: e.Op.String(), Path: e.Path, Kind: kind.String(), Mode: e.NewMode, OldMode: e.OldMode,
-		Size: e.NewSize, OldSize: e.OldSize, Target: e.NewTarget, edit: e,
+		Size: e.NewSize, OldSize: e.OldSize, Target: e.NewTarget, edit: &e,
 	}}
 	out.judged(c.Verdict)
 	out.Withheld = false // nothing is held back: it is there

@@ -72,7 +72,7 @@ func (s *ChangeSet) hunks(c Change) (hunks []linediff.Hunk, opaque string, err e
 
 // text returns the old or the new content of a change.
 func (s *ChangeSet) text(c Change, now bool) (text, opaque string, err error) {
-	e := &c.edit
+	e := c.edit
 	kind, size, target := e.OldKind, e.OldSize, e.OldTarget
 	if now {
 		kind, size, target = e.NewKind, e.NewSize, e.NewTarget
@@ -118,7 +118,7 @@ func (s *ChangeSet) Hash(ctx context.Context, c *Change) error {
 		if kind != workspace.File || c.Skipped != "" {
 			return
 		}
-		f, _, err := s.open(&c.edit, now)
+		f, _, err := s.open(c.edit, now)
 		if f == nil || err != nil {
 			errs = append(errs, err)
 			return

@@ -110,17 +110,19 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		}
 		return a.printJSON(withCommits(set, changes, len(paths) == 0))
 	}
-	listed := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.LeftOut })
+	if o.nameOnly || o.stat || o.patch {
+		changes = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.LeftOut })
+	}
 	switch {
 	case o.nameOnly:
-		for _, c := range listed {
+		for _, c := range changes {
 			fmt.Fprintln(a.Out, termsafe.Quote(c.Path))
 		}
 		return nil
 	case o.stat:
-		return writeStat(a.Out, set, listed)
+		return writeStat(a.Out, set, changes)
 	case o.patch:
-		return a.paged(a.Out, func(w io.Writer, p paint) error { return writePatches(w, p, set, listed) })
+		return a.paged(a.Out, func(w io.Writer, p paint) error { return writePatches(w, p, set, changes) })
 	}
 	if len(paths) == 0 {
 		a.commits(a.Out, set)

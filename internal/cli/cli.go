@@ -36,12 +36,17 @@ type Streams struct {
 // little and saves a third of the CPU time of packing.
 const gcPercent = 400
 
+// memoryLimit is from where the collector spends time to save memory, as for a machine with
+// very many changes, runtime/debug.SetMemoryLimit.
+const memoryLimit = 80 << 20
+
 // Main runs the command line args and returns the exit code.
 func Main(version string, args []string, streams Streams) int {
 	// What the caller left open, a pipe of its own say, is not for machines:
 	// they would hold it open as long as they live.
 	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
 	a.signals = terminal.NewSignals()
 	defer a.signals.Stop()

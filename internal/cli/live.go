@@ -78,7 +78,7 @@ func (a *app) listLive(all mayfly.LiveChanges) {
 	}
 	for _, dir := range dirs {
 		fmt.Fprintf(a.Out, "in %s, which is live:\n", termsafe.Quote(dir))
-		printClasses(a.Out, byDir[dir], mostOfClass)
+		printClasses(a.Out, mostOfClass, byDir[dir])
 		a.note("%s", words.Classes(byDir[dir]))
 	}
 }

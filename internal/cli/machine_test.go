@@ -373,6 +373,10 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 // seen on a terminal.
 func TestTooManyChanges(t *testing.T) {
 	home := t.TempDir()
+	own := filepath.Join(home, ".config/mayfly/config.toml")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o700), os.WriteFile(own, []byte("version = 1\n[review]\nmax_memory = \"4GiB\"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	m := runFakeMachine(t, home, nil)
 	m.list = func(conn net.Conn) {
 		for n := int64(1); ; n += 99_999 {

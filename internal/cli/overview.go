@@ -27,20 +27,15 @@ const (
 // make it, is one line.
 func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change, most int) *groups {
 	g := &groups{}
+	leftOut := func(c mayfly.Change) bool { return c.LeftOut }
 	var ignored, generated []mayfly.Change
-	var all []mayfly.Change
-	for _, c := range changes {
-		switch {
-		case c.LeftOut && c.Ignored:
-			ignored = append(ignored, c)
-			continue
-		case c.LeftOut:
-			generated = append(generated, c)
-			continue
-		}
-		all = append(all, c)
-		g.add(c)
+	all := changes
+	if slices.ContainsFunc(changes, leftOut) {
+		all = slices.DeleteFunc(slices.Clone(changes), leftOut)
+		ignored = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return !c.LeftOut || !c.Ignored })
+		generated = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return !c.LeftOut || c.Ignored })
 	}
+	g.take(all)
 	if len(g.ordinary) <= most {
 		for _, c := range g.ordinary {
 			fmt.Fprintln(w, c)
@@ -48,7 +43,7 @@ func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Chan
 	} else {
 		printTree(w, g.ordinary)
 	}
-	printClasses(w, slices.Concat(g.builds, g.alone, g.withheld), max(most, mostOfClass))
+	printClasses(w, max(most, mostOfClass), g.builds, g.alone, g.withheld)
 	if len(all) > 0 {
 		a.note("%s", words.Changes(all))
 	}
@@ -69,9 +64,16 @@ func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Chan
 
 // printClasses prints changes that are not ordinary by their classes. If there are more of
 // one than a number, those that have their reason in common are one line.
-func printClasses(w io.Writer, changes []mayfly.Change, most int) {
+func printClasses(w io.Writer, most int, groups ...[]mayfly.Change) {
 	for _, class := range mayfly.Classes() {
-		of := slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.Class != class })
+		var of []*mayfly.Change // of which there may be very many
+		for _, changes := range groups {
+			for i := range changes {
+				if changes[i].Class == class {
+					of = append(of, &changes[i])
+				}
+			}
+		}
 		if class == mayfly.Ordinary || len(of) == 0 {
 			continue
 		}
@@ -88,9 +90,9 @@ func printClasses(w io.Writer, changes []mayfly.Change, most int) {
 }
 
 // byReason returns changes of a class in lines.
-func byReason(changes []mayfly.Change, most int) (lines []string) {
-	reasons := make(map[string][]mayfly.Change)
-	reason := func(c mayfly.Change) string {
+func byReason(changes []*mayfly.Change, most int) (lines []string) {
+	reasons := make(map[string][]*mayfly.Change)
+	reason := func(c *mayfly.Change) string {
 		if len(c.Rules) == 0 {
 			return ""
 		}
@@ -103,7 +105,7 @@ func byReason(changes []mayfly.Change, most int) (lines []string) {
 		same := reasons[reason(c)]
 		switch {
 		case len(changes) <= most || len(same) <= 2:
-			lines = append(lines, words.Reviewed(c))
+			lines = append(lines, words.Reviewed(*c))
 		case c.Path == same[0].Path:
 			lines = append(lines, words.Alike(same))
 		}
@@ -153,7 +155,8 @@ func printTree(w io.Writer, changes []mayfly.Change) {
 // open returns the branches in b, or nil if there is none.
 func (b branch) open() []branch {
 	var inner []branch
-	for _, c := range b.changes {
+	start := 0 // of those of the last branch
+	for i, c := range b.changes {
 		rest := strings.TrimPrefix(c.Path, b.dir+"/")
 		name, _, deeper := strings.Cut(rest, "/")
 		dir := b.dir // of a change that is right in it
@@ -161,10 +164,11 @@ func (b branch) open() []branch {
 			dir = path.Join(b.dir, name)
 		}
 		if n := len(inner); n > 0 && inner[n-1].dir == dir {
-			inner[n-1].changes = append(inner[n-1].changes, c)
+			inner[n-1].changes = b.changes[start : i+1]
 			continue
 		}
-		inner = append(inner, branch{dir, []mayfly.Change{c}})
+		start = i
+		inner = append(inner, branch{dir, b.changes[i : i+1]})
 	}
 	if len(inner) == 1 && inner[0].dir == b.dir {
 		return nil

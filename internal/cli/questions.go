@@ -133,7 +133,7 @@ func (q *questions) askBuilds() error {
 		return nil
 	}
 	if len(q.builds) > mostOfClass {
-		printClasses(q.a.Err, q.builds, len(q.builds))
+		printClasses(q.a.Err, len(q.builds), q.builds)
 	}
 	what := plural(len(q.builds), "1 change that runs when you build?", "%d changes that run when you build?")
 	return q.askAbout("apply "+what, q.builds)

@@ -209,18 +209,41 @@ func (g *groups) name(paths []string) {
 	}
 }
 
-func (g *groups) add(c mayfly.Change) {
+// take adds changes. There may be very many.
+func (g *groups) take(changes []mayfly.Change) {
+	counts := make(map[*[]mayfly.Change]int)
+	for i := range changes {
+		counts[g.of(&changes[i])]++
+	}
+	for group, n := range counts {
+		switch {
+		case group != nil && n == len(changes) && *group == nil:
+			*group = slices.Clip(changes)
+			return
+		case group != nil:
+			*group = slices.Grow(*group, n)
+		}
+	}
+	for i := range changes {
+		if group := g.of(&changes[i]); group != nil {
+			*group = append(*group, changes[i])
+		}
+	}
+}
+
+// of returns the group of a change, nil for none.
+func (g *groups) of(c *mayfly.Change) *[]mayfly.Change {
 	switch {
 	case c.Withheld && (c.Class == mayfly.Ordinary || c.Class == ""):
+		return nil
 	case c.Withheld:
-		g.withheld = append(g.withheld, c)
+		return &g.withheld
 	case c.Alone():
-		g.alone = append(g.alone, c)
+		return &g.alone
 	case c.Class == mayfly.Builds:
-		g.builds = append(g.builds, c)
-	default:
-		g.ordinary = append(g.ordinary, c)
+		return &g.builds
 	}
+	return &g.ordinary
 }
 
 // plural returns the words for a number.

@@ -92,9 +92,14 @@ type Agent struct {
 	Note bool // tell coding agents where they work
 }
 
-// Review is the section [review]: rules of the user's own, beside those that judge changes.
+// DefaultReviewMemoryMiB is what the list of a machine's changes may take of the memory.
+const DefaultReviewMemoryMiB = 128
+
+// Review is the section [review]: how changes are read, and rules of the user's own, beside those that judge changes.
 // Each list has patterns of paths, at any depth.
 type Review struct {
+	MemoryMiB int // that a list of changes may take; 0 is DefaultReviewMemoryMiB
+
 	Ordinary   []string // paths, each of which is exactly this class
 	Builds     []string // "deploy/*.sh"
 	Runs       []string

@@ -152,8 +152,8 @@ func TestLoadSetsEveryField(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
-	cfg.Network.Proxy = "none"                                                      // TestProxy
-	cfg.Review = Review{[]string{"a"}, []string{"a"}, []string{"a"}, []string{"a"}} // TestReviewIsTheUsersAlone
+	cfg.Network.Proxy = "none"                                                          // TestProxy
+	cfg.Review = Review{64, []string{"a"}, []string{"a"}, []string{"a"}, []string{"a"}} // TestReviewIsTheUsersAlone
 	if cfg.Git.Identity || cfg.Agent.Note {
 		t.Error("Config.Git.Identity or Config.Agent.Note is the default")
 	}

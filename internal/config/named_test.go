@@ -128,16 +128,16 @@ func TestProxy(t *testing.T) {
 // Only the user's own file says how changes are judged: a project's, a machine's and a
 // profile could judge what comes out of them.
 func TestReviewIsTheUsersAlone(t *testing.T) {
-	text := []byte("version = 1\n[review]\nordinary = [\"Makefile\"]\nbuilds = [\"deploy/*.sh\"]\nruns = [\"bin/**\"]\nsuspicious = [\"*.pem\"]\n")
+	text := []byte("version = 1\n[review]\nmax_memory = \"1GiB\"\nordinary = [\"Makefile\"]\nbuilds = [\"deploy/*.sh\"]\nruns = [\"bin/**\"]\nsuspicious = [\"*.pem\"]\n")
 	cfg, err := Load(Sources{Files: []File{{Path: "config.toml", Data: text, Own: true}}})
-	want := Review{[]string{"Makefile"}, []string{"deploy/*.sh"}, []string{"bin/**"}, []string{"*.pem"}}
+	want := Review{1024, []string{"Makefile"}, []string{"deploy/*.sh"}, []string{"bin/**"}, []string{"*.pem"}}
 	if err != nil || !reflect.DeepEqual(cfg.Review, want) {
 		t.Errorf("Load() = %+v, %v; want %+v", cfg.Review, err, want)
 	}
 	const why = "only config.toml can"
 	for _, f := range []File{{Path: "mayfly.toml", Data: text}, {Path: "m.toml", Data: text, Portable: true}} {
-		if _, err := Load(Sources{Files: []File{f}}); err == nil || strings.Count(err.Error(), why) != 4 {
-			t.Errorf("of %s the error is %v, want four that say %q", f.Path, err, why)
+		if _, err := Load(Sources{Files: []File{f}}); err == nil || strings.Count(err.Error(), why) != 5 {
+			t.Errorf("of %s the error is %v, want five that say %q", f.Path, err, why)
 		}
 	}
 	dir := t.TempDir()

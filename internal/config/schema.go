@@ -303,6 +303,12 @@ func checkPattern(pattern string) (msg, suggestion string) {
 	return "", ""
 }
 
+// Bounds of the memory for a list of changes: a million changes need less than the most.
+const (
+	minReviewMiB = 16
+	maxReviewMiB = 8 << 10
+)
+
 // checkReviewPath is the check of a path of the workspace that a rule names exactly.
 func checkReviewPath(p string) (msg, suggestion string) {
 	if msg, suggestion := checkPattern(p); msg != "" {

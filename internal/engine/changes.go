@@ -92,8 +92,12 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	}()
 	c.manifest, c.base = c.copied.synced.Over(c.copied.manifest), c.copied.base()
 	defer m.e.done()
+	memory, err := m.e.reviewMemory()
+	if err != nil {
+		return nil, err
+	}
 	err = m.converse(ctx, func(stream net.Conn) (err error) {
-		c.Edits, err = workspace.DiffSynced(ctx, c.copied.manifest, c.copied.packed, c.copied.synced, m.guestChanges(patient{stream, m.Name(), silence}, quiesce))
+		c.Edits, err = workspace.DiffSynced(ctx, c.copied.manifest, c.copied.packed, c.copied.synced, m.guestChanges(patient{stream, m.Name(), silence}, quiesce, memory), memory)
 		return err
 	})
 	if err != nil {
@@ -161,8 +165,8 @@ func (c *Changes) placed(edits []workspace.Edit, conflicts []workspace.Conflict)
 }
 
 // listed tells how far the guest is with its list, and refuses one that will be too long.
-func (m Machine) listed(p wire.Progress) error {
-	if err := workspace.CheckCount(p.Counted, p.Names); err != nil {
+func (m Machine) listed(p wire.Progress, memory int64) error {
+	if err := workspace.CheckCount(p.Counted, p.Names, memory); err != nil {
 		return err
 	}
 	count := strconv.FormatInt(p.Counted, 10)
@@ -296,11 +300,13 @@ func (m Machine) lockApply(ctx context.Context) (release func(), err error) {
 	return release, m.spoken(ctx, err)
 }
 
-// guestChanges translates the guest's words into package workspace's.
-func (m Machine) guestChanges(stream net.Conn, quiesce bool) iter.Seq2[workspace.Change, error] {
+// guestChanges translates the guest's words into package workspace's. What it counts before
+// may not need more than so much memory.
+func (m Machine) guestChanges(stream net.Conn, quiesce bool, memory int64) iter.Seq2[workspace.Change, error] {
 	return func(yield func(workspace.Change, error) bool) {
 		stopped := errors.New("stopped")
-		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, m.listed, func(c wire.Change) error {
+		listed := func(p wire.Progress) error { return m.listed(p, memory) }
+		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, listed, func(c wire.Change) error {
 			if !yield(translate(c)) {
 				return stopped
 			}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,15 +77,33 @@ func (c *Changes) classify(ctx context.Context, edits []workspace.Edit) ([]revie
 	return r.Verdicts, nil
 }
 
-// ownRules returns the rules of the user's config.toml.
-func (e *Engine) ownRules() ([]review.Extra, error) {
+// ownConfig reads the user's config.toml.
+func (e *Engine) ownConfig() (config.Config, error) {
 	src, err := e.userSources()
 	if err != nil {
-		return nil, err
+		return config.Config{}, err
 	}
 	cfg, err := config.Load(src)
 	if err != nil {
-		return nil, InputError{err}
+		return config.Config{}, InputError{err}
+	}
+	return cfg, nil
+}
+
+// reviewMemory is how much memory a list of changes may take.
+func (e *Engine) reviewMemory() (int64, error) {
+	cfg, err := e.ownConfig()
+	if err != nil {
+		return 0, err
+	}
+	return int64(cmp.Or(cfg.Review.MemoryMiB, config.DefaultReviewMemoryMiB)) << 20, nil
+}
+
+// ownRules returns the rules of the user's config.toml.
+func (e *Engine) ownRules() ([]review.Extra, error) {
+	cfg, err := e.ownConfig()
+	if err != nil {
+		return nil, err
 	}
 	var own []review.Extra
 	for _, list := range []struct {

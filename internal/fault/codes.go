@@ -63,6 +63,7 @@ const (
 	NoSpaceForWorkspace      Code = "no-space-for-workspace"
 	ChangesTooLarge          Code = "changes-too-large"
 	ChangesTooMany           Code = "changes-too-many"
+	ChangesMemory            Code = "changes-memory"
 	NoSpaceForChanges        Code = "no-space-for-changes"
 	NoSpaceForCopy           Code = "no-space-for-copy"
 )
@@ -304,6 +305,7 @@ func Kinds() []Kind {
 		{NoSpaceForWorkspace, []string{"dir"}, "The disk is too full for the copy of the workspace."},
 		{ChangesTooLarge, []string{"limit"}, "The changes of a machine are larger than the bytes that may be fetched."},
 		{ChangesTooMany, []string{"limit"}, "A machine has more changes than can be listed."},
+		{ChangesMemory, []string{"limit"}, "A machine has more changes than fit into the memory that review.max_memory gives their list."},
 		{NoSpaceForChanges, []string{"dir", "bytes", "free"}, "The disk is too full for the changes of a machine."},
 		{NoSpaceForCopy, []string{"free"}, "A file that is copied out of a machine does not fit on the host's disk."},
 

@@ -15,6 +15,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"unsafe"
 )
 
 // Class is what applying a change means for the host, from least to gravest.
@@ -129,8 +130,37 @@ func Classify(ctx context.Context, in Input) (Review, error) {
 		v.Hidden = c.Ignored || s.inGitDir()
 		v.Generated = s.generated()
 		v.settle(s)
+		v.Findings = set.share(v.Findings)
 	}
 	return r, nil
+}
+
+// mostSaid bounds what findings take of the memory, in bytes: their texts are the guest's.
+const mostSaid = 8 << 20
+
+// share returns one slice for all that say the same: many files may, for one reason.
+func (t *set) share(findings []Finding) []Finding {
+	for i := range findings {
+		t.said += len(findings[i].Detail) + len(findings[i].Key)
+	}
+	if t.said > mostSaid && len(findings) > 0 {
+		// The gravest reason will do for those that come after so many.
+		findings = findings[:1:1]
+		findings[0].Detail, findings[0].Key, findings[0].Line = "", "", 0
+	}
+	if len(findings) != 1 {
+		t.said += len(findings) * int(unsafe.Sizeof(Finding{}))
+		return slices.Clip(findings)
+	}
+	same, ok := t.single[findings[0]]
+	if !ok {
+		if t.single == nil {
+			t.single = map[Finding][]Finding{}
+		}
+		same = slices.Clip(findings)
+		t.single[findings[0]] = same
+	}
+	return same
 }
 
 // judge takes the findings of all rules.

@@ -60,11 +60,12 @@ func (r *rule) takes(kind Kind) bool {
 
 // judge returns the rule's findings.
 func (r *rule) judge(s *subject) []Finding {
-	found := []Finding{{}}
+	var found []Finding
 	switch {
 	case r.when == nil:
+		found = []Finding{{}}
 	case len(r.paths) > 0 && len(r.kinds) == 0 && s.change.New.Kind == Symlink:
-		found[0].Detail = bounded("it is a link to " + s.change.New.Target)
+		found = []Finding{{Detail: bounded("it is a link to " + s.change.New.Target)}}
 	default:
 		found = r.when(s)
 	}

@@ -48,8 +48,11 @@ type set struct {
 	index *index
 	sums  *totals // see totals
 
-	table      []rule
-	extra      []extra
+	table  []rule
+	extra  []extra
+	single map[Finding][]Finding // see share
+	said   int                   // bytes of findings, see share
+
 	links      map[string][]string  // see elsewhere
 	facts      *GitFacts            // see git
 	included   map[string]bool      // see includes

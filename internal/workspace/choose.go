@@ -41,7 +41,13 @@ func Choose(edits []Edit, wanted, allowed func(i int) bool) []Edit {
 			mark(stays, e.Path)
 		}
 	}
-	var out []Edit
+	n := 0
+	for _, is := range taken {
+		if is {
+			n++
+		}
+	}
+	out := make([]Edit, 0, n)
 	for i := range edits {
 		if taken[i] {
 			out = append(out, edits[i])

@@ -100,7 +100,7 @@ func (c *crashShape) session(t *testing.T) (home string, s *session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edits, err := Diff(t.Context(), m, im, sequence(c.changes))
+	edits, err := diffAll(t.Context(), m, im, sequence(c.changes))
 	if err != nil {
 		t.Fatal(err)
 	}

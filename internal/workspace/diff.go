@@ -61,24 +61,26 @@ var errChanges = errors.New("the machine's list of changes is not acceptable")
 // gives one Delete for everything that was packed below it. Files that were
 // written but are the same as before give nothing. A packed directory with
 // another name gives one Rename, and edits for what differs in it. A list that
-// no overlay could have produced is refused as a whole.
-func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error]) ([]Edit, error) {
-	return DiffSynced(ctx, m, base, nil, changes)
+// no overlay could have produced is refused as a whole, and so is one whose edits
+// may take more than memory, in bytes.
+func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error], memory int64) ([]Edit, error) {
+	return DiffSynced(ctx, m, base, nil, changes, memory)
 }
 
 // DiffSynced is Diff for a machine into which something was sent: that is no change of the
 // guest's. What of it the guest has changed since, or removed, is.
-func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, changes iter.Seq2[Change, error]) ([]Edit, error) {
-	cs, err := collect(changes)
+func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, changes iter.Seq2[Change, error], memory int64) ([]Edit, error) {
+	cs, err := collect(changes, memory)
 	if err != nil {
 		return nil, err
 	}
-	view, moves, cs, err := rearrange(m, synced, cs)
+	view, moves, cs, err := rearrange(m, synced, cs, memory)
 	if err != nil {
 		return nil, err
 	}
 	d := &differ{
-		manifest: view, moves: moves, base: base, sent: synced.moved(moves), changes: cs, hides: make(map[string]bool),
+		manifest: view, moves: moves, base: base, sent: synced.moved(moves), changes: cs, memory: memory, hides: make(map[string]bool),
+		edits: make([]Edit, 0, len(cs)),
 	}
 	if err := d.run(ctx); err != nil {
 		return nil, err
@@ -105,17 +107,29 @@ func setImplied(edits []Edit) {
 	}
 }
 
-// CheckCount refuses a list of so many changes, whose names have so many bytes.
-func CheckCount(changes, bytes int64) error {
-	if changes <= maxChanges && bytes <= maxChangeBytes {
-		return nil
+// What a change takes of the memory until it is applied, beside its names, and how often
+// these are there at once. It is measured, not counted: see TestMemory of internal/cli.
+const (
+	changeMemory = 2000
+	namesMemory  = 4
+)
+
+// CheckCount refuses a list of so many changes, whose names have so many bytes, if it may take
+// more than so much memory.
+func CheckCount(changes, bytes, memory int64) error {
+	if changes > maxChanges || bytes > maxChangeBytes {
+		return fault.New(fault.ChangesTooMany, fault.Args{"limit": strconv.Itoa(maxChanges)},
+			"%w: it has more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
 	}
-	return fault.New(fault.ChangesTooMany, fault.Args{"limit": strconv.Itoa(maxChanges)},
-		"%w: it has more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
+	if changes*changeMemory+bytes*namesMemory > memory {
+		return fault.New(fault.ChangesMemory, fault.Args{"limit": formatSize(memory)},
+			"%w: it has more than %d entries and %s of names, which may take more than %s of memory", errChanges, changes-1, formatSize(bytes), formatSize(memory))
+	}
+	return nil
 }
 
 // collect checks the changes one by one and sorts them.
-func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
+func collect(changes iter.Seq2[Change, error], memory int64) ([]Change, error) {
 	var cs []Change
 	bytes := 0
 	for c, err := range changes {
@@ -127,7 +141,7 @@ func collect(changes iter.Seq2[Change, error]) ([]Change, error) {
 		}
 		bytes += len(c.Path) + len(c.Target) + len(c.Redirect) + len(c.Link)
 		cs = append(cs, c)
-		if err := CheckCount(int64(len(cs)), int64(bytes)); err != nil {
+		if err := CheckCount(int64(len(cs)), int64(bytes), memory); err != nil {
 			return nil, err
 		}
 	}
@@ -190,6 +204,8 @@ type differ struct {
 	base     Base
 	changes  []Change
 	edits    []Edit
+	memory   int64 // that edits may take
+	names    int64 // bytes, in edits
 
 	hides  map[string]bool
 	hidden string // the outermost changed path whose packed children are gone
@@ -238,6 +254,9 @@ func (d *differ) run(ctx context.Context) error {
 		}
 		if len(cs) == 0 || cs[0].Path != path {
 			if err := d.unchanged(ctx, at); err != nil {
+				return err
+			}
+			if err := CheckCount(int64(len(d.edits)), d.names, d.memory); err != nil {
 				return err
 			}
 			continue
@@ -292,6 +311,7 @@ func (d *differ) unchanged(ctx context.Context, at place) error {
 	case here == nil:
 		if at.old != nil {
 			d.edits = append(d.edits, newEdit(Delete, at.old, nil))
+			d.names += int64(len(at.old.Path) + len(at.old.Target))
 		}
 		return nil
 	case at.sent == nil:

@@ -95,7 +95,7 @@ func TestDiff(t *testing.T) {
 	}
 	for _, tt := range tests {
 		slices.Reverse(tt.changes) // any order will do
-		edits, err := Diff(t.Context(), from.manifest(), from, sequence(tt.changes))
+		edits, err := diffAll(t.Context(), from.manifest(), from, sequence(tt.changes))
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -142,13 +142,13 @@ func TestDiffRefuses(t *testing.T) {
 		{"unknown kind", []Change{at("n", Change{Kind: 99})}},
 	}
 	for _, tt := range tests {
-		edits, err := Diff(t.Context(), from.manifest(), from, sequence(tt.changes))
+		edits, err := diffAll(t.Context(), from.manifest(), from, sequence(tt.changes))
 		if !errors.Is(err, errChanges) {
 			t.Errorf("%s: Diff = %v, %v; want an error", tt.name, edits, err)
 		}
 	}
 	broken := errors.New("connection lost")
-	_, err := Diff(t.Context(), from.manifest(), from, func(yield func(Change, error) bool) { yield(Change{}, broken) })
+	_, err := diffAll(t.Context(), from.manifest(), from, func(yield func(Change, error) bool) { yield(Change{}, broken) })
 	if !errors.Is(err, broken) {
 		t.Errorf("Diff of a broken list = %v; want its error", err)
 	}
@@ -164,13 +164,13 @@ func TestDiffBounds(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Diff(t.Context(), &Manifest{}, tree{}, endless); !errors.Is(err, errChanges) {
+	if _, err := diffAll(t.Context(), &Manifest{}, tree{}, endless); !errors.Is(err, errChanges) {
 		t.Errorf("Diff of an endless list = %v; want an error", err)
 	}
 }
 
 func TestDiffEscapes(t *testing.T) {
-	edits, err := Diff(t.Context(), &Manifest{Root: "/ws"}, tree{}, sequence([]Change{
+	edits, err := diffAll(t.Context(), &Manifest{Root: "/ws"}, tree{}, sequence([]Change{
 		{Path: "in", Kind: Symlink, Target: "x"},
 		{Path: "out", Kind: Symlink, Target: "/etc/passwd"},
 	}))
@@ -197,7 +197,7 @@ func FuzzDiff(f *testing.F) {
 			cs = append(cs, c)
 		}
 		m := from.manifest()
-		edits, err := Diff(t.Context(), m, from, sequence(cs))
+		edits, err := diffAll(t.Context(), m, from, sequence(cs))
 		if err != nil {
 			return
 		}

@@ -111,7 +111,7 @@ func TestDiffRefusesLinks(t *testing.T) {
 		"of a directory":     {a, {Path: "d", Kind: Dir, Link: "a"}},
 		"of what is deleted": {{Path: "a", Kind: Whiteout}, linked("b", "a")},
 	} {
-		if _, err := Diff(t.Context(), &Manifest{}, tree{}, sequence(cs)); !errors.Is(err, errChanges) {
+		if _, err := diffAll(t.Context(), &Manifest{}, tree{}, sequence(cs)); !errors.Is(err, errChanges) {
 			t.Errorf("a link %s: %v; want %v", name, err, errChanges)
 		}
 	}
@@ -271,7 +271,7 @@ func TestApplySparse(t *testing.T) {
 		cs = append(cs, Change{Path: name, Kind: File, Mode: 0o644, Size: fi.Size(), Sum: sum})
 	}
 	var err error
-	if s.app.Edits, err = Diff(t.Context(), s.app.Manifest, s.app.Base, sequence(cs)); err != nil {
+	if s.app.Edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs)); err != nil {
 		t.Fatal(err)
 	}
 	if len(s.app.Edits) != 1 {
@@ -305,7 +305,7 @@ func TestApplySparse(t *testing.T) {
 
 	// What is too long is one clear line.
 	cs = []Change{{Path: "t", Kind: File, Mode: 0o644, Size: terabyte, Sum: [32]byte{1}}}
-	edits, err := Diff(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
+	edits, err := diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 	if err == nil {
 		_, err = Stage(t.Context(), t.TempDir()+"/staging", edits, fetch, StageOptions{})
 	}

@@ -228,7 +228,7 @@ func newKillSession(t *testing.T, home string, from, to tree) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edits, err := Diff(t.Context(), m, im, sequence(changes(rand.New(rand.NewPCG(1, 1)), from, to)))
+	edits, err := diffAll(t.Context(), m, im, sequence(changes(rand.New(rand.NewPCG(1, 1)), from, to)))
 	if err != nil {
 		t.Fatal(err)
 	}

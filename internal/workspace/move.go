@@ -62,8 +62,8 @@ func upwards(p string) func(yield func(string) bool) {
 // what was packed as it looks after them, and the changes as of that. What is no rename
 // becomes changes that copy: so does a rename of a directory that the host has not any more,
 // by what was sent, or to where it has something.
-func rearrange(m *Manifest, synced *Synced, cs []Change) (*Manifest, *moves, []Change, error) {
-	r := &rearranger{manifest: m, synced: synced, moves: &moves{}, changes: make(map[string]*Change), shown: make(map[string][]string), sources: make(map[string]string), targets: make(map[string]string)}
+func rearrange(m *Manifest, synced *Synced, cs []Change, memory int64) (*Manifest, *moves, []Change, error) {
+	r := &rearranger{manifest: m, synced: synced, memory: memory, moves: &moves{}, changes: make(map[string]*Change), shown: make(map[string][]string), sources: make(map[string]string), targets: make(map[string]string)}
 	if !slices.ContainsFunc(cs, func(c Change) bool { return c.Redirect != "" }) {
 		return m, r.moves, cs, nil
 	}
@@ -116,6 +116,7 @@ const maxRounds = 64
 type rearranger struct {
 	manifest *Manifest
 	synced   *Synced
+	memory   int64 // that the changes may take
 	changes  map[string]*Change
 	moves    *moves
 
@@ -290,7 +291,7 @@ func (r *rearranger) copy(cs []Change, copies []move) ([]Change, error) {
 				return nil, fmt.Errorf("%w: %w", errChanges, err)
 			}
 			bytes += len(to)
-			if err := CheckCount(int64(len(all))+1, int64(bytes)); err != nil {
+			if err := CheckCount(int64(len(all))+1, int64(bytes), r.memory); err != nil {
 				return nil, fmt.Errorf("with copies of %s: %w", termsafe.Quote(m.from), err)
 			}
 			all = append(all, c)

@@ -123,7 +123,7 @@ func TestDiffRenames(t *testing.T) {
 		{"of a parent that has none", []Change{{Path: "n", Kind: Dir, Mode: 0o755}, redirect("n/m", "app")}, []string{"A  n/m/"}},
 	}
 	for _, tt := range tests {
-		edits, err := Diff(t.Context(), from.manifest(), from, sequence(tt.changes))
+		edits, err := diffAll(t.Context(), from.manifest(), from, sequence(tt.changes))
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -145,7 +145,7 @@ func TestDiffRenames(t *testing.T) {
 func TestDiffRefusesRedirects(t *testing.T) {
 	from := tree{"d": {Dir, 0o755, ""}, "d/f": {File, 0o644, "f"}}
 	for _, to := range []string{"/", "..", ".", "/..", "/../etc", "/d/../..", "../d", "a/b", "/d/", "//d", "d\x00", "/" + strings.Repeat("a", 256), strings.Repeat("/a", 3000)} {
-		edits, err := Diff(t.Context(), from.manifest(), from, sequence([]Change{redirect("n", to)}))
+		edits, err := diffAll(t.Context(), from.manifest(), from, sequence([]Change{redirect("n", to)}))
 		if !errors.Is(err, errChanges) {
 			t.Errorf("Diff with a redirect to %.40q = %v, %v; want an error", to, edits, err)
 		}
@@ -159,7 +159,7 @@ func TestDiffRefusesRedirects(t *testing.T) {
 	for i := range 5000 {
 		cs = append(cs, redirect(fmt.Sprintf("n%d", i), "/d"))
 	}
-	if _, err := Diff(t.Context(), m, from, sequence(cs)); !errors.Is(err, errChanges) {
+	if _, err := diffAll(t.Context(), m, from, sequence(cs)); !errors.Is(err, errChanges) {
 		t.Errorf("Diff of 25,000,000 copies = %v; want an error", err)
 	}
 }
@@ -296,7 +296,7 @@ func FuzzRedirects(f *testing.F) {
 		}
 		cs := slices.SortedFunc(maps.Values(up), func(a, b Change) int { return comparePaths(a.Path, b.Path) })
 		s := newSession(t, from)
-		edits, err := Diff(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
+		edits, err := diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 		if err != nil {
 			return // such as what is in a whiteout
 		}

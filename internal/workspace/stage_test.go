@@ -11,7 +11,7 @@ import (
 
 func TestStage(t *testing.T) {
 	to := tree{"a": {File, 0o644, "same"}, "b": {File, 0o644, "same"}, "c": {File, 0o644, "other"}, "d": {Dir, 0o755, ""}}
-	edits, err := Diff(t.Context(), &Manifest{}, tree{}, sequence([]Change{
+	edits, err := diffAll(t.Context(), &Manifest{}, tree{}, sequence([]Change{
 		to["a"].change("a"), to["b"].change("b"), to["c"].change("c"), to["d"].change("d"),
 	}))
 	if err != nil {
@@ -54,7 +54,7 @@ func TestStage(t *testing.T) {
 
 func TestStageRefuses(t *testing.T) {
 	listed := tree{"a": {File, 0o644, "listed"}}
-	edits, err := Diff(t.Context(), &Manifest{}, tree{}, sequence([]Change{listed["a"].change("a")}))
+	edits, err := diffAll(t.Context(), &Manifest{}, tree{}, sequence([]Change{listed["a"].change("a")}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,7 +139,7 @@ func diffSynced(t *testing.T, files map[string]string, sent []Sent, changes ...C
 				return
 			}
 		}
-	})
+	}, math.MaxInt64)
 	if err != nil {
 		t.Fatal(err)
 	}

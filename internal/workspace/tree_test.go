@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -289,6 +290,11 @@ func changes(r *rand.Rand, from, to tree) []Change {
 	return cs
 }
 
+// diffAll is Diff without a bound of its memory.
+func diffAll(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error]) ([]Edit, error) {
+	return Diff(ctx, m, base, changes, math.MaxInt64)
+}
+
 func sequence(cs []Change) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for _, c := range cs {
@@ -332,7 +338,7 @@ func newSession(t testing.TB, from tree) *session {
 func (s *session) take(t testing.TB, to tree, cs []Change) {
 	t.Helper()
 	var err error
-	s.app.Edits, err = Diff(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
+	s.app.Edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 	if err != nil {
 		t.Fatalf("Diff: %v", err)
 	}

@@ -1,5 +1,7 @@
 package workspace
 
+import "slices"
+
 // Without returns edits, all of them in the order of Diff, without those that drop is true
 // of. A new directory goes if nothing is left in it, and the deletion of a directory if
 // something in it stays.
@@ -31,6 +33,9 @@ func Without(edits []Edit, drop func(e *Edit) bool) []Edit {
 			}
 			contents[dir] = sum
 		}
+	}
+	if !slices.Contains(dropped, true) {
+		return edits
 	}
 	var left []Edit
 	for i := range edits {

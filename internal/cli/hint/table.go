@@ -63,6 +63,7 @@ var next = map[fault.Code][]string{
 	fault.WorkspaceTooLarge:        {"leave large directories out with --exclude"},
 	fault.NoSpaceForWorkspace:      {"mayfly gc, or leave large directories out with --exclude"},
 	fault.ChangesTooLarge:          {"delete in the machine what is not wanted, and try again"},
+	fault.ChangesMemory:            {"set review.max_memory in config.toml, such as \"1GiB\"; or delete in the machine what is not wanted, or take what is: mayfly cp NAME:DIRECTORY ."},
 	fault.ChangesTooMany:           {"delete in the machine what is not wanted, or take what is: mayfly cp NAME:DIRECTORY ."},
 	fault.NoSpaceForChanges:        {"mayfly gc, or free some disk space"},
 	fault.NoSpaceForCopy:           {"free some disk space, or copy less"},

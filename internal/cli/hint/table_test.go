@@ -67,6 +67,7 @@ func TestTable(t *testing.T) {
 		{fault.WorkspaceTooLarge, fault.Args{"bytes": "2", "limit": "1"}, "leave large directories out with --exclude"},
 		{fault.NoSpaceForWorkspace, fault.Args{"dir": "/d"}, "mayfly gc, or leave large directories out with --exclude"},
 		{fault.ChangesTooLarge, fault.Args{"limit": "1"}, "delete in the machine what is not wanted, and try again"},
+		{fault.ChangesMemory, fault.Args{"limit": "1"}, "set review.max_memory in config.toml, such as \"1GiB\"; or delete in the machine what is not wanted, or take what is: mayfly cp NAME:DIRECTORY ."},
 		{fault.ChangesTooMany, fault.Args{"limit": "1"}, "delete in the machine what is not wanted, or take what is: mayfly cp NAME:DIRECTORY ."},
 		{fault.NoSpaceForCopy, fault.Args{"free": "1"}, "free some disk space, or copy less"},
 		{fault.NoSpaceForChanges, fault.Args{"dir": "/d", "bytes": "2", "free": "1"}, "mayfly gc, or free some disk space"},

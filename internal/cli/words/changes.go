@@ -129,7 +129,7 @@ func Reviewed(c mayfly.Change) string {
 }
 
 // Alike is many changes with the same reason on one line.
-func Alike(changes []mayfly.Change) string {
+func Alike(changes []*mayfly.Change) string {
 	dir := path.Dir(changes[0].Path)
 	for _, c := range changes {
 		for dir != "." && !strings.HasPrefix(c.Path, dir+"/") {
