@@ -66,6 +66,8 @@ type Change struct {
 	SHA256    string `json:"sha256,omitempty"` // of the new file, in hex
 	OldSHA256 string `json:"old_sha256,omitempty"`
 	Hunks     []Hunk `json:"hunks,omitempty"`
+	// Settings are, of the change of GitConfig, what [ChangeSet.GitSettings] returns.
+	Settings []GitSetting `json:"settings,omitempty"`
 
 	edit  *workspace.Edit // nil in what no machine has changed
 	index int             // of the edit

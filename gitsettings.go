@@ -9,6 +9,9 @@ import (
 // GitConfig is the path of the change whose settings [ChangeSet.GitSettings] returns.
 const GitConfig = engine.GitConfig
 
+// MostGitSettings is how many settings GitSettings returns at most.
+const MostGitSettings = engine.MostGitSettings
+
 // GitSetting is a setting in the configuration of the workspace's repository that the
 // machine changed. The file itself never comes back.
 type GitSetting struct {

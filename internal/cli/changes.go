@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
@@ -128,6 +129,9 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		a.commits(a.Out, set)
 	}
 	a.overview(a.Out, set, changes, len(changes))
+	if err := a.settings(set, changes, name); err != nil {
+		return err
+	}
 	if len(paths) > 0 {
 		return nil
 	}
@@ -138,6 +142,24 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 	a.listLive(live)
 	return nil
 }
+
+// settings names the settings of git's among changes, and how one of them is applied.
+func (a *app) settings(set *mayfly.ChangeSet, changes []mayfly.Change, name string) error {
+	if !slices.ContainsFunc(changes, isGitConfig) {
+		return nil
+	}
+	list, err := set.GitSettings()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	a.note("%s: mayfly apply %s --git-config KEY applies one of these", mayfly.GitConfig, name)
+	for _, s := range list {
+		a.note("  %s", words.GitSetting(s))
+	}
+	return nil
+}
+
+func isGitConfig(c mayfly.Change) bool { return c.Withheld && c.Path == mayfly.GitConfig }
 
 // committed is an element of the JSON of a list of changes: commits of one repository.
 type committed struct {
@@ -173,6 +195,13 @@ func complete(ctx context.Context, set *mayfly.ChangeSet, changes []mayfly.Chang
 				return err
 			}
 			c.Hunks = p.Hunks
+		}
+		if isGitConfig(*c) {
+			list, err := set.GitSettings()
+			if err != nil {
+				return err
+			}
+			c.Settings = list
 		}
 	}
 	return nil

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mayfly-vm/mayfly"
 )
 
 const hook = "#!/bin/sh\nexit 0\n"
@@ -79,6 +82,20 @@ func TestApplyGitSetting(t *testing.T) {
 	s.git(s.guest, "config", "alias.x", "a\nb")
 	s.git(s.dir, "config", "user.name", "Here") // the host goes on, too
 	before := tree(t, s.dir)[".git/config"]
+	list, notes := userOf(t, s.home, nil).printed(t, "diff", "m", ".git/config")
+	for _, want := range []string{
+		"[stays in the machine, but for single settings]\n", "mayfly: .git/config: mayfly apply m --git-config KEY applies one of these\n",
+		"mayfly:   user.email = other@example.org (here not set): git setting sends data elsewhere", "here not set): git setting runs a program on ordinary git commands [stays in the machine: it includes a file",
+	} {
+		if !strings.Contains(list+notes, want) {
+			t.Errorf("diff printed no %q:\n%s%s", want, list, notes)
+		}
+	}
+	list, _ = userOf(t, s.home, nil).printed(t, "diff", "m", "--json", ".git/config")
+	var changes []mayfly.Change
+	if err := json.Unmarshal([]byte(list), &changes); err != nil || len(changes) != 1 || len(changes[0].Settings) != 6 || changes[0].Settings[0].New[0] != odd[0] {
+		t.Errorf("diff --json printed %s", list)
+	}
 	for _, tt := range []struct{ key, want string }{
 		{"core.pager", "core.pager: the machine changed no such setting of git"},
 		{"include.path", "include.path cannot be taken from a machine: it includes a file, whose later content would count unseen"},

@@ -51,7 +51,7 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	if err != nil {
 		return "", err
 	}
-	configured := slices.ContainsFunc(changes, func(c mayfly.Change) bool { return c.Withheld && c.Path == mayfly.GitConfig })
+	configured := slices.ContainsFunc(changes, isGitConfig)
 	changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
 		return c.Withheld || c.Skipped != "" || c.LeftOut || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
 	})

@@ -175,3 +175,52 @@ func TestApplyPickUnattended(t *testing.T) {
 		t.Errorf("the directory has %q", got)
 	}
 }
+
+// Modes, deletions and binary contents are one question each, and so are all commits.
+func TestApplyPickKinds(t *testing.T) {
+	const mode, hunk, whole = "apply the mode 755, was 644? [y/n/q/?]", "(1/1) apply this hunk? [y/n/q/a/d/?]", "apply this change? [y/n/q/?]"
+	const deletion, commits = "apply this deletion? [y/n/q/?]", "bring these commits back? [y/n/q/?]"
+	all := []string{commits, mode, hunk, whole, deletion}
+	for name, tt := range map[string]struct {
+		answers, asked []string
+		committed      bool
+		mode           os.FileMode
+		text, binary   string
+		gone           bool
+	}{
+		"all":       {[]string{"y", "y", "y", "y", "y"}, all, true, 0o755, "2\n", "\x00\x02", true},
+		"none":      {[]string{"n", "n", "n", "n", "n"}, all, false, 0o644, "1\n", "\x00\x01", false},
+		"the mode":  {[]string{"n", "y", "n", "n", "n"}, all, false, 0o755, "1\n", "\x00\x01", false},
+		"the lines": {[]string{"n", "n", "y", "n", "y"}, all, false, 0o644, "2\n", "\x00\x01", true},
+		"quit":      {[]string{"y", "q"}, all[:2], false, 0o644, "1\n", "\x00\x01", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newRepository(t)
+			s.write(dir, "binary", "\x00\x01")
+			s.git(dir, "add", ".")
+			s.git(dir, "commit", "-q", "-m", "binary")
+			s.start()
+			s.write(s.guest, "a.txt", "2\n")
+			if err := os.Chmod(filepath.Join(s.guest, "a.txt"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.write(s.guest, "binary", "\x00\x02")
+			s.git(s.guest, "rm", "-q", "dir/gone.txt")
+			tip := s.commit(s.guest, "one")
+			if err := dialogue(t, s.home, tt.answers, tt.asked, "apply", "m", "-p"); err != nil {
+				t.Error(err)
+			}
+			if got := s.git(s.dir, "rev-parse", "main") == tip; got != tt.committed {
+				t.Errorf("the branch has gone on: %t", got)
+			}
+			if fi, err := os.Lstat(filepath.Join(s.dir, "a.txt")); err != nil || fi.Mode() != tt.mode {
+				t.Errorf("the mode is %v, %v", fi.Mode(), err)
+			}
+			s.has(t, "a.txt", tt.text)
+			s.has(t, "binary", tt.binary)
+			if _, err := os.Lstat(filepath.Join(s.dir, "dir/gone.txt")); (err != nil) != tt.gone {
+				t.Errorf("the deleted file: %v", err)
+			}
+		})
+	}
+}

@@ -203,12 +203,15 @@ func (q *questions) askAlone() error {
 
 // askSettings asks about settings of git's one by one: their file never comes back.
 func (q *questions) askSettings() error {
-	if !slices.ContainsFunc(q.withheld, func(c mayfly.Change) bool { return c.Path == mayfly.GitConfig }) {
+	if !slices.ContainsFunc(q.withheld, isGitConfig) {
 		return nil
 	}
 	list, err := q.set.GitSettings()
 	if err != nil {
 		return err
+	}
+	if len(list) == mayfly.MostGitSettings {
+		q.left = append(q.left, "more settings")
 	}
 	list = slices.DeleteFunc(list, func(s mayfly.GitSetting) bool { return s.Class == mayfly.Ordinary })
 	for i, s := range list {

@@ -25,6 +25,9 @@ import (
 // GitConfig is the path of the configuration whose settings can be taken one by one.
 const GitConfig = ".git/config"
 
+// MostGitSettings is how many settings are told of.
+const MostGitSettings = 100
+
 // GitSetting is a setting of the workspace's repository that the machine changed.
 type GitSetting struct {
 	Key      string
@@ -35,7 +38,6 @@ type GitSetting struct {
 
 // Bounds of settings.
 const (
-	maxGitSettings = 100
 	maxGitValues   = 8
 	maxGitValue    = 1 << 10
 	settingTimeout = 10 * time.Second
@@ -105,7 +107,7 @@ func (c *Changes) GitSettings() ([]GitSetting, error) {
 		if slices.ContainsFunc(list, func(l GitSetting) bool { return l.Key == s.Key }) || slices.Equal(s.Old, s.New) {
 			continue
 		}
-		if len(list) == maxGitSettings {
+		if len(list) == MostGitSettings {
 			break
 		}
 		s.Never = never(change.Setting, after)

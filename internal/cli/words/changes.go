@@ -119,7 +119,7 @@ func Reviewed(c mayfly.Change) string {
 	}
 	switch {
 	case c.Withheld && c.Path == mayfly.GitConfig:
-		text += " [stays in the machine; single settings can be applied]"
+		text += " [stays in the machine, but for single settings]"
 	case c.Withheld:
 		text += " [stays in the machine]"
 	case c.ByName:
@@ -204,7 +204,11 @@ func GitSetting(s mayfly.GitSetting) string {
 		}
 		return strings.Join(quoted, ", ")
 	}
-	return fmt.Sprintf("%s = %s (here %s): %s", termsafe.Quote(s.Key), values(s.New), values(s.Old), termsafe.Line(s.Reason))
+	text := fmt.Sprintf("%s = %s (here %s): %s", termsafe.Quote(s.Key), values(s.New), values(s.Old), termsafe.Line(s.Reason))
+	if s.Never != "" {
+		text += " [stays in the machine: " + s.Never + "]"
+	}
+	return text
 }
 
 // Opaque says why a content is not compared line by line.
