@@ -92,11 +92,7 @@ func probeAuthorities(o Options, now time.Time) (list []Authority, omitted int) 
 			all = append(all, certificates(data)...)
 		}
 	}
-	for _, name := range authorityVariables {
-		path := o.env(name)
-		if !filepath.IsAbs(path) || slices.Contains(bundleFiles, path) {
-			continue
-		}
+	for _, path := range namedAuthorities(o) {
 		for _, cert := range certificates(readBounded(o.path(path))) {
 			if !known[cert] && !own[cert] {
 				all = append(all, cert)
@@ -126,6 +122,16 @@ func probeAuthorities(o Options, now time.Time) (list []Authority, omitted int) 
 		return cmp.Or(cmp.Compare(a.Subject, b.Subject), bytes.Compare(a.Certificate, b.Certificate))
 	})
 	return list, omitted
+}
+
+// namedAuthorities returns the files of the user's own that variables name.
+func namedAuthorities(o Options) (paths []string) {
+	for _, name := range authorityVariables {
+		if path := o.env(name); filepath.IsAbs(path) && !slices.Contains(bundleFiles, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // parseAuthority reads a certificate. It reports false for what is none of an authority,

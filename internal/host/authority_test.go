@@ -310,6 +310,8 @@ func TestAuthoritiesRemembered(t *testing.T) {
 	write(bundle, public)
 	write("home/corp.pem", newCertificate(t, "corp", nil))
 	check("not named", now, true)
+	env["SSL_CERT_FILE"] = "/etc/ssl/certs/ca-certificates.crt"
+	check("the bundle named by a variable", now, false)
 	env["SSL_CERT_FILE"] = "/home/corp.pem"
 	check("named by a variable", now, true, "corp")
 	write("home/corp.pem", newCertificate(t, "corp 2", nil))

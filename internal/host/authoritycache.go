@@ -72,12 +72,9 @@ func authoritySources(o Options) string {
 			file(filepath.Join(dir, name))
 		}
 	}
-	for _, name := range authorityVariables {
-		// The value counts, too: files that are in the bundle are not named again.
-		io.WriteString(h, name+"="+o.env(name)+"\n")
-		if path := o.env(name); filepath.IsAbs(path) {
-			file(o.path(path))
-		}
+	for _, path := range namedAuthorities(o) {
+		io.WriteString(h, path+"\n") // the name counts, too
+		file(o.path(path))
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
