@@ -520,3 +520,65 @@ func TestApplySign(t *testing.T) {
 	}
 	s.is("git status", s.git(s.dir, "status", "--porcelain"), "")
 }
+
+// An undo takes branches back, too, where they still are what the apply made of them, and
+// what was taken back can be applied again.
+func TestUndoCommits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args      []string
+		meanwhile func(s *committer)
+		says      string // of what is not taken back
+	}{
+		"forward": {nil, nil, ""},
+		"branch":  {[]string{"--branch"}, nil, ""},
+		"gone on": {nil, func(s *committer) { s.write(s.dir, "mine.txt", "m\n"); s.commit(s.dir, "mine") }, "branch main: it has other commits now"},
+		"staged":  {nil, func(s *committer) { s.write(s.dir, "a.txt", "mine\n"); s.git(s.dir, "add", "a.txt") }, "branch main: you have staged something"},
+		"switched": {[]string{"--branch"}, func(s *committer) { s.git(s.dir, "switch", "-q", "mayfly/m/main") },
+			"branch mayfly/m/main: it is checked out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newCommitter(t)
+			s.write(s.guest, "a.txt", "2\n")
+			s.git(s.guest, "rm", "-q", "dir/gone.txt")
+			tip := s.commit(s.guest, "one")
+			if name != "branch" {
+				s.write(s.guest, "untracked.txt", "u\n")
+			}
+			refs := s.git(s.dir, "for-each-ref")
+			s.write(s.dir, "staged.txt", "s\n")
+			s.git(s.dir, "add", "staged.txt")
+			status := s.git(s.dir, "status", "--porcelain")
+			apply := append([]string{"apply", "m"}, tt.args...)
+			if messages, err := s.mayfly(apply...); err != nil {
+				t.Fatalf("apply = %v\n%s", err, messages)
+			}
+			if tt.meanwhile != nil {
+				tt.meanwhile(s)
+				now := s.git(s.dir, "for-each-ref")
+				messages, err := s.mayfly("undo", "m")
+				if err == nil {
+					t.Error("undo = nil; want an error")
+				}
+				s.says(messages, "not undone: ", tt.says)
+				s.is("references", s.git(s.dir, "for-each-ref"), now)
+				s.git(s.dir, "fsck", "--strict")
+				return
+			}
+			messages, err := s.mayfly("undo", "m")
+			if err != nil {
+				t.Fatalf("undo = %v\n%s", err, messages)
+			}
+			s.says(messages, "is as before")
+			s.is("references", s.git(s.dir, "for-each-ref"), refs)
+			s.is("git status", s.git(s.dir, "status", "--porcelain"), status)
+			s.git(s.dir, "fsck", "--strict")
+			if _, err := s.mayfly("undo", "m"); errorCode(err) != "undo-none" {
+				t.Errorf("undo again = %v; want the code undo-none", err)
+			}
+			if messages, err := s.mayfly(apply...); err != nil {
+				t.Errorf("apply again = %v\n%s", err, messages)
+			}
+			s.is("again", s.git(s.dir, "rev-parse", map[string]string{"forward": "main", "branch": "mayfly/m/main"}[name]), tip)
+		})
+	}
+}

@@ -22,7 +22,8 @@ NAME, take the last apply to the current directory back.
 
 What the apply replaced or deleted gets its place again, with its mode, times,
 extended attributes and hard links. What it added is removed. A file that was
-changed since is left alone and named; all others are taken back.
+changed since is left alone and named; all others are taken back. So are the
+branches that the apply made or moved on.
 
 mayfly keeps the last apply of each directory for 30 days, and at most 1 GiB of
 it. The changes stay in the machine, if it is still there.`,
@@ -91,7 +92,7 @@ func (a *app) findUndo(args []string) (mayfly.Undoable, error) {
 
 func (a *app) undo(ctx context.Context, u mayfly.Undoable) error {
 	result, err := a.client.Undo(ctx, u)
-	if err == nil || result.Changes > 0 {
+	if err == nil && u.Changes > 0 || result.Changes > 0 {
 		a.note("took back %d of %d changes to %s, applied by %s", result.Changes, u.Changes, termsafe.Quote(u.Dir), u.Name)
 	}
 	for _, note := range result.Notes {

@@ -57,12 +57,18 @@ func outside(t *testing.T) *pair {
 
 // Wherever the repository of a workspace lies, git works in a copy of the workspace, and
 // the commits come to the repository.
-func TestCarry(t *testing.T) {
+func TestCarry(t *testing.T) { testCarry(t, "") }
+
+// testCarry tests all places, or one.
+func testCarry(t *testing.T, only string) {
 	for dir, tt := range map[string]struct{ branch, prefix string }{
 		"linked": {"linked", ""}, "shared": {"main", ""}, "super/lib/sub": {"main", ""}, "separate": {"main", ""},
 		"host/dir": {"main", "dir/"}, "host/we[i]rd dir": {"main", "we[i]rd dir/"}, "host/dir/deep": {"main", "dir/deep/"}, "shallow/dir": {"main", "dir/"},
 		"linked/dir": {"linked", "dir/"},
 	} {
+		if only != "" && dir != only {
+			continue
+		}
 		t.Run(dir, func(t *testing.T) {
 			p := outside(t)
 			workspace := filepath.Join(p.dir, dir)

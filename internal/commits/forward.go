@@ -135,12 +135,16 @@ func (f *Forwarding) Move(ctx context.Context, name string) (Stay, error) {
 		return StayBusy, err
 	}
 	f.Branch.Land = ""
-	// So that git need not read these files again. What differs here stays so.
+	r.refresh(ctx)
+	return "", nil
+}
+
+// refresh spares git a look into files that are as the index has them. What differs stays so.
+func (r *Repository) refresh(ctx context.Context) {
 	refresh := r.cmd("update-index", "-q", "--ignore-submodules", "--refresh")
 	refresh.Env = append(r.index(), "GIT_WORK_TREE="+r.place.Top)
 	refresh.Dir = r.place.Top
 	gitrun.Run(ctx, refresh)
-	return "", nil
 }
 
 // readTree makes the index go from one commit to another. What is staged besides stays.

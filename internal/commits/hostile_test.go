@@ -338,7 +338,7 @@ func TestNothingRuns(t *testing.T) {
 	if _, err := r.Tips(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if lacks, err := r.Lacks(t.Context(), []commits.Ref{{"refs/heads/main", tip}}); err != nil || len(lacks) != 1 {
+	if lacks, err := r.Lacks(t.Context(), []commits.Ref{{"refs/heads/main", tip}}, nil); err != nil || len(lacks) != 1 {
 		t.Fatalf("Lacks() = %v, %v", lacks, err)
 	}
 	im, err := r.Import(t.Context(), bundle, tips, commits.DefaultLimits())

@@ -63,6 +63,15 @@ func (r *Repository) update(ctx context.Context, why string, changes []change) e
 	if in.Len() == 0 {
 		return nil
 	}
+	if r.Record != nil {
+		moves := make([]Moved, len(changes))
+		for i, c := range changes {
+			moves[i] = Moved{Ref: c.ref, Old: c.old, New: c.new}
+		}
+		if err := r.Record(moves); err != nil {
+			return err
+		}
+	}
 	if err := r.makeLogs(); err != nil {
 		return err
 	}

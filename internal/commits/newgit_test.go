@@ -25,7 +25,7 @@ func TestNewerGit(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Branch": TestBranch, "Forward": TestForward, "Places": TestPlaces, "Names": TestNames,
 		"Hostile": TestHostile, "NothingRuns": TestNothingRuns,
-		"Carry": TestCarry, "Rebase": TestRebase, "RebaseConflict": TestRebaseConflict, "Sign": TestSign,
+		"Carry": func(t *testing.T) { testCarry(t, "linked/dir") }, "Rebase": TestRebase, "RebaseConflict": TestRebaseConflict, "Sign": TestSign,
 	} {
 		t.Run(name, test)
 	}

@@ -19,6 +19,9 @@ import (
 
 // Repository is a view of a repository of the user's.
 type Repository struct {
+	// Record, if not nil, hears what is about to be done to references.
+	Record func([]Moved) error
+
 	place    repository.Place
 	dir      string // of what this package makes; Close removes it
 	view     string // what git takes for the directory of the repository
@@ -226,7 +229,8 @@ func (r *Repository) Tips(ctx context.Context) ([]string, error) {
 }
 
 // Lacks returns those of the references whose commits the repository does not have.
-func (r *Repository) Lacks(ctx context.Context, refs []Ref) ([]Ref, error) {
+// Those of again are wanted although their objects may still be there.
+func (r *Repository) Lacks(ctx context.Context, refs []Ref, again map[string]bool) ([]Ref, error) {
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		if !isID(ref.ID, r.format) || checkRef(ref.Name) != nil {
@@ -240,7 +244,7 @@ func (r *Repository) Lacks(ctx context.Context, refs []Ref) ([]Ref, error) {
 	}
 	var lacks []Ref
 	for i, ref := range refs {
-		if !has[i] {
+		if !has[i] || again[ref.ID] {
 			lacks = append(lacks, ref)
 		}
 	}

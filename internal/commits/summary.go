@@ -19,6 +19,7 @@ import (
 type Branch struct {
 	Name    string   // in the machine, without refs/heads/; HEAD for commits that are on none
 	Tip     string   // the last commit
+	Sent    string   // the same as it was in the machine
 	Count   int      // of new commits
 	Commits []Commit // the last ones, newest first
 	Base    string   // the last commit that it has in common with the user's HEAD; "" for none
@@ -114,7 +115,7 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 		if ref.Name == headRef && tips[ref.ID] {
 			continue // on a branch, after all
 		}
-		b := Branch{Name: strings.TrimPrefix(ref.Name, branchPrefix), Tip: ref.ID}
+		b := Branch{Name: strings.TrimPrefix(ref.Name, branchPrefix), Tip: ref.ID, Sent: ref.ID}
 		ids, from, err := im.newCommits(ctx, ref.ID)
 		if err != nil {
 			return err

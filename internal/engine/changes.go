@@ -232,6 +232,9 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	if err != nil {
 		return workspace.Result{}, err
 	}
+	if err := c.recordMoves(); err != nil {
+		return workspace.Result{}, err
+	}
 	if c.Commits {
 		// First, so that they have a name whatever becomes of the files.
 		if err := c.landCommits(ctx); err != nil {

@@ -202,7 +202,7 @@ func (c *Changes) look(ctx context.Context, r *Committed) error {
 	if filepath.Join(r.repo.Top(), r.prefix) != host {
 		return fmt.Errorf("%w: it is no repository any more", commits.ErrRepository)
 	}
-	lacks, err := r.repo.Lacks(ctx, now.refs)
+	lacks, err := r.repo.Lacks(ctx, now.refs, m.e.again(c.manifest.Root))
 	if err != nil || len(lacks) == 0 {
 		return err
 	}

@@ -203,7 +203,7 @@ func (e *Engine) Collect(ctx context.Context) (Collected, error) {
 	var out Collected
 	machines := e.machines()
 	now := time.Now()
-	var errs [7]error
+	var errs [8]error
 	out.Machines, errs[0] = control.Collect(machines)
 	e.tellLive(ctx, "")
 	errs[6] = e.collectLive(now)
@@ -211,6 +211,7 @@ func (e *Engine) Collect(ctx context.Context) (Collected, error) {
 	out.Transcripts, errs[2] = e.definitions().CollectTranscripts(now)
 	errs[3] = e.definitions().Collect()
 	out.Undos, errs[5] = workspace.CollectUndos(e.undoStore(), now.Add(-undoAge))
+	errs[7] = e.collectMoves(now.Add(-undoAge))
 	out.Removed, errs[4] = e.Prune(ctx, false)
 	return out, errors.Join(errs[:]...)
 }

@@ -27,7 +27,7 @@ func Undoable(edits []workspace.Edit) bool { return workspace.UndoSize(edits) <=
 // undoOptions has the record of an apply of edits made, if it can be taken back.
 func (c *Changes) undoOptions(edits []workspace.Edit) (*workspace.UndoOptions, error) {
 	store := c.machine.e.undoStore()
-	if !Undoable(edits) {
+	if !Undoable(edits) || len(edits) == 0 && c.lands() {
 		return nil, workspace.ForgetUndo(store, c.manifest.Root)
 	}
 	return &workspace.UndoOptions{Store: store, Name: c.machine.Name()}, nil
@@ -35,7 +35,8 @@ func (c *Changes) undoOptions(edits []workspace.Edit) (*workspace.UndoOptions, e
 
 // Undos returns the applies that can be taken back, the newest first.
 func (e *Engine) Undos() ([]workspace.UndoRecord, error) {
-	return workspace.UndoRecords(e.undoStore())
+	recs, err := workspace.UndoRecords(e.undoStore())
+	return e.withMoves(recs), err
 }
 
 // LastApply returns the last apply of the machine name.
@@ -72,7 +73,7 @@ func (e *Engine) Undo(ctx context.Context, name, root string) (res workspace.Res
 	if err := workspace.SweepUndos(e.undoStore()); err != nil {
 		return res, err
 	}
-	recs, err := e.Undos()
+	recs, err := workspace.UndoRecords(e.undoStore())
 	if err == nil {
 		err = e.takenBack(name)
 	}
@@ -100,7 +101,11 @@ func (e *Engine) Undo(ctx context.Context, name, root string) (res workspace.Res
 			return res, err
 		}
 	}
-	if !found {
+	moved, err := e.undoMoves(ctx, name, root, &res)
+	if err != nil {
+		return res, err
+	}
+	if !found && !moved {
 		return res, fault.New(fault.UndoNone, args{"name": name}, "no apply of %s to %s can be taken back", name, termsafe.Quote(root))
 	}
 	return res, nil
