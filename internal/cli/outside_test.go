@@ -88,7 +88,7 @@ func TestApplyCommitsOutside(t *testing.T) {
 					s.says(messages, "1 commit of feature: branch mayfly/m/feature; git merge mayfly/m/feature\n")
 					s.is("branch", s.git(repo, "rev-parse", "mayfly/m/feature"), tip)
 				} else {
-					s.says(messages, "feature: fast-forwarded to "+tip[:10]+", 1 commit")
+					s.says(messages, "feature: fast-forwarded to "+tip[:10]+", 1 commit", "differs from the tip of feature in 1 file\n")
 					s.is("branch", s.git(repo, "rev-parse", "feature"), tip)
 					s.is("git diff", s.git(s.dir, "diff", "--stat", "--relative"), " a.txt | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)")
 				}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"path"
 	"slices"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
@@ -44,7 +43,7 @@ func (c *Changes) compareTips(ctx context.Context) error {
 				t.host.Close()
 				return err
 			}
-			same, known := t.as(path.Join(r.Dir, p.Path), p)
+			same, known := t.as(r.file(p.Path), p)
 			if known && !same {
 				r.Differs++
 			}
