@@ -297,7 +297,7 @@ func Kinds() []Kind {
 		{WorkspaceMissing, []string{"dir"}, "The directory that a machine is to work on does not exist."},
 		{WorkspaceNotADirectory, []string{"dir"}, "What a machine is to work on is not a directory."},
 		{WorkspaceUnreadable, []string{"dir"}, "The user may not read the directory that a machine is to work on."},
-		{WorkspaceFilesUnreadable, []string{"path", "count"}, "The user may not read files of the workspace. The path is that of the first."},
+		{WorkspaceFilesUnreadable, []string{"path", "count", "pattern1", "pattern2", "pattern3"}, "The user may not read files of the workspace. The path is that of the first; patterns, for at most three files, leave them out."},
 		{WorkspaceTooDeep, []string{"path", "limit"}, "The directories of the workspace are too deep."},
 		{WorkspacePathTooLong, []string{"path"}, "A path in the workspace is too long."},
 		{WorkspaceTooManyFiles, []string{"limit"}, "The workspace has too many files."},

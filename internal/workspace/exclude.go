@@ -26,6 +26,11 @@ type exclude struct {
 	dirOnly bool
 }
 
+// literalPattern returns the pattern that matches one path of the workspace and no other.
+func literalPattern(path string) string {
+	return "/" + strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
 // CheckExclude says what is wrong with an exclude pattern.
 func CheckExclude(pattern string) error {
 	_, err := parseExclude(pattern)

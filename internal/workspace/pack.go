@@ -23,6 +23,9 @@ import (
 // maxNotes is how many paths are named one by one, in notes and in errors.
 const maxNotes = 8
 
+// maxPatterns is for how many paths that may not be read the user is told what leaves them out.
+const maxPatterns = 3
+
 // maxContent bounds the sizes of all files, holes included. What the image
 // itself may take is plan.DiskSize; holes take nothing.
 const maxContent = 1 << 44
@@ -144,11 +147,19 @@ func (p *packer) all(ctx context.Context) error {
 	if more := p.notes - maxNotes; more > 0 && p.opts.Warn != nil {
 		p.opts.Warn(Note{Text: fmt.Sprintf("%d more like these", more)})
 	}
+	return p.permission()
+}
+
+// permission returns the error of all paths that may not be read, or nil.
+func (p *packer) permission() error {
 	if p.refused == 0 {
 		return nil
 	}
 	args := fault.Args{"path": p.unreadable[0], "count": strconv.Itoa(p.refused)}
 	for i, path := range p.unreadable {
+		if p.refused <= maxPatterns {
+			args[fmt.Sprint("pattern", i+1)] = literalPattern(path)
+		}
 		p.unreadable[i] = termsafe.Quote(path)
 	}
 	list := strings.Join(p.unreadable, ", ")

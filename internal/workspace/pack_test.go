@@ -194,6 +194,49 @@ func TestPackUnreadable(t *testing.T) {
 	}
 }
 
+// What is to be typed leaves out exactly what may not be read, while that is a few paths.
+func TestUnreadablePatterns(t *testing.T) {
+	paths := []string{"closed", "a/b c", `we*ird[?]\x`, "**"}
+	for n := 1; n <= len(paths); n++ {
+		var p packer
+		for _, path := range paths[:n] {
+			if err := p.outcome(path, "open", fs.ErrPermission); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err, ok := fault.Of(p.permission())
+		if !ok || err.Code != fault.WorkspaceFilesUnreadable {
+			t.Fatalf("%d paths: %v", n, p.permission())
+		}
+		var patterns []string
+		for i := range paths {
+			if pattern, ok := err.Args[fmt.Sprint("pattern", i+1)]; ok {
+				patterns = append(patterns, pattern)
+			}
+		}
+		if n > maxPatterns {
+			if patterns != nil {
+				t.Errorf("%d paths: patterns for some of them, %q", n, patterns)
+			}
+			continue
+		}
+		es, parse := parseExcludes(patterns)
+		if parse != nil || len(patterns) != n {
+			t.Fatalf("%d paths: the patterns are %q, %v", n, patterns, parse)
+		}
+		for _, path := range []string{"x/closed", "closed2", "a/b", `weird[?]\x`, "we*ird?x", "other"} {
+			if es.match(path, true) {
+				t.Errorf("%q leaves out %q, too", patterns, path)
+			}
+		}
+		for _, path := range paths[:n] {
+			if !es.match(path, true) || !es.match(path, false) {
+				t.Errorf("%q does not leave out %q", patterns, path)
+			}
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/file", "", 0o644)
