@@ -562,6 +562,9 @@ func TestNetworkAttack(t *testing.T) {
 				t.Errorf("attempts with a secret were skipped:\n%s", r.Stdout)
 			}
 			checkPublished(t, l.Requests()[requests:])
+			if m.name == "systemd" {
+				testContainers(t, h)
+			}
 			for _, q := range l.Queries()[before:] {
 				if strings.Contains(q, "attack") {
 					t.Errorf("the question %q got out", q)

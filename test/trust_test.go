@@ -67,3 +67,24 @@ func testProxy(t *testing.T, h *vm.Host, l *lab.Lab) {
 		t.Errorf("the proxy was asked for %q; want %q", got, want)
 	}
 }
+
+// testContainers looks whether containers, and the steps of a build, trust the machine's
+// authority, with an image that has no certificates of its own.
+func testContainers(t *testing.T, h *vm.Host) {
+	h.Run(0, "exec", "m", "--", "sh", "-ec", `d=$(mktemp -d) f="/bin/sh /usr/bin/curl"
+cp --parents -L $f $(ldd $f | grep -o '/[^ :]*' | sort -u) $d 2>/dev/null
+tar -C $d -c . | docker import - web >/dev/null
+printf 'FROM web\nRUN curl -sSf https://web.example/hello >/hello\n' >Dockerfile`)
+	for script, want := range map[string]string{
+		"docker run --rm web curl -sSf https://web.example/hello": "hello from web.example\n",
+		// A process that comes later.
+		"docker run -di --name later web sh -c 'read line' >/dev/null; docker exec later curl -sSf https://web.example/hello; docker rm -f later": "hello from web.example\nlater\n",
+		// What a build makes has nothing of it.
+		"docker build -q -t built . >/dev/null; docker save built | grep -a -e mayfly -e ^hello": "hello from web.example\n",
+	} {
+		r := h.Mayfly("exec", "m", "--", "sh", "-ec", script).Run()
+		if r.Code != 0 || r.Stdout != want {
+			t.Errorf("%s: %d, %q; want %q\n%s", script, r.Code, r.Stdout, want, r.Stderr)
+		}
+	}
+}

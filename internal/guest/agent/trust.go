@@ -93,6 +93,9 @@ func (t tree) trust(added []certificate) error {
 	if err := t.reach(added); err != nil {
 		return err
 	}
+	if err := t.reachContainers(); err != nil {
+		return err
+	}
 	store, err := t.readFile(javaFile)
 	if err != nil || store == nil {
 		return err
