@@ -214,12 +214,19 @@ func (r *syncRun) send(ctx context.Context, items []workspace.Item) error {
 		list[i].Open = func() (*os.File, error) { return r.copied.store.Open(it) }
 	}
 	req := wire.Sync{Dir: r.m.p.Workspace.Path, Durable: r.m.p.Keep != nil}
-	return r.m.converse(ctx, func(stream net.Conn) error {
+	noted := len(r.done)
+	err := r.m.converse(ctx, func(stream net.Conn) error {
 		return commandError(client.Sync(ctx, patient{stream, r.m.Name(), silence}, req, list, func(i int, a wire.SyncAnswer) error {
 			r.answered(&items[i], a)
 			return nil
 		}))
 	})
+	if err != nil && req.Durable {
+		// It may not be on the guest's disk, and a crash of the machine would seem to take
+		// the user's edits back. The next sync finds what is there.
+		r.done = r.done[:noted]
+	}
+	return err
 }
 
 // answered books what the guest says of one item. It is believed about itself only: that it

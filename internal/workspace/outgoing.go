@@ -118,7 +118,7 @@ func (o Outgoing) Find(ctx context.Context) ([]Item, error) {
 		}
 		sent := Sent{Entry: f.now}
 		if f.now.Kind == File {
-			ok, err := o.content(ctx, root, &sent)
+			ok, err := o.content(ctx, root, f.old, &sent)
 			if err != nil {
 				return nil, err
 			}
@@ -195,7 +195,7 @@ func (o *Outgoing) oldSum(ctx context.Context, e *Entry) ([sparse.Size]byte, err
 
 // content stores what a file of the host holds. It reports false for one that is not to be
 // sent now.
-func (o *Outgoing) content(ctx context.Context, root int, e *Sent) (ok bool, err error) {
+func (o *Outgoing) content(ctx context.Context, root int, old *Entry, e *Sent) (ok bool, err error) {
 	note := func(text string) {
 		if o.Warn != nil {
 			o.Warn(Note{e.Path, text})
@@ -213,7 +213,7 @@ func (o *Outgoing) content(ctx context.Context, root int, e *Sent) (ok bool, err
 			return false, nil
 		}
 		f := os.NewFile(uintptr(fd), e.Path)
-		changed, err := o.read(ctx, f, e)
+		changed, err := o.read(ctx, f, old, e)
 		f.Close()
 		if err != nil || !changed {
 			return err == nil, err
@@ -223,8 +223,8 @@ func (o *Outgoing) content(ctx context.Context, root int, e *Sent) (ok bool, err
 	return false, nil
 }
 
-// read stores the content of an open file. It reports whether that changed meanwhile.
-func (o *Outgoing) read(ctx context.Context, f *os.File, e *Sent) (changed bool, err error) {
+// read stores the content of an open file, unless it is that of old. It reports whether that changed meanwhile.
+func (o *Outgoing) read(ctx context.Context, f *os.File, old *Entry, e *Sent) (changed bool, err error) {
 	var before, after unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
 		return false, err
@@ -236,7 +236,19 @@ func (o *Outgoing) read(ctx context.Context, f *os.File, e *Sent) (changed bool,
 	if e.Size > DefaultStageLimit {
 		return true, nil // it was small a moment ago
 	}
-	e.Sum, err = o.Store.put(ctx, f, e.Size)
+	same := false
+	if old != nil && old.Kind == File && old.Size == e.Size && old.Mode&0o777 == e.Mode {
+		// As a rule only its times are new, and nothing is to be stored.
+		was, err := o.oldSum(ctx, old)
+		if err != nil {
+			return false, err
+		}
+		e.Sum, err = sparse.SumOf(ctx, f, e.Size)
+		same = err == nil && was == e.Sum
+	}
+	if !same {
+		e.Sum, err = o.Store.put(ctx, f, e.Size)
+	}
 	if errors.Is(err, errShorter) {
 		return true, nil
 	}
