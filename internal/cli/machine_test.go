@@ -65,6 +65,7 @@ func runFakeMachinePacked(t *testing.T, home string, files map[string]string, o 
 	m.ended, m.end = context.WithCancel(t.Context())
 	p := plan.Plan{Version: plan.Version, Name: "m", Workspace: plan.Workspace{Path: m.dir, Mode: "copy"}}
 	p.Guest.User.Home = "/home/dev"
+	p.Guest.Git = map[string]string{"user.name": "Ada", "user.email": "ada@example.org"}
 	store := state.Open(filepath.Join(home, ".local/state/mayfly"))
 	var err error
 	if m.Machine, m.lock, err = store.Create(p); err != nil {

@@ -361,4 +361,11 @@ func TestFlags(t *testing.T) {
 			t.Errorf("Flags(%+v) = %v; want %v", tt.c, got, tt.want)
 		}
 	}
+	// A machine without an identity does not commit as the user.
+	for author, want := range map[commits.Person][]commits.Flag{ada: {commits.FlagIdentity}, bob: nil} {
+		c := commits.Commit{Author: author, Committer: bob, Parents: []string{"x"}}
+		if got := c.Flags(commits.Identity{User: ada}, time.Now()); !slices.Equal(got, want) {
+			t.Errorf("without an identity Flags(%+v) = %v; want %v", c, got, want)
+		}
+	}
 }

@@ -63,8 +63,9 @@ const (
 	FlagFuture    Flag = "future"    // made tomorrow or later
 )
 
-// Identity is who commits in a machine. Without one nothing is said of who made commits.
-type Identity struct{ Author, Committer Person }
+// Identity is who commits in a machine. Where nobody does by name, User is who commits on the
+// host: whoever else made commits, that was not the user.
+type Identity struct{ Author, Committer, User Person }
 
 // Flags returns the flags of a commit that was looked at at a time.
 func (c Commit) Flags(who Identity, now time.Time) []Flag {
@@ -72,7 +73,10 @@ func (c Commit) Flags(who Identity, now time.Time) []Flag {
 	other := func(p, want Person) bool {
 		return want.Email != "" && !strings.EqualFold(p.Email, want.Email) || want.Name != "" && p.Name != want.Name
 	}
-	if other(c.Author, who.Author) || other(c.Committer, who.Committer) {
+	user := func(p, machine Person) bool {
+		return machine == Person{} && who.User.Email != "" && strings.EqualFold(p.Email, who.User.Email)
+	}
+	if other(c.Author, who.Author) || other(c.Committer, who.Committer) || user(c.Author, who.Author) || user(c.Committer, who.Committer) {
 		flags = append(flags, FlagIdentity)
 	}
 	if c.Signed {

@@ -164,8 +164,15 @@ func (c *Changes) bareRepositories() func(string) bool {
 
 // findCommits looks at what was committed in repositories.
 func (c *Changes) findCommits(ctx context.Context, repositories []string) error {
+	who := c.machine.identity()
+	if who == (commits.Identity{}) && len(repositories) > 0 {
+		if facts, err := gitFacts(ctx, c.manifest.Root); err == nil {
+			name, mail, _ := strings.Cut(facts.Identity, " <")
+			who.User = commits.Person{Name: name, Email: strings.TrimSuffix(mail, ">")}
+		}
+	}
 	for _, dir := range repositories {
-		r := &Committed{Dir: dir, Identity: c.machine.identity()}
+		r := &Committed{Dir: dir, Identity: who}
 		err := c.look(ctx, r)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
