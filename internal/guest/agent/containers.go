@@ -62,8 +62,9 @@ func containerEnv() []string {
 	return env
 }
 
-// reachContainers has containers of Docker, containerd, Podman and Buildah, and the
-// steps of builds, trust what the machine does. An image without these costs a look.
+// reachContainers has containers of Docker, containerd and Podman, and the steps of
+// docker build, trust what the machine does. Those of podman build and buildah get the
+// file, and no variables: they take none from that configuration. An image without these costs a look.
 func (t tree) reachContainers() error {
 	env := containerEnv()
 	list := `"` + strings.Join(env, `","`) + `"`
