@@ -60,10 +60,8 @@ func (p *prepared) makeRoot(req *wire.Configure) (*machine, error) {
 	if err := mountKeepDirs(req); err != nil {
 		return nil, err
 	}
-	if req.Init == wire.InitSystemd {
-		if err := mountContainerDirs(); err != nil {
-			return nil, err
-		}
+	if err := mountContainerDirs(req.Init, req.User); err != nil {
+		return nil, err
 	}
 	if err := p.mountDotfiles(req.Dotfiles); err != nil {
 		return nil, err

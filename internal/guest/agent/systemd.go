@@ -60,34 +60,61 @@ func makeHandoverDir() error { return os.MkdirAll(handoverDir, 0o700) }
 // does not make upon the overlay that the root is.
 var containerDirs = []string{"/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"}
 
+// userContainers is where Podman and Buildah keep those of a user, below the home directory.
+const userContainers = ".local/share/containers"
+
 // mountContainerDirs puts the directories of containers on the scratch disk, but for
-// those that a volume holds.
-func mountContainerDirs() error {
-	root, err := os.OpenRoot(rootDir)
-	if err != nil {
+// those that a volume holds: what services of systemd's use, and in every machine what
+// Podman and Buildah do if the image has them.
+func mountContainerDirs(init string, u wire.User) error {
+	var dirs []string
+	if init == wire.InitSystemd {
+		dirs = containerDirs
+	}
+	if _, err := os.Lstat(filepath.Join(rootDir, containersConf)); err == nil {
+		if init != wire.InitSystemd {
+			dirs = []string{"/var/lib/containers"}
+		}
+		if err := mountContainerDir(path.Join(u.Home, userContainers), "of-the-user", u); err != nil {
+			return err
+		}
+	}
+	for _, dir := range dirs {
+		if err := mountContainerDir(dir, path.Base(dir), wire.User{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountContainerDir puts one of them, which is its owner's, in the directory name of the disk.
+// A link on the way, as a volume may have one in a home directory, is somebody's own choice.
+func mountContainerDir(dir, name string, owner wire.User) error {
+	for at := dir; at != "/"; at = path.Dir(at) {
+		if fi, err := os.Lstat(filepath.Join(rootDir, at)); err == nil && !fi.IsDir() {
+			return nil
+		}
+	}
+	if err := makeMountPoint(rootDir, dir, owner); err != nil {
 		return err
 	}
-	defer root.Close()
-	for _, dir := range containerDirs {
-		rel := strings.TrimPrefix(dir, "/")
-		if err := root.MkdirAll(rel, 0o711); err != nil {
-			return err
-		}
-		var st unix.Statfs_t
-		target := filepath.Join(rootDir, rel)
-		if err := unix.Statfs(target, &st); err != nil {
-			return err
-		}
-		if st.Type != unix.OVERLAYFS_SUPER_MAGIC {
-			continue
-		}
-		source := filepath.Join(scratchDir, "containers", path.Base(dir))
-		if err := os.MkdirAll(source, 0o711); err != nil {
-			return err
-		}
-		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", dir, err)
-		}
+	var st unix.Statfs_t
+	target := filepath.Join(rootDir, dir)
+	if err := unix.Statfs(target, &st); err != nil {
+		return err
+	}
+	if st.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return nil
+	}
+	source := filepath.Join(scratchDir, "containers", name)
+	if err := os.MkdirAll(source, 0o711); err != nil {
+		return err
+	}
+	if err := os.Chown(source, owner.UID, owner.GID); err != nil {
+		return err
+	}
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	return nil
 }
