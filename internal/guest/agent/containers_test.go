@@ -26,7 +26,7 @@ func treeWith(t *testing.T, files map[string]string) (tree, string) {
 			t.Fatal(err)
 		}
 	}
-	return treeOf(upper, []string{lower}), upper
+	return treeOf(upper, []string{lower}, newSeen()), upper
 }
 
 // Each container that runc is to start gets the certificates and the variables that name
