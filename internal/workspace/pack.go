@@ -157,8 +157,15 @@ func (p *packer) permission() error {
 	}
 	args := fault.Args{"path": p.unreadable[0], "count": strconv.Itoa(p.refused)}
 	for i, path := range p.unreadable {
-		if p.refused <= maxPatterns {
-			args[fmt.Sprint("pattern", i+1)] = literalPattern(path)
+		if pattern := literalPattern(path); p.refused <= maxPatterns {
+			switch i {
+			case 0:
+				args["pattern1"] = pattern
+			case 1:
+				args["pattern2"] = pattern
+			case 2:
+				args["pattern3"] = pattern
+			}
 		}
 		p.unreadable[i] = termsafe.Quote(path)
 	}
