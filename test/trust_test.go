@@ -80,7 +80,7 @@ printf 'FROM web\nRUN curl -sSf https://web.example/hello >/hello\n' >Dockerfile
 		// A process that comes later.
 		"docker run -di --name later web sh -c 'read line' >/dev/null; docker exec later curl -sSf https://web.example/hello; docker rm -f later": "hello from web.example\nlater\n",
 		// What a build makes has nothing of it.
-		"docker build -q -t built . >/dev/null; docker save built | grep -a -e mayfly -e ^hello": "hello from web.example\n",
+		"docker build -q -t built . >/dev/null; docker save built | grep -ao -e mayfly -e 'hello from web.example'": "hello from web.example\n",
 	} {
 		r := h.Mayfly("exec", "m", "--", "sh", "-ec", script).Run()
 		if r.Code != 0 || r.Stdout != want {
