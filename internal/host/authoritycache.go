@@ -42,6 +42,10 @@ func (o Options) rememberedAuthorities(now time.Time) (list []Authority, omitted
 		}
 	}
 	list, omitted = probeAuthorities(o, now)
+	// Who only asks what would be leaves nothing: a start makes the directory.
+	if _, err := os.Stat(o.Dirs.Cache); err != nil {
+		return list, omitted
+	}
 	if data, err := json.Marshal(knownAuthorities{list, omitted, sources}); err == nil {
 		o.remember(name, data)
 	}

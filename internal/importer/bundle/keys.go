@@ -39,10 +39,13 @@ var rules = map[string]rule{
 	"image.agents":   each(widen("installs the agent")),
 	"image.prewarm":  each(run("runs in the machine, when its image is made:")),
 
-	"workspace.path":    hostPath("works on the directory"),
-	"workspace.mode":    unless("copy", "changes the directory itself, and not a copy"),
-	"workspace.exclude": set,
-	"workspace.clone":   each((*reviewer).clone),
+	"workspace.path":          hostPath("works on the directory"),
+	"workspace.mode":          unless("copy", "changes the directory itself, and not a copy"),
+	"workspace.exclude":       set,
+	"workspace.hide":          set,
+	"workspace.protect":       set,
+	"workspace.protect_hooks": unless(true, "may change the hooks of a live workspace, which git runs on this computer"),
+	"workspace.clone":         each((*reviewer).clone),
 
 	"share":  each((*reviewer).share),
 	"volume": each(widen("keeps, when it stops,")),
