@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/filelock"
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
 	"github.com/mayfly-vm/mayfly/internal/workspace/repository"
 )
@@ -24,6 +25,7 @@ type Repository struct {
 
 	place    repository.Place
 	dir      string // of what this package makes; Close removes it
+	lock     *os.File
 	view     string // what git takes for the directory of the repository
 	format   string // of the names of objects
 	settings map[string]string
@@ -49,11 +51,11 @@ func Open(ctx context.Context, dir, temp string) (_ *Repository, err error) {
 	if strings.ContainsAny(place.Common, "\n\r") {
 		return nil, unfit("its path has a line break")
 	}
-	made, err := os.MkdirTemp(temp, "commits-")
+	made, lock, err := makeDir(temp)
 	if err != nil {
 		return nil, err
 	}
-	r := &Repository{place: place, dir: made, view: filepath.Join(made, "view")}
+	r := &Repository{place: place, dir: made, lock: lock, view: filepath.Join(made, "view")}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -66,7 +68,40 @@ func Open(ctx context.Context, dir, temp string) (_ *Repository, err error) {
 }
 
 // Close removes what was made.
-func (r *Repository) Close() error { return os.RemoveAll(r.dir) }
+func (r *Repository) Close() error {
+	defer r.lock.Close()
+	return os.RemoveAll(r.dir)
+}
+
+// dirPrefix begins the names of directories that this package makes.
+const dirPrefix = "commits-"
+
+// makeDir makes a directory in temp, with a lock by which the next one knows that its maker
+// lives. It removes those of makers that were killed.
+func makeDir(temp string) (dir string, lock *os.File, err error) {
+	if left, err := filepath.Glob(filepath.Join(globQuote(temp), dirPrefix+"*")); err == nil {
+		for _, dir := range left {
+			if lock, err := filelock.Try(dir, true); err == nil {
+				os.RemoveAll(dir)
+				lock.Close()
+			}
+		}
+	}
+	// It has its name when it has its lock.
+	made, err := os.MkdirTemp(temp, "."+dirPrefix)
+	if err != nil {
+		return "", nil, err
+	}
+	dir = filepath.Join(temp, strings.TrimPrefix(filepath.Base(made), "."))
+	if lock, err = filelock.Try(made, true); err == nil {
+		err = os.Rename(made, dir)
+	}
+	if err != nil {
+		os.Remove(made)
+		return "", nil, err
+	}
+	return dir, lock, nil
+}
 
 // Top is the directory of the working tree.
 func (r *Repository) Top() string { return r.place.Top }
