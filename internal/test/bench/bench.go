@@ -93,6 +93,7 @@ func allGroups() []group {
 		{"intercept", "the proxy", false, (*bench).measureInterception},
 		{"erofs", "the EROFS writer", false, (*bench).measureErofs},
 		{"pack", "packing a workspace", false, (*bench).measurePack},
+		{"review", "the review of changes, and an apply", false, (*bench).measureReview},
 		{"commits", "commits that come back", false, (*bench).measureCommits},
 	}
 }
