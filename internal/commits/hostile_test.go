@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
+	"github.com/mayfly-vm/mayfly/internal/test/canary"
 )
 
 // packer writes bundles that git would not.
@@ -247,92 +248,19 @@ func TestHostile(t *testing.T) {
 // there are. A program that writes a file stands for each.
 func TestNothingRuns(t *testing.T) {
 	p := newPair(t)
-	ran := filepath.Join(p.dir, "ran")
-	if err := os.Mkdir(ran, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	canary := func(what string) string {
-		n++
-		path := filepath.Join(p.dir, fmt.Sprintf("canary-%d", n))
-		script := fmt.Sprintf("#!/bin/sh\ntouch '%s/%s'\ncat 2>/dev/null\nexit 0\n", ran, strings.NewReplacer("/", "_", "*", "x").Replace(what))
-		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	p.write(p.host, map[string]string{".gitattributes": "* filter=x diff=x merge=x\n*.crlf text eol=crlf\n"})
+	set := canary.New(t)
+	p.write(p.host, map[string]string{".gitattributes": canary.Attributes})
 	p.git(p.host, "add", "-A")
 	p.git(p.host, "commit", "-q", "-m", "attributes")
 	p.copy()
 	tip := p.commit(p.guest, map[string]string{"a": "4", "sub/c.crlf": "one\n"}, "guest 1")
 
-	global, err := os.ReadFile(filepath.Join(p.dir, "home/.gitconfig"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	arm := func(dir string) {
-		var b strings.Builder
-		for _, key := range []string{
-			"core.fsmonitor", "core.pager", "core.editor", "core.sshCommand", "core.gitProxy", "core.askPass", "core.alternateRefsCommand",
-			"sequence.editor", "interactive.diffFilter", "diff.external", "gpg.program", "gpg.ssh.program", "gpg.ssh.defaultKeyCommand",
-			"gc.recentObjectsHook", "credential.helper", "uploadpack.packObjectsHook", "lfs.standalonetransferagent", "web.browser",
-			"filter.x.clean", "filter.x.smudge", "filter.x.process", "diff.x.command", "diff.x.textconv", "merge.x.driver", "trailer.x.command",
-			"remote.origin.uploadpack", "remote.origin.receivepack", "difftool.x.cmd", "mergetool.x.cmd", "pager.log", "pager.status",
-			"hook.x.command", "alias.cat-file", "alias.rev-list", "sendemail.sendmailCmd", "tar.x.command", "imap.tunnel",
-		} {
-			i := strings.LastIndexByte(key, '.')
-			section, name := key[:i], key[i+1:]
-			if section, sub, ok := strings.Cut(section, "."); ok {
-				fmt.Fprintf(&b, "[%s %q]\n\t%s = %s\n", section, sub, name, canary(dir+" "+key))
-			} else {
-				fmt.Fprintf(&b, "[%s]\n\t%s = %s\n", section, name, canary(dir+" "+key))
-			}
-		}
-		fmt.Fprintf(&b, "[hook \"x\"]\n")
-		for _, event := range []string{"reference-transaction", "post-index-change", "pre-auto-gc", "post-checkout", "post-merge"} {
-			fmt.Fprintf(&b, "\tevent = %s\n", event)
-		}
-		fmt.Fprintf(&b, "[filter \"x\"]\n\trequired = true\n[log]\n\tshowSignature = true\n[gc]\n\tauto = 1\n\tautoDetach = false\n[core]\n\tautocrlf = true\n\thooksPath = %s\n", filepath.Join(p.dir, "hooks-"+filepath.Base(dir)))
-		config := filepath.Join(dir, ".git/config")
-		old, err := os.ReadFile(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		included := filepath.Join(dir, ".git/included")
-		if err := errors.Join(
-			os.WriteFile(config, append(old, "[include]\n\tpath = included\n[core]\n\tfsmonitor = "+canary("direct "+dir)+"\n[init]\n\ttemplateDir = "+p.dir+"\n"...), 0o644),
-			os.WriteFile(included, []byte(b.String()), 0o644),
-		); err != nil {
-			t.Fatal(err)
-		}
-		for _, hooks := range []string{filepath.Join(dir, ".git/hooks"), filepath.Join(p.dir, "hooks-"+filepath.Base(dir))} {
-			if err := os.MkdirAll(hooks, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			for _, hook := range []string{
-				"applypatch-msg", "pre-applypatch", "post-applypatch", "pre-commit", "pre-merge-commit", "prepare-commit-msg", "commit-msg", "post-commit",
-				"pre-rebase", "post-checkout", "post-merge", "pre-push", "pre-receive", "update", "proc-receive", "post-receive", "post-update",
-				"reference-transaction", "push-to-checkout", "pre-auto-gc", "post-rewrite", "sendemail-validate", "fsmonitor-watchman", "post-index-change",
-			} {
-				if err := os.Rename(canary(dir+" hook "+hook), filepath.Join(hooks, hook)); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
 	tips := []string{p.git(p.host, "rev-parse", "HEAD")}
 	bundle := p.bundle([]string{"refs/heads/main"}, tips)
-	arm(p.host)
-	arm(p.guest)
+	set.Arm(t, p.host)
+	set.Arm(t, p.guest)
 	// The user's own as well.
-	user, err := os.ReadFile(filepath.Join(p.host, ".git/included"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(p.dir, "home/.gitconfig"), append(global, user...), 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	set.ArmUser(t, filepath.Join(p.dir, "home/.gitconfig"))
 
 	r := p.open()
 	if _, err := r.Tips(t.Context()); err != nil {
@@ -351,14 +279,14 @@ func TestNothingRuns(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(p.host, ".git/refs/heads/main")); err != nil || strings.TrimSpace(string(text)) != tip {
 		t.Errorf("main is %q, %v; want %s", text, err, tip)
 	}
-	if files, _ := os.ReadDir(ran); len(files) > 0 {
-		t.Errorf("%d programs ran, such as %s", len(files), files[0].Name())
+	if ran := set.Ran(t); len(ran) > 0 {
+		t.Errorf("%d programs ran, such as %s", len(ran), ran[0])
 	}
 	// The canaries are alive: the user's own git would run some.
 	c := exec.Command("git", "-C", p.host, "status")
 	c.Stdout, c.Stderr = io.Discard, io.Discard
 	c.Run()
-	if files, _ := os.ReadDir(ran); len(files) == 0 {
+	if len(set.Ran(t)) == 0 {
 		t.Error("no canary runs with git status either")
 	}
 }

@@ -80,6 +80,7 @@ mayfly:             config commits plan image attack workspace review share mach
 cli/words:          mayfly                              # what it says of machines
 cli:                cli/hint cli/words mayfly network/bridge importer/nix
 
+test/canary:
 test/crash:
 test/env:
 test/conformance:   machine plan guest/wire guest/client
