@@ -38,6 +38,7 @@ type Committed struct {
 	imp     *commits.Import
 	forward *commits.Forwarding
 	dirty   map[string]bool // paths that are not as the machine's last commit has them
+	unsure  bool            // any may be
 }
 
 // identity is who commits in the machine.
@@ -227,6 +228,7 @@ func (c *Changes) look(ctx context.Context, r *Committed) error {
 		return err
 	}
 	r.Branches, r.Worktrees, r.head, r.dirty = r.imp.Branches, now.worktrees, now.branch, now.dirty
+	r.unsure = now.unsure
 	r.forward, r.Stay, err = r.imp.Forward(ctx, now.branch, r.prefix)
 	if r.forward != nil {
 		r.Onto = now.branch
@@ -306,7 +308,7 @@ func (c *Changes) leaveToBranch(r *Committed) {
 	for _, b := range r.Branches {
 		if b.Name == r.head {
 			for _, p := range b.Paths {
-				if !r.dirty[p.Path] {
+				if !r.unsure && !r.dirty[p.Path] {
 					committed[r.file(p.Path)] = true
 				}
 			}

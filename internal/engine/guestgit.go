@@ -31,12 +31,15 @@ type guestState struct {
 	branch    string        // that is checked out, or commits' name for none
 	worktrees map[string]string
 	dirty     map[string]bool
+	unsure    bool // any file may be dirty: git did not say it
 }
 
-// stateScript prints branches, the commit that is checked out and what was not committed.
+// stateScript prints branches, the commit that is checked out and what was not committed. To
+// compare files git would run the filters of their attributes: these may want what the machine
+// does not have, such as git-lfs, and so the attributes are those of the empty tree (git 2.43).
 const stateScript = `git for-each-ref --sort=-committerdate --count=1000 --format='%(HEAD)%00%(objectname)%00%(refname)%00%(worktreepath)' refs/heads &&
 printf '\001\n' && { git rev-parse -q --verify 'HEAD^{commit}' || :; } && printf '\001\n' &&
-git status --porcelain=v1 -z --untracked-files=no --no-renames --ignore-submodules=all`
+{ GIT_ATTR_SOURCE=$(git hash-object -t tree --stdin </dev/null) git status --porcelain=v1 -z --untracked-files=no --no-renames --ignore-submodules=all || printf '\001\n'; }`
 
 func (m Machine) gitState(ctx context.Context, dir string) (guestState, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, gitTimeout, fmt.Errorf("git in the machine gave no answer in %v", gitTimeout))
@@ -52,6 +55,7 @@ func parseState(text, dir string) guestState {
 	s := guestState{branch: "HEAD", worktrees: make(map[string]string), dirty: make(map[string]bool)}
 	branches, rest, _ := strings.Cut(text, "\x01\n")
 	head, status, _ := strings.Cut(rest, "\x01\n")
+	status, _, s.unsure = strings.Cut(status, "\x01\n")
 	for line := range strings.Lines(branches) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
 		if len(fields) != 4 || len(s.refs) == commits.MaxRefs-1 {
@@ -105,10 +109,18 @@ func (m Machine) bundle(ctx context.Context, dir string, refs []commits.Ref, tip
 	return f, m.git(ctx, dir, argv, strings.NewReader(in.String()), &limited{w: f, left: limits.Bundle})
 }
 
+// guestGit is the environment of git in a machine, in which nothing runs that the repository
+// has set up.
+var guestGit = []string{
+	"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C",
+	"GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_0=core.fsmonitor", "GIT_CONFIG_VALUE_0=false",
+	"GIT_CONFIG_KEY_1=core.hooksPath", "GIT_CONFIG_VALUE_1=/dev/null", "GIT_CONFIG_KEY_2=core.untrackedCache", "GIT_CONFIG_VALUE_2=false",
+}
+
 // git runs a command for the machine's user in a directory of the machine.
 func (m Machine) git(ctx context.Context, dir string, argv []string, in io.Reader, out io.Writer) error {
 	var said bytes.Buffer
-	req := &wire.Exec{Argv: argv, Dir: dir, Env: []string{"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}}
+	req := &wire.Exec{Argv: argv, Dir: dir, Env: guestGit}
 	return m.converse(ctx, func(stream net.Conn) error {
 		code, err := client.Exec(stream, req, client.Stdio{Stdin: in, Stdout: out, Stderr: &clipped{&said, maxGitError}})
 		switch {
