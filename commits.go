@@ -32,6 +32,9 @@ type Branch struct {
 	// Differs is, of one that is Forward, how many files of the commits are not as in the
 	// machine's working tree, after a review: what the changes show is not all that was committed.
 	Differs int `json:"differs,omitempty"`
+	// CheckedOut says that the branch that is made of these commits is checked out; see
+	// [ChangeSet.Checkout].
+	CheckedOut bool `json:"checked_out,omitempty"`
 	// Landed is the branch of the host's repository that an Apply made.
 	Landed string `json:"landed,omitempty"`
 }
@@ -69,6 +72,15 @@ func (s *ChangeSet) BranchOnly() {
 	s.list()
 }
 
+// Checkout has Apply check out the branch that it makes of the commits that the machine has
+// checked out, once their files are there. The branch that is checked out on the host stays
+// where it is; the commits must build on it. To be called before [ChangeSet.Review].
+func (s *ChangeSet) Checkout(ctx context.Context) error {
+	err := s.c.Checkout(ctx)
+	s.list()
+	return public(err)
+}
+
 // Rebase makes the machine's commits anew on top of the branch of their name that is checked
 // out on the host, where that has other commits by now. The branch then goes on to them in an
 // Apply, unless both sides changed the same files: then they are a branch that builds on it.
@@ -93,9 +105,9 @@ func newRepository(r *engine.Committed) Repository {
 	for _, b := range r.Branches {
 		branch := Branch{
 			Name: b.Name, Tip: b.Tip, Count: b.Count, Files: len(b.Paths), Worktree: r.Worktrees[b.Name],
-			Forward: r.Onto == b.Name, Landed: b.Land,
+			Forward: r.Onto == b.Name && !r.Checkout, CheckedOut: r.Onto == b.Name && r.Checkout, Landed: b.Land,
 		}
-		if branch.Forward {
+		if r.Onto == b.Name {
 			branch.Differs = r.Differs
 		} else {
 			branch.Stay = string(r.Stay)

@@ -67,8 +67,10 @@ func TestReviewRunsNothing(t *testing.T) {
 	if got := head(); got == tip {
 		t.Error("after an undo main is as before it")
 	}
-	run("apply", "m", "--all", "--branch", "--except", ".git/**")
-	run("undo", "m")
+	for _, how := range []string{"--branch", "--checkout", "--rebase"} {
+		run("apply", "m", "--all", how, "--except", ".git/**")
+		run("undo", "m")
+	}
 	s.write(dir, "mine.txt", "1\n")
 	run("sync", "m")
 	run("inspect", "m")

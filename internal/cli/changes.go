@@ -209,15 +209,16 @@ func complete(ctx context.Context, set *mayfly.ChangeSet, changes []mayfly.Chang
 
 // applyOptions are the flags of mayfly apply.
 type applyOptions struct {
-	only    []string
-	all     bool
-	except  []string
-	ignored bool
-	branch  bool
-	rebase  bool
-	sign    bool
-	patch   bool
-	git     []string
+	only     []string
+	all      bool
+	except   []string
+	ignored  bool
+	branch   bool
+	rebase   bool
+	checkout bool
+	sign     bool
+	patch    bool
+	git      []string
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -248,7 +249,8 @@ What was committed in the machine comes back as commits, unless paths are given.
 Your branch, if it is where the copy began, goes on to them together with the
 files. Otherwise, and with --branch, they become branches mayfly/NAME/BRANCH of
 your repository. With --rebase, mayfly puts them on top of your branch if that
-has others by now; if they are in conflict, nothing is changed.
+has others by now; if they are in conflict, nothing is changed. With --checkout,
+the branch that they become is checked out, and yours stays.
 
 Of git's own files, a single hook comes back if you name it or say yes, and a
 single setting with --git-config. All others stay.`,
@@ -275,7 +277,7 @@ single setting with --git-config. All others stay.`,
 				review = a.applyPatch
 			}
 			what, err := review(cmd.Context(), m, reviewOptions{
-				apply: true, ignored: o.ignored, branch: o.branch, rebase: o.rebase, sign: o.sign, attended: a.attended(), running: true, selection: sel,
+				apply: true, ignored: o.ignored, branch: o.branch, rebase: o.rebase, checkout: o.checkout, sign: o.sign, attended: a.attended(), running: true, selection: sel,
 				settings: o.git,
 			})
 			if err != nil {
@@ -293,6 +295,7 @@ single setting with --git-config. All others stay.`,
 	ignoredFlag(f, &o.ignored, "also apply ignored and generated files")
 	branchFlag(f, &o.branch)
 	f.BoolVar(&o.rebase, "rebase", false, "put commits on top of your branch if that has others by now")
+	f.BoolVar(&o.checkout, "checkout", false, "check out the branch that commits become, once their files are applied; yours stays where it is")
 	f.BoolVar(&o.sign, "sign", false, "sign the commits with your own git configuration, which runs your gpg or ssh-keygen")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{"ordinary", "builds", "runs", "suspicious"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
@@ -303,6 +306,8 @@ func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err erro
 	switch {
 	case o.branch && o.rebase:
 		return sel, usageError{errors.New("--branch and --rebase exclude each other")}
+	case o.checkout && (o.branch || o.rebase):
+		return sel, usageError{errors.New("--checkout excludes --branch and --rebase")}
 	case o.all && len(o.only) > 0:
 		return sel, usageError{errors.New("--all and --only exclude each other")}
 	case o.patch && len(o.git) > 0:

@@ -24,8 +24,11 @@ func arrangeCommits(ctx context.Context, set *mayfly.ChangeSet, o reviewOptions)
 	if o.sign {
 		set.Sign()
 	}
-	if o.rebase {
+	switch {
+	case o.rebase:
 		return set.Rebase(ctx)
+	case o.checkout:
+		return set.Checkout(ctx)
 	}
 	return nil
 }

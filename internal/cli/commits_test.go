@@ -499,6 +499,55 @@ func TestApplyRebase(t *testing.T) {
 	}
 }
 
+// The branch that is made of the commits is checked out, and the one that was stays.
+func TestApplyCheckout(t *testing.T) {
+	for name, tt := range map[string]struct {
+		guest, host func(s *committer)
+		says, head  string
+	}{
+		"same branch":  {nil, nil, "1 commit of main: branch mayfly/m/main, which is checked out\n", "refs/heads/mayfly/m/main"},
+		"other branch": {func(s *committer) { s.git(s.guest, "switch", "-q", "-c", "feature") }, nil, "1 commit of feature: branch mayfly/m/feature, which is checked out\n", "refs/heads/mayfly/m/feature"},
+		"on no branch": {nil, func(s *committer) { s.git(s.dir, "switch", "-q", "--detach") }, "branch mayfly/m/main, which is checked out\n", "refs/heads/mayfly/m/main"},
+		"moved on": {nil, func(s *committer) { s.write(s.dir, "mine.txt", "m\n"); s.commit(s.dir, "mine") },
+			"branch mayfly/m/main (the branch here has other commits); git merge", "refs/heads/main"},
+		"held back": {func(s *committer) { s.write(s.guest, ".envrc", "x\n") }, nil,
+			"branch mayfly/m/main (not all of their files were applied); git reset mayfly/m/main\n", "refs/heads/main"},
+		"staged": {nil, func(s *committer) { s.write(s.dir, "a.txt", "mine\n"); s.git(s.dir, "add", "a.txt") },
+			"branch mayfly/m/main (you have staged something that they change); git merge", "refs/heads/main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newCommitter(t)
+			old := s.git(s.dir, "rev-parse", "main")
+			if tt.guest != nil {
+				tt.guest(s)
+			}
+			s.write(s.guest, "a.txt", "2\n")
+			s.write(s.guest, "new.txt", "n\n")
+			tip := s.commit(s.guest, "one")
+			s.write(s.guest, "untracked.txt", "u\n")
+			if tt.host != nil {
+				tt.host(s)
+				old = s.git(s.dir, "rev-parse", "main")
+			}
+			messages, _ := s.mayfly("apply", "m", "--checkout")
+			s.says(messages, tt.says)
+			s.is("HEAD", s.git(s.dir, "symbolic-ref", "HEAD"), tt.head)
+			s.is("main", s.git(s.dir, "rev-parse", "main"), old)
+			if strings.Contains(tt.head, "mayfly") {
+				s.is("the commit", s.git(s.dir, "rev-parse", "HEAD"), tip)
+				s.is("git status", s.git(s.dir, "status", "--porcelain"), "?? untracked.txt")
+				s.says(s.git(s.dir, "reflog", "show", "HEAD"), "checkout: moving from ")
+				s.git(s.dir, "switch", "-q", "main")
+				s.is("git status of main", s.git(s.dir, "status", "--porcelain"), "?? untracked.txt")
+			}
+			s.git(s.dir, "fsck", "--strict")
+		})
+	}
+	if _, err := newCommitter(t).mayfly("apply", "m", "--checkout", "--rebase"); err == nil {
+		t.Error("--checkout --rebase = nil; want an error")
+	}
+}
+
 // The branch goes on to signed commits.
 func TestApplySign(t *testing.T) {
 	s := newCommitter(t)
@@ -529,10 +578,12 @@ func TestUndoCommits(t *testing.T) {
 		meanwhile func(s *committer)
 		says      string // of what is not taken back
 	}{
-		"forward": {nil, nil, ""},
-		"branch":  {[]string{"--branch"}, nil, ""},
-		"gone on": {nil, func(s *committer) { s.write(s.dir, "mine.txt", "m\n"); s.commit(s.dir, "mine") }, "branch main: it has other commits now"},
-		"staged":  {nil, func(s *committer) { s.write(s.dir, "a.txt", "mine\n"); s.git(s.dir, "add", "a.txt") }, "branch main: you have staged something"},
+		"forward":     {nil, nil, ""},
+		"branch":      {[]string{"--branch"}, nil, ""},
+		"checkout":    {[]string{"--checkout"}, nil, ""},
+		"checked out": {[]string{"--checkout"}, func(s *committer) { s.git(s.dir, "switch", "-q", "-c", "mine") }, "HEAD: something else is checked out now"},
+		"gone on":     {nil, func(s *committer) { s.write(s.dir, "mine.txt", "m\n"); s.commit(s.dir, "mine") }, "branch main: it has other commits now"},
+		"staged":      {nil, func(s *committer) { s.write(s.dir, "a.txt", "mine\n"); s.git(s.dir, "add", "a.txt") }, "branch main: you have staged something"},
 		"switched": {[]string{"--branch"}, func(s *committer) { s.git(s.dir, "switch", "-q", "mayfly/m/main") },
 			"branch mayfly/m/main: it is checked out"},
 	} {
@@ -544,7 +595,7 @@ func TestUndoCommits(t *testing.T) {
 			if name != "branch" {
 				s.write(s.guest, "untracked.txt", "u\n")
 			}
-			refs := s.git(s.dir, "for-each-ref")
+			refs, head := s.git(s.dir, "for-each-ref"), s.git(s.dir, "symbolic-ref", "HEAD")
 			s.write(s.dir, "staged.txt", "s\n")
 			s.git(s.dir, "add", "staged.txt")
 			status := s.git(s.dir, "status", "--porcelain")
@@ -560,7 +611,9 @@ func TestUndoCommits(t *testing.T) {
 					t.Error("undo = nil; want an error")
 				}
 				s.says(messages, "not undone: ", tt.says)
-				s.is("references", s.git(s.dir, "for-each-ref"), now)
+				if name != "checked out" { // whose branch has the commits, too
+					s.is("references", s.git(s.dir, "for-each-ref"), now)
+				}
 				s.git(s.dir, "fsck", "--strict")
 				return
 			}
@@ -570,6 +623,7 @@ func TestUndoCommits(t *testing.T) {
 			}
 			s.says(messages, "is as before")
 			s.is("references", s.git(s.dir, "for-each-ref"), refs)
+			s.is("HEAD", s.git(s.dir, "symbolic-ref", "HEAD"), head)
 			s.is("git status", s.git(s.dir, "status", "--porcelain"), status)
 			s.git(s.dir, "fsck", "--strict")
 			if _, err := s.mayfly("undo", "m"); errorCode(err) != "undo-none" {
@@ -578,7 +632,7 @@ func TestUndoCommits(t *testing.T) {
 			if messages, err := s.mayfly(apply...); err != nil {
 				t.Errorf("apply again = %v\n%s", err, messages)
 			}
-			s.is("again", s.git(s.dir, "rev-parse", map[string]string{"forward": "main", "branch": "mayfly/m/main"}[name]), tip)
+			s.is("again", s.git(s.dir, "rev-parse", map[string]string{"forward": "main", "branch": "mayfly/m/main", "checkout": "HEAD"}[name]), tip)
 		})
 	}
 }

@@ -28,14 +28,15 @@ const (
 )
 
 type reviewOptions struct {
-	apply   bool // ordinary changes, and all that the selection has
-	discard bool
-	ignored bool // also what git ignores
-	branch  bool // make branches of commits only
-	rebase  bool // make commits anew on top of the host's
-	sign    bool // and sign them
-	keep    bool // the machine lives on in any case
-	quiesce bool // end the guest's processes first, so that nothing changes meanwhile
+	apply    bool // ordinary changes, and all that the selection has
+	discard  bool
+	ignored  bool // also what git ignores
+	branch   bool // make branches of commits only
+	rebase   bool // make commits anew on top of the host's
+	checkout bool // check out the branch that is made of them
+	sign     bool // and sign them
+	keep     bool // the machine lives on in any case
+	quiesce  bool // end the guest's processes first, so that nothing changes meanwhile
 	// attended says that there was somebody to ask when the command began.
 	attended bool
 	// running has the machine live on: what is not applied is in it.

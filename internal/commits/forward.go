@@ -54,6 +54,9 @@ type Forwarding struct {
 	Branch *Branch // of the machine's
 	head   Head
 	im     *Import
+
+	checkout bool   // HEAD goes to the machine's branch, and the one that was checked out stays
+	text     string // of HEAD
 }
 
 // Forward says whether the branch that is checked out can go on to the commits that the
@@ -61,17 +64,31 @@ type Forwarding struct {
 // are as they will be when all that Branch.Paths names were applied to the working tree;
 // those must be below prefix, a path relative to it that ends in a slash, or "".
 func (im *Import) Forward(ctx context.Context, machineHead, prefix string) (*Forwarding, Stay, error) {
+	return im.forward(ctx, machineHead, prefix, false)
+}
+
+// Checkout is Forward for commits that are checked out as the branch that Land makes of them:
+// whatever is checked out before stays as it is, and need not be the branch of their name.
+func (im *Import) Checkout(ctx context.Context, machineHead, prefix string) (*Forwarding, Stay, error) {
+	return im.forward(ctx, machineHead, prefix, true)
+}
+
+func (im *Import) forward(ctx context.Context, machineHead, prefix string, checkout bool) (*Forwarding, Stay, error) {
 	r := im.repo
 	head, err := r.head(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	i := slices.IndexFunc(im.Branches, func(b Branch) bool { return b.Name == machineHead })
-	if i < 0 || head.Branch == "" || head.Branch != machineHead {
+	if i < 0 || !checkout && (head.Branch == "" || head.Branch != machineHead) || checkout && head.ID == "" {
 		return nil, StayOther, nil
 	}
 	b := &im.Branches[i]
-	f := &Forwarding{Branch: b, head: head, im: im}
+	text, err := r.headText()
+	if err != nil {
+		return nil, "", err
+	}
+	f := &Forwarding{Branch: b, head: head, im: im, checkout: checkout, text: text}
 	if ok, err := im.isAncestor(ctx, head.ID, b.Tip); err != nil || !ok {
 		return nil, StayMoved, err
 	}
@@ -112,7 +129,7 @@ func (im *Import) Forward(ctx context.Context, machineHead, prefix string) (*For
 
 // Move moves the branch and the index, once Land has brought the commits and the files of
 // the working tree are there. The branch that Land made goes, since this one has its
-// commits. If anything is not as it was, nothing happens.
+// commits; with Checkout it is checked out. If anything is not as it was, nothing happens.
 func (f *Forwarding) Move(ctx context.Context, name string) (Stay, error) {
 	r, from, to := f.im.repo, f.head.ID, f.Branch.Tip
 	now, err := r.head(ctx)
@@ -124,6 +141,15 @@ func (f *Forwarding) Move(ctx context.Context, name string) (Stay, error) {
 			return "", err
 		}
 		return StayIndex, nil
+	}
+	if f.checkout {
+		why := "checkout: moving from " + strings.TrimPrefix(f.text, "ref: "+branchPrefix) + " to " + f.Branch.Land
+		if err := r.setHead(ctx, why, f.text, "ref: "+branchPrefix+f.Branch.Land); err != nil {
+			r.readTree(context.WithoutCancel(ctx), to, from)
+			return StayBusy, err
+		}
+		r.refresh(ctx)
+		return "", nil
 	}
 	changes := []change{{branchPrefix + f.head.Branch, to, from}}
 	if f.Branch.Land != "" {

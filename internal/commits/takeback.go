@@ -8,7 +8,8 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
 )
 
-// Moved is what an import did to a reference of the user's repository: "" stands for none.
+// Moved is what an import did to a reference of the user's repository: "" stands for none. That
+// of HEAD has the texts of HEAD, "ref: REF" or a commit.
 type Moved struct {
 	Ref string `json:"ref"`
 	Old string `json:"old,omitempty"`
@@ -18,19 +19,31 @@ type Moved struct {
 // MaxMoved bounds the references that are taken back.
 const MaxMoved = 10 * MaxRefs
 
+// stagedReason is why the index does not go along.
+const stagedReason = "you have staged something that its commits change, or another git runs"
+
 // TakeBack makes references what they were before moves, the oldest first, where they still
 // are what these made of them or what they were before. The branch that is checked out takes
 // the index along; the files must be as before by then. It returns the references that are
 // as before now, and those that are not, each with the reason.
 func (r *Repository) TakeBack(ctx context.Context, moves []Moved) (back []string, left map[string]string, err error) {
+	left = make(map[string]string)
+	moves, headBack, why, err := r.takeHeadBack(ctx, moves)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case headBack:
+		back = append(back, headRef)
+	case why != "":
+		left[headRef] = why
+	}
 	head, err := r.head(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	left = make(map[string]string)
 	now := make(map[string]string)
 	for _, m := range moves {
-		if checkRef(m.Ref) != nil || m.Ref == headRef || m.Old != "" && !isID(m.Old, r.format) || m.New != "" && !isID(m.New, r.format) {
+		if checkRef(m.Ref) != nil || m.Old != "" && !isID(m.Old, r.format) || m.New != "" && !isID(m.New, r.format) {
 			return nil, nil, unfit("a record of %q", m.Ref)
 		}
 		if _, ok := now[m.Ref]; ok {
@@ -68,7 +81,7 @@ func (r *Repository) TakeBack(ctx context.Context, moves []Moved) (back []string
 				if ctx.Err() != nil {
 					return nil, nil, err
 				}
-				left[ref] = "you have staged something that its commits change, or another git runs"
+				left[ref] = stagedReason
 				continue
 			}
 			undo = append(undo, func() { r.readTree(context.WithoutCancel(ctx), was[ref], now[ref]) })

@@ -21,9 +21,10 @@ type Committed struct {
 	Err      error
 	Branches []commits.Branch
 	// Onto is the branch that is checked out and goes on to the machine's commits; "" if it
-	// stays, because of Stay.
-	Onto string
-	Stay commits.Stay
+	// stays, because of Stay. With Checkout it is the machine's, which is checked out.
+	Onto     string
+	Checkout bool
+	Stay     commits.Stay
 	// Differs is how many files of Onto's commits are not as the machine's working tree has
 	// them, after a review.
 	Differs  int
@@ -260,6 +261,24 @@ func (c *Changes) BranchOnly() {
 		}
 	}
 	c.leaveToBranches()
+}
+
+// Checkout has the branches that are made of the commits checked out, and those that are stay.
+func (c *Changes) Checkout(ctx context.Context) (err error) {
+	for _, r := range c.Committed {
+		if r.Err != nil {
+			continue
+		}
+		r.Onto = ""
+		if r.forward, r.Stay, err = r.imp.Checkout(ctx, r.head, r.prefix); err != nil {
+			return err
+		}
+		if r.forward != nil {
+			r.Onto, r.Checkout = r.head, true
+		}
+	}
+	c.leaveToBranches()
+	return nil
 }
 
 // Rebase makes commits anew on top of the checked-out branch where that has others, so that

@@ -120,17 +120,26 @@ func (e *Engine) undoMoves(ctx context.Context, name, root string, res *workspac
 			return true, fmt.Errorf("take branches back: %w", err)
 		}
 		for _, ref := range back {
-			res.Notes = append(res.Notes, workspace.Note{Text: "branch " + strings.TrimPrefix(ref, "refs/heads/") + " is as before"})
+			res.Notes = append(res.Notes, workspace.Note{Text: refWords(ref) + " is as before"})
 		}
 		for _, ref := range slices.Sorted(maps.Keys(left)) {
 			clean = false
-			res.Conflicts = append(res.Conflicts, workspace.Conflict{Path: "branch " + strings.TrimPrefix(ref, "refs/heads/"), Why: left[ref]})
+			res.Conflicts = append(res.Conflicts, workspace.Conflict{Path: refWords(ref), Why: left[ref]})
 		}
 	}
 	if r.Back = clean; !clean {
 		return true, nil
 	}
 	return true, e.writeMovedRefs(r)
+}
+
+// refWords names a reference for people.
+func refWords(ref string) string {
+	branch, ok := strings.CutPrefix(ref, "refs/heads/")
+	if !ok {
+		return ref
+	}
+	return "branch " + branch
 }
 
 func (e *Engine) takeBack(ctx context.Context, dir string, moves []commits.Moved) ([]string, map[string]string, error) {

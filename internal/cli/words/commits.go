@@ -48,6 +48,9 @@ func Landed(r mayfly.Repository, b mayfly.Branch) string {
 	if b.Forward {
 		return fmt.Sprintf("%s%s: fast-forwarded to %s, %s", in(r), branchName(b), short(b.Tip), counted(b.Count, "commit"))
 	}
+	if b.CheckedOut {
+		return fmt.Sprintf("%s%s of %s: branch %s, which is checked out", in(r), counted(b.Count, "commit"), branchName(b), b.Landed)
+	}
 	git := "git"
 	if r.Dir != "." {
 		git += " -C " + shellquote.Word(r.Dir)
