@@ -343,9 +343,8 @@ func TestSYNFlood(t *testing.T) {
 			before := heapInUse()
 			flood(t, vmm, 20_000)
 			waitFor(t, "end of the attempts", func() bool { return s.conns.taken() == 0 })
-			if grown := int64(heapInUse()) - int64(before); grown > 8<<20 {
-				t.Errorf("%d KiB more in use after the flood; want at most 8 MiB", grown>>10)
-			}
+			// What ends may take a moment to let go of its memory.
+			waitFor(t, "heap of at most 8 MiB more than before the flood", func() bool { return int64(heapInUse())-int64(before) <= 8<<20 })
 			got, err := io.ReadAll(mustDial(t, newGuest(t, s), web))
 			if string(got) != "ok" || err != nil {
 				t.Errorf("after the flood the guest read %q, %v; want ok, nil", got, err)
