@@ -231,8 +231,18 @@ func listenChanges(tracing string) (changes <-chan struct{}, stop func()) {
 			return nil, none
 		}
 	}
-	// One of our own, so that we disturb nobody who traces.
+	// One of our own, so that we disturb nobody who traces. It takes over that names of
+	// programs are not recorded: for these the kernel would change the code of its scheduler
+	// while that runs, which an emulated CPU does not always survive.
+	record := filepath.Join(tracing, "options/record-cmd")
+	was, recordErr := os.ReadFile(record)
+	if recordErr == nil {
+		setKernel(record, "0")
+	}
 	dir, err := os.MkdirTemp(filepath.Join(tracing, "instances"), "mayfly-")
+	if recordErr == nil {
+		setKernel(record, strings.TrimSpace(string(was)))
+	}
 	if err != nil {
 		return nil, none
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -185,8 +186,15 @@ func TestListenChangesNone(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "instances"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	record := filepath.Join(dir, "options/record-cmd")
+	if err := errors.Join(os.Mkdir(filepath.Dir(record), 0o700), os.WriteFile(record, []byte("1\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	changes, stop := listenChanges(dir)
 	defer stop()
+	if text, err := os.ReadFile(record); string(text) != "1\n" {
+		t.Errorf("for others, names of programs are recorded: %q, %v; want 1", text, err)
+	}
 	if changes != nil {
 		t.Error("a kernel that traces nothing tells of sockets")
 	}
