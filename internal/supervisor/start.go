@@ -84,7 +84,7 @@ func (s *supervisor) start(ctx context.Context, secrets []secret.Secret) (_ *run
 	if err == nil {
 		err = s.complete(ctx, u, g.network)
 	}
-	if crashed(err) && ctx.Err() == nil {
+	if s.mayPass(err) && ctx.Err() == nil {
 		how = control.Start{Reason: err.Error()}
 		u, err = s.bootAgain(ctx, g, err)
 	}
@@ -163,6 +163,13 @@ func (s *supervisor) byBooting(ctx context.Context, g ground) (_ *up, err error)
 		}
 		return s.finish(ctx, u.guest, control.BootTimeout(s.plan.Machine), g)
 	})
+}
+
+// mayPass reports whether err, of a start, is of what seldom happens twice: a VMM that crashed,
+// or a kernel that panicked on an emulated CPU, which now and then runs code that another CPU
+// is just changing.
+func (s *supervisor) mayPass(err error) bool {
+	return crashed(err) || fault.CodeOf(err) == fault.MachinePanicked && s.plan.Machine.Accelerator == plan.TCG
 }
 
 // bootAgain boots a machine whose VMM crashed. None of its user's commands ran, and what

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -242,6 +243,17 @@ func TestCrashDuringStart(t *testing.T) {
 				r.checkEnded(t)
 			})
 		})
+	}
+}
+
+// A kernel that panics before the machine is ready gets another try where CPUs are emulated.
+func TestPanicMayPass(t *testing.T) {
+	panicked := fmt.Errorf("start: %w", fault.New(fault.MachinePanicked, nil, "its kernel panicked"))
+	for accelerator, want := range map[plan.Accelerator]bool{plan.TCG: true, plan.KVM: false} {
+		s := &supervisor{plan: plan.Plan{Machine: plan.Machine{Accelerator: accelerator}}}
+		if got := s.mayPass(panicked); got != want {
+			t.Errorf("with %s: %t; want %t", accelerator, got, want)
+		}
 	}
 }
 

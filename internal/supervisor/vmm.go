@@ -131,18 +131,19 @@ func (v *vm) whileAlive(ctx context.Context, f func(context.Context) error) erro
 	if failure := v.shares.failure(); failure != nil {
 		return failure
 	}
-	if v.ended() || ctx.Err() == nil && v.hasBrokenOff(err) {
+	if cause := context.Cause(ctx); v.ended() || (cause == nil || cause == errDied) && v.hasBrokenOff(err) {
 		return v.explain(errors.New("the machine ended while it was started"))
 	}
 	return err
 }
 
-// vmmGrace is the time in which the end of a VMM is seen after that of its connections.
-const vmmGrace = 200 * time.Millisecond
+// vmmGrace is the time in which the end of a VMM is seen after that of its connections, and of
+// the servers of its shares, which end with it.
+const vmmGrace = time.Second
 
 // hasBrokenOff reports whether err is of a connection that broke off since the VMM ends.
 func (v *vm) hasBrokenOff(err error) bool {
-	if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+	if !errors.Is(err, errDied) && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
 		return false
 	}
 	select {
