@@ -107,33 +107,9 @@ func readManifest(r io.Reader, maxBytes int64) (*Manifest, error) {
 	if m.GitCarried {
 		m.GitPrefix = d.str(maxPath)
 	}
-	n := int(d.uint(maxEntries))
-	prev := ""
-	bytes := int64(0) // a few in the file can stand for many of a path
-	for i := range n {
-		e := d.entry(prev)
-		if d.err != nil {
-			break
-		}
-		bytes += int64(len(e.Path) + len(e.Target))
-		if err := checkTotal(i+1, bytes, maxBytes); err != nil {
-			return nil, fmt.Errorf("%w: %w", errManifest, err)
-		}
-		if err := checkPath(e.Path); err != nil {
-			return nil, fmt.Errorf("%w: %w", errManifest, err)
-		}
-		if prev != "" && comparePaths(prev, e.Path) >= 0 {
-			return nil, fmt.Errorf("%w: %s is out of order", errManifest, termsafe.Quote(e.Path))
-		}
-		prev = e.Path
-		m.Entries = append(m.Entries, e)
-	}
-	want := d.sum
-	if got := d.bytes(4); d.err == nil && binary.LittleEndian.Uint32(got) != want {
-		return nil, fmt.Errorf("%w: wrong checksum", errManifest)
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("%w: %w", errManifest, d.err)
+	err := d.entries(maxBytes, func(e Entry) { m.Entries = append(m.Entries, e) })
+	if err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -189,6 +165,40 @@ func (d *manifestReader) uint(limit uint64) uint64 {
 
 func (d *manifestReader) str(limit uint64) string {
 	return string(d.bytes(int(d.uint(limit))))
+}
+
+// entries reads how many entries there are, the entries, of which each gets one, and the
+// checksum of all. What follows an entry is each's to read.
+func (d *manifestReader) entries(maxBytes int64, each func(e Entry)) error {
+	n := int(d.uint(maxEntries))
+	prev := ""
+	bytes := int64(0) // a few in the file can stand for many of a path
+	for i := range n {
+		e := d.entry(prev)
+		if d.err != nil {
+			break
+		}
+		bytes += int64(len(e.Path) + len(e.Target))
+		if err := checkTotal(i+1, bytes, maxBytes); err != nil {
+			return fmt.Errorf("%w: %w", errManifest, err)
+		}
+		if err := checkPath(e.Path); err != nil {
+			return fmt.Errorf("%w: %w", errManifest, err)
+		}
+		if prev != "" && comparePaths(prev, e.Path) >= 0 {
+			return fmt.Errorf("%w: %s is out of order", errManifest, termsafe.Quote(e.Path))
+		}
+		prev = e.Path
+		each(e)
+	}
+	want := d.sum
+	if got := d.bytes(4); d.err == nil && binary.LittleEndian.Uint32(got) != want {
+		return fmt.Errorf("%w: wrong checksum", errManifest)
+	}
+	if d.err != nil {
+		return fmt.Errorf("%w: %w", errManifest, d.err)
+	}
+	return nil
 }
 
 func (d *manifestReader) entry(prev string) Entry {

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/mayfly-vm/mayfly/internal/sparse"
-	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Synced is what was sent into a machine after its workspace was packed. Together with the
@@ -143,36 +142,15 @@ func ReadSynced(r io.Reader) (*Synced, error) {
 		return nil, fmt.Errorf("%w: it does not begin as what was sent", errManifest)
 	}
 	s.Of = int64(d.uint(1<<63 - 1))
-	n := int(d.uint(maxEntries))
-	bytes := int64(0)
-	prev := ""
-	for i := range n {
-		e := Sent{Entry: d.entry(prev)}
+	err := d.entries(maxEntryBytes, func(e Entry) {
+		sent := Sent{Entry: e}
 		if e.Kind == File {
-			copy(e.Sum[:], d.bytes(len(e.Sum)))
+			copy(sent.Sum[:], d.bytes(len(sent.Sum)))
 		}
-		if d.err != nil {
-			break
-		}
-		bytes += int64(len(e.Path) + len(e.Target))
-		if err := checkTotal(i+1, bytes, maxEntryBytes); err != nil {
-			return nil, fmt.Errorf("%w: %w", errManifest, err)
-		}
-		if err := checkPath(e.Path); err != nil {
-			return nil, fmt.Errorf("%w: %w", errManifest, err)
-		}
-		if prev != "" && comparePaths(prev, e.Path) >= 0 {
-			return nil, fmt.Errorf("%w: %s is out of order", errManifest, termsafe.Quote(e.Path))
-		}
-		prev = e.Path
-		s.Entries = append(s.Entries, e)
-	}
-	want := d.sum
-	if got := d.bytes(4); d.err == nil && binary.LittleEndian.Uint32(got) != want {
-		return nil, fmt.Errorf("%w: wrong checksum", errManifest)
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("%w: %w", errManifest, d.err)
+		s.Entries = append(s.Entries, sent)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }
