@@ -34,6 +34,10 @@ type Cmd struct {
 	// Online lets git use the network, as its configuration and Env say.
 	Online bool
 
+	// Single says that git starts no other program for it, as for a question about its
+	// configuration; Limits hold for none then.
+	Single bool
+
 	Limits tool.Limits
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -126,6 +130,7 @@ func Run(ctx context.Context, c Cmd) error {
 		},
 		NoTerminal: true,
 		Limits:     c.Limits,
+		Single:     c.Single,
 		Stdin:      c.Stdin, Stdout: c.Stdout, Line: c.Line,
 	})
 }

@@ -119,7 +119,8 @@ func (o Options) askGit(ctx context.Context, dir, git string) (map[string]string
 	cmd := gitrun.Cmd{
 		Dir: dir, GitDir: git, Args: []string{"config", "--includes", "--null", "--get-regexp", gitQuestion},
 		Config: []string{"safe.directory=*"}, Env: []string{"LC_ALL=C"},
-		Keep: func(string) bool { return false }, // what it gets is in Env
+		Keep:   func(string) bool { return false }, // what it gets is in Env
+		Single: true,
 	}
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"} {
 		if v := o.env(name); v != "" {

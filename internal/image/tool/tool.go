@@ -58,6 +58,10 @@ type Cmd struct {
 	// Limits bound the program and all that it starts, each by itself.
 	Limits Limits
 
+	// Single says that the program starts no other, so that no shell has to end those
+	// with it. Limits then hold for none.
+	Single bool
+
 	// Users, if not 0, is the first of 65536 users that the program has instead of
 	// the system's, in a user namespace of its own. As the root of these it has no
 	// right outside of it. It needs root.
@@ -128,6 +132,9 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	stderr := &lines{each: c.Line}
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", c.Limits.shell() + group, "sh", path}, c.Args...)...)
+	if c.Single {
+		cmd = exec.CommandContext(ctx, path, c.Args...)
+	}
 	cmd.Dir = c.Dir
 	cmd.Stdin = c.Stdin
 	cmd.Stdout = c.Stdout
