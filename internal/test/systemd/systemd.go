@@ -281,7 +281,8 @@ func (m *Manager) Show(unit, property string) string {
 // Journal returns what a unit and systemd said of it.
 func (m *Manager) Journal(unit string) string {
 	m.t.Helper()
-	m.Run(0, "journalctl", "--sync")
+	// Its journal may still be starting, on a busy computer.
+	m.until("the journal", func() bool { return m.Command(exec.Command("journalctl", "--sync")).Run() == nil })
 	if m.user != nil {
 		return m.Run(0, "journalctl", "--no-pager", "--output=cat", "_SYSTEMD_USER_UNIT="+unit, "+", "USER_UNIT="+unit)
 	}
