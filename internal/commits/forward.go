@@ -2,6 +2,7 @@ package commits
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,6 +147,9 @@ func (f *Forwarding) Move(ctx context.Context, name string) (Stay, error) {
 		why := "checkout: moving from " + strings.TrimPrefix(f.text, "ref: "+branchPrefix) + " to " + f.Branch.Land
 		if err := r.setHead(ctx, why, f.text, "ref: "+branchPrefix+f.Branch.Land); err != nil {
 			r.readTree(context.WithoutCancel(ctx), to, from)
+			if errors.Is(err, errMoved) {
+				err = nil
+			}
 			return StayBusy, err
 		}
 		r.refresh(ctx)

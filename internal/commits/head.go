@@ -33,7 +33,7 @@ func (r *Repository) validHead(text string) bool {
 
 // setHead has HEAD say another text in place of old, as git does it, with its lock and its log.
 // The working tree and the index are others' work.
-func (r *Repository) setHead(ctx context.Context, why, old, text string) error {
+func (r *Repository) setHead(ctx context.Context, why, old, text string) (err error) {
 	if err := r.makeLogs(); err != nil {
 		return err
 	}
@@ -45,8 +45,12 @@ func (r *Repository) setHead(ctx context.Context, why, old, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(head + ".lock") // it is HEAD by then, if all went well
-	defer lock.Close()
+	defer func() {
+		lock.Close()
+		if err != nil { // else it is HEAD, and a lock of this name is another git's
+			os.Remove(head + ".lock")
+		}
+	}()
 	if now, err := r.headText(); err != nil || now != old {
 		return errors.Join(errMoved, err)
 	}
