@@ -35,7 +35,7 @@ type Cmd struct {
 	Online bool
 
 	// Single says that git starts no other program for it, as for a question about its
-	// configuration; Limits hold for none then.
+	// configuration.
 	Single bool
 
 	Limits tool.Limits

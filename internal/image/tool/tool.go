@@ -59,7 +59,7 @@ type Cmd struct {
 	Limits Limits
 
 	// Single says that the program starts no other, so that no shell has to end those
-	// with it. Limits then hold for none.
+	// with it, unless it has Limits.
 	Single bool
 
 	// Users, if not 0, is the first of 65536 users that the program has instead of
@@ -132,7 +132,7 @@ func Run(ctx context.Context, c Cmd) error {
 	}
 	stderr := &lines{each: c.Line}
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", c.Limits.shell() + group, "sh", path}, c.Args...)...)
-	if c.Single {
+	if c.Single && c.Limits == (Limits{}) {
 		cmd = exec.CommandContext(ctx, path, c.Args...)
 	}
 	cmd.Dir = c.Dir
