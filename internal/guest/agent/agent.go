@@ -41,6 +41,7 @@ type agent struct {
 	sessions session.Table
 	seeding  sync.Mutex // held while settings are written
 	clock    sync.Mutex // held while the clock is compared and put right
+	tracing  sync.Mutex // held while the kernel's tracing is set up
 
 	mu       sync.Mutex      // guards what follows
 	prepared *prepared       // nil until then

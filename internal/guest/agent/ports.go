@@ -93,7 +93,11 @@ func (a *agent) ports(stream net.Conn, req *wire.Ports) {
 		delete(a.looks, asked)
 		a.mu.Unlock()
 	}()
-	tellPorts(stream, req.Ports, answers, func() (<-chan struct{}, func()) { return listenChanges(tracing) }, asked)
+	tellPorts(stream, req.Ports, answers, func() (<-chan struct{}, func()) {
+		a.tracing.Lock() // it changes an option for a moment, and puts it back
+		defer a.tracing.Unlock()
+		return listenChanges(tracing)
+	}, asked)
 }
 
 // answers counts the messages that the host has answered: it has opened or closed its ports.
