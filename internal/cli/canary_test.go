@@ -41,7 +41,7 @@ func TestReviewRunsNothing(t *testing.T) {
 			t.Errorf("%q: %v\n%s", args, err, out)
 		}
 		for _, name := range set.Ran(t) {
-			// git before 2.43 needs its filters to compare files, in the machine.
+			// git 2.39 needs its filters to compare files, in the machine.
 			if !strings.Contains(name, "_guest filter.x.") {
 				t.Fatalf("%q ran %q", args, name)
 			}

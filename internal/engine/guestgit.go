@@ -36,7 +36,7 @@ type guestState struct {
 
 // stateScript prints branches, the commit that is checked out and what was not committed. To
 // compare files git would run the filters of their attributes: these may want what the machine
-// does not have, such as git-lfs, and so the attributes are those of the empty tree (git 2.43).
+// does not have, such as git-lfs, and so the attributes are those of the empty tree. git 2.39 does not know that yet.
 const stateScript = `git for-each-ref --sort=-committerdate --count=1000 --format='%(HEAD)%00%(objectname)%00%(refname)%00%(worktreepath)' refs/heads &&
 printf '\001\n' && { git rev-parse -q --verify 'HEAD^{commit}' || :; } && printf '\001\n' &&
 { GIT_ATTR_SOURCE=$(git hash-object -t tree --stdin </dev/null) git status --porcelain=v1 -z --untracked-files=no --no-renames --ignore-submodules=all || printf '\001\n'; }`
