@@ -491,27 +491,15 @@ func TestEventStream(t *testing.T) {
 // A connection that was upgraded goes both ways.
 func TestWebSocket(t *testing.T) {
 	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
-		conn, rw, err := http.NewResponseController(w).Hijack()
+		conn, rw, err := upgrade(w)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		io.Copy(conn, rw)
 	}, []plan.Rule{{Host: host}})
-	conn, err := tls.Dial("tcp", l.front.Addr().String(), &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	r := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("%v, %v; want 101", resp, err)
-	}
+	conn, r := l.upgraded()
 	for _, text := range []string{"one\n", "two\n"} {
 		io.WriteString(conn, text)
 		if got, err := r.ReadString('\n'); got != text || err != nil {
@@ -530,6 +518,56 @@ func TestWebSocket(t *testing.T) {
 		t.Errorf("after a change that takes its rule: %q, %v; want its end", got, err)
 	}
 	l.recorded("the socket", func(e []audit.Event) bool { return len(e) == 1 && e[0].Status == 101 && e[0].Verdict == audit.Cut })
+}
+
+// The end of a connection that was upgraded is recorded though the server has ended its half
+// before and the guest leaves its own open.
+func TestWebSocketHalfClosed(t *testing.T) {
+	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := upgrade(w)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		conn.(*tls.Conn).CloseWrite()
+		io.Copy(io.Discard, rw)
+	}, []plan.Rule{{Host: host}})
+	_, r := l.upgraded()
+	if got, err := r.ReadString('\n'); err != io.EOF {
+		t.Fatalf("%q, %v; want the end of the server's half", got, err)
+	}
+	l.set.Store(policy.New(plan.Network{Egress: plan.EgressAllowlist}))
+	l.proxy.Recheck()
+	l.recorded("the socket", func(e []audit.Event) bool { return len(e) == 1 && e[0].Status == 101 && e[0].Verdict == audit.Cut })
+}
+
+// upgrade answers a request for a WebSocket and returns the connection.
+func upgrade(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	return conn, rw, err
+}
+
+// upgraded returns a guest's end of a WebSocket.
+func (l *lab) upgraded() (net.Conn, *bufio.Reader) {
+	l.t.Helper()
+	conn, err := tls.Dial("tcp", l.front.Addr().String(), &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		l.t.Fatalf("%v, %v; want 101", resp, err)
+	}
+	return conn, r
 }
 
 // A request ends that is under way to an address which is denied now, whatever its name.

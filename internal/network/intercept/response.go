@@ -1,6 +1,8 @@
 package intercept
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -16,8 +18,10 @@ type response struct {
 	scrubber *scrubber // nil if the host gets no secret
 	stall    stall
 
-	mu    sync.Mutex
-	ended bool // ResponseWriter is the server's again
+	mu      sync.Mutex
+	ended   bool // ResponseWriter is the server's again
+	aborted bool
+	conn    net.Conn // to the guest, once it is upgraded, or nil
 }
 
 func (w *response) WriteHeader(status int) {
@@ -57,13 +61,38 @@ func (w *response) flush(r *http.Request) {
 	}
 }
 
-// abort lets all writes fail, also the one under way. It may be called by anybody.
+// abort lets all writes fail, also the one under way, and all reads of a connection that
+// was upgraded: who copies from the guest would wait for its end where the server has ended
+// its half. It may be called by anybody.
 func (w *response) abort() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.ended {
-		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
+	w.aborted = true
+	switch {
+	case w.ended:
+	case w.conn != nil:
+		w.conn.SetDeadline(past)
+	default:
+		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(past)
 	}
+}
+
+// past is a deadline that nothing meets.
+var past = time.Unix(1, 0)
+
+// Hijack is for http.ResponseController.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn = conn
+	if w.aborted {
+		conn.SetDeadline(past) // the server took back what abort had set
+	}
+	return conn, rw, nil
 }
 
 // over ends the time in which abort may be called.
