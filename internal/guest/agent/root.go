@@ -119,18 +119,19 @@ func (p *prepared) fillRoot(req *wire.Configure) (m *machine, at places, err err
 		return nil, at, err
 	}
 	t := treeOf(upper, p.layers, p.seen)
-	if err := identify(t, req); err != nil {
-		return nil, at, err
-	}
 	if req.Init == wire.InitSystemd {
 		if _, _, err := t.stat(systemd); err != nil {
 			return nil, at, fmt.Errorf("the image has no systemd: %w", err)
 		}
 	}
-	// The file of all certificates is the largest that is written: beside the rest.
+	// What lets programs trust the machine's authority is half of what is written: beside
+	// the rest.
 	network := make(chan error, 1)
 	go func() { network <- t.setUpNetwork(req.Network) }()
-	env, err := setUpUser(t, req)
+	var env []string
+	if err = identify(t, req); err == nil {
+		env, err = setUpUser(t, req)
+	}
 	m = newMachine(req)
 	m.env = env
 	if err == nil {
