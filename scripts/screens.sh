@@ -75,7 +75,7 @@ END
 title 'One file' 'The list, one question, and the way back.'
 fresh
 typed "mayfly run --no-detect -- sh -c 'echo hello >hello.txt'"
-shows '[yes/no/keep/diff]'
+shows '[yes/no/keep/pick/diff]'
 typed yes
 ended
 typed 'mayfly undo'
@@ -91,7 +91,7 @@ chmod +x .git/hooks/pre-commit
 END
 fresh
 typed 'mayfly run --no-detect --name work -- sh .git/agent.sh'
-shows '[yes/no/keep/diff]'
+shows '[yes/no/keep/pick/diff]'
 screen
 typed yes
 shows 'when you build? ['

@@ -317,9 +317,9 @@ func TestReview(t *testing.T) {
 	h := vm.New(t)
 	c := h.Terminal("run", "--no-detect", "--", "sh", "-c", "stty -a | grep -o ' rows [0-9]*'; echo from a guest > file")
 	c.Expect("rows 24")
-	c.Expect("apply these changes? [yes/no/keep/diff]")
+	c.Expect("apply these changes? [yes/no/keep/pick/diff]")
 	c.Type("what?\n")
-	c.Expect("apply these changes? [yes/no/keep/diff]")
+	c.Expect("apply these changes? [yes/no/keep/pick/diff]")
 	c.Type("y\n")
 	if r := c.Wait(); r.Code != 0 {
 		t.Errorf("exit code %d; want 0\n%s", r.Code, c.Screen())

@@ -51,23 +51,106 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	if err != nil {
 		return "", err
 	}
-	configured := slices.ContainsFunc(changes, isGitConfig)
-	changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
-		return c.Withheld || c.Skipped != "" || c.LeftOut || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
+	s := picking{settings: slices.ContainsFunc(changes, isGitConfig)}
+	s.changes = slices.DeleteFunc(changes, func(c mayfly.Change) bool {
+		return !pickable(c) || len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
 	})
-	p := &picker{a: a, set: set}
-	sel.FilesOnly = true
-	if len(sel.Paths) == 0 && a.commits(a.Err, set) {
-		word, err := p.letter("bring these commits back?", "ynq?", wholeHelp)
-		if err != nil {
-			return "", err
-		}
-		sel.FilesOnly, p.quit = word != "y", word == "q"
-	}
-	if len(changes) == 0 && sel.FilesOnly && !configured {
+	s.commits = len(sel.Paths) == 0 && a.commits(a.Err, set)
+	sel.FilesOnly = !s.commits
+	if len(s.changes) == 0 && !s.commits && !s.settings {
 		a.note("nothing to pick: your directory has all of it")
 		return answerNone, nil
 	}
+	what, _, err := a.pick(ctx, m, set, sel, s)
+	return what, err
+}
+
+// pickable reports whether somebody can pick a change, or a part of it.
+func pickable(c mayfly.Change) bool { return !c.Withheld && c.Skipped == "" && !c.LeftOut }
+
+// picking is what there is to pick.
+type picking struct {
+	changes  []mayfly.Change
+	commits  bool     // there are some whose fate is open
+	settings bool     // there are some of git's
+	approved []string // paths of changes that are wanted already
+}
+
+// pick asks about each of what there is to pick, and applies what is wanted. It returns whether
+// anything is left.
+func (a *app) pick(ctx context.Context, m changed, set *mayfly.ChangeSet, sel mayfly.Selection, s picking) (what answer, left bool, err error) {
+	p := &picker{a: a, set: set, approved: s.approved}
+	if s.commits {
+		word, err := p.letter("bring these commits back?", "ynq?", wholeHelp)
+		if err != nil {
+			return "", false, err
+		}
+		sel.FilesOnly, p.quit = word != "y", word == "q"
+	}
+	if err := p.askEach(s.changes); err != nil {
+		return "", false, err
+	}
+	if err := p.join(ctx, s.changes); err != nil {
+		return "", false, err
+	}
+	if s.settings {
+		if err := p.askSettings(ctx); err != nil {
+			return "", false, err
+		}
+	}
+	what = answerApply
+	if len(p.approved) > 0 || !sel.FilesOnly {
+		sel.Only, sel.Classes, sel.Approved = true, nil, p.approved
+		if what, err = a.applyChanges(ctx, m, set, sel, nil); err != nil {
+			return "", false, err
+		}
+	}
+	return what, p.leaves(m.Name(), s.commits && sel.FilesOnly), nil
+}
+
+// pickOpen has the user pick of what the questions left open, and applies that and what was
+// wanted before.
+func (a *app) pickOpen(ctx context.Context, m changed, q *questions) (answer, error) {
+	sel := q.o.selection
+	s := picking{changes: q.open, settings: slices.ContainsFunc(q.withheld, isGitConfig), approved: append(q.approved, sel.Paths...)}
+	if q.first {
+		s.commits = q.committed
+	} else {
+		for _, c := range q.ordinary {
+			s.approved = append(s.approved, c.Path)
+		}
+	}
+	refused := func(r mayfly.Repository) bool { return r.Refused != "" } // which is said, and keeps the machine
+	sel.FilesOnly = !q.committed && !slices.ContainsFunc(q.set.Repositories, refused)
+	what, left, err := a.pick(ctx, m, q.set, sel, s)
+	if err != nil {
+		return "", err
+	}
+	held := append(q.declined, slices.DeleteFunc(slices.Clone(q.withheld), isGitConfig)...)
+	if a.heldBack(held); len(held) > 0 {
+		a.note(heldHint, m.Name(), m.Name())
+	}
+	if what == answerApply && (left || len(held) > 0) {
+		what = answerHeld
+	}
+	return what, nil
+}
+
+// leaves says what is left in the machine name, and reports whether anything is.
+func (p *picker) leaves(name string, commits bool) bool {
+	switch {
+	case commits && p.left > 0:
+		p.a.note("the commits and %s in the machine: mayfly apply %s -p", plural(p.left, "1 change are left", "%d changes are left"), name)
+	case commits:
+		p.a.note("the commits are left in the machine: mayfly apply %s -p", name)
+	case p.left > 0:
+		p.a.note("%s in the machine: mayfly apply %s -p", plural(p.left, "1 change is left", "%d changes are left"), name)
+	}
+	return commits || p.left > 0
+}
+
+// askEach asks about changes.
+func (p *picker) askEach(changes []mayfly.Change) error {
 	for i, c := range changes {
 		if p.quit {
 			p.left += len(changes) - i
@@ -78,31 +161,13 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 			continue
 		}
 		if i > 0 {
-			fmt.Fprintln(a.Err)
+			fmt.Fprintln(p.a.Err)
 		}
 		if err := p.ask(c); err != nil {
-			return "", err
+			return err
 		}
 	}
-	if err := p.join(ctx, changes); err != nil {
-		return "", err
-	}
-	if configured {
-		if err := p.askSettings(ctx); err != nil {
-			return "", err
-		}
-	}
-	what := answerApply
-	if len(p.approved) > 0 || !sel.FilesOnly {
-		sel.Only, sel.Classes, sel.Approved = true, nil, p.approved
-		if what, err = a.applyChanges(ctx, m, set, sel, nil); err != nil {
-			return "", err
-		}
-	}
-	if p.left > 0 {
-		a.note("%s in the machine: mayfly apply %s -p", plural(p.left, "1 change is left", "%d changes are left"), m.Name())
-	}
-	return what, nil
+	return nil
 }
 
 // Help for the letters.

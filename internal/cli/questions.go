@@ -20,18 +20,22 @@ type questions struct {
 	a *app
 	o *reviewOptions
 	*groups
-	name      string // of the machine
-	committed bool   // there are commits to bring back
+	name      string          // of the machine
+	changes   []mayfly.Change // all that was shown
+	committed bool            // there are commits to bring back
 	set       *mayfly.ChangeSet
 
 	approved []string // paths of changes that are wanted and not ordinary
 	dropped  map[string]bool
-	settings []string // of git's configuration that are wanted
-	left     []string // and that are not, and not dropped
+	declined []mayfly.Change
+	open     []mayfly.Change // what is to be picked of; not nil if the user wants that
+	first    bool            // and nothing was answered before
+	settings []string        // of git's configuration that are wanted
+	left     []string        // and that are not, and not dropped
 }
 
 // ask asks what flags leave open. The answer is answerApply if something is to be applied,
-// or was held back.
+// or was held back, and answerPick if the user wants to pick of what is open.
 func (q *questions) ask() (answer, error) {
 	q.dropped = make(map[string]bool)
 	if what, err := q.askOrdinary(); what != answerApply || err != nil {
@@ -40,13 +44,15 @@ func (q *questions) ask() (answer, error) {
 	if !q.o.attended || len(q.o.selection.Classes) > 0 {
 		return answerApply, nil
 	}
-	if err := q.askBuilds(); err != nil {
-		return "", err
+	for _, ask := range []func() error{q.askBuilds, q.askAlone, q.askSettings} {
+		if err := ask(); err != nil {
+			return "", err
+		}
+		if q.open != nil {
+			return answerPick, nil
+		}
 	}
-	if err := q.askAlone(); err != nil {
-		return "", err
-	}
-	return answerApply, q.askSettings()
+	return answerApply, nil
 }
 
 // askOrdinary asks whether anything is to be applied, with the ordinary changes as the
@@ -67,6 +73,9 @@ func (q *questions) askOrdinary() (answer, error) {
 		choice := []string{string(answerApply), string(answerDiscard), string(answerKeep)}
 		if len(q.ordinary) > mostOrdinary {
 			choice = append(choice, string(answerList))
+		}
+		if slices.ContainsFunc(q.changes, pickable) {
+			choice = append(choice, string(answerPick))
 		}
 		choice = append(choice, string(answerDiff))
 		question := "apply these changes?"
@@ -90,11 +99,29 @@ func (q *questions) askOrdinary() (answer, error) {
 			if err := q.show(q.ordinary); err != nil {
 				return "", err
 			}
+		case answerPick:
+			q.pick(q.changes)
+			q.first = true
+			return word, nil
 		default:
 			return word, nil
 		}
 	}
 	return answerApply, nil
+}
+
+// pick leaves changes to be picked of, in the order of the list.
+func (q *questions) pick(changes []mayfly.Change) {
+	open := make(map[string]bool, len(changes))
+	for i := range changes {
+		open[changes[i].Path] = true
+	}
+	q.open = []mayfly.Change{}
+	for _, c := range q.changes {
+		if pickable(c) && open[c.Path] {
+			q.open = append(q.open, c)
+		}
+	}
 }
 
 // answer asks a question that a closed terminal does not answer.
@@ -106,9 +133,13 @@ func (q *questions) answer(question string, choice []string, empty answer) (answ
 	return answer(word), err
 }
 
-// choice returns the answers to whether a change is wanted.
-func (q *questions) choice() []string {
-	choice := []string{string(answerApply), string(answerDiscard), string(answerDiff)}
+// choice returns the answers to whether a change is wanted. With parts, some of it may be.
+func (q *questions) choice(parts bool) []string {
+	choice := []string{string(answerApply), string(answerDiscard)}
+	if parts {
+		choice = append(choice, string(answerPick))
+	}
+	choice = append(choice, string(answerDiff))
 	if !q.o.running {
 		choice = append(choice, string(answerDrop))
 	}
@@ -123,6 +154,8 @@ func (q *questions) decide(word answer, changes []mayfly.Change) {
 			q.approved = append(q.approved, c.Path)
 		case answerDrop:
 			q.dropped[c.Path] = true
+		default:
+			q.declined = append(q.declined, c)
 		}
 	}
 }
@@ -136,20 +169,33 @@ func (q *questions) askBuilds() error {
 		printClasses(q.a.Err, len(q.builds), q.builds)
 	}
 	what := plural(len(q.builds), "1 change that runs when you build?", "%d changes that run when you build?")
-	return q.askAbout("apply "+what, q.builds)
+	return q.askAbout("apply "+what, q.builds, q.alone)
 }
 
-// askAbout asks about changes that are not ordinary. How they differ is shown first.
-func (q *questions) askAbout(question string, changes []mayfly.Change) error {
+// askAbout asks about changes that are not ordinary, of which rest are open after these. How
+// they differ is shown first.
+func (q *questions) askAbout(question string, changes, rest []mayfly.Change) error {
 	if err := q.preview(changes); err != nil {
 		return err
 	}
+	parts := len(changes) > 1
+	if !parts {
+		var err error
+		if parts, err = q.set.Divisible(changes[0]); err != nil {
+			return err
+		}
+	}
 	for {
-		word, err := q.answer(question, q.choice(), answerDiscard)
+		word, err := q.answer(question, q.choice(parts), answerDiscard)
 		if err != nil {
 			return err
 		}
-		if word != answerDiff {
+		switch word {
+		case answerDiff:
+		case answerPick:
+			q.pick(slices.Concat(changes, rest))
+			return nil
+		default:
 			q.decide(word, changes)
 			return nil
 		}
@@ -190,11 +236,11 @@ func (q *questions) askAlone() error {
 		q.a.note("it holds them back; mayfly apply %s -p asks about each", q.name)
 		return nil
 	}
-	for _, c := range q.alone {
+	for i, c := range q.alone {
 		for _, f := range c.Rules[min(1, len(c.Rules)):] { // the first is in its line
 			q.a.note("%s: %s", termsafe.Quote(c.Path), words.Finding(f))
 		}
-		if err := q.askAbout("apply "+termsafe.Quote(c.Path)+"?", []mayfly.Change{c}); err != nil {
+		if err := q.askAbout("apply "+termsafe.Quote(c.Path)+"?", []mayfly.Change{c}, q.alone[i+1:]); err != nil || q.open != nil {
 			return err
 		}
 	}
@@ -220,7 +266,7 @@ func (q *questions) askSettings() error {
 			continue
 		}
 		q.a.note("%s", words.GitSetting(s))
-		choice := slices.DeleteFunc(q.choice(), func(w string) bool { return w == string(answerDiff) })
+		choice := slices.DeleteFunc(q.choice(false), func(w string) bool { return w == string(answerDiff) })
 		word, err := q.answer("apply "+termsafe.Quote(s.Key)+" to "+mayfly.GitConfig+"?", choice, answerDiscard)
 		switch {
 		case err != nil:

@@ -23,6 +23,7 @@ const (
 	answerList     answer = "list"
 	answerDrop     answer = "drop"
 	answerDiff     answer = "diff"
+	answerPick     answer = "pick"
 	answerConflict answer = "conflict" // applied, but for conflicts
 	answerHeld     answer = "held"     // applied, but for what was held back
 )
@@ -94,8 +95,11 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 		}
 		return answerNone, nil
 	}
-	q := questions{a: a, o: &o, name: m.Name(), groups: groups, set: set, committed: committed}
+	q := questions{a: a, o: &o, name: m.Name(), groups: groups, set: set, changes: changes, committed: committed}
 	what, err := q.ask()
+	if what == answerPick && err == nil {
+		return a.pickOpen(ctx, m, &q)
+	}
 	if what != answerApply || err != nil {
 		return what, err
 	}
@@ -148,30 +152,33 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 		return "", err
 	}
 	refused := len(sel.Paths) == 0 && !sel.FilesOnly && !a.landed(set)
-	held := 0
-	for _, c := range result.Held {
-		if dropped[c.Path] {
-			continue
-		}
-		if held++; held <= mostHeld {
-			a.note("held back: %s", words.Held(c))
-		}
-	}
-	if held > mostHeld {
-		a.note("held back: %d more", held-mostHeld)
-	}
+	held := slices.DeleteFunc(result.Held, func(c mayfly.Change) bool { return dropped[c.Path] })
+	a.heldBack(held)
 	switch {
 	case refused, len(result.Conflicts) > 0:
 		return answerConflict, nil
-	case held > 0:
-		a.note("what was held back is in the machine: mayfly diff %s lists it, mayfly apply %s PATH applies it", m.Name(), m.Name())
+	case len(held) > 0:
+		a.note(heldHint, m.Name(), m.Name())
 		return answerHeld, nil
 	}
 	return answerApply, nil
 }
 
+// heldHint says what can be done about what was held back.
+const heldHint = "what was held back is in the machine: mayfly diff %s lists it, mayfly apply %s PATH applies it"
+
 // mostHeld is how many changes that were held back are named.
 const mostHeld = 10
+
+// heldBack names changes that were held back.
+func (a *app) heldBack(changes []mayfly.Change) {
+	for _, c := range changes[:min(mostHeld, len(changes))] {
+		a.note("held back: %s", words.Held(c))
+	}
+	if n := len(changes) - mostHeld; n > 0 {
+		a.note("held back: %d more", n)
+	}
+}
 
 // held is the exit code of what was held back.
 func held(what answer) error {

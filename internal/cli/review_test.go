@@ -204,7 +204,7 @@ func answering(user *os.File, dialogue []string) (done chan []string) {
 // run asks about ordinary changes at once, about what builds run as a group, and about the
 // others one by one. What is held back keeps the machine, and is named.
 func TestRunQuestions(t *testing.T) {
-	const first, group, third, fourth = "apply the 2 ordinary changes? [yes/no/keep/diff]", "apply 1 change that runs when you build? [yes/no/diff/drop]",
+	const first, group, third, fourth = "apply the 2 ordinary changes? [yes/no/keep/pick/diff]", "apply 1 change that runs when you build? [yes/no/diff/drop]",
 		"apply .claude/settings.json? [yes/no/diff/drop]", "apply CON? [yes/no/diff/drop]"
 	files := make(map[string]string)
 	for name, text := range session {
