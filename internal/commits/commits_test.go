@@ -132,7 +132,7 @@ func TestNames(t *testing.T) {
 	p.is(p.git(p.host, "rev-parse", "mayfly/m/detached"), detached)
 
 	// The same again is nothing new.
-	if lacks, err := p.open().Lacks(t.Context(), []commits.Ref{{"refs/heads/main", got["main"]}}, nil); err == nil {
+	if lacks, err := p.open().Lacks(t.Context(), []commits.Ref{{"refs/heads/main", got["main"]}}, nil, nil); err == nil {
 		t.Errorf("Lacks(no id) = %v; want an error", lacks)
 	}
 	refs = nil
@@ -140,7 +140,7 @@ func TestNames(t *testing.T) {
 		refs = append(refs, b.Tip)
 	}
 	for _, id := range refs {
-		if lacks, err := p.open().Lacks(t.Context(), []commits.Ref{{"refs/heads/main", id}}, nil); err != nil || len(lacks) > 0 {
+		if lacks, err := p.open().Lacks(t.Context(), []commits.Ref{{"refs/heads/main", id}}, nil, nil); err != nil || len(lacks) > 0 {
 			t.Errorf("Lacks() = %v, %v; want none", lacks, err)
 		}
 	}

@@ -263,10 +263,10 @@ func TestNothingRuns(t *testing.T) {
 	set.ArmUser(t, filepath.Join(p.dir, "home/.gitconfig"))
 
 	r := p.open()
-	if _, err := r.Tips(t.Context()); err != nil {
+	if _, err := r.Tips(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if lacks, err := r.Lacks(t.Context(), []commits.Ref{{"refs/heads/main", tip}}, nil); err != nil || len(lacks) != 1 {
+	if lacks, err := r.Lacks(t.Context(), []commits.Ref{{"refs/heads/main", tip}}, nil, nil); err != nil || len(lacks) != 1 {
 		t.Fatalf("Lacks() = %v, %v", lacks, err)
 	}
 	im, err := r.Import(t.Context(), bundle, tips, commits.DefaultLimits())

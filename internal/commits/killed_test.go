@@ -38,7 +38,7 @@ func landAll(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer bundle.Close()
-	tips, err := r.Tips(t.Context())
+	tips, err := r.Tips(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,6 +124,15 @@ func (im *Import) bring(ctx context.Context) error {
 	return nil
 }
 
+// OfMachine reports whether a reference is a branch of the kind that Land makes.
+func OfMachine(ref string) bool {
+	return strings.HasPrefix(ref, branchPrefix+top+"/") || strings.HasPrefix(ref, branchPrefix+otherTop+"/")
+}
+
+// The directories of branches that Land makes: the other one where a branch has the first
+// name, as nothing can be below a branch.
+const top, otherTop = "mayfly", "mayfly-machines"
+
 // place chooses names and returns the changes that give them to the tips.
 func (im *Import) place(ctx context.Context, name string) ([]change, error) {
 	out, err := im.repo.git(ctx, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads")
@@ -136,13 +145,13 @@ func (im *Import) place(ctx context.Context, name string) ([]change, error) {
 		have.add(branch, id)
 	}
 	used := im.repo.checkedOut()
-	top := "mayfly"
-	if have.folded[top] {
-		top = "mayfly-machines" // nothing can be below a branch
+	above := top
+	if have.folded[above] {
+		above = otherTop
 	}
 next:
 	for n := 1; n < 1000; n++ {
-		root := top + "/" + name
+		root := above + "/" + name
 		if n > 1 {
 			root += "-" + strconv.Itoa(n)
 		}

@@ -140,7 +140,7 @@ func (p *pair) take(r *commits.Repository, refs ...string) *commits.Import {
 }
 
 func (p *pair) tryTake(r *commits.Repository, refs ...string) (*commits.Import, error) {
-	tips, err := r.Tips(p.t.Context())
+	tips, err := r.Tips(p.t.Context(), nil)
 	if err != nil {
 		return nil, err
 	}

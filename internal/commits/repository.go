@@ -234,10 +234,11 @@ func (r *Repository) git(ctx context.Context, args ...string) (string, error) {
 const maxTips = 2000
 
 // Tips returns the commits that references of the repository name, the latest ones, and
-// that of HEAD. What is reachable from them need not be sent.
-func (r *Repository) Tips(ctx context.Context) ([]string, error) {
+// that of HEAD. What is reachable from them need not be sent. References of but that name what
+// it says do not count.
+func (r *Repository) Tips(ctx context.Context, but map[string]string) ([]string, error) {
 	out, err := r.git(ctx, "for-each-ref", "--sort=-creatordate", fmt.Sprintf("--count=%d", maxTips),
-		"--format=%(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/heads", "refs/remotes", "refs/tags")
+		"--format=%(refname) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/heads", "refs/remotes", "refs/tags")
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +255,10 @@ func (r *Repository) Tips(ctx context.Context) ([]string, error) {
 	}
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
-		for i := 0; i+1 < len(fields); i += 2 {
+		if len(fields) > 2 && but[fields[0]] == fields[2] {
+			continue
+		}
+		for i := 1; i+1 < len(fields); i += 2 {
 			if fields[i] == "commit" {
 				add(fields[i+1])
 			}
@@ -264,8 +268,9 @@ func (r *Repository) Tips(ctx context.Context) ([]string, error) {
 }
 
 // Lacks returns those of the references whose commits the repository does not have.
-// Those of again are wanted although their objects may still be there.
-func (r *Repository) Lacks(ctx context.Context, refs []Ref, again map[string]bool) ([]Ref, error) {
+// Those of again are wanted although their objects may still be there, unless one of tips
+// reaches them.
+func (r *Repository) Lacks(ctx context.Context, refs []Ref, again map[string]bool, tips []string) ([]Ref, error) {
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		if !isID(ref.ID, r.format) || checkRef(ref.Name) != nil {
@@ -279,11 +284,30 @@ func (r *Repository) Lacks(ctx context.Context, refs []Ref, again map[string]boo
 	}
 	var lacks []Ref
 	for i, ref := range refs {
-		if !has[i] || again[ref.ID] {
+		wanted := !has[i]
+		if has[i] && again[ref.ID] {
+			if wanted, err = r.unreached(ctx, ref.ID, tips); err != nil {
+				return nil, err
+			}
+		}
+		if wanted {
 			lacks = append(lacks, ref)
 		}
 	}
 	return lacks, nil
+}
+
+// unreached reports whether none of tips reaches a commit.
+func (r *Repository) unreached(ctx context.Context, id string, tips []string) (bool, error) {
+	var in strings.Builder
+	fmt.Fprintln(&in, id)
+	for _, tip := range tips {
+		fmt.Fprintln(&in, "^"+tip)
+	}
+	c := r.cmd("rev-list", "--max-count=1", "--ignore-missing", "--stdin")
+	c.Stdin = strings.NewReader(in.String())
+	out, err := gitrun.Output(ctx, c, 1000)
+	return out != "", err
 }
 
 // hasCommits says of each id whether it is a commit there.

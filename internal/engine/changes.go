@@ -232,7 +232,8 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	if err != nil {
 		return workspace.Result{}, err
 	}
-	if err := c.recordMoves(); err != nil {
+	ended, err := c.recordMoves()
+	if err != nil {
 		return workspace.Result{}, err
 	}
 	if c.Commits {
@@ -247,6 +248,9 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 	})
 	if c.Commits && err == nil {
 		err = c.moveBranches(ctx, edits, res.Conflicts)
+	}
+	if err == nil {
+		err = ended()
 	}
 	if err == nil {
 		err = c.placed(edits, res.Conflicts)

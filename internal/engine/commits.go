@@ -211,12 +211,13 @@ func (c *Changes) look(ctx context.Context, r *Committed) error {
 	if filepath.Join(r.repo.Top(), r.prefix) != host {
 		return fmt.Errorf("%w: it is no repository any more", commits.ErrRepository)
 	}
-	lacks, err := r.repo.Lacks(ctx, now.refs, m.e.again(c.manifest.Root))
-	if err != nil || len(lacks) == 0 {
+	again, landed := m.e.again(c.manifest.Root, r.Dir)
+	tips, err := r.repo.Tips(ctx, landed)
+	if err != nil {
 		return err
 	}
-	tips, err := r.repo.Tips(ctx)
-	if err != nil {
+	lacks, err := r.repo.Lacks(ctx, now.refs, again, tips)
+	if err != nil || len(lacks) == 0 {
 		return err
 	}
 	limits := commits.DefaultLimits()

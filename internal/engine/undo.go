@@ -27,6 +27,9 @@ func Undoable(edits []workspace.Edit) bool { return workspace.UndoSize(edits) <=
 // undoOptions has the record of an apply of edits made, if it can be taken back.
 func (c *Changes) undoOptions(edits []workspace.Edit) (*workspace.UndoOptions, error) {
 	store := c.machine.e.undoStore()
+	if len(edits) == 0 && c.lands() && c.goesOn() {
+		return nil, nil // what the killed one has applied is taken back with the commits
+	}
 	if !Undoable(edits) || len(edits) == 0 && c.lands() {
 		return nil, workspace.ForgetUndo(store, c.manifest.Root)
 	}

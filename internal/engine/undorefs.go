@@ -28,6 +28,9 @@ type movedRefs struct {
 	Moves []movedIn `json:"moves"`
 	Tips  []string  `json:"tips"` // commits of the machine's that were brought
 	Back  bool      `json:"back,omitempty"`
+	// Begun are commits of machines' whose apply has not come to its end, as after a kill: they
+	// may be nowhere, or on a branch of the machine's only.
+	Begun []string `json:"begun,omitempty"`
 }
 
 // movedIn is a reference of the repository whose working tree has the directory Dir of the host.
@@ -59,27 +62,53 @@ func (e *Engine) writeMovedRefs(r movedRefs) error {
 	return state.WriteJSON(name, r)
 }
 
-// again returns the commits of the machine that an undo took back.
-func (e *Engine) again(root string) map[string]bool {
+// again returns the commits of machines' that an undo took back, or that an apply was to bring
+// that has not come to its end. Where that has made branches in the repository in dir, landed has
+// them: the next apply goes on from there.
+func (e *Engine) again(root, dir string) (ids map[string]bool, landed map[string]string) {
 	r, err := e.movedRefs(root)
-	if err != nil || !r.Back {
-		return nil
+	if err != nil {
+		return nil, nil
 	}
-	ids := make(map[string]bool)
-	for _, id := range r.Tips {
+	ids, landed = make(map[string]bool), make(map[string]string)
+	for _, id := range r.Begun {
 		ids[id] = true
 	}
-	return ids
+	if r.Back {
+		for _, id := range r.Tips {
+			ids[id] = true
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	for _, m := range r.Moves {
+		if m.Dir == filepath.Join(root, dir) && commits.OfMachine(m.Ref) && m.New != "" {
+			landed[m.Ref] = m.New
+		}
+	}
+	return ids, landed
 }
 
 // recordMoves has what an apply does to references recorded, in place of what the one before
-// did.
-func (c *Changes) recordMoves() error {
+// did. It returns what records that the apply has come to its end.
+func (c *Changes) recordMoves() (end func() error, err error) {
 	root := c.manifest.Root
+	before, err := c.machine.e.movedRefs(root)
+	if err != nil {
+		return nil, err
+	}
+	end = func() error { return nil }
+	if len(before.Begun) > 0 && !c.lands() {
+		return end, nil // what was begun is still to be brought
+	}
 	if err := os.Remove(c.machine.e.movedRefsFile(root)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	record := movedRefs{Name: c.machine.Name(), Root: root, Time: time.Now()}
+	if len(before.Begun) > 0 && before.Name == record.Name && !before.Back && len(before.Moves) < commits.MaxMoved/2 {
+		record.Moves = before.Moves // an undo takes both back
+	}
 	for _, r := range c.Committed {
 		if r.Err != nil {
 			continue
@@ -94,7 +123,27 @@ func (c *Changes) recordMoves() error {
 			return c.machine.e.writeMovedRefs(record)
 		}
 	}
-	return nil
+	if !c.lands() {
+		return end, nil
+	}
+	others := slices.DeleteFunc(before.Begun, func(id string) bool { return slices.Contains(record.Tips, id) })
+	others = others[max(0, len(others)-commits.MaxMoved):]
+	record.Begun = slices.Concat(others, record.Tips)
+	return func() error {
+		record.Begun = others
+		return c.machine.e.writeMovedRefs(record)
+	}, c.machine.e.writeMovedRefs(record)
+}
+
+// goesOn reports whether the last apply of the machine to its directory was killed once it had
+// applied files.
+func (c *Changes) goesOn() bool {
+	r, err := c.machine.e.movedRefs(c.manifest.Root)
+	if err != nil || len(r.Begun) == 0 || r.Back || r.Name != c.machine.Name() {
+		return false
+	}
+	last, err := c.machine.e.LastApply(r.Name)
+	return err == nil && last.Root == r.Root && last.Time.After(r.Time)
 }
 
 // lands reports whether an apply makes branches or moves them on.

@@ -85,7 +85,7 @@ func (b *bench) importCommits(ctx context.Context, dir, bundle string) error {
 		return err
 	}
 	defer r.Close()
-	tips, err := r.Tips(ctx)
+	tips, err := r.Tips(ctx, nil)
 	if err != nil {
 		return err
 	}
