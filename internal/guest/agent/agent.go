@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -50,9 +51,16 @@ type agent struct {
 	looks    map[*looks]bool // of the streams by which the host asks about ports
 }
 
+// startedAtOnce is how many programs start at once at most while a machine begins: one that
+// warms up, and the command.
+const startedAtOnce = 2
+
 // Run boots the guest and serves the host. It returns only when that is no
 // longer possible.
 func Run() error {
+	// A program's start holds one of Go's processors until the program begins, and on an
+	// emulated CPU that is long. The kernel's processors have better to do.
+	runtime.GOMAXPROCS(runtime.NumCPU() + startedAtOnce)
 	a := &agent{started: time.Now(), modules: make(chan struct{})}
 	if err := mountKernel(); err != nil {
 		return err
