@@ -82,6 +82,20 @@ typed 'mayfly undo'
 ended
 screen
 
+title 'A thousand files' 'More than ten are counted by directory; the answer "list" lists them all.'
+fresh
+typed "mayfly run --no-detect -- sh -c 'mkdir src; for i in \$(seq 1000); do echo \$i >src/\$i; done'"
+shows '[yes/no/keep/list/diff]'
+typed yes
+ended
+screen
+fresh
+typed 'mayfly undo'
+ended
+typed 'ls'
+ended
+screen
+
 title 'A hook' 'What your computer would run by itself is asked about alone, and shown first.'
 cat >"$work/project/.git/agent.sh" <<'END'
 sed -i s/hello/goodbye/ main.go
