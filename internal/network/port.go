@@ -325,6 +325,7 @@ func (n *Network) connectGuest(ctx context.Context, conn net.Conn, port int, to 
 		return
 	}
 	stop := context.AfterFunc(ctx, func() {
+		reset()
 		conn.Close()
 		guest.Close()
 	})
@@ -332,20 +333,25 @@ func (n *Network) connectGuest(ctx context.Context, conn net.Conn, port int, to 
 	joinHalves(conn, guest)
 }
 
-// joinHalves copies in both directions until both have ended, or one has failed.
+// joinHalves copies in both directions until both have ended, or one has failed: then the
+// connection is broken for both ends, and not just ended.
 func joinHalves(a, b net.Conn) {
+	half := func(dst, src net.Conn) {
+		if _, err := copyHalf(dst, src, copyBuffer); err != nil {
+			for _, c := range []net.Conn{a, b} {
+				if tcp, ok := c.(*net.TCPConn); ok {
+					tcp.SetLinger(0)
+				}
+				c.Close()
+			}
+		}
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if _, err := copyHalf(a, b, copyBuffer); err != nil {
-			a.Close()
-			b.Close()
-		}
+		half(a, b)
 	}()
-	if _, err := copyHalf(b, a, copyBuffer); err != nil {
-		a.Close()
-		b.Close()
-	}
+	half(b, a)
 	<-done
 	a.Close()
 	b.Close()

@@ -57,23 +57,26 @@ func (g *guest) Close() { g.session.Close() }
 // in a buffer that grows twofold, and who copies it.
 const streamCost = 2*wire.MaxWindow + 128<<10
 
-// open opens a stream. A guest that reads nothing holds it up until Close.
-func (g *guest) open() (guestStream, error) { return g.openSparing(0) }
+// portCost is what a connection to a port holds: a stream, and a frame in each direction.
+const portCost = streamCost + 2*wire.MaxFrame
 
-// openSparing opens a stream if so much of the machine's budget is left then.
-func (g *guest) openSparing(spare int64) (guestStream, error) {
+// open opens a stream. A guest that reads nothing holds it up until Close.
+func (g *guest) open() (guestStream, error) { return g.openFor(streamCost, 0) }
+
+// openFor opens a stream that costs so much, if spare is left of the machine's budget then.
+func (g *guest) openFor(cost, spare int64) (guestStream, error) {
 	if g.budget == nil {
 		return g.session.Open()
 	}
-	if !g.budget.Take(streamCost, spare) {
+	if !g.budget.Take(cost, spare) {
 		return nil, errors.New("too many conversations with the guest at once")
 	}
 	stream, err := g.session.Open()
 	if err != nil {
-		g.budget.Give(streamCost)
+		g.budget.Give(cost)
 		return nil, err
 	}
-	return &countedStream{stream, sync.OnceFunc(func() { g.budget.Give(streamCost) })}, nil
+	return &countedStream{stream, sync.OnceFunc(func() { g.budget.Give(cost) })}, nil
 }
 
 // countedStream gives back what it cost when it is closed.
@@ -82,13 +85,17 @@ type countedStream struct {
 	give func()
 }
 
-// CloseWrite ends one direction, as Close of the multiplexer's streams does.
-func (c *countedStream) CloseWrite() error { return c.Conn.Close() }
-
 func (c *countedStream) Close() error {
 	err := c.Conn.Close()
 	c.give()
 	return err
+}
+
+// abandon closes a stream, and ends what waits for the guest on it: Close of the
+// multiplexer's ends no read.
+func abandon(stream guestStream) {
+	stream.SetDeadline(time.Unix(1, 0))
+	stream.Close()
 }
 
 // why says why the guest takes no part any more: err is that of a stream to it, if there
@@ -107,23 +114,28 @@ func (g *guest) why(err error) string {
 	return "the guest broke off the conversation"
 }
 
-// openWithin opens a stream, for as long as ctx lasts.
-func (g *guest) openWithin(ctx context.Context) (guestStream, error) {
-	type opened struct {
-		stream guestStream
-		err    error
-	}
-	done := make(chan opened, 1)
+// within runs f on a stream to the agent, for as long as ctx lasts. What a guest holds up then
+// that reads nothing ends with the conversation.
+func (g *guest) within(ctx context.Context, f func(guestStream) error) error {
+	done := make(chan error, 1)
 	go func() {
 		stream, err := g.open()
-		done <- opened{stream, err}
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { abandon(stream) })
+			err = f(stream)
+			stop()
+			stream.Close()
+		}
+		done <- err
 	}()
 	select {
-	case o := <-done:
-		return o.stream, o.err
+	case err := <-done:
+		if err == nil || ctx.Err() == nil {
+			return err
+		}
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
+	return context.Cause(ctx)
 }
 
 // call runs f on a stream to the agent, for timeout at most. The end of ctx ends

@@ -152,19 +152,22 @@ type guestPorts struct{ *guest }
 
 // Connect connects to a port.
 func (g guestPorts) Connect(ctx context.Context, port int) (net.Conn, error) {
-	stream, err := g.openSparing(budget.Reserve)
+	stream, err := g.openFor(portCost, budget.Reserve)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { stream.Close() })
-	defer stop()
+	stop := context.AfterFunc(ctx, func() { abandon(stream) })
 	stream.SetDeadline(time.Now().Add(connectTimeout))
-	if err := client.Connect(stream, port); err != nil {
+	conn, err := client.Connect(stream, port)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		stream.Close()
 		return nil, err
 	}
-	stream.SetDeadline(time.Time{})
-	return halfStream{stream}, nil
+	conn.SetDeadline(time.Time{})
+	return conn, nil
 }
 
 // listenInterval is how often a guest can change what it says of its ports: each time the
@@ -178,10 +181,7 @@ func (g guestPorts) Watch(ctx context.Context, ports []int, seen func(listening 
 		return err
 	}
 	defer stream.Close()
-	stop := context.AfterFunc(ctx, func() {
-		stream.SetDeadline(time.Now()) // ends a read, as Close does not
-		stream.Close()
-	})
+	stop := context.AfterFunc(ctx, func() { abandon(stream) })
 	defer stop()
 	return client.Ports(stream, ports, func(listening []int) {
 		seen(listening)
@@ -194,17 +194,6 @@ func (g guestPorts) Watch(ctx context.Context, ports []int, seen func(listening 
 
 // connectTimeout bounds the time in which the guest has to connect to a port.
 const connectTimeout = 15 * time.Second
-
-// halfStream is a stream to the guest as a connection: the multiplexer's Close ends
-// one direction only.
-type halfStream struct{ net.Conn }
-
-func (h halfStream) CloseWrite() error {
-	if counted, ok := h.Conn.(*countedStream); ok {
-		return counted.CloseWrite()
-	}
-	return h.Conn.Close()
-}
 
 // setUp returns how the guest is to set up its network card; nil for none.
 func (n *guestNetwork) setUp() *wire.Network {

@@ -66,7 +66,7 @@ func (s *supervisor) keepClock(ctx context.Context, g *guest) {
 		if err != nil {
 			return
 		}
-		stop := context.AfterFunc(ctx, func() { stream.Close() })
+		stop := context.AfterFunc(ctx, func() { abandon(stream) })
 		stream.SetDeadline(time.Now().Add(clockInterval))
 		if _, err := client.Clock(stream, 0); err != nil {
 			s.log.Debug("tell the guest the time", "err", err)

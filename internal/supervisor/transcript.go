@@ -31,27 +31,18 @@ func (s *supervisor) saveTranscripts(g *guest) {
 }
 
 func (s *supervisor) fetchTranscripts(g *guest, file string) error {
-	f, err := atomicfile.Create(file, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), transcriptTimeout, errors.New("the guest takes too long"))
 	defer cancel()
-	stream, err := g.openWithin(ctx)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { stream.Close() })
-	defer stop()
-	n, err := client.Transcripts(stream, s.plan.Guest.User.Home, transcriptLimit, f)
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err != nil:
-		return err
-	case n == 0:
-		return nil // there are none; what was saved before stays
-	}
-	return f.CommitUnsynced() // a stop does not wait until 128 MiB are on the disk
+	return g.within(ctx, func(stream guestStream) error {
+		f, err := atomicfile.Create(file, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		n, err := client.Transcripts(stream, s.plan.Guest.User.Home, transcriptLimit, f)
+		if err != nil || n == 0 || ctx.Err() != nil {
+			return err // what was saved before stays
+		}
+		return f.CommitUnsynced() // a stop does not wait until 128 MiB are on the disk
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -194,11 +195,12 @@ const connectTime = 10 * time.Second
 
 // connect joins stream with a port of the guest.
 func connect(stream net.Conn, req *wire.Connect) {
-	conn, err := dialGuest(req.Port)
+	dialed, err := dialGuest(req.Port)
 	if err != nil {
 		wire.WriteMessage(stream, wire.Connected{Error: err.Error()})
 		return
 	}
+	conn := dialed.(*net.TCPConn)
 	defer conn.Close()
 	if err := wire.WriteMessage(stream, wire.Connected{}); err != nil {
 		return
@@ -206,15 +208,55 @@ func connect(stream net.Conn, req *wire.Connect) {
 	toHost := make(chan struct{})
 	go func() {
 		defer close(toHost)
-		conn.(*net.TCPConn).WriteTo(stream)
-		stream.Close() // of a stream, this is the end of one direction only
+		sendToHost(stream, conn)
 	}()
-	if _, err := conn.(*net.TCPConn).ReadFrom(stream); err != nil {
-		conn.Close()
-	} else {
-		conn.(*net.TCPConn).CloseWrite()
-	}
+	takeFromHost(conn, stream)
 	<-toHost
+}
+
+// sendToHost passes on what a program answers, and how that ends.
+func sendToHost(stream io.Writer, conn *net.TCPConn) {
+	frames := wire.NewFrameWriter(stream)
+	buf := make([]byte, wire.MaxFrame)
+	for {
+		n, err := conn.Read(buf)
+		if n > 0 && frames.Write(wire.FrameStdout, buf[:n]) != nil {
+			return
+		}
+		switch {
+		case err == io.EOF:
+			frames.Write(wire.FrameEnd, nil)
+			return
+		case err != nil:
+			frames.WriteError(err)
+			return
+		}
+	}
+}
+
+// takeFromHost passes on what who has connected sends. It closes conn when the stream ends,
+// and returns without that when nobody takes anything any more: what was answered is still
+// to be sent.
+func takeFromHost(conn *net.TCPConn, stream io.Reader) {
+	ended := false
+	for frames := wire.NewFrameReader(stream); ; {
+		kind, payload, err := frames.Next()
+		switch {
+		case err != nil:
+			if !ended {
+				conn.SetLinger(0) // who has connected was reset
+			}
+			conn.Close()
+			return
+		case kind == wire.FrameStdin:
+			if _, err := conn.Write(payload); err != nil {
+				return
+			}
+		case kind == wire.FrameStdinEOF:
+			ended = true
+			conn.CloseWrite()
+		}
+	}
 }
 
 // dialGuest connects to whoever listens on a port, on loopback or only on the

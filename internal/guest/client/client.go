@@ -77,19 +77,6 @@ func Clock(stream io.ReadWriter, adjust time.Duration) (time.Time, error) {
 	return time.Unix(0, answer.Now), nil
 }
 
-// Connect makes stream a connection to a port of the guest.
-func Connect(stream io.ReadWriter, port int) error {
-	var answer wire.Connected
-	err := call(stream, wire.Request{Op: wire.OpConnect, Connect: &wire.Connect{Port: port}}, &answer)
-	if err == nil && answer.Error != "" {
-		err = &GuestError{answer.Error}
-	}
-	if err != nil {
-		return fmt.Errorf("connect to port %d of the machine: %w", port, err)
-	}
-	return nil
-}
-
 // SSH makes stream a connection to the guest's SSH server. terminfo describes the
 // client's terminal; nil for none, or one that every image knows.
 func SSH(stream io.ReadWriter, terminfo *wire.Terminfo) error {

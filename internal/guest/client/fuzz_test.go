@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/naming"
@@ -232,3 +234,38 @@ func FuzzSync(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConnect plays a guest with a port: the connection ends when the guest does, and gives no
+// more than was sent.
+func FuzzConnect(f *testing.F) {
+	f.Add(framesOf(f, frame{wire.FrameStdout, "one"}, frame{wire.FrameStdout, ""}, frame{wire.FrameStdout, "two"}, frame{wire.FrameEnd, ""}))
+	f.Add(framesOf(f, frame{wire.FrameStdout, "one"}, frame{wire.FrameError, "reset"}))
+	f.Add(framesOf(f, frame{wire.FrameEnd, ""}, frame{wire.FrameStdout, "late"}))
+	f.Add(framesOf(f, frame{wire.FrameType(200), "x"}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var said bytes.Buffer
+		wire.WriteMessage(&said, wire.Connected{})
+		said.Write(in)
+		conn, err := Connect(saysConn{says: says{&said}}, 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(conn)
+		if len(got) > len(in) {
+			t.Errorf("%d bytes of %d, %v", len(got), len(in), err)
+		}
+		conn.Close()
+	})
+}
+
+// saysConn is says as a connection.
+type saysConn struct {
+	net.Conn
+	says
+}
+
+func (c saysConn) Read(p []byte) (int, error)       { return c.says.Read(p) }
+func (c saysConn) Write(p []byte) (int, error)      { return c.says.Write(p) }
+func (c saysConn) Close() error                     { return nil }
+func (c saysConn) SetReadDeadline(time.Time) error  { return nil }
+func (c saysConn) SetWriteDeadline(time.Time) error { return nil }

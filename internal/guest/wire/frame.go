@@ -11,7 +11,7 @@ import (
 // FrameType says what a frame carries.
 type FrameType byte
 
-// The frames of OpExec, OpSession and OpFetch.
+// The frames of OpExec, OpSession, OpConnect and OpFetch.
 const (
 	FrameStdin    FrameType = 1 // host: bytes for the program
 	FrameStdinEOF FrameType = 2 // host: its standard input ends; ^D on a terminal is a byte, not this

@@ -128,7 +128,10 @@ func Dial(ctx context.Context, port net.Conn) (*Conversation, error) {
 }
 
 func newClient(port io.WriteCloser, r io.Reader) (*yamux.Session, error) {
-	return yamux.Client(link{port, port, r}, muxConfig())
+	config := muxConfig()
+	// A guest may never end its direction, and holds memory of ours until then.
+	config.StreamCloseTimeout = closeTimeout
+	return yamux.Client(link{port, port, r}, config)
 }
 
 func greet(port net.Conn, r *bufio.Reader) error {
@@ -226,6 +229,10 @@ func (keepOpen) Close() error { return nil }
 // MaxWindow is the number of bytes that may be under way on one stream.
 const MaxWindow = 256 << 10
 
+// closeTimeout is how long the guest may go on writing to a stream that the host has closed.
+// What it has closed itself the host reads when it likes.
+const closeTimeout = time.Minute
+
 // muxConfig is the multiplexer's configuration, for both sides. The time-outs
 // are long since a guest on a loaded host, or one that was paused, is slow and
 // not dead; who waits for a guest has a deadline of its own.
@@ -234,7 +241,7 @@ func muxConfig() *yamux.Config {
 	c.EnableKeepAlive = false
 	c.ConnectionWriteTimeout = 10 * time.Minute
 	c.StreamOpenTimeout = 0
-	c.StreamCloseTimeout = time.Minute
+	c.StreamCloseTimeout = 0 // or what the guest has written is lost to a host that reads it later
 	c.MaxStreamWindowSize = MaxWindow
 	c.LogOutput = io.Discard
 	return c

@@ -39,7 +39,7 @@ const (
 	OpClock       Op = "clock"       // Clocked
 	OpExec        Op = "exec"        // frames in both directions, see Exec
 	OpChanges     Op = "changes"     // Change messages, the last with End set
-	OpConnect     Op = "connect"     // Connected, then the bytes of the connection
+	OpConnect     Op = "connect"     // Connected, then frames in both directions, see Connect
 	OpSession     Op = "session"     // frames in both directions, see Session
 	OpSessions    Op = "sessions"    // Sessions
 	OpSeed        Op = "seed"        // Seeded
@@ -305,7 +305,10 @@ type Exec struct {
 }
 
 // Connect makes a connection to a port of the guest, its loopback interface
-// first.
+// first. The host's bytes come in FrameStdin, and FrameStdinEOF is their end. The
+// guest's come in FrameStdout, with FrameEnd behind the last: both directions may go
+// on for as long as they like. FrameError says that the connection is broken, and so
+// does the end of the stream in a direction that had none.
 type Connect struct {
 	Port int `json:"port"`
 }

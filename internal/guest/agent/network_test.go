@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/client"
+)
+
+// A connection to a port ends for the program as it does for who has connected, and the other
+// way round.
+func TestConnect(t *testing.T) {
+	g := startGuest(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connect := func(t *testing.T) (net.Conn, *net.TCPConn) {
+		t.Helper()
+		conn, err := client.Connect(g.open(t), l.Addr().(*net.TCPAddr).Port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			served.Close()
+			conn.Close()
+		})
+		return conn, served.(*net.TCPConn)
+	}
+	long := bytes.Repeat([]byte("text"), 1<<20)
+
+	t.Run("both directions", func(t *testing.T) {
+		conn, served := connect(t)
+		go func() {
+			conn.Write(long)
+			conn.(interface{ CloseWrite() error }).CloseWrite()
+		}()
+		if got, err := io.ReadAll(served); !bytes.Equal(got, long) || err != nil {
+			t.Errorf("the program gets %d bytes, %v; want %d", len(got), err, len(long))
+		}
+		go func() {
+			served.Write(long)
+			served.Close()
+		}()
+		if got, err := io.ReadAll(conn); !bytes.Equal(got, long) || err != nil {
+			t.Errorf("the host gets %d bytes, %v; want %d", len(got), err, len(long))
+		}
+	})
+	t.Run("the host breaks off", func(t *testing.T) {
+		conn, served := connect(t)
+		conn.Write([]byte("part"))
+		if _, err := io.ReadFull(served, make([]byte, len("part"))); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if _, err := served.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the program gets %v; want that it was reset", err)
+		}
+	})
+	t.Run("the program breaks off", func(t *testing.T) {
+		conn, served := connect(t)
+		served.SetLinger(0)
+		served.Close()
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the host gets %v; want that it was reset", err)
+		}
+	})
+	// As of an upload that is too large.
+	t.Run("the program answers and leaves", func(t *testing.T) {
+		conn, served := connect(t)
+		io.WriteString(served, "no")
+		served.CloseWrite()
+		if got, err := io.ReadAll(conn); string(got) != "no" || err != nil {
+			t.Errorf("the answer is %q, %v", got, err)
+		}
+		served.Close()
+		var err error
+		for err == nil {
+			_, err = conn.Write(long)
+		}
+	})
+}
