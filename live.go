@@ -2,8 +2,10 @@ package mayfly
 
 import (
 	"context"
+	"os"
 
 	"github.com/mayfly-vm/mayfly/internal/engine"
+	"github.com/mayfly-vm/mayfly/internal/linediff"
 	"github.com/mayfly-vm/mayfly/internal/review"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
@@ -15,6 +17,58 @@ type LiveChange struct {
 	Change
 	// Kept is the file as it was before, where it was small enough to be kept.
 	Kept string `json:"kept,omitempty"`
+}
+
+// Patch compares the file as it was with what it is now.
+func (c LiveChange) Patch() (Patch, error) {
+	old, opaque, err := c.text(false)
+	if err != nil || opaque != "" {
+		return Patch{Opaque: opaque}, err
+	}
+	now, opaque, err := c.text(true)
+	if err != nil || opaque != "" {
+		return Patch{Opaque: opaque}, err
+	}
+	return newPatch(linediff.Diff(old, now)), nil
+}
+
+// text returns the content before or now.
+func (c LiveChange) text(now bool) (text, opaque string, err error) {
+	kind, size, target := c.edit.OldKind, c.edit.OldSize, c.edit.OldTarget
+	if now {
+		kind, size, target = c.edit.NewKind, c.edit.NewSize, c.edit.NewTarget
+	}
+	switch {
+	case kind == workspace.Symlink:
+		return target, "", nil
+	case kind != workspace.File:
+		return "", "", nil
+	case size > mostPatch:
+		return "", "large", nil
+	}
+	// The machine may write to the one, and nobody to the other.
+	f, err := c.open(now)
+	if err != nil {
+		return "", "lost", nil
+	}
+	defer f.Close()
+	text, opaque, err = readText(f, mostPatch+1)
+	if len(text) > mostPatch {
+		return "", "large", nil
+	}
+	return text, opaque, err
+}
+
+func (c LiveChange) open(now bool) (*os.File, error) {
+	if !now {
+		return os.Open(c.Kept)
+	}
+	h, err := workspace.OpenHost(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return h.Open(c.Path)
 }
 
 // LiveChanges are such changes since the machine was started. Others may have made them,

@@ -13,8 +13,9 @@ import (
 
 // Patch is how the content of a change differs.
 type Patch struct {
-	// Opaque says why there are no hunks though the content differs: "binary", "large", or
-	// "unfetched" for what a review has left in the machine.
+	// Opaque says why there are no hunks though the content differs: "binary", "large",
+	// "unfetched" for what a review has left in the machine, or "lost" for what is not known
+	// any more of a file in a live share.
 	Opaque string
 	Hunks  []Hunk
 	// Added and Removed are numbers of lines.
@@ -40,6 +41,10 @@ func (s *ChangeSet) Patch(c Change) (Patch, error) {
 	if err != nil || opaque != "" {
 		return Patch{Opaque: opaque}, public(err)
 	}
+	return newPatch(hunks), nil
+}
+
+func newPatch(hunks []linediff.Hunk) Patch {
 	p := Patch{Hunks: make([]Hunk, len(hunks))}
 	for i, h := range hunks {
 		p.Hunks[i] = newHunk(h)
@@ -52,7 +57,7 @@ func (s *ChangeSet) Patch(c Change) (Patch, error) {
 			}
 		}
 	}
-	return p, nil
+	return p
 }
 
 func (s *ChangeSet) hunks(c Change) (hunks []linediff.Hunk, opaque string, err error) {
@@ -90,6 +95,11 @@ func (s *ChangeSet) text(c Change, now bool) (text, opaque string, err error) {
 		return "", opaque, err
 	}
 	defer f.Close()
+	return readText(f, size)
+}
+
+// readText reads the content of a file, as far as lines of it can be compared.
+func readText(f io.Reader, size int64) (text, opaque string, err error) {
 	data, err := io.ReadAll(io.LimitReader(f, size))
 	if err == nil && linediff.Binary(data) {
 		opaque = "binary"

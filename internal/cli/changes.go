@@ -59,7 +59,7 @@ as build output, are one line with their count and size. With --json they are
 marked.
 
 The changes of a live share are in your directory already. Of those, mayfly
-lists what your computer executes or obeys by itself, and what is suspicious.
+shows what your computer executes or obeys by itself, and what is suspicious.
 
 With --patch, show the lines that differ, on a terminal through $PAGER. What a
 terminal would not show is visible there, such as \u{202e} for a change of the
@@ -121,7 +121,7 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		}
 		return nil
 	case o.stat:
-		return writeStat(a.Out, set, changes)
+		return writeStat(a.Out, changes, func(i int) (mayfly.Patch, error) { return set.Patch(changes[i]) })
 	case o.patch:
 		return a.paged(a.Out, func(w io.Writer, p paint) error { return writePatches(w, p, set, changes) })
 	}

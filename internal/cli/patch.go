@@ -61,6 +61,11 @@ func writePatch(w io.Writer, p paint, set *mayfly.ChangeSet, c mayfly.Change) er
 	if err != nil {
 		return err
 	}
+	return writeLines(w, p, c, patch)
+}
+
+// writeLines prints a change with its patch.
+func writeLines(w io.Writer, p paint, c mayfly.Change, patch mayfly.Patch) error {
 	if _, err := fmt.Fprintln(w, p.in("1", words.Reviewed(c))); err != nil {
 		return err
 	}
@@ -114,12 +119,12 @@ func writePatches(w io.Writer, p paint, set *mayfly.ChangeSet, changes []mayfly.
 	return nil
 }
 
-// writeStat prints how many lines of each change differ.
-func writeStat(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change) error {
+// writeStat prints how many lines of each change differ, by their patches.
+func writeStat(w io.Writer, changes []mayfly.Change, patchOf func(i int) (mayfly.Patch, error)) error {
 	t := newTable(w)
 	added, removed := 0, 0
-	for _, c := range changes {
-		patch, err := set.Patch(c)
+	for i, c := range changes {
+		patch, err := patchOf(i)
 		if err != nil {
 			return err
 		}

@@ -218,6 +218,8 @@ func Opaque(why string) string {
 		return "binary content"
 	case "large":
 		return "too large to compare line by line"
+	case "lost":
+		return "the content is not known any more"
 	}
 	return "the content is in the machine only"
 }
