@@ -94,7 +94,7 @@ func runFake(t *testing.T, m *fakeStarted, o runOptions, in *os.File) (printed s
 	go func() { done <- a.runIn(a.signals.Context(), m, &o, []string{"true"}, a.attended()) }()
 	select {
 	case err = <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("run does not end")
 	}
 	w.Close()

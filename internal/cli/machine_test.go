@@ -332,10 +332,11 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 			m := runFakeMachine(t, home, nil)
 			a := userOf(t, home, nil)
 			asked := make(chan struct{}, 10)
+			over := make(chan struct{}) // who was interrupted does not wait for the guest
+			defer close(over)
 			m.before = func(wire.Request) bool {
 				asked <- struct{}{}
-				<-a.signals.Context().Done()
-				time.Sleep(time.Second) // who was interrupted does not wait for this
+				<-over
 				return false
 			}
 			done := make(chan error, 1)
@@ -343,7 +344,7 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 			if args[0] != "logs" && args[0] != "top" {
 				select {
 				case <-asked:
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatal("it does not ask the guest")
 				}
 			}
@@ -355,9 +356,6 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 				case err := <-done:
 					if run, ok := errors.AsType[runError](err); !ok || run.code != 130 || err.Error() != "interrupted" {
 						t.Errorf("%v = %v; want interrupted, 130", args, err)
-					}
-					if took := time.Since(begun); took > 900*time.Millisecond {
-						t.Errorf("it took %v", took)
 					}
 					return
 				case <-time.After(50 * time.Millisecond):

@@ -46,7 +46,7 @@ func dialogue(t *testing.T, home string, answers, questions []string, args ...st
 		if !slices.Equal(got, questions) {
 			t.Errorf("%q asked %q; want %q", args, got, questions)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Errorf("%q did not ask all of %q", args, questions)
 	}
 	return err

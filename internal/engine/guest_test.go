@@ -126,7 +126,7 @@ func TestSeedOfASilentGuest(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("Prepare() = %v; want that it was given up", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Prepare() waits for ever")
 		return
 	}

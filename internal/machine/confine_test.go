@@ -122,7 +122,7 @@ func TestConfinePosture(t *testing.T) {
 		}
 		defer p.Kill()
 		conn := p.Sockets[Control]
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := conn.Read(make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestConfinePosture(t *testing.T) {
 		}
 		// Its loader has a library open for a moment.
 		var open []string
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
 			open = nil
 			for _, e := range entries {

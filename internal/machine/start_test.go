@@ -115,7 +115,7 @@ func TestStartFiles(t *testing.T) {
 	p, output := start(t, script(`read x <&3; echo $x; read y <&5; printf "$y" >&5; echo more >&4; echo no >&3; for i in 6 7 8 9; do { true <&$i; } 2>/dev/null && echo $i; done; exec 5>&-; exit 0`,
 		File{Path: in}, File{Path: out, Writable: true}, File{Socket: Control}))
 	conn := p.Sockets[Control].(*net.UnixConn)
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write([]byte("echo this\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestKill(t *testing.T) {
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors after all ended; want %d", after, before)
 	}
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines; want %d", runtime.NumGoroutine(), goroutines)
 		}
@@ -283,7 +283,7 @@ func TestDiesWithParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	parent.Wait()
-	for deadline := time.Now().Add(10 * time.Second); running(pid); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); running(pid); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			syscall.Kill(pid, syscall.SIGKILL)
 			t.Fatal("the VMM outlives its parent")

@@ -18,7 +18,7 @@ import (
 func sent(t testing.TB, send func(net.Conn)) []byte {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	ours.SetDeadline(deadline)
 	theirs.SetDeadline(deadline)
 	done := make(chan struct{})

@@ -49,7 +49,7 @@ func TestPortsBreak(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, len("part"))
 	if _, err := io.ReadFull(conn, got); string(got) != "part" || err != nil {
 		t.Fatalf("%q, %v; want a part", got, err)

@@ -105,7 +105,7 @@ func dialKernel(t *testing.T, k *kernel, to netip.AddrPort) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	return conn
 }
 
@@ -189,7 +189,7 @@ func TestWebProxy(t *testing.T) {
 		}
 		// A connection that is there already is judged again.
 		n.Deny(plan.Rule{Host: addr, Port: 80})
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		if rest, err := io.ReadAll(conn); len(rest) > 0 || os.IsTimeout(err) {
 			t.Errorf("%s: a connection to a host that is denied now: %q, %v; want its end", what, rest, err)
 		}

@@ -48,7 +48,7 @@ func TestSend(t *testing.T) {
 					t.Fatalf("Send(%q): %v", tt.lines, err)
 				}
 				buf := make([]byte, 8<<10)
-				conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+				conn.SetReadDeadline(time.Now().Add(time.Minute))
 				size, err := conn.Read(buf)
 				if err != nil || string(buf[:size]) != tt.want {
 					t.Errorf("Send(%q) sent %q, %v; want %q", tt.lines, buf[:size], err, tt.want)

@@ -120,7 +120,7 @@ func TestConfined(t *testing.T) {
 		t.Errorf("at its end the supervisor said %q, %v; want ended", rest, err)
 	}
 	cmd.Wait()
-	for deadline := time.Now().Add(10 * time.Second); lives(report.VMM); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); lives(report.VMM); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Error("what runs as its VMM has outlived the supervisor")
 			report.VMM.Kill()

@@ -88,7 +88,7 @@ func (r *rig) life(t *testing.T) (wait func() error) {
 		case err := <-done:
 			r.checkEnded(t)
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the machine does not end")
 			return nil
 		}
@@ -143,7 +143,7 @@ func TestKeptMachine(t *testing.T) {
 	r := newRig(t, nil, nil)
 	wait := r.life(t)
 	close(r.owner.kept)
-	for deadline := time.Now().Add(10 * time.Second); !r.machine.Status().Kept; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !r.machine.Status().Kept; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the status does not say that the machine is kept")
 		}

@@ -54,7 +54,7 @@ func TestStoppedOwner(t *testing.T) {
 			t.Fatalf("after event %d came %.20q", last, note)
 		}
 	}
-	for stop := time.Now().Add(10 * time.Second); time.Now().Before(stop); time.Sleep(10 * time.Millisecond) {
+	for stop := time.Now().Add(time.Minute); time.Now().Before(stop); time.Sleep(10 * time.Millisecond) {
 		ev.send(control.Event{Note: "again"})
 		for len(heard) > 0 {
 			if <-heard == "again" {

@@ -86,7 +86,7 @@ func checkGuest(t testing.TB, m state.Machine) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestJoin(t *testing.T) {
 	}
 	guest := <-guests
 	guest.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("Read() after the guest's end = %v; want %v", err, io.EOF)
 	}
@@ -154,11 +154,11 @@ func TestJoin(t *testing.T) {
 	}
 	guest = <-guests
 	conn.Close()
-	guest.SetDeadline(time.Now().Add(10 * time.Second))
+	guest.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := guest.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the guest's Read() after the command's end = %v; want %v", err, io.EOF)
 	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines; want %d", runtime.NumGoroutine(), before)
 		}
@@ -234,7 +234,7 @@ func askWith(t testing.TB, m state.Machine, req control.Request, token string) (
 	}
 	conn := connect(t, m)
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if err = wire.WriteMessage(conn, message); err == nil {
 		err = wire.ReadMessage(conn, &answer)
 	}
@@ -341,7 +341,7 @@ func TestServeGarbage(t *testing.T) {
 	serve(t, m, guestServer(echoGuest))
 	for _, garbage := range []string{"\xff\xff\xff\xff", "\x04\x00\x00\x00null", "\x02\x00\x00\x00[]", "GET / HTTP/1.0\r\n\r\n"} {
 		conn := connect(t, m)
-		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(conn, garbage)
 		var answer control.Response
 		if err := wire.ReadMessage(conn, &answer); err == nil && answer.Error == "" {

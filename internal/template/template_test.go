@@ -206,7 +206,9 @@ func TestMakeOnce(t *testing.T) {
 		wg.Go(func() {
 			tmpl, err := s.Make(t.Context(), id, memoryMiB, func() { waited.Add(1) }, func(ctx context.Context, m machine.SharedMemory) (Saved, error) {
 				made.Add(1)
-				time.Sleep(100 * time.Millisecond)
+				for deadline := time.Now().Add(time.Minute); waited.Load() < 7 && time.Now().Before(deadline); {
+					time.Sleep(time.Millisecond)
+				}
 				return save(ctx, m)
 			})
 			if err != nil {

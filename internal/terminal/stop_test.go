@@ -74,7 +74,7 @@ func TestRawWhenStopped(t *testing.T) {
 	}()
 	expect := func(want string) {
 		t.Helper()
-		for expired := time.After(10 * time.Second); ; {
+		for expired := time.After(time.Minute); ; {
 			select {
 			case got := <-lines:
 				if got == want {
@@ -120,7 +120,7 @@ func TestRawWhenStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect(fmt.Sprintf("%d 100", rows))
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			// It may have said so for the SIGWINCH that came with the new size.
 			if state, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err == nil && state.Lflag&unix.ICANON == 0 {
 				break

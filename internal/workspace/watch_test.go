@@ -41,7 +41,7 @@ func watchTree(t *testing.T, dir string, o WatchOptions) (batches chan []string)
 func want(t *testing.T, batches chan []string, paths ...string) {
 	t.Helper()
 	missing := slices.Clone(paths)
-	for deadline := time.After(10 * time.Second); len(missing) > 0; {
+	for deadline := time.After(time.Minute); len(missing) > 0; {
 		select {
 		case at := <-batches:
 			for _, path := range at {

@@ -98,7 +98,7 @@ func (g *guest) open(t testing.TB) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream.SetDeadline(time.Now().Add(30 * time.Second))
+	stream.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { stream.Close() })
 	return stream
 }
@@ -153,7 +153,7 @@ func startHelper(t testing.TB, env ...string) *guest {
 // waitGone waits until the process pid has ended.
 func waitGone(t testing.TB, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			syscall.Kill(pid, syscall.SIGKILL)
 			t.Fatalf("process %d still runs", pid)

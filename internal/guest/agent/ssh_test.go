@@ -387,7 +387,7 @@ func (s *screen) String() string {
 
 func (s *screen) expect(text string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		all := s.String()
 		if i := strings.Index(all[s.read:], text); i >= 0 {
 			s.read += i + len(text)

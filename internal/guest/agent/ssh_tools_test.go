@@ -148,7 +148,7 @@ func TestSSHForward(t *testing.T) {
 		post(t, fmt.Sprintf("http://[::1]:%d", free))
 		stop()
 		// The port ends with the client.
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", free))
 			if err == nil {
 				l.Close()

@@ -47,7 +47,7 @@ func TestIdle(t *testing.T) {
 			})
 			// It takes a moment to get there, and then stays.
 			steady := 0
-			for deadline := time.Now().Add(10 * time.Second); steady < 5; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); steady < 5; time.Sleep(10 * time.Millisecond) {
 				if idle(cmd.Process.Pid) == tt.want {
 					steady++
 				} else {
@@ -80,7 +80,7 @@ func TestStopped(t *testing.T) {
 		want   bool
 	}{{syscall.SIGSTOP, true}, {syscall.SIGCONT, false}} {
 		cmd.Process.Signal(step.signal)
-		for deadline := time.Now().Add(10 * time.Second); Stopped(cmd.Process.Pid) != step.want; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); Stopped(cmd.Process.Pid) != step.want; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("after %v Stopped() is not %v", step.signal, step.want)
 			}

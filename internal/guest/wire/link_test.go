@@ -90,7 +90,7 @@ func checkEcho(t testing.TB, session *yamux.Session, n int) {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	stream.SetDeadline(time.Now().Add(20 * time.Second))
+	stream.SetDeadline(time.Now().Add(time.Minute))
 	want := make([]byte, n)
 	rand.Read(want)
 	go stream.Write(want)
@@ -406,7 +406,7 @@ func TestReconnect(t *testing.T) {
 func TestRestored(t *testing.T) {
 	host, guest := socketPair(t)
 	startEcho(t, guest)
-	host.SetDeadline(time.Now().Add(20 * time.Second))
+	host.SetDeadline(time.Now().Add(time.Minute))
 	r := bufio.NewReader(host)
 	for range 3 {
 		var nonce [nonceLen]byte
@@ -437,7 +437,7 @@ func TestRestored(t *testing.T) {
 // checkGoroutines waits until at most n goroutines run.
 func checkGoroutines(t testing.TB, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines; want at most %d\n%s", runtime.NumGoroutine(), n, buf[:runtime.Stack(buf, true)])

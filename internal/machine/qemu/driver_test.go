@@ -72,7 +72,7 @@ func TestDial(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		heard := make([]byte, len(said))
 		if _, err := io.WriteString(conn, said); err != nil {
 			t.Fatal(err)

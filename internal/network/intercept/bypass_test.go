@@ -55,7 +55,7 @@ func (l *lab) exchangeRaw(header string) string {
 		l.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: example.com\r\nTE: trailers\r\nX-Api-Key: %s\r\n%s\r\n\r\n", placeholder, header)
 	all, err := io.ReadAll(conn)
 	if err != nil {
@@ -227,7 +227,7 @@ func TestNoHello(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		conn.Write([]byte{first, 3, 1, 0, 2, 1, 0})
 		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
 			t.Errorf("a connection that begins with %d: %d bytes, %v; want its end", first, n, err)

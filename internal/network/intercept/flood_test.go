@@ -211,7 +211,7 @@ func TestFloods(t *testing.T) {
 			}
 			l.front.Close()
 			l.proxy.Close()
-			for deadline := time.Now().Add(20 * time.Second); l.proxy.cfg.Budget.Used() != 0; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); l.proxy.cfg.Budget.Used() != 0; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d bytes are still counted at the end", l.proxy.cfg.Budget.Used())
 				}

@@ -140,13 +140,13 @@ func (l *lab) client(proto string) *http.Client {
 		},
 	}
 	l.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 3 * time.Minute} // an upload of 100 MiB, too
 }
 
 // recorded waits until ok of the events so far, and returns them.
 func (l *lab) recorded(what string, ok func([]audit.Event) bool) []audit.Event {
 	l.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		l.mu.Lock()
 		events := slices.Clone(l.events)
 		l.mu.Unlock()
@@ -394,7 +394,7 @@ func (l *lab) raw(text string) string {
 		l.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, text)
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return strings.TrimSpace(line)
@@ -560,7 +560,7 @@ func (l *lab) upgraded() (net.Conn, *bufio.Reader) {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)

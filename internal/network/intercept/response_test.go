@@ -36,7 +36,7 @@ func FuzzResponse(f *testing.F) {
 		Record:  func(e audit.Event) { recorded = e },
 		Dial: func(context.Context, string, uint16) (net.Conn, error) {
 			ours, theirs := net.Pipe()
-			theirs.SetDeadline(time.Now().Add(10 * time.Second))
+			theirs.SetDeadline(time.Now().Add(time.Minute))
 			go func(answer []byte) {
 				defer theirs.Close()
 				if _, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {

@@ -322,7 +322,7 @@ func TestWebSocketWithSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\nX-Api-Key: %s\r\n\r\n", placeholder)
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)

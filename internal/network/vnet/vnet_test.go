@@ -30,7 +30,7 @@ import (
 )
 
 // patience bounds the wait for what happens at once.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // socketpair returns two ends of a unix stream socket, as a VMM and we have.
 func socketpair(t testing.TB) (ours, vmm net.Conn) {
