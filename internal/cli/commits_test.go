@@ -125,6 +125,13 @@ func (s *committer) changes(conn net.Conn) {
 			c.Kind, c.Size, c.Sum = wire.KindFile, int64(len(text)), sum[:]
 			s.files[rel] = string(text)
 		}
+		if d.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			c.Kind, c.Target = wire.KindSymlink, []byte(target)
+		}
 		return wire.WriteMessage(conn, c)
 	})
 	if err == nil {

@@ -30,6 +30,7 @@ const (
 	ManifestFile    = "workspace.manifest" // what was packed
 	PlacedFile      = "workspace.placed"   // what applies have put at which paths
 	SyncedFile      = "workspace.synced"   // what was sent into the copy since
+	SendingFile     = "workspace.sending"  // what a sync is about to change in the copy
 	SentDir         = "workspace.sent"     // contents that were sent
 	VolumesDir      = "volumes"            // NAME.img, ext4
 	SizesFile       = "volumes.json"       // the size of each, in MiB
@@ -173,7 +174,7 @@ func (d Definition) removeDir() error {
 func (d Definition) Reset() error {
 	// In this order a crash leaves an older state or an empty one, and never
 	// new data beside old changes.
-	for _, name := range []string{KeepFile, PlacedFile, ManifestFile, CopyFile, SyncedFile, SentDir, SizesFile, VolumesDir} {
+	for _, name := range []string{KeepFile, PlacedFile, ManifestFile, CopyFile, SyncedFile, SendingFile, SentDir, SizesFile, VolumesDir} {
 		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
 			return fmt.Errorf("reset machine %s: %w", d.Name, err)
 		}
@@ -183,7 +184,7 @@ func (d Definition) Reset() error {
 
 // ResetCopy removes the copy of the workspace with all changes.
 func (d Definition) ResetCopy() error {
-	for _, name := range []string{PlacedFile, ManifestFile, CopyFile, SyncedFile, SentDir} {
+	for _, name := range []string{PlacedFile, ManifestFile, CopyFile, SyncedFile, SendingFile, SentDir} {
 		if err := os.RemoveAll(filepath.Join(d.Dir, name)); err != nil {
 			return fmt.Errorf("reset the copy of machine %s: %w", d.Name, err)
 		}

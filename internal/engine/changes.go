@@ -81,6 +81,9 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if err := m.CheckCopied(); err != nil {
 		return nil, err
 	}
+	if err := m.endSync(ctx); err != nil {
+		return nil, err
+	}
 	c := &Changes{machine: m}
 	if c.copied, err = m.openCopy(); err != nil {
 		return nil, err
@@ -314,6 +317,9 @@ func (m Machine) guestChanges(stream net.Conn, quiesce bool, memory int64) iter.
 		stopped := errors.New("stopped")
 		listed := func(p wire.Progress) error { return m.listed(p, memory) }
 		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, listed, func(c wire.Change) error {
+			if wire.IsSyncScratch(string(c.Path)) {
+				return nil
+			}
 			if !yield(translate(c)) {
 				return stopped
 			}

@@ -21,6 +21,7 @@ type copied struct {
 	store    workspace.Store
 	unlock   func()            // gives the store up
 	synced   *workspace.Synced // what was sent since
+	sending  []workspace.Item  // what a sync has begun to send, while it is not in synced
 }
 
 // openCopy opens what is known of the machine's copy.

@@ -86,6 +86,9 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 		return res, err
 	}
 	defer c.close()
+	if err := c.resume(ctx, m); err != nil {
+		return res, err
+	}
 	placed, err := workspace.ReadPlaced(m.m.PlacedFile(m.p))
 	if err != nil {
 		return res, err
@@ -103,7 +106,7 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	}
 	items, err := out.Find(ctx)
 	if err != nil || len(items) == 0 {
-		return res, err
+		return res, errors.Join(err, c.sweep())
 	}
 	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), merging: make(map[string]int), result: &res}
 	err = r.send(ctx, items)
@@ -114,17 +117,12 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 		res.Conflicts = append(res.Conflicts, workspace.Conflict{Path: item.Path, Why: item.why})
 	}
 	if len(r.done) > 0 && !o.DryRun {
-		// Written behind the guest: what is not in it is found to be the same the next time.
-		c.synced = c.synced.With(c.manifest, r.done)
-		err = errors.Join(err, c.writeSynced())
-		// What the machine has is newer now than what was applied.
-		if placed.Forget(r.done) {
-			err = errors.Join(err, placed.Write(m.m.PlacedFile(m.p)))
-		}
+		err = errors.Join(err, c.book(m, r.done))
 	}
-	c.unlock()
-	c.unlock = func() {}
-	return res, errors.Join(err, c.store.Sweep(c.synced))
+	if err == nil {
+		err = c.end()
+	}
+	return res, errors.Join(err, c.sweep())
 }
 
 // Watch sends what differs, at once and whenever something changes, until ctx or the machine
@@ -204,6 +202,11 @@ type refusedItem struct {
 
 // send sends items and sorts the answers.
 func (r *syncRun) send(ctx context.Context, items []workspace.Item) error {
+	if !r.dry {
+		if err := r.copied.begin(items); err != nil {
+			return err
+		}
+	}
 	list := make([]client.Outgoing, len(items))
 	for i := range items {
 		it := &items[i]

@@ -47,6 +47,7 @@ const (
 	ManifestFile  = "workspace.manifest" // what was packed
 	PlacedFile    = "workspace.placed"   // what applies have put at which paths
 	SyncedFile    = "workspace.synced"   // what was sent into the copy since
+	SendingFile   = "workspace.sending"  // what a sync is about to change in the copy
 	SentDir       = "workspace.sent"     // contents that were sent
 	JournalFile   = "apply.journal"      // temporary names of an apply under way
 	StagingDir    = "staging"            // contents of an apply under way
@@ -398,14 +399,15 @@ func (m Machine) WorkspaceFiles(p plan.Plan) (packed, manifest string) {
 
 // SyncFiles are the files of what was sent into a copy of a workspace.
 type SyncFiles struct {
-	Synced string // what was sent
-	Sent   string // a directory: the contents that were sent
+	Synced  string // what was sent
+	Sending string // what is being sent, while it is not known to be there
+	Sent    string // a directory: the contents that were sent
 }
 
 // SyncFiles returns where they are for the machine with this plan.
 func (m Machine) SyncFiles(p plan.Plan) SyncFiles {
 	if d, ok := definition.Of(p); ok {
-		return SyncFiles{d.File(definition.SyncedFile), d.File(definition.SentDir)}
+		return SyncFiles{d.File(definition.SyncedFile), d.File(definition.SendingFile), d.File(definition.SentDir)}
 	}
-	return SyncFiles{m.File(SyncedFile), m.File(SentDir)}
+	return SyncFiles{m.File(SyncedFile), m.File(SendingFile), m.File(SentDir)}
 }

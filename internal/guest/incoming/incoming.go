@@ -9,7 +9,6 @@ package incoming
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -31,13 +30,16 @@ func Take(stream io.ReadWriter, req *wire.Sync) error {
 		return &os.PathError{Op: "open", Path: req.Dir, Err: err}
 	}
 	defer unix.Close(root)
-	s := &syncer{root: root, in: bufio.NewReaderSize(stream, wire.MaxFrame)}
+	s := &syncer{root: root, in: bufio.NewReaderSize(stream, wire.MaxFrame), made: scratch{root: root, fd: -1}}
+	sweep(root)
+	defer s.made.remove()
 	for {
 		var item wire.SyncItem
 		if err := wire.ReadMessage(s.in, &item); err != nil {
 			return err
 		}
 		if item.End {
+			s.made.remove()
 			answer := wire.SyncAnswer{Result: wire.SyncDone}
 			if req.Durable {
 				if err := unix.Syncfs(root); err != nil {
@@ -80,6 +82,7 @@ func gone(err error) bool {
 type syncer struct {
 	root int
 	in   *bufio.Reader
+	made scratch
 }
 
 // errOther says that something else is there than expected.
@@ -128,108 +131,9 @@ func (s *syncer) try(item *wire.SyncItem, content *syncContent) (wire.SyncAnswer
 		return wire.SyncAnswer{Now: now}, errOther
 	}
 	if !item.Check {
-		err = change(dir, name, now, st, item.New, content)
+		err = s.change(dir, name, now, st, item.New, content)
 	}
 	return wire.SyncAnswer{Result: wire.SyncDone, Now: now}, err
-}
-
-// change makes what is at a name into another. st is what a look at it said.
-func change(dir int, name string, now wire.SyncState, st unix.Stat_t, to wire.SyncState, content *syncContent) error {
-	switch {
-	case to.Kind == "":
-		return removeSame(dir, name, now, st)
-	case to.Kind == wire.KindDir && now.Kind == wire.KindDir:
-		fd, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Fchmod(fd, to.Mode&0o777)
-	case to.Kind == wire.KindDir:
-		if now.Kind != "" {
-			if err := removeSame(dir, name, now, st); err != nil {
-				return err
-			}
-		}
-		if err := unix.Mkdirat(dir, name, 0o700); err != nil {
-			return err
-		}
-		fd, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Fchmod(fd, to.Mode&0o777)
-	}
-	temp := ".mayfly-sync-" + rand.Text()[:12]
-	if err := makeTemp(dir, temp, to, content); err != nil {
-		unix.Unlinkat(dir, temp, 0)
-		return err
-	}
-	if err := placeSame(dir, temp, name, now, st); err != nil {
-		unix.Unlinkat(dir, temp, 0)
-		return err
-	}
-	return nil
-}
-
-func makeTemp(dir int, temp string, to wire.SyncState, content *syncContent) error {
-	if to.Kind == wire.KindSymlink {
-		return unix.Symlinkat(string(to.Target), dir, temp)
-	}
-	fd, err := unix.Openat(dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), temp)
-	defer f.Close()
-	w := sparse.NewWriter(f)
-	if err := content.writeTo(w); err != nil {
-		return err
-	}
-	if err := w.Finish(); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(fd, to.Mode&0o777); err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// placeSame gives a new file or link its name, if what is there is still what it was.
-func placeSame(dir int, temp, name string, now wire.SyncState, st unix.Stat_t) error {
-	switch now.Kind {
-	case "":
-	case wire.KindDir:
-		if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); err != nil {
-			return err
-		}
-	default:
-		if !unchanged(dir, name, st) {
-			return errOther
-		}
-		return unix.Renameat(dir, temp, dir, name)
-	}
-	return unix.Renameat2(dir, temp, dir, name, unix.RENAME_NOREPLACE)
-}
-
-// removeSame removes what is at a name, if it is still what it was.
-func removeSame(dir int, name string, now wire.SyncState, st unix.Stat_t) error {
-	if now.Kind == wire.KindDir {
-		return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-	}
-	if !unchanged(dir, name, st) {
-		return errOther
-	}
-	return unix.Unlinkat(dir, name, 0)
-}
-
-// unchanged looks once more: whoever works in the guest may have written while a content
-// came.
-func unchanged(dir int, name string, before unix.Stat_t) bool {
-	var st unix.Stat_t
-	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && st.Ino == before.Ino && st.Mode == before.Mode && st.Size == before.Size && st.Mtim == before.Mtim && st.Ctim == before.Ctim
 }
 
 // syncState looks at a name. The content of a file is summed if its size is that of one of

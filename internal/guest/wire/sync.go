@@ -1,5 +1,21 @@
 package wire
 
+import "strings"
+
+// SyncScratch begins the name of the directory at the top of a workspace in which the guest
+// makes new files of a sync; so many letters and digits follow. It is no change of the guest's.
+const (
+	SyncScratch       = ".mayfly-sync-"
+	SyncScratchRandom = 12
+)
+
+// IsSyncScratch reports whether a path in the workspace is that directory, or is in it.
+func IsSyncScratch(path string) bool {
+	name, _, _ := strings.Cut(path, "/")
+	rest, ok := strings.CutPrefix(name, SyncScratch)
+	return ok && len(rest) == SyncScratchRandom && strings.Trim(rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
 // Sync puts what the host's directory has become into the workspace, as the guest's user.
 // The host sends items, the last with End set. Behind one that is a new file, unless it is
 // only to be checked, come FrameStdin and FrameHole with its content, and FrameStdinEOF. The
