@@ -118,7 +118,7 @@ func (im *Import) forward(ctx context.Context, machineHead, prefix string, check
 	}
 	defer os.Remove(copied)
 	c := im.cmd("read-tree", "-i", "-m", head.ID, b.Tip)
-	c.Env = []string{"GIT_INDEX_FILE=" + copied}
+	c.Env = append(c.Env, "GIT_INDEX_FILE="+copied)
 	if err := gitrun.Run(ctx, c); err != nil {
 		if ctx.Err() != nil {
 			return nil, "", err

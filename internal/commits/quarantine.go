@@ -3,18 +3,14 @@ package commits
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
 )
@@ -30,8 +26,7 @@ type Import struct {
 	limits  Limits
 	dir     string   // of the quarantine
 	exclude []string // commits of the user's on which the new ones build
-	objects int
-	list    string // a file with the names of all new objects that the tips reach
+	list    string   // a file with the names of all new objects that the tips reach
 
 	shown, paths, pathBytes int // in the summary
 }
@@ -62,29 +57,52 @@ func (r *Repository) Import(ctx context.Context, bundle *os.File, tips []string,
 	case int64(h.Objects) > int64(limits.Objects):
 		return nil, refused("%d objects; at most %d are taken", h.Objects, limits.Objects)
 	}
-	has, err := r.hasCommits(ctx, r.cmd(), h.Prerequisites)
-	if err != nil {
+	im := &Import{repo: r, limits: limits, dir: filepath.Join(r.dir, "quarantine"), exclude: append(h.Prerequisites, tips...)}
+	ready := func(ctx context.Context) error { return r.checkBase(ctx, h.Prerequisites) }
+	if err := both(ctx, ready, func(ctx context.Context) error { return im.makeQuarantine(ctx, h) }); err != nil {
 		return nil, err
 	}
-	for i, id := range h.Prerequisites {
-		if !has[i] {
-			return nil, refused("they build on commit %s, which the repository does not have", id)
-		}
-	}
-	im := &Import{repo: r, limits: limits, dir: filepath.Join(r.dir, "quarantine"), exclude: append(h.Prerequisites, tips...)}
 	if err := im.unpack(ctx, bundle, h); err != nil {
 		return nil, err
 	}
-	if err := im.checkObjects(ctx); err != nil {
+	// These take about as long as each other. The summary counts when all is known to be there.
+	connected := func(ctx context.Context) error { return im.checkConnected(ctx, h.Refs) }
+	if err := both(ctx, connected, func(ctx context.Context) error {
+		if err := im.checkObjects(ctx); err != nil {
+			return err
+		}
+		return im.summarize(ctx, h.Refs)
+	}); err != nil {
 		return nil, err
 	}
-	if err := im.checkConnected(ctx, h.Refs); err != nil {
-		return nil, err
-	}
-	return im, im.summarize(ctx, h.Refs)
+	return im, nil
 }
 
+// both does two things at once. If one fails the other is stopped, and its error is that of both.
+func both(ctx context.Context, a, b func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, do := range []func(context.Context) error{a, b} {
+		wg.Go(func() {
+			if err := do(ctx); err != nil {
+				cancel(err) // the first one counts
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// cmd is a git in the quarantine, which borrows the user's objects.
 func (im *Import) cmd(args ...string) gitrun.Cmd {
+	c := im.alone(args...)
+	c.Env = []string{"GIT_ALTERNATE_OBJECT_DIRECTORIES=" + quoted(filepath.Join(im.repo.place.Common, "objects"))}
+	return c
+}
+
+// alone is a git that sees nothing but what is in the quarantine itself.
+func (im *Import) alone(args ...string) gitrun.Cmd {
 	return gitrun.Cmd{Dir: im.repo.dir, GitDir: im.dir, Args: args, Limits: im.limits.tool()}
 }
 
@@ -97,8 +115,21 @@ func (im *Import) run(ctx context.Context, c gitrun.Cmd) error {
 	return err
 }
 
-// unpack makes the quarantine and puts the pack there.
-func (im *Import) unpack(ctx context.Context, bundle *os.File, h Header) error {
+// checkBase makes sure that the repository has the commits on which a bundle builds.
+func (r *Repository) checkBase(ctx context.Context, ids []string) error {
+	has, err := r.hasCommits(ctx, r.cmd(), ids)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if !has[i] {
+			return refused("they build on commit %s, which the repository does not have", id)
+		}
+	}
+	return nil
+}
+
+func (im *Import) makeQuarantine(ctx context.Context, h Header) error {
 	if err := os.RemoveAll(im.dir); err != nil {
 		return err
 	}
@@ -106,78 +137,41 @@ func (im *Import) unpack(ctx context.Context, bundle *os.File, h Header) error {
 	if err := gitrun.Run(ctx, init); err != nil {
 		return fmt.Errorf("make a quarantine: %w", err)
 	}
-	for _, dir := range []string{"objects/info", "info"} {
-		if err := os.MkdirAll(filepath.Join(im.dir, dir), 0o700); err != nil {
-			return err
-		}
-	}
-	objects := filepath.Join(im.repo.place.Common, "objects")
-	if err := os.WriteFile(filepath.Join(im.dir, "objects/info/alternates"), []byte(objects+"\n"), 0o600); err != nil {
+	if err := os.MkdirAll(filepath.Join(im.dir, "info"), 0o700); err != nil {
 		return err
 	}
 	shallow, err := os.ReadFile(filepath.Join(im.repo.place.Common, "shallow"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(im.dir, "shallow"), shallow, 0o600)
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
+	return err
+}
+
+// unpack puts the pack into the quarantine. It need not outlive a crash of the computer, as what
+// Land makes of it.
+func (im *Import) unpack(ctx context.Context, bundle *os.File, h Header) error {
 	if _, err := bundle.Seek(h.Size, io.SeekStart); err != nil {
 		return err
 	}
 	c := im.cmd("index-pack", "--stdin", "--fix-thin", strict, "--max-input-size="+strconv.FormatInt(im.limits.Bundle, 10), "--threads=1")
+	c.Config = []string{"core.fsync=none"}
 	c.Stdin = bundle
 	return im.run(ctx, c)
 }
 
-// checkObjects bounds the objects of the pack, each and together, and the chains that
+// checkObjects bounds the objects in quarantine, each and together, and the chains that
 // they are stored in. Only their names, sizes and bases are looked at.
 func (im *Import) checkObjects(ctx context.Context) error {
-	packs, err := filepath.Glob(filepath.Join(im.dir, "objects/pack/*.idx"))
-	if err != nil || len(packs) > 1 {
-		return errors.Join(err, refused("%d packs", len(packs)))
-	}
-	if len(packs) == 0 {
-		return nil
-	}
-	names, err := im.packed(packs[0])
-	if err != nil {
-		return err
-	}
-	im.objects = strings.Count(names, "\n")
 	sizes := chains{limits: im.limits, base: make(map[string]string)}
-	c := im.cmd("cat-file", "--batch-check=%(objectname) %(objectsize) %(deltabase)", "--buffer")
-	c.Stdin, c.Stdout = strings.NewReader(names), &records{end: '\n', each: sizes.add}
+	c := im.alone("cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname) %(objectsize) %(deltabase)", "--buffer")
+	c.Stdout = &records{end: '\n', each: sizes.add}
 	if err := im.run(ctx, c); err != nil {
 		return errors.Join(sizes.refused, err)
 	}
 	return sizes.depth()
-}
-
-// packed returns the names of the objects of a pack, each in a line, from the index that git
-// made of it, gitformat-pack(5).
-func (im *Import) packed(index string) (string, error) {
-	const head, fanout = 8, 256 * 4
-	text, err := os.ReadFile(index)
-	if err != nil {
-		return "", err
-	}
-	if len(text) < head+fanout || string(text[:head]) != "\xfftOc\x00\x00\x00\x02" {
-		return "", errors.New("git made an index of an unknown kind")
-	}
-	size := sha1.Size
-	if im.repo.format == "sha256" {
-		size = sha256.Size
-	}
-	count := int(binary.BigEndian.Uint32(text[head+fanout-4:]))
-	if len(text) < head+fanout+count*size {
-		return "", errors.New("git made an odd index")
-	}
-	names := make([]byte, 0, count*(2*size+1))
-	for id := range slices.Chunk(text[head+fanout:head+fanout+count*size], size) {
-		names = append(hex.AppendEncode(names, id), '\n')
-	}
-	return string(names), nil
 }
 
 // chains is what is stored as a difference to what.
