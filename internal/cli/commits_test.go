@@ -269,7 +269,7 @@ func TestApplyBranch(t *testing.T) {
 		why       string
 	}{
 		"commit": {func(s *committer) { s.write(s.dir, "mine.txt", "m\n"); s.commit(s.dir, "mine") }, nil, " (the branch here has other commits)"},
-		"switch": {func(s *committer) { s.git(s.dir, "switch", "-q", "-c", "mine") }, nil, " (another branch is checked out here)"},
+		"switch": {func(s *committer) { s.git(s.dir, "switch", "-q", "-c", "mine") }, nil, " (their branch is not checked out here)"},
 		"gc": {func(s *committer) {
 			s.write(s.dir, "mine.txt", "m\n")
 			s.commit(s.dir, "mine")
@@ -440,7 +440,7 @@ func TestApplyCommitsElsewhere(t *testing.T) {
 	s.says(messages,
 		"1 commit on side, 1 file (worktree "+filepath.Join(s.home, "elsewhere")+" in the machine)\n",
 		"third/lib: main: fast-forwarded to "+subTip[:10],
-		"of no branch: branch mayfly/m/detached (another branch is checked out here)")
+		"of no branch: branch mayfly/m/detached (they are on no branch in the machine)")
 	s.is("side", s.git(s.dir, "rev-parse", "mayfly/m/side"), sideTip)
 	s.is("main", s.git(s.dir, "rev-parse", "mayfly/m/main"), mainTip)
 	s.is("detached", s.git(s.dir, "rev-parse", "mayfly/m/detached"), detached)

@@ -235,6 +235,74 @@ func TestForward(t *testing.T) {
 	p.sound()
 }
 
+// The first commits of a repository go where all others go.
+func TestForwardUnborn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before func(p *pair)
+		want   commits.Stay
+		status string
+	}{
+		"nothing staged": {func(p *pair) {}, "", "?? mine"},
+		"staged":         {func(p *pair) { p.write(p.host, map[string]string{"s": "s"}); p.git(p.host, "add", "s") }, "", "A  s\n?? mine"},
+		"staged the same": {func(p *pair) {
+			p.write(p.host, map[string]string{"new": "n"})
+			p.git(p.host, "add", "new")
+		}, "", "?? mine"},
+		"staged another": {func(p *pair) {
+			p.write(p.host, map[string]string{"new": "mine"})
+			p.git(p.host, "add", "new")
+			p.write(p.host, map[string]string{"new": "n"})
+		}, commits.StayIndex, "AM new\n?? dir/\n?? mine"},
+		"committed here": {func(p *pair) { p.commit(p.host, map[string]string{"o": "o"}, "host 1") }, commits.StayMoved, "?? dir/\n?? mine\n?? new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t)
+			p.git(p.dir, "init", "-q", p.host+"2")
+			p.host += "2"
+			p.git(p.dir, "init", "-q", p.guest)
+			tip := p.commit(p.guest, map[string]string{"new": "n", "dir/n": "n"}, "guest 1")
+			tt.before(p)
+			staged := p.git(p.host, "status", "--porcelain")
+			r := p.open()
+			var moves []commits.Moved
+			r.Record = func(m []commits.Moved) error { moves = append(moves, m...); return nil }
+			im := p.take(r, "refs/heads/main")
+			if b := im.Branches[0]; b.Commits[0].First == (name == "committed here") {
+				t.Errorf("the commit = %+v", b.Commits[0])
+			}
+			p.write(p.host, map[string]string{"mine": "m"})
+			p.write(p.host, map[string]string{"new": "n", "dir/n": "n"})
+			p.is(string(p.forward(r, im, "main", "")), string(tt.want))
+			p.is(p.git(p.host, "status", "--porcelain"), tt.status)
+			branch := "main"
+			if tt.want != "" {
+				branch = "mayfly/m/main"
+			}
+			p.is(p.git(p.host, "rev-parse", branch), tip)
+			p.sound()
+
+			for _, file := range []string{"new", "dir", "mine"} {
+				if err := os.RemoveAll(filepath.Join(p.host, file)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if strings.HasPrefix(name, "staged ") {
+				p.write(p.host, map[string]string{"new": "mine"})
+			}
+			if _, left, err := p.open().TakeBack(t.Context(), moves); err != nil || len(left) > 0 {
+				t.Errorf("TakeBack leaves %v, %v", left, err)
+			}
+			if name != "staged the same" { // the index is as if it never was: nothing is staged
+				if name == "staged another" {
+					staged = "A  new"
+				}
+				p.is(p.git(p.host, "status", "--porcelain"), staged)
+			}
+			p.sound()
+		})
+	}
+}
+
 func TestForwardStays(t *testing.T) {
 	for name, tt := range map[string]struct {
 		meanwhile func(p *pair)
@@ -356,6 +424,7 @@ func TestFlags(t *testing.T) {
 		{commits.Commit{Author: ada, Committer: bob, Parents: []string{"x"}, Signed: true}, []commits.Flag{commits.FlagIdentity, commits.FlagSigned}},
 		{commits.Commit{Author: ada, Committer: ada, Parents: []string{"x", "y"}}, []commits.Flag{commits.FlagMerge}},
 		{commits.Commit{Author: late, Committer: ada}, []commits.Flag{commits.FlagUnrelated, commits.FlagFuture}},
+		{commits.Commit{Author: ada, Committer: ada, First: true}, nil},
 	} {
 		if got := tt.c.Flags(who, time.Now()); !slices.Equal(got, tt.want) {
 			t.Errorf("Flags(%+v) = %v; want %v", tt.c, got, tt.want)

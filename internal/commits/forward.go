@@ -90,8 +90,11 @@ func (im *Import) forward(ctx context.Context, machineHead, prefix string, check
 		return nil, "", err
 	}
 	f := &Forwarding{Branch: b, head: head, im: im, checkout: checkout, text: text}
-	if ok, err := im.isAncestor(ctx, head.ID, b.Tip); err != nil || !ok {
-		return nil, StayMoved, err
+	// All commits build on a branch that has none yet.
+	if head.ID != "" {
+		if ok, err := im.isAncestor(ctx, head.ID, b.Tip); err != nil || !ok {
+			return nil, StayMoved, err
+		}
 	}
 	if slices.ContainsFunc(b.Paths, func(p Path) bool { return !strings.HasPrefix(p.Path, prefix) }) {
 		return nil, StayOutside, nil
@@ -108,16 +111,19 @@ func (im *Import) forward(ctx context.Context, machineHead, prefix string, check
 		return nil, StaySparse, nil
 	}
 	// What the index would be is found out on a copy of it.
-	index, err := os.ReadFile(filepath.Join(r.place.Dir, "index"))
-	if err != nil {
-		return nil, StaySparse, nil
-	}
 	copied := filepath.Join(r.dir, "index")
-	if err := os.WriteFile(copied, index, 0o600); err != nil {
-		return nil, "", err
-	}
 	defer os.Remove(copied)
-	c := im.cmd("read-tree", "-i", "-m", head.ID, b.Tip)
+	index, err := os.ReadFile(filepath.Join(r.place.Dir, "index"))
+	switch {
+	case head.ID == "" && errors.Is(err, os.ErrNotExist): // nothing was staged yet
+	case err != nil:
+		return nil, StaySparse, nil
+	default:
+		if err := os.WriteFile(copied, index, 0o600); err != nil {
+			return nil, "", err
+		}
+	}
+	c := im.cmd("read-tree", "-i", "-m", r.tree(head.ID), b.Tip)
 	c.Env = append(c.Env, "GIT_INDEX_FILE="+copied)
 	if err := gitrun.Run(ctx, c); err != nil {
 		if ctx.Err() != nil {
@@ -177,11 +183,27 @@ func (r *Repository) refresh(ctx context.Context) {
 	gitrun.Run(ctx, refresh)
 }
 
-// readTree makes the index go from one commit to another. What is staged besides stays.
+// readTree makes the index go from one commit to another; "" is the time before the first.
+// What is staged besides stays.
 func (r *Repository) readTree(ctx context.Context, from, to string) error {
-	c := r.cmd("read-tree", "-i", "-m", from, to)
+	if to == "" {
+		// The index will name the empty tree. git knows what is in it without a file, and fsck
+		// misses the file.
+		if _, err := r.git(ctx, "hash-object", "-w", "-t", "tree", "--stdin"); err != nil {
+			return err
+		}
+	}
+	c := r.cmd("read-tree", "-i", "-m", r.tree(from), r.tree(to))
 	c.Env = r.index()
 	return gitrun.Run(ctx, c)
+}
+
+// tree returns what has the tree of a commit, where "" is none.
+func (r *Repository) tree(commit string) string {
+	if commit == "" {
+		return emptyTree[r.format]
+	}
+	return commit
 }
 
 func (r *Repository) index() []string {

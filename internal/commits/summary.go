@@ -36,6 +36,7 @@ type Commit struct {
 	Committer Person
 	Subject   string // the first line of its message
 	Signed    bool   // there is a signature, which nobody checked
+	First     bool   // of a repository that has no commits yet
 }
 
 // Person is who made a commit.
@@ -85,7 +86,7 @@ func (c Commit) Flags(who Identity, now time.Time) []Flag {
 	switch {
 	case len(c.Parents) > 1:
 		flags = append(flags, FlagMerge)
-	case len(c.Parents) == 0:
+	case len(c.Parents) == 0 && !c.First:
 		flags = append(flags, FlagUnrelated)
 	}
 	if tomorrow := now.Add(24 * time.Hour); c.Author.Time.After(tomorrow) || c.Committer.Time.After(tomorrow) {
@@ -131,6 +132,9 @@ func (im *Import) summarize(ctx context.Context, refs []Ref) error {
 			return err
 		}
 		im.shown += len(b.Commits)
+		for i := range b.Commits {
+			b.Commits[i].First = len(im.exclude) == 0 && len(b.Commits[i].Parents) == 0
+		}
 		switch {
 		case from[head.ID]:
 			b.Base = head.ID
@@ -269,12 +273,9 @@ var emptyTree = map[string]string{
 
 // changed returns what differs between two commits; the first may be "".
 func (im *Import) changed(ctx context.Context, base, tip string) ([]Path, error) {
-	if base == "" {
-		base = emptyTree[im.repo.format]
-	}
 	var paths []Path
 	var meta string
-	c := im.cmd("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", "--no-textconv", base, tip)
+	c := im.cmd("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", "--no-textconv", im.repo.tree(base), tip)
 	c.Stdout = &records{end: 0, each: func(part string) error {
 		if meta == "" {
 			meta = part

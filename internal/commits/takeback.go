@@ -76,7 +76,9 @@ func (r *Repository) TakeBack(ctx context.Context, moves []Moved) (back []string
 		case was[ref] == now[ref]:
 			back = append(back, ref)
 			continue
-		case branch == head.Branch && was[ref] != "":
+		// A branch that Land made may be checked out by now; another that is to go was there
+		// without a commit, and is so again.
+		case branch == head.Branch && (was[ref] != "" || !OfMachine(ref)):
 			if err := r.readTree(ctx, now[ref], was[ref]); err != nil {
 				if ctx.Err() != nil {
 					return nil, nil, err

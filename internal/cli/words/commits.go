@@ -56,7 +56,11 @@ func Landed(r mayfly.Repository, b mayfly.Branch) string {
 		git += " -C " + shellquote.Word(r.Dir)
 	}
 	line := fmt.Sprintf("%s%s of %s: branch %s", in(r), counted(b.Count, "commit"), branchName(b), b.Landed)
-	if why := stayWords[b.Stay]; why != "" {
+	why := stayWords[b.Stay]
+	if b.Stay == mayfly.StayOther && b.Name == "HEAD" {
+		why = "they are on no branch in the machine"
+	}
+	if why != "" {
 		line += " (" + why + ")"
 	}
 	command := "merge"
@@ -72,7 +76,7 @@ func GitFiles(n int) string {
 }
 
 var stayWords = map[string]string{
-	mayfly.StayOther:   "another branch is checked out here",
+	mayfly.StayOther:   "their branch is not checked out here",
 	mayfly.StayMoved:   "the branch here has other commits",
 	mayfly.StayIndex:   "you have staged something that they change",
 	mayfly.StayBusy:    "a merge, a rebase or another git has not ended here",

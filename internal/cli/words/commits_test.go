@@ -32,7 +32,7 @@ func TestLanded(t *testing.T) {
 	r := mayfly.Repository{Dir: "."}
 	for want, b := range map[string]mayfly.Branch{
 		"main: fast-forwarded to f4e5d6a789, 2 commits":                                                                      {Name: "main", Tip: "f4e5d6a7890123", Count: 2, Forward: true},
-		"1 commit of feat: branch mayfly/m/feat (another branch is checked out here); git merge mayfly/m/feat":               {Name: "feat", Count: 1, Landed: "mayfly/m/feat", Stay: mayfly.StayOther},
+		"1 commit of feat: branch mayfly/m/feat (their branch is not checked out here); git merge mayfly/m/feat":             {Name: "feat", Count: 1, Landed: "mayfly/m/feat", Stay: mayfly.StayOther},
 		"1 commit of feat: branch mayfly/m/feat; git merge mayfly/m/feat":                                                    {Name: "feat", Count: 1, Landed: "mayfly/m/feat", Stay: mayfly.StayUnwanted},
 		"1 commit of no branch: branch mayfly/m/detached (not all of their files were applied); git reset mayfly/m/detached": {Name: "HEAD", Count: 1, Landed: "mayfly/m/detached", Stay: mayfly.StayFiles},
 	} {
