@@ -260,6 +260,11 @@ func (a *applier) conflict(e *Edit, why string) {
 func (a *applier) parent(path string) (dir int, name string, err error) {
 	parent, name := splitPath(path)
 	dir, err = openBeneath(a.root, parent, unix.O_PATH|unix.O_DIRECTORY)
+	if errors.Is(err, unix.EACCES) && !a.asRoot {
+		if err = a.unlockAbove(parent); err == nil {
+			dir, err = openBeneath(a.root, parent, unix.O_PATH|unix.O_DIRECTORY)
+		}
+	}
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		err = conflictParent

@@ -43,8 +43,31 @@ func (a *applier) unlock(dir int, path string) error {
 	if st.Mode&0o300 == 0o300 || int(st.Uid) != os.Geteuid() {
 		return nil
 	}
+	if err := a.journal.opens(&st, 0o300, path); err != nil {
+		return err
+	}
 	a.unfinished = append(a.unfinished, unfinished{path, st.Mode & 0o777, identity(&st)})
 	return chmodDir(dir, st.Mode|0o300)
+}
+
+// unlockAbove is unlock for a directory and those above it, which a machine may have made
+// such that nobody gets through.
+func (a *applier) unlockAbove(path string) error {
+	for i := range len(path) + 1 {
+		if i < len(path) && path[i] != '/' {
+			continue
+		}
+		fd, err := openBeneath(a.root, path[:i], unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		err = a.unlock(fd, path[:i])
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *Edit) changesDirMode() bool {
@@ -59,7 +82,15 @@ func (a *applier) dirMode(e *Edit) error {
 				return 0, conflictChanged
 			}
 		}
-		switch open := e.NewMode | 0o700; now.mode & 0o777 {
+		was := now.mode & 0o777
+		a.unfinished = slices.DeleteFunc(a.unfinished, func(u unfinished) bool {
+			ours := u.path == e.Path && u.id.Dev == now.id.Dev && u.id.Ino == now.id.Ino
+			if ours {
+				was = u.mode // before it was opened to be renamed
+			}
+			return ours
+		})
+		switch open := e.NewMode | 0o700; was {
 		case e.OldMode, e.NewMode, open: // the last is what an interrupted Apply leaves
 			if open != e.NewMode {
 				a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})

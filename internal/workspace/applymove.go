@@ -142,7 +142,7 @@ func (a *applier) moveOne(ctx context.Context, e *Edit) error {
 		if err := a.rec.moving(a.moves.where(e.From), e.Path, now); err != nil {
 			return err
 		}
-		if err := a.renameDir(from, oldName, to, name, e.Path, now); err != nil {
+		if err := a.renameDir(from, oldName, a.moves.where(e.From), to, name, e.Path, now); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func (a *applier) moveOne(ctx context.Context, e *Edit) error {
 }
 
 // renameDir renames the directory now; its new name is free.
-func (a *applier) renameDir(from int, oldName string, to int, name, path string, now hostFile) error {
+func (a *applier) renameDir(from int, oldName, oldPath string, to int, name, path string, now hostFile) error {
 	// A directory that gets another parent must itself be writable.
 	if !a.asRoot && now.mode&0o200 == 0 && now.uid == os.Geteuid() {
 		fd, err := openBeneath(from, oldName, unix.O_PATH|unix.O_DIRECTORY)
@@ -162,6 +162,15 @@ func (a *applier) renameDir(from int, oldName string, to int, name, path string,
 			return err
 		}
 		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		for _, at := range []string{oldPath, path} {
+			if err := a.journal.opens(&st, 0o300, at); err != nil {
+				return err
+			}
+		}
 		if err := chmodDir(fd, now.mode|0o300); err != nil {
 			return err
 		}

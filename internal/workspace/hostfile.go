@@ -51,13 +51,13 @@ func (f hostFile) same(g hostFile) bool {
 	return f.kind == Dir || f.size == g.size && f.id.MTime == g.id.MTime
 }
 
-// equals reports whether the regular file name has the content want, of size bytes.
-func equals(ctx context.Context, dir int, name string, want io.ReaderAt, size int64) (bool, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// equals reports whether the regular file name, which is now, at a path of the workspace has the
+// content want, of size bytes.
+func (a *applier) equals(ctx context.Context, dir int, name, path string, now hostFile, want io.ReaderAt, size int64) (bool, error) {
+	f, err := a.openToRead(dir, name, path, now)
 	if err != nil {
 		return false, err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() || fi.Size() != size {
 		return false, err
@@ -85,7 +85,7 @@ func (a *applier) isOld(ctx context.Context, dir int, name string, now hostFile,
 	if err != nil {
 		return false, err
 	}
-	return equals(ctx, dir, name, want, want.Size())
+	return a.equals(ctx, dir, name, a.moves.where(old.Path), now, want, want.Size())
 }
 
 // isNew reports whether a name is already what e makes of it.
@@ -112,7 +112,7 @@ func (a *applier) isNew(ctx context.Context, dir int, name string, now hostFile,
 		return false, err
 	}
 	defer want.Close()
-	return equals(ctx, dir, name, want.ReaderAt, e.NewSize)
+	return a.equals(ctx, dir, name, e.Path, now, want.ReaderAt, e.NewSize)
 }
 
 // content opens what the file of e is to hold.

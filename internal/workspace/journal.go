@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,8 @@ import (
 //
 // Its file is this line and then, each ended by a NUL byte: the workspace, the
 // Apply's id, the directories, and an empty string. A journal without that end
-// was never used. It is locked by the process that uses it.
+// was never used. What follows are permissions that were given for the work, each before it
+// was. It is locked by the process that uses it.
 const (
 	journalMagic = "mayfly apply journal 1\n"
 	maxJournal   = 1 << 30
@@ -34,8 +36,9 @@ const (
 var ErrBusy = errors.New("changes are being applied right now")
 
 type journal struct {
-	f  *os.File
-	id string
+	f    *os.File
+	id   string
+	size int64
 }
 
 // lockJournal opens and locks the journal at path. One of a supervisor of root's, which is
@@ -99,6 +102,7 @@ func startJournal(path, root string, dirs []string) (_ *journal, err error) {
 	if _, err := f.WriteAt([]byte(b.String()), 0); err != nil {
 		return nil, err
 	}
+	j.size = int64(b.Len())
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
@@ -137,10 +141,11 @@ func clean(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	root, id, dirs, ok := parseJournal(string(b))
+	root, id, dirs, opened, ok := parseJournal(string(b))
 	if !ok {
 		return nil
 	}
+	j := &journal{f: f, size: int64(len(b))}
 	r, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil // the workspace is gone, and our files with it
@@ -151,16 +156,31 @@ func clean(f *os.File) error {
 	defer unix.Close(r)
 	var errs []error
 	for _, dir := range dirs {
-		if err := cleanDir(r, dir, tempPrefix+id+"-"); err != nil {
+		if err := j.cleanDir(r, dir, tempPrefix+id+"-"); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", termsafe.Quote(filepath.Join(root, dir)), err))
 		}
+	}
+	for _, o := range slices.Backward(opened) { // the inner ones first
+		o.shut(r)
 	}
 	return errors.Join(errs...)
 }
 
 // cleanDir removes what has a name with the prefix.
-func cleanDir(root int, dir, prefix string) error {
+func (j *journal) cleanDir(root int, dir, prefix string) error {
 	fd, err := openBeneath(root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.EACCES) {
+		place, there := openBeneath(root, dir, unix.O_PATH|unix.O_DIRECTORY)
+		if there != nil {
+			return nil // nobody has worked in what cannot be reached
+		}
+		defer unix.Close(place)
+		var shut func()
+		if shut, err = j.open(place, dir, 0o700); err == nil {
+			defer shut()
+			fd, err = openBeneath(root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+		}
+	}
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return nil // it never came to be, or is no longer the one we worked in
@@ -187,20 +207,20 @@ func cleanDir(root int, dir, prefix string) error {
 }
 
 // parseJournal returns what is in a journal, and false for one without end.
-func parseJournal(s string) (root, id string, dirs []string, ok bool) {
+func parseJournal(s string) (root, id string, dirs []string, opened []opened, ok bool) {
 	s, ok = strings.CutPrefix(s, journalMagic)
 	if !ok {
-		return "", "", nil, false
+		return "", "", nil, nil, false
 	}
-	s, ok = strings.CutSuffix(s, "\x00\x00")
+	s, rest, ok := strings.Cut(s, "\x00\x00")
 	parts := strings.Split(s, "\x00")
 	if !ok || len(parts) < 2 || !filepath.IsAbs(parts[0]) || len(parts[1]) != 16 {
-		return "", "", nil, false
+		return "", "", nil, nil, false
 	}
 	for _, dir := range parts[2:] {
 		if dir != "." && checkPath(dir) != nil {
-			return "", "", nil, false
+			return "", "", nil, nil, false
 		}
 	}
-	return parts[0], parts[1], parts[2:], true
+	return parts[0], parts[1], parts[2:], parseOpened(rest), true
 }

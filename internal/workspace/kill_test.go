@@ -378,11 +378,17 @@ func FuzzJournal(f *testing.F) {
 	id := strings.Repeat("a", 16)
 	f.Add(journalMagic + "/ws\x00" + id + "\x00sub\x00\x00")
 	f.Add(journalMagic + "/ws\x00" + id + "\x00")
+	f.Add(journalMagic + "/ws\x00" + id + "\x00sub\x00\x00555 755 1 2 sub\x000 400 1 3 sub/a b\x00777")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		root, _, dirs, ok := parseJournal(s)
+		root, _, dirs, opened, ok := parseJournal(s)
 		if !ok {
 			return
+		}
+		for _, o := range opened {
+			if o.path != "." && !filepath.IsLocal(o.path) || o.was&^o.now != 0 || o.now&^0o777 != 0 {
+				t.Errorf("%+v is accepted", o)
+			}
 		}
 		if !filepath.IsAbs(root) {
 			t.Errorf("root %q is accepted", root)

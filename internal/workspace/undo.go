@@ -211,14 +211,14 @@ func (u *undoer) isApplied(ctx context.Context, dir int, name string, now hostFi
 		if now.mode != e.New.Mode || now.size != e.New.Size {
 			return false, nil
 		}
-		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		path, _ := u.now(string(e.Path))
+		f, err := u.openToRead(dir, name, path, now)
 		if err != nil {
 			return false, err
 		}
-		f := os.NewFile(uintptr(fd), name)
 		defer f.Close()
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || !asHostFile(&st).same(now) {
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || !asHostFile(&st).same(now) {
 			return false, err
 		}
 		sum, err := sparse.SumOf(ctx, f, now.size)

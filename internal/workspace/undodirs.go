@@ -163,7 +163,7 @@ func (u *undoer) moveOneBack(m undoMove) error {
 	case there.kind != None:
 		return undoTaken
 	}
-	return u.renameDir(from, oldName, to, name, string(m.From), now)
+	return u.renameDir(from, oldName, string(m.To), to, name, string(m.From), now)
 }
 
 // findUntouched finds directories whose times nobody has moved on since the Apply.
