@@ -125,14 +125,12 @@ func TestReadFindsChanges(t *testing.T) {
 // A guest that causes lines without end fills no disk, and each is counted.
 func TestLogIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	l := open(t, path)
-	now := time.Now()
-	l.now = func() time.Time { return now }
+	l, clock := openAt(t, path)
 	long := strings.Repeat("\x00", 5000)
 	const all = 50_000
 	for i := range all {
 		if i%10 == 0 {
-			now = now.Add(time.Millisecond)
+			clock.pass(time.Millisecond)
 		}
 		l.Record(Event{Kind: Request, Verdict: Deny, Name: long, Path: long, Method: long, Reason: long, Rule: long})
 	}
