@@ -37,7 +37,7 @@ func TestProveKVM(t *testing.T) {
 		{"works, after firmware's words", "printf 'SeaBIOS\\r\\nplcifhts\\n'; exit 33", 0, true, ""},
 		{"right words, wrong status", "echo plcifhts; exit 0", 0, false, "a test guest stopped before its end (exit status 0)"},
 		{"triple fault", "printf plc; exit 0", 0, false, "a test guest stopped before cmpxchg16b and SSE instructions in the kernel (exit status 0)"},
-		{"hangs", "printf plcifh; exec sleep 60", 300 * time.Millisecond, false, "a test guest hung before a timer interrupt in running code"},
+		{"hangs", "printf plcifh; exec sleep 60", 2 * time.Second, false, "a test guest hung before a timer interrupt in running code"},
 		{"another hypervisor", "echo \"$0: ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\" >&2; exit 1", 0, false, "QEMU did not start a guest: "},
 		{"internal error", "printf plc; echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60", 0, false, "a test guest stopped before cmpxchg16b and SSE instructions in the kernel: KVM internal error. Suberror: 1"},
 	}
@@ -52,7 +52,7 @@ func TestProveKVM(t *testing.T) {
 			if !k.Tested || k.Proven != tt.proven || !strings.HasPrefix(k.Reason, tt.reason) || tt.proven != (k.Reason == "") {
 				t.Errorf("ProveKVM = %+v; want proven %v, reason %q…", k, tt.proven, tt.reason)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("ProveKVM took %v", took)
 			}
 			if cached := cachedProof(f); cached != k {

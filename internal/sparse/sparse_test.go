@@ -117,7 +117,7 @@ func TestHugeHoles(t *testing.T) {
 	if same, err := Equal(t.Context(), f, to, size); err != nil || same {
 		t.Errorf("Equal() = %v, %v; want that it is another now", same, err)
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }

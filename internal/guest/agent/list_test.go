@@ -53,7 +53,7 @@ func TestChangesSparse(t *testing.T) {
 	if err != nil || sent.data+sent.holes != size || sent.data > 1<<20 {
 		t.Errorf("%d bytes and %d of holes came, %v; want %d, nearly all holes", sent.data, sent.holes, err, int64(size))
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -195,7 +195,11 @@ func TestMigrationFaults(t *testing.T) {
 				return m.Restore(ctx, bytes.NewReader(savedState))
 			},
 		} {
-			ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, late)
+			patience := time.Minute
+			if tt.fault == "never" {
+				patience = 200 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeoutCause(t.Context(), patience, late)
 			m, _ := newMigrator(t, tt.fault)
 			if err := run(ctx, m); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s() from a QEMU that %s: %v; want %s", name, tt.fault, err, tt.want)
