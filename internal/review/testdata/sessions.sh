@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Workloads of honest sessions, for TestSessions. "sessions.sh list" prints their names,
 # "sessions.sh base NAME" makes the project in the current directory, and "sessions.sh work
-# NAME" works on it as a coding agent would, with the real tools.
+# NAME" works on it as a coding agent would, with the real tools: TestRecordSessions calls
+# that in a machine.
 set -eu
 export GIT_AUTHOR_NAME=U GIT_AUTHOR_EMAIL=u@host.example GIT_COMMITTER_NAME=U GIT_COMMITTER_EMAIL=u@host.example
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
@@ -236,7 +237,7 @@ py_split() { mkdir -p src/ledger/core; git mv src/ledger/book.py src/ledger/core
 py_script() { w scripts/export.py <<<$'#!/usr/bin/env python3\n"""Exports the ledger as CSV."""\nimport csv\nimport sys\n\ncsv.writer(sys.stdout).writerow(["name", "cents"])\n'; chmod +x scripts/export.py; ./scripts/export.py >/dev/null; }
 
 # Rust
-rust_add() { cargo add -q ryu@1.0.18 2>/dev/null; cargo generate-lockfile -q; edit src/lib.rs "//! A grid." $'//! A grid.\n\n/// Prints a number.\npub fn show(x: f64) -> String {\n    ryu::Buffer::new().format(x).to_owned()\n}\n'; }
+rust_add() { cargo add -q ryu@1.0.18; cargo generate-lockfile -q; edit src/lib.rs "//! A grid." $'//! A grid.\n\n/// Prints a number.\npub fn show(x: f64) -> String {\n    ryu::Buffer::new().format(x).to_owned()\n}\n'; }
 rust_split() { w src/cell.rs <<<$'//! Cells.\n\n#[derive(Debug, Clone, PartialEq)]\npub struct Cell {\n    pub x: u32,\n    pub y: u32,\n}\n'; edit src/lib.rs "//! A grid." $'//! A grid.\n\npub mod cell;\n'; rustfmt --check src/cell.rs >/dev/null 2>&1 || true; }
 rust_version() { sed -i 's/^version = "0.1.0"/version = "0.2.0"/' Cargo.toml; cargo generate-lockfile -q; commit "Release 0.2.0"; }
 
@@ -262,10 +263,13 @@ docs_table() { python3 -c "
 rows = [['name', 'what it does', 'since']] + [['kite%d' % i, 'flies ' * (i * 3), '1.%d' % i] for i in range(12)]
 print('# Kites\n'); [print('| ' + ' | '.join(c.ljust(180) for c in r) + ' |') for r in rows]" >docs/table.md; }
 
+# A coding agent, with a model that TestRecordSessions plays
+agent_claude() { claude --dangerously-skip-permissions -p "Write a page about the wind, and commit it."; }
+
 case "$1" in
-list) sed -n 's/^\(\(go\|node\|py\|rust\|infra\|docs\)_[a-z_]*\)() .*/\1/p' "$0" ;;
+list) sed -n 's/^\(\(go\|node\|py\|rust\|infra\|docs\|agent\)_[a-z0-9_]*\)() .*/\1/p' "$0" ;;
 base)
-	case "$2" in go_*) base_go ;; node_*) base_node ;; py_*) base_python ;; rust_*) base_rust ;; infra_*) base_infra ;; docs_*) base_docs ;; esac
+	case "$2" in go_*) base_go ;; node_*) base_node ;; py_*) base_python ;; rust_*) base_rust ;; infra_*) base_infra ;; docs_* | agent_*) base_docs ;; esac
 	;;
 work) "$2" ;;
 esac
