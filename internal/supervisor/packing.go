@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/commits"
@@ -70,6 +72,7 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 	if err != nil {
 		return "", err
 	}
+	s.noteLostGit(manifest)
 	// The name says that both are whole. Of a copy that is kept it must say so after a
 	// crash of the host, too: nobody would pack again, and the guest would find holes.
 	commit := (*atomicfile.File).CommitUnsynced
@@ -94,6 +97,40 @@ func (s *supervisor) packWorkspace(ctx context.Context, kept string) (string, er
 		return "", nil
 	}
 	return copyName(list)
+}
+
+// mostLinked bounds the directories below the workspace whose repositories are looked for.
+const mostLinked = 1000
+
+// noteLostGit says in which directories of the copy git does not work, since their repositories
+// are not in it: submodules of a repository that begins above the workspace, or of a linked
+// worktree, and worktrees of other repositories.
+func (s *supervisor) noteLostGit(m *workspace.Manifest) {
+	var lost []string
+	linked := 0
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		dir, ok := strings.CutSuffix(e.Path, "/.git")
+		if !ok || e.Kind != workspace.File {
+			continue
+		}
+		if linked++; linked > mostLinked {
+			break
+		}
+		if repository.Lost(m.Root, filepath.Join(m.Root, dir), m.GitCarried) {
+			lost = append(lost, dir)
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	where, its := termsafe.Quote(lost[0]), "its repository is not in the copy; a machine that is started in that directory has it"
+	if n := len(lost) - 1; n > 0 {
+		where = fmt.Sprintf("%s and %d more", where, n)
+		its = "their repositories are not in the copy; a machine that is started in such a directory has it"
+	}
+	reason := fmt.Sprintf("in the machine, git will not work in %s: %s", where, its)
+	s.note(control.NoteGit, fault.Args{"reason": reason}, "%s", reason)
 }
 
 // carryGit makes what git needs in the copy of a workspace whose repository is not in it,

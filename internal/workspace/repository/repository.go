@@ -177,6 +177,27 @@ func pointed(dir string) (Outside, bool) {
 	return Outside{Elsewhere, git}, true
 }
 
+// Lost reports whether the repository of dir, a directory in the directory root such as a
+// submodule, is not in a copy of root. With carried that copy has another .git than root.
+func Lost(root, dir string, carried bool) bool {
+	git, ok := gitFile(dir)
+	if !ok {
+		return false
+	}
+	git, err := filepath.EvalSymlinks(git)
+	if err != nil {
+		return false // nor does git work in dir itself
+	}
+	common := git
+	if path, ok := line(filepath.Join(git, "commondir")); ok {
+		common = absolute(git, path)
+	}
+	in := func(path string) bool {
+		return within(path, root) && !(carried && within(path, filepath.Join(root, ".git")))
+	}
+	return !in(git) || !in(common)
+}
+
 // borrowed finds the first repository outside of dir that git, the directory of the
 // repository of dir, borrows objects from.
 func borrowed(dir, git string) (Outside, bool) {
