@@ -3,7 +3,10 @@ package mayfly
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/commits"
 	"github.com/mayfly-vm/mayfly/internal/engine"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -41,10 +44,21 @@ func (s Synced) String() string {
 	return s.Op + "  " + name
 }
 
+// SyncedCommits are commits of a branch of the user's in the machine's copy of the repository.
+// Nothing that the machine has checked out or committed is changed.
+type SyncedCommits struct {
+	Branch string `json:"branch"`
+	Count  int    `json:"count"`
+	// Ref is where the machine has them, such as mayfly/host/main.
+	Ref string `json:"ref"`
+}
+
 // SyncResult is what became of a sync.
 type SyncResult struct {
 	Sent   []Synced     `json:"sent"`
 	Merged []MergedFile `json:"merged"`
+	// Commits are branches of the user's that have commits which were new to the machine.
+	Commits []SyncedCommits `json:"commits"`
 	// Conflicts were left alone in the machine: it has changed them, too.
 	Conflicts []Conflict `json:"conflicts"`
 	// Notes are what could not be sent, or was left out.
@@ -85,6 +99,9 @@ func newSyncResult(res engine.SyncResult) SyncResult {
 				kind = workspace.Dir.String()
 			}
 			return Synced{s.Op.String(), s.Path, kind}
+		}),
+		Commits: convert(slices.DeleteFunc(slices.Clone(res.Given), func(g commits.Given) bool { return g.Count == 0 }), func(g commits.Given) SyncedCommits {
+			return SyncedCommits{g.Name, g.Count, strings.TrimPrefix(g.Ref, "refs/")}
 		}),
 		Merged:    convert(res.Merged, func(f engine.Merged) MergedFile { return MergedFile(f) }),
 		Conflicts: convert(res.Conflicts, func(c workspace.Conflict) Conflict { return Conflict(c) }),

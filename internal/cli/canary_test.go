@@ -72,7 +72,10 @@ func TestReviewRunsNothing(t *testing.T) {
 		run("undo", "m")
 	}
 	s.write(dir, "mine.txt", "1\n")
-	run("sync", "m")
+	s.write(dir, ".git/refs/heads/mine", s.git(dir, "commit-tree", "-p", "HEAD", "-m", "mine", "HEAD^{tree}")+"\n")
+	if out := run("sync", "m"); !strings.Contains(out, "1 commit of mine: ") {
+		t.Errorf("sync printed %q", out)
+	}
 	run("inspect", "m")
 	// The canaries are alive.
 	exec.Command("git", "-C", dir, "status").Run()

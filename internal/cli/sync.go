@@ -37,8 +37,9 @@ not touched here. Where they touch, both are there between <<<<<<< and >>>>>>>
 lines, and the exit code is 1.
 
 Files come with the time of the sync, so that build tools see that they are new.
-What is excluded from the copy is not sent. Files that git ignores are. Nothing
-in .git is sent: your commits stay here, and their files are sent as edits.
+What is excluded from the copy is not sent. Files that git ignores are. Of .git,
+only commits are sent: the machine has those of your branch main as
+mayfly/host/main. What it has checked out or committed itself stays.
 
 With --watch, mayfly goes on and sends each edit, until you press Ctrl-C or the
 machine ends. With --json as well, each batch is an object on a line of its own.`,
@@ -97,6 +98,22 @@ func (a *app) merged(res mayfly.SyncResult) {
 	}
 }
 
+// given tells of commits that the machine has now, or would have.
+func (a *app) given(name string, res mayfly.SyncResult, dry bool) {
+	for i, c := range res.Commits {
+		if i == mostBatch {
+			a.note("commits of %s", plural(len(res.Commits)-i, "1 more branch", "%d more branches"))
+			return
+		}
+		count := plural(c.Count, "1 commit", "%d commits")
+		if dry {
+			a.note("%s of %s would be sent to %s", count, termsafe.Quote(c.Branch), name)
+			continue
+		}
+		a.note("%s of %s: %s in %s, whose own branches stay", count, termsafe.Quote(c.Branch), termsafe.Quote(c.Ref), name)
+	}
+}
+
 // watchSync sends what changes until the user or the machine ends that.
 func (a *app) watchSync(ctx context.Context, name string, o syncOptions) error {
 	m, err := a.machine(ctx, name)
@@ -110,7 +127,7 @@ func (a *app) watchSync(ctx context.Context, name string, o syncOptions) error {
 		if a.json {
 			return writeJSON(a.Out, res, "")
 		}
-		a.batch(res)
+		a.batch(name, res)
 		return nil
 	})
 	if err == nil && ended {
@@ -120,7 +137,7 @@ func (a *app) watchSync(ctx context.Context, name string, o syncOptions) error {
 }
 
 // batch tells of one batch of a watch: what was sent on one line.
-func (a *app) batch(res mayfly.SyncResult) {
+func (a *app) batch(name string, res mayfly.SyncResult) {
 	if n := len(res.Sent); n > 0 {
 		line := res.Sent[0].String()
 		for i, s := range res.Sent[1:] {
@@ -133,6 +150,7 @@ func (a *app) batch(res mayfly.SyncResult) {
 		fmt.Fprintf(a.Out, "%s  %s\n", time.Now().Format(time.TimeOnly), line)
 	}
 	a.merged(res)
+	a.given(name, res, false)
 	for _, note := range res.Notes {
 		a.note("%s", note)
 	}
@@ -164,13 +182,14 @@ func (a *app) synced(name string, res mayfly.SyncResult, o syncOptions, err erro
 		a.note("not sent: %s", c)
 	}
 	switch n := len(res.Sent); {
-	case n == 0 && len(res.Conflicts)+len(res.Merged) == 0 && err == nil:
+	case n == 0 && len(res.Conflicts)+len(res.Merged)+len(res.Commits) == 0 && err == nil:
 		a.note("%s has all that is in your directory", termsafe.Quote(name))
 	case n > 0 && o.dryRun:
 		a.note("%s would be sent to %s", plural(n, "1 path", "%d paths"), name)
 	case n > 0:
 		a.note("sent %s to %s", plural(n, "1 path", "%d paths"), name)
 	}
+	a.given(name, res, o.dryRun)
 	if len(res.Conflicts) > 0 {
 		a.note("mayfly diff %s --patch PATH shows what the machine changed", name)
 	}

@@ -23,6 +23,7 @@ import (
 type Sync struct {
 	machine Machine
 	checked map[string]workspace.Identity // see workspace.Outgoing
+	given   string                        // the state of the repository whose commits the machine has
 }
 
 // SyncOptions say what is sent, and how.
@@ -35,6 +36,7 @@ type SyncOptions struct {
 // SyncResult is what became of it.
 type SyncResult struct {
 	Sent      []Synced
+	Given     []commits.Given // branches of which the machine has newer commits now
 	Merged    []Merged
 	Conflicts []workspace.Conflict
 	Notes     []workspace.Note
@@ -63,7 +65,7 @@ func (m Machine) NewSync() (*Sync, error) {
 	if err := m.CheckCopied(); err != nil {
 		return nil, err
 	}
-	return &Sync{m, make(map[string]workspace.Identity)}, nil
+	return &Sync{machine: m, checked: make(map[string]workspace.Identity)}, nil
 }
 
 // Root is the directory of the host.
@@ -74,6 +76,8 @@ const maxSyncNotes = 8
 
 // Run sends what differs now. What was changed in the machine is a conflict and stays as it
 // is there. The result tells what was done also when there is an error.
+//
+// Behind the files it sends commits.
 func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err error) {
 	m := s.machine
 	release, err := m.lockApply(ctx)
@@ -89,9 +93,23 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	if err := c.resume(ctx, m); err != nil {
 		return res, err
 	}
+	if err := s.files(ctx, o, c, &res); err != nil {
+		return res, err
+	}
+	given, note, err := s.give(ctx, c, o.DryRun)
+	if note != nil {
+		res.Notes = append(res.Notes, *note)
+	}
+	res.Given = given
+	return res, err
+}
+
+// files sends files, and what is one of the directory's besides.
+func (s *Sync) files(ctx context.Context, o SyncOptions, c *copied, res *SyncResult) error {
+	m := s.machine
 	placed, err := workspace.ReadPlaced(m.m.PlacedFile(m.p))
 	if err != nil {
-		return res, err
+		return err
 	}
 	out := workspace.Outgoing{
 		Manifest: c.manifest, Packed: c.packed, Synced: c.synced, Placed: placed, Store: c.store,
@@ -106,9 +124,9 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	}
 	items, err := out.Find(ctx)
 	if err != nil || len(items) == 0 {
-		return res, errors.Join(err, c.sweep())
+		return errors.Join(err, c.sweep())
 	}
-	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), merging: make(map[string]int), result: &res}
+	r := &syncRun{m: m, copied: c, dry: o.DryRun, made: make(map[string]bool), merging: make(map[string]int), result: res}
 	err = r.send(ctx, items)
 	if err == nil && o.Merge && !o.DryRun {
 		err = r.merge(ctx)
@@ -122,7 +140,7 @@ func (s *Sync) Run(ctx context.Context, o SyncOptions) (res SyncResult, err erro
 	if err == nil {
 		err = c.end()
 	}
-	return res, errors.Join(err, c.sweep())
+	return errors.Join(err, c.sweep())
 }
 
 // Watch sends what differs, at once and whenever something changes, until ctx or the machine
@@ -165,7 +183,7 @@ func (s *Sync) Watch(ctx context.Context, o SyncOptions, each func(SyncResult) e
 		}
 		res.Conflicts = slices.DeleteFunc(res.Conflicts, func(c workspace.Conflict) bool { return !news(c) })
 		res.Notes = slices.DeleteFunc(res.Notes, func(n workspace.Note) bool { return !news(workspace.Conflict{Path: n.Path, Why: n.Text}) })
-		if len(res.Sent)+len(res.Merged)+len(res.Conflicts)+len(res.Notes) > 0 {
+		if len(res.Sent)+len(res.Given)+len(res.Merged)+len(res.Conflicts)+len(res.Notes) > 0 {
 			err = errors.Join(err, each(res))
 		}
 		return err

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly"
+)
+
+// The user's commits come into the machine's repository beside what it has itself, and the
+// files, which came, too, are not new to it where it takes them.
+func TestSyncCommits(t *testing.T) {
+	s := newCommitter(t)
+	s.write(s.guest, "agent.txt", "agent\n")
+	own := s.commit(s.guest, "the machine's own")
+	s.write(s.guest, "a.txt", "agent\n")
+	s.git(s.guest, "add", "a.txt")
+	index := s.git(s.guest, "ls-files", "--stage")
+	if out, err := s.mayfly("sync", "m"); err != nil || out != "mayfly: m has all that is in your directory\n" {
+		t.Errorf("sync of nothing = %v, printed %q", err, out)
+	}
+	s.is("references", s.git(s.guest, "for-each-ref", "refs/mayfly"), "")
+
+	s.write(s.dir, "mine.txt", "mine\n")
+	s.commit(s.dir, "one")
+	s.write(s.dir, "dir/b.txt", "2\n")
+	tip := s.commit(s.dir, "two")
+	s.git(s.dir, "update-ref", "refs/remotes/origin/main", tip)
+	s.git(s.dir, "branch", "mayfly/other/main")
+	if out, err := s.mayfly("sync", "m", "--dry-run"); err != nil || !strings.Contains(out, "2 commits of main would be sent to m\n") {
+		t.Errorf("sync --dry-run = %v, printed %q", err, out)
+	}
+	out, err := s.mayfly("sync", "m")
+	s.must(err)
+	s.says(out, "A  mine.txt\n", "mayfly: 2 commits of main: mayfly/host/main in m, whose own branches stay\n")
+	s.is("references", s.git(s.guest, "for-each-ref", "--format=%(refname) %(objectname)", "refs/mayfly"),
+		"refs/mayfly/host/main "+tip+"\nrefs/mayfly/remotes/origin/main "+tip)
+	s.is("the machine's branch", s.git(s.guest, "rev-parse", "HEAD", "main"), own+"\n"+own)
+	s.is("the machine's index", s.git(s.guest, "ls-files", "--stage"), index)
+	s.git(s.guest, "fsck", "--strict")
+	if out, err = s.mayfly("sync", "m"); err != nil || out != "mayfly: m has all that is in your directory\n" {
+		t.Errorf("sync once more = %v, printed %q", err, out)
+	}
+	// As the guide says, with commits of its own.
+	s.git(s.guest, "add", "--all")
+	s.git(s.guest, "rebase", "-q", "--autostash", "mayfly/host/main")
+	s.is("git status", s.git(s.guest, "status", "--porcelain"), " M a.txt")
+	s.is("the commit before", s.git(s.guest, "rev-parse", "HEAD~"), tip)
+	s.is("its file", s.read(s.guest, "agent.txt"), "agent\n")
+	out, err = s.mayfly("diff", "m")
+	s.must(err)
+	s.says(out, "1 commit on main, 1 file\n")
+
+	// A branch that is switched to, and one that is gone.
+	s.git(s.dir, "switch", "-q", "-c", "feature/x")
+	s.write(s.dir, "mine.txt", "3\n")
+	s.commit(s.dir, "three")
+	s.git(s.dir, "update-ref", "-d", "refs/remotes/origin/main")
+	out, err = s.mayfly("sync", "m", "--json")
+	var res mayfly.SyncResult
+	if s.must(err, json.Unmarshal([]byte(out), &res)); len(res.Commits) != 1 || res.Commits[0] != (mayfly.SyncedCommits{Branch: "feature/x", Count: 1, Ref: "mayfly/host/feature/x"}) {
+		t.Errorf("sync --json printed %s", out)
+	}
+	s.is("references", s.git(s.guest, "for-each-ref", "--format=%(refname)", "refs/mayfly"), "refs/mayfly/host/feature/x\nrefs/mayfly/host/main")
+	s.git(s.guest, "fsck", "--strict")
+}
+
+// Without commits of its own, the machine goes on from the user's by one command.
+func TestSyncCommitsReset(t *testing.T) {
+	s := newCommitter(t)
+	s.write(s.guest, "agent.txt", "agent\n")
+	s.write(s.dir, "mine.txt", "mine\n")
+	s.git(s.dir, "rm", "-q", "a.txt")
+	tip := s.commit(s.dir, "one")
+	_, err := s.mayfly("sync", "m")
+	s.must(err)
+	s.git(s.guest, "reset", "-q", "mayfly/host/main")
+	s.is("git status", s.git(s.guest, "status", "--porcelain"), "?? agent.txt")
+	s.is("HEAD", s.git(s.guest, "rev-parse", "main"), tip)
+	out, err := s.mayfly("diff", "m", "--name-only")
+	s.must(err)
+	s.is("diff", out, "agent.txt\n")
+}
+
+// What cannot be sent is said, and the files are there all the same. What the machine says of
+// its references decides only what it gets.
+func TestSyncCommitsRefused(t *testing.T) {
+	for name, tt := range map[string]struct{ git, says string }{
+		"no answer":   {"exit 3", "commits were not sent to m: git in the machine: "},
+		"lies":        {"for-each-ref) echo " + strings.Repeat("1", 40) + " refs/heads/main; echo x refs/heads/y; echo $(" + "GIT rev-parse HEAD) 'refs/mayfly/host/../../heads/main';; *) exec GIT \"$@\"", "commits were not sent to m: git in the machine: "},
+		"takes none":  {"index-pack) echo no >&2; exit 1;; *) exec GIT \"$@\"", "commits were not sent to m: git in the machine: no"},
+		"says much":   {"for-each-ref) yes;; *) exec GIT \"$@\"", "commits were not sent to m: "},
+		"reads twice": {"index-pack) exec sleep 0;; *) exec GIT \"$@\"", "commits were not sent to m: git in the machine: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newCommitter(t)
+			s.write(s.dir, "mine.txt", "mine\n")
+			s.commit(s.dir, "one")
+			before := tree(t, filepath.Join(s.dir, ".git"))
+			bin, host := filepath.Join(s.home, "bin"), gitPath(t)
+			script := strings.ReplaceAll(tt.git, "GIT", host)
+			if strings.Contains(script, ")") {
+				script = `case "$1" in ` + script + ";; esac"
+			}
+			s.write(bin, "git", "#!/bin/sh\n[ \"$GIT_CONFIG_COUNT\" = 3 ] || exec "+host+" \"$@\"\n"+script+"\n") // the host's has another environment
+			s.must(os.Chmod(filepath.Join(bin, "git"), 0o755))
+			t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			out, err := s.mayfly("sync", "m")
+			if err != nil {
+				t.Errorf("sync = %v", err)
+			}
+			s.says(out, "A  mine.txt\n", tt.says)
+			s.is("mine.txt", s.read(s.guest, "mine.txt"), "mine\n")
+			for name, text := range tree(t, filepath.Join(s.dir, ".git")) {
+				if before[name] != text {
+					t.Errorf("%s changed", name)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package commits_test
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/commits"
+)
+
+// has returns the references of the machine.
+func (p *pair) has() (refs []commits.Ref) {
+	for line := range strings.Lines(p.git(p.guest, "for-each-ref", "--format=%(objectname) %(refname)")) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		refs = append(refs, commits.Ref{Name: name, ID: id})
+	}
+	return refs
+}
+
+func (p *pair) give(whole bool, has []commits.Ref) *commits.Gift {
+	p.t.Helper()
+	g, err := p.open().Give(p.t.Context(), has, whole)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return g
+}
+
+func given(g *commits.Gift) string {
+	var all []string
+	for _, b := range g.Branches {
+		all = append(all, fmt.Sprintf("%s %d", b.Ref, b.Count))
+	}
+	return strings.Join(append(all, g.Gone...), "\n")
+}
+
+// A machine gets what is new since its copy, of a repository that was not copied as a whole only of
+// what is checked out and of branches that it has, and nothing twice.
+func TestGive(t *testing.T) {
+	p := newPair(t)
+	p.git(p.host, "branch", "known")
+	p.copy()
+	p.is(given(p.give(true, p.has())), "")
+	p.commit(p.host, map[string]string{"a": "3"}, "host 3")
+	p.git(p.host, "update-ref", "refs/heads/known", "HEAD")
+	p.git(p.host, "branch", "private")
+	p.git(p.host, "branch", "mayfly/m/main")
+	p.git(p.host, "update-ref", "refs/remotes/origin/x", "HEAD")
+	p.git(p.host, "switch", "-q", "-c", "here")
+	tip := p.commit(p.host, map[string]string{"a": "4"}, "host 4")
+	p.is(given(p.give(false, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1")
+	p.is(given(p.give(true, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1\nrefs/mayfly/host/private 1\nrefs/mayfly/remotes/origin/x 1")
+	// What it sends is what the machine lacks.
+	r := p.open()
+	g, err := r.Give(t.Context(), p.has(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pack bytes.Buffer
+	if err := r.Pack(t.Context(), g, &pack, commits.DefaultLimits()); err != nil {
+		t.Fatal(err)
+	}
+	index := exec.Command("git", "index-pack", "--stdin", "--fix-thin")
+	index.Dir, index.Stdin = p.guest, &pack
+	if out, err := index.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, b := range g.Branches {
+		p.git(p.guest, "update-ref", b.Ref, b.Tip)
+	}
+	p.is(p.git(p.guest, "rev-parse", "mayfly/host/here"), tip)
+	p.git(p.guest, "fsck", "--strict")
+	p.is(given(p.give(false, p.has())), "")
+	// A branch of the user's that is gone, and one that was set back.
+	p.git(p.host, "branch", "-q", "-D", "known")
+	p.git(p.host, "reset", "-q", "--hard", "HEAD~2")
+	p.is(given(p.give(false, p.has())), "refs/mayfly/host/here 0\nrefs/mayfly/host/known")
+	// What a machine makes up is of no account.
+	hostile := []commits.Ref{{Name: "refs/heads/x", ID: "--all"}, {Name: "refs/heads/y", ID: strings.Repeat("1", 40)}, {Name: "refs/mayfly/host/../x", ID: "x"}}
+	p.is(given(p.give(false, hostile)), "refs/mayfly/host/here 2")
+	limits := commits.DefaultLimits()
+	limits.Bundle = 10
+	if err := p.open().Pack(t.Context(), p.give(true, nil), &pack, limits); err == nil {
+		t.Error("more than the limit was packed")
+	}
+}
