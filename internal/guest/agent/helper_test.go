@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"testing"
@@ -51,6 +52,8 @@ func TestMain(m *testing.M) {
 // serveHelper is an agent without a machine around it: it starts programs as
 // the user who runs the tests.
 func serveHelper() {
+	// Tests that a script has put into the background ignore it, and so would all programs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
 	modules := make(chan struct{})
 	close(modules)
 	a := &agent{reaper: newReaper(), modules: modules}
