@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -12,6 +14,9 @@ import (
 // blanks at the ends of names that some file systems drop.
 func fold(p string) string {
 	p = strings.ToLower(norm.NFC.String(p))
+	if strings.ContainsFunc(p, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		p = strings.Map(sameCase, p)
+	}
 	if !strings.Contains(p, "./") && !strings.Contains(p, " /") && !strings.HasSuffix(p, ".") && !strings.HasSuffix(p, " ") {
 		return p
 	}
@@ -22,6 +27,16 @@ func fold(p string) string {
 		}
 	}
 	return strings.Join(parts, "/")
+}
+
+// sameCase returns the same letter for all that are equal without regard to case, also where
+// none is the lower case of the other: a long s is an s to file systems that ignore case.
+func sameCase(r rune) rune {
+	least := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, next)
+	}
+	return unicode.ToLower(least)
 }
 
 // pattern is what a folded path matches, at any depth: "name", "dir/name", "dir/**" (all

@@ -19,6 +19,7 @@ func TestPattern(t *testing.T) {
 		{"a/*.json", "x/a/c.json", true}, {"a/*.json", "a/b/c.json", false},
 		{"*.x", "a/b.X", true}, {"*.x", "a/b.x. ", true}, {"mayfly*", "Mayfly.toml", true},
 		{"/a/*/c/**", "a/b/c/d", true}, {"/a/*/c/**", "a/b/b/c/d", false}, {"e\u0301", "\u00c9", false}, {"\u00e9", "E\u0301", true},
+		{"justfile", "ju\u017ftfile", true}, {".vscode/tasks.json", ".V\u017fcode/Ta\u017fKs.json", true}, {"makefile", "ma\u212aefile", true},
 	} {
 		p := newPattern(test.pattern)
 		names := strings.Split(fold(test.path), "/")
