@@ -308,6 +308,8 @@ func (o *applyOptions) selection(paths []string) (sel mayfly.Selection, err erro
 		return sel, usageError{errors.New("--branch and --rebase exclude each other")}
 	case o.checkout && (o.branch || o.rebase):
 		return sel, usageError{errors.New("--checkout excludes --branch and --rebase")}
+	case len(paths) > 0 && (o.branch || o.rebase || o.checkout || o.sign):
+		return sel, usageError{errors.New("--branch, --checkout, --rebase and --sign are for commits, which do not come with single paths")}
 	case o.all && len(o.only) > 0:
 		return sel, usageError{errors.New("--all and --only exclude each other")}
 	case o.patch && len(o.git) > 0:

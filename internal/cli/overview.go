@@ -152,26 +152,30 @@ func printTree(w io.Writer, changes []mayfly.Change) {
 	}
 }
 
-// open returns the branches in b, or nil if there is none.
+// open returns the branches in b, or nil if there is none. What is right in b comes first.
 func (b branch) open() []branch {
+	here := branch{dir: b.dir}
 	var inner []branch
-	start := 0 // of those of the last branch
-	for i, c := range b.changes {
-		rest := strings.TrimPrefix(c.Path, b.dir+"/")
-		name, _, deeper := strings.Cut(rest, "/")
-		dir := b.dir // of a change that is right in it
-		if deeper {
-			dir = path.Join(b.dir, name)
-		}
-		if n := len(inner); n > 0 && inner[n-1].dir == dir {
-			inner[n-1].changes = b.changes[start : i+1]
+	at := make(map[string]int)
+	for _, c := range b.changes {
+		name, _, deeper := strings.Cut(strings.TrimPrefix(c.Path, b.dir+"/"), "/")
+		if !deeper {
+			here.changes = append(here.changes, c)
 			continue
 		}
-		start = i
-		inner = append(inner, branch{dir, b.changes[i : i+1]})
+		dir := path.Join(b.dir, name)
+		i, ok := at[dir]
+		if !ok {
+			i, at[dir] = len(inner), len(inner)
+			inner = append(inner, branch{dir: dir})
+		}
+		inner[i].changes = append(inner[i].changes, c)
 	}
-	if len(inner) == 1 && inner[0].dir == b.dir {
+	switch {
+	case len(inner) == 0:
 		return nil
+	case len(here.changes) > 0:
+		inner = slices.Insert(inner, 0, here)
 	}
 	return inner
 }

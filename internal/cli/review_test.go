@@ -104,6 +104,8 @@ func TestApplyMistakes(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"--all --only runs", "--all and --only exclude each other"},
 		{"--only executes", "--only executes: a class is ordinary, builds, runs or suspicious"},
+		{"docs --rebase", "--branch, --checkout, --rebase and --sign are for commits, which do not come with single paths"},
+		{"docs --sign", "--branch, --checkout, --rebase and --sign are for commits, which do not come with single paths"},
 		{"docs elsewhere", "elsewhere: nothing there was changed"},
 		{"--except [", "exclude pattern [: syntax error"},
 	} {
@@ -345,6 +347,20 @@ func TestOverviewFits(t *testing.T) {
 	a.overview(&screen, set, set.Changes, mostOrdinary)
 	if n := strings.Count(screen.String(), "\n"); n > 20 || !strings.Contains(screen.String(), "web/app/pages/: 190 added") || !strings.Contains(screen.String(), "  30 changes in scripts/: a script; runs") {
 		t.Errorf("%d lines:\n%s", n, &screen)
+	}
+}
+
+// Each directory is in the overview once, wherever the names of its files sort.
+func TestOverviewOnce(t *testing.T) {
+	var changes []mayfly.Change
+	for _, p := range []string{"a", "b", "d/x", "d/y", "e", "f", "g/x", "g/y", "h", "i"} {
+		changes = append(changes, mayfly.Change{Op: "A", Path: p, Kind: "file"})
+	}
+	var out strings.Builder
+	printTree(&out, changes)
+	const want = "   in this directory: 6 added\n   d/: 2 added\n   g/: 2 added\n"
+	if out.String() != want {
+		t.Errorf("printTree printed\n%s; want\n%s", &out, want)
 	}
 }
 
