@@ -90,6 +90,7 @@ func allGroups() []group {
 		{"ls", "the list of machines", true, (*bench).measureList},
 		{"ssh", "commands by SSH", true, (*bench).measureSSH},
 		{"scp", "copies by SSH", true, (*bench).measureSCP},
+		{"modes", "a copy against a live workspace", true, (*bench).measureModes},
 		{"intercept", "the proxy", false, (*bench).measureInterception},
 		{"erofs", "the EROFS writer", false, (*bench).measureErofs},
 		{"pack", "packing a workspace", false, (*bench).measurePack},
