@@ -62,7 +62,11 @@ func (r *Repository) Import(ctx context.Context, bundle *os.File, tips []string,
 	if err := both(ctx, ready, func(ctx context.Context) error { return im.makeQuarantine(ctx, h) }); err != nil {
 		return nil, err
 	}
-	if err := im.unpack(ctx, bundle, h); err != nil {
+	var head Head
+	if err := both(ctx, func(ctx context.Context) error { return im.unpack(ctx, bundle, h) }, func(ctx context.Context) error {
+		head, _ = r.head(ctx) // without it the summary has no base
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	// These take about as long as each other. The summary counts when all is known to be there.
@@ -71,7 +75,7 @@ func (r *Repository) Import(ctx context.Context, bundle *os.File, tips []string,
 		if err := im.checkObjects(ctx); err != nil {
 			return err
 		}
-		return im.summarize(ctx, h.Refs)
+		return im.summarize(ctx, head, h.Refs)
 	}); err != nil {
 		return nil, err
 	}

@@ -237,9 +237,15 @@ const maxTips = 2000
 // that of HEAD. What is reachable from them need not be sent. References of but that name what
 // it says do not count.
 func (r *Repository) Tips(ctx context.Context, but map[string]string) ([]string, error) {
-	out, err := r.git(ctx, "for-each-ref", "--sort=-creatordate", fmt.Sprintf("--count=%d", maxTips),
-		"--format=%(refname) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/heads", "refs/remotes", "refs/tags")
-	if err != nil {
+	var out, head string
+	if err := both(ctx, func(ctx context.Context) (err error) {
+		out, err = r.git(ctx, "for-each-ref", "--sort=-creatordate", fmt.Sprintf("--count=%d", maxTips),
+			"--format=%(refname) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/heads", "refs/remotes", "refs/tags")
+		return err
+	}, func(ctx context.Context) error {
+		head, _ = gitrun.Output(ctx, r.cmd("rev-parse", "--verify", "--quiet", "HEAD^{commit}"), 1000)
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	seen := make(map[string]bool)
@@ -250,9 +256,7 @@ func (r *Repository) Tips(ctx context.Context, but map[string]string) ([]string,
 			ids = append(ids, id)
 		}
 	}
-	if head, err := gitrun.Output(ctx, r.cmd("rev-parse", "--verify", "--quiet", "HEAD^{commit}"), 1000); err == nil {
-		add(head)
-	}
+	add(head)
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
 		if len(fields) > 2 && but[fields[0]] == fields[2] {

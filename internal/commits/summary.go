@@ -107,9 +107,9 @@ const (
 	maxParents   = 20       // of a commit
 )
 
-// summarize says what is in the quarantine, which is all that it reads.
-func (im *Import) summarize(ctx context.Context, refs []Ref) error {
-	head, _ := im.repo.head(ctx)
+// summarize says what is in the quarantine, which is all that it reads, and on what of the
+// user's HEAD it builds.
+func (im *Import) summarize(ctx context.Context, head Head, refs []Ref) error {
 	tips := make(map[string]bool)
 	for _, ref := range refs {
 		if ref.Name != headRef {
