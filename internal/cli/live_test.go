@@ -92,7 +92,7 @@ func TestDiffLive(t *testing.T) {
 		t.Errorf("diff --patch printed\n%s\n%s", out, notes)
 	}
 	out, notes = userOf(t, home, nil).printed(t, "diff", "m", "--stat")
-	if !strings.Contains(out, filepath.Join(m.dir, settings)+"  +2 -1\n") || !strings.Contains(out, "2 changes, +3 -1 lines\n") || !strings.Contains(notes, look) {
+	if !strings.Contains(out, "+2 -1  "+filepath.Join(m.dir, settings)+"\n") || !strings.Contains(out, "2 changes, +3 -1 lines\n") || !strings.Contains(notes, look) {
 		t.Errorf("diff --stat printed\n%s\n%s", out, notes)
 	}
 	out, _ = userOf(t, home, nil).printed(t, "diff", "m", "--patch", "--json", m.dir+"/.envrc")

@@ -137,7 +137,7 @@ func writeStat(w io.Writer, changes []mayfly.Change, patchOf func(i int) (mayfly
 		if c.From != "" {
 			name = termsafe.Quote(c.From) + " -> " + name
 		}
-		t.row(c.Op, name, lines)
+		t.row(c.Op, lines, name) // a name can be as long as a machine likes
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -33,7 +33,7 @@ func TestDiffPatch(t *testing.T) {
 		}
 	}
 	got, _ = userOf(t, home, nil).printed(t, "diff", "m", "--stat")
-	if want := "A  large    too large to compare line by line\nA  odd.txt  +4 -0\nA  zero     binary content\n3 changes, +4 -0 lines\n"; got != want {
+	if want := "A  too large to compare line by line  large\nA  +4 -0                              odd.txt\nA  binary content                     zero\n3 changes, +4 -0 lines\n"; got != want {
 		t.Errorf("diff --stat printed %q; want %q", got, want)
 	}
 	got, _ = userOf(t, home, nil).printed(t, "diff", "m", "--json", "--patch", "odd.txt")

@@ -63,7 +63,7 @@ func TestRenames(t *testing.T) {
 			t.Errorf("diff --patch printed no %q:\n%s", want, list)
 		}
 	}
-	if list, _ = userOf(t, s.home, nil).printed(t, "diff", "m", "--stat", "edited.txt"); !strings.HasPrefix(list, "R  edited.txt -> new.txt  +1 -1\n") {
+	if list, _ = userOf(t, s.home, nil).printed(t, "diff", "m", "--stat", "edited.txt"); !strings.HasPrefix(list, "R  +1 -1  edited.txt -> new.txt\n") {
 		t.Errorf("diff --stat printed %q", list)
 	}
 	list, _ = userOf(t, s.home, nil).printed(t, "diff", "m", "--json", "new.txt")
