@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	case len(os.Args) == 3 && os.Args[1] == Word:
 		if strings.Contains(os.Args[2], stuckPath) {
 			unix.Kill(os.Getpid(), unix.SIGSTOP)
+			for { // another thread may have taken the signal
+				time.Sleep(time.Hour)
+			}
 		}
 		unix.CloseRange(FirstFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // as the command line does
 		Main(os.Args[2])
@@ -177,6 +180,11 @@ func TestStartFails(t *testing.T) {
 
 func descriptors(t testing.TB) int {
 	t.Helper()
+	// The first file that can be waited for brings Go's own descriptors for that.
+	if r, w, err := os.Pipe(); err == nil {
+		r.Close()
+		w.Close()
+	}
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
