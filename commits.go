@@ -35,6 +35,9 @@ type Branch struct {
 	// CheckedOut says that the branch that is made of these commits is checked out; see
 	// [ChangeSet.Checkout].
 	CheckedOut bool `json:"checked_out,omitempty"`
+	// Anew says that the commits were made anew, on top of others or with signatures: the machine
+	// has them as it made them.
+	Anew bool `json:"anew,omitempty"`
 	// Landed is the branch of the host's repository that an Apply made.
 	Landed string `json:"landed,omitempty"`
 }
@@ -106,6 +109,7 @@ func newRepository(r *engine.Committed) Repository {
 		branch := Branch{
 			Name: b.Name, Tip: b.Tip, Count: b.Count, Files: len(b.Paths), Worktree: r.Worktrees[b.Name],
 			Forward: r.Onto == b.Name && !r.Checkout, CheckedOut: r.Onto == b.Name && r.Checkout, Landed: b.Land,
+			Anew: b.Tip != b.Sent,
 		}
 		if r.Onto == b.Name {
 			branch.Differs = r.Differs

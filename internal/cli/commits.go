@@ -49,13 +49,16 @@ func (a *app) commits(w io.Writer, set *mayfly.ChangeSet) (some bool) {
 }
 
 // landed says what became of commits, and returns whether all of them are on the host.
-func (a *app) landed(set *mayfly.ChangeSet) bool {
+func (a *app) landed(set *mayfly.ChangeSet, machine string) bool {
 	all := true
 	for _, r := range set.Repositories {
 		all = all && r.Refused == ""
 		for _, b := range r.Branches {
 			if b.Forward || b.Landed != "" {
 				a.note("%s", words.Landed(r, b))
+				if line := words.GoOn(machine, r, b); line != "" {
+					a.note("%s", line)
+				}
 			}
 		}
 	}

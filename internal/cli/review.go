@@ -151,7 +151,7 @@ func (a *app) applyChanges(ctx context.Context, m changed, set *mayfly.ChangeSet
 	if err != nil {
 		return "", err
 	}
-	refused := len(sel.Paths) == 0 && !sel.FilesOnly && !a.landed(set)
+	refused := len(sel.Paths) == 0 && !sel.FilesOnly && !a.landed(set, m.Name())
 	held := slices.DeleteFunc(result.Held, func(c mayfly.Change) bool { return dropped[c.Path] })
 	a.heldBack(held)
 	switch {

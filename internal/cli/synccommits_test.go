@@ -122,3 +122,50 @@ func TestSyncCommitsRefused(t *testing.T) {
 		})
 	}
 }
+
+// After commits were put on top of the user's, the machine goes on from these. If it does not,
+// the same commits are not brought twice, also where the user has changed the same lines since.
+func TestRebaseAgain(t *testing.T) {
+	for _, goesOn := range []bool{true, false} {
+		s := newCommitter(t)
+		s.write(s.guest, "a.txt", "2\n")
+		s.commit(s.guest, "one")
+		s.write(s.guest, "untracked.txt", "u\n")
+		s.write(s.dir, "mine.txt", "mine\n")
+		s.commit(s.dir, "mine")
+		out, err := s.mayfly("apply", "m", "--rebase")
+		s.must(err)
+		s.says(out, "main: fast-forwarded to ", "mayfly: m has other commits with these changes; mayfly sync m, then there: git reset mayfly/host/main\n")
+		rebased := s.git(s.dir, "rev-parse", "main")
+		if goesOn {
+			out, err = s.mayfly("sync", "m")
+			s.must(err)
+			s.says(out, "2 commits of main: mayfly/host/main in m")
+			s.git(s.guest, "reset", "-q", "mayfly/host/main")
+			s.is("git status", s.git(s.guest, "status", "--porcelain"), "?? untracked.txt")
+			s.write(s.guest, "b.txt", "b\n")
+			tip := s.commit(s.guest, "two")
+			out, err = s.mayfly("apply", "m")
+			s.must(err)
+			s.says(out, "main: fast-forwarded to ", ", 1 commit")
+			s.is("main", s.git(s.dir, "rev-parse", "main"), tip)
+			continue
+		}
+		out, err = s.mayfly("diff", "m")
+		s.must(err)
+		if strings.Contains(out, "commit") {
+			t.Errorf("diff after an apply printed %q", out)
+		}
+		s.write(s.dir, "a.txt", "3\n")
+		head := s.commit(s.dir, "the same line")
+		s.write(s.guest, "b.txt", "b\n")
+		s.commit(s.guest, "two")
+		out, err = s.mayfly("diff", "m")
+		s.must(err)
+		s.says(out, "1 commit on main")
+		out, _ = s.mayfly("apply", "m", "--rebase")
+		s.is("commits", s.git(s.dir, "log", "--format=%s", "main"), "two\nthe same line\none\nmine\nfirst")
+		s.is("the commit before", s.git(s.dir, "rev-parse", "main~", "main~2"), head+"\n"+rebased)
+		s.says(out, "main: fast-forwarded to ", ", 1 commit")
+	}
+}

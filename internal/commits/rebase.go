@@ -48,6 +48,11 @@ func (im *Import) Rebase(ctx context.Context, branch string) (overlap bool, err 
 	if err != nil {
 		return false, err
 	}
+	taken, err := im.taken(ctx, head.ID, b.Tip)
+	if err != nil {
+		return false, err
+	}
+	old = slices.DeleteFunc(old, func(c Commit) bool { return taken[c.ID] })
 	tree, err := gitrun.Output(ctx, im.cmd("rev-parse", "--verify", head.ID+"^{tree}"), 1000)
 	if err != nil {
 		return false, err
@@ -134,6 +139,20 @@ func (im *Import) rewritable(ctx context.Context, tip string, not []string) ([]C
 		return nil, err
 	}
 	return im.describe(ctx, ids)
+}
+
+// taken returns those commits of a tip that head does not reach whose changes it has by another
+// commit: one that was made anew by an earlier apply, or by the user.
+func (im *Import) taken(ctx context.Context, head, tip string) (map[string]bool, error) {
+	ids := make(map[string]bool)
+	c := im.cmd("rev-list", "--cherry-mark", "--right-only", "--no-merges", head+"..."+tip)
+	c.Stdout = &records{end: '\n', each: func(line string) error {
+		if id, same := strings.CutPrefix(line, "="); same {
+			ids[id] = true
+		}
+		return nil
+	}}
+	return ids, im.run(ctx, c)
 }
 
 // raw returns a commit as git stores it.

@@ -128,6 +128,17 @@ func (im *Import) summarize(ctx context.Context, head Head, refs []Ref) error {
 		if b.Count = len(ids); b.Count == 0 {
 			continue
 		}
+		if head.ID != "" && !from[head.ID] {
+			// Where both went on, the user may have taken some by other commits.
+			taken, err := im.taken(ctx, head.ID, ref.ID)
+			if err != nil {
+				return err
+			}
+			ids = slices.DeleteFunc(ids, func(id string) bool { return taken[id] })
+			if b.Count = len(ids); b.Count == 0 {
+				continue
+			}
+		}
 		if b.Commits, err = im.describe(ctx, ids[:min(len(ids), maxShown, maxShownAll-im.shown)]); err != nil {
 			return err
 		}

@@ -70,6 +70,18 @@ func Landed(r mayfly.Repository, b mayfly.Branch) string {
 	return line + "; " + git + " " + command + " " + b.Landed
 }
 
+// GoOn says how a machine that is to go on gets commits that were made anew; "" where it need not.
+func GoOn(machine string, r mayfly.Repository, b mayfly.Branch) string {
+	if !b.Anew || r.Dir != "." || b.Name == "HEAD" || !b.Forward && b.Stay != mayfly.StayMerged {
+		return ""
+	}
+	line := fmt.Sprintf("%s has other commits with these changes; mayfly sync %s, then there: git reset %s", machine, machine, shellquote.Word("mayfly/host/"+b.Name))
+	if !b.Forward {
+		return "after the merge: " + line
+	}
+	return line
+}
+
 // GitFiles says what of git's own stays in the machine.
 func GitFiles(n int) string {
 	return fmt.Sprintf("git's own files: %s, not brought back", counted(n, "change"))

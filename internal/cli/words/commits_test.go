@@ -40,6 +40,15 @@ func TestLanded(t *testing.T) {
 			t.Errorf("Landed() = %q; want %q", got, want)
 		}
 	}
+	for want, b := range map[string]mayfly.Branch{
+		"m has other commits with these changes; mayfly sync m, then there: git reset mayfly/host/main":                  {Name: "main", Anew: true, Forward: true},
+		"after the merge: m has other commits with these changes; mayfly sync m, then there: git reset mayfly/host/main": {Name: "main", Anew: true, Stay: mayfly.StayMerged},
+		"": {Name: "main", Forward: true},
+	} {
+		if got := GoOn("m", r, b); got != want {
+			t.Errorf("GoOn() = %q; want %q", got, want)
+		}
+	}
 	if got := Landed(mayfly.Repository{Dir: "a b"}, mayfly.Branch{Name: "x", Count: 1, Landed: "mayfly/m/x"}); !strings.HasSuffix(got, "; git -C 'a b' merge mayfly/m/x") {
 		t.Errorf("Landed() = %q", got)
 	}
