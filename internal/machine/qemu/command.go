@@ -74,7 +74,7 @@ func command(spec machine.Spec) machine.Command {
 	arg("m", fmt.Sprintf("%dM", m.MemoryMiB))
 	arg("kernel", spec.Kernel)
 	arg("initrd", spec.Initramfs)
-	arg("append", kernelParameters(m))
+	arg("append", kernelParameters(m, len(spec.Shares) > 0))
 
 	socket := func(name machine.Socket) {
 		arg("chardev", "socket", "id="+string(name), fmt.Sprintf("fd=%d", file(machine.File{Socket: name})))
@@ -211,8 +211,18 @@ func memoryBackend(spec machine.Spec) string {
 	return string(data)
 }
 
-// kernelParameters returns the command line of the guest's kernel.
-func kernelParameters(m plan.Machine) string {
+// kernelParameters returns the command line of the guest's kernel. With shared, servers of
+// shares map the guest's memory.
+func kernelParameters(m plan.Machine, shared bool) string {
+	// The guest is thrown away as a whole: protecting its processes from leftovers in memory
+	// only costs time.
+	leftovers := "init_on_alloc=0"
+	if shared && m.Accelerator == plan.TCG {
+		// The server of a share writes into the guest's memory, and the emulation does not see
+		// that: it would run what it has translated of the page when that held other code. It
+		// does see that the guest clears a page first.
+		leftovers = "init_on_alloc=1"
+	}
 	params := []string{
 		"console=ttyS0", "quiet",
 		// A panic ends the machine; its text is on the console.
@@ -220,9 +230,7 @@ func kernelParameters(m plan.Machine) string {
 		// No initramfs but ours is ever looked at, and no disk is probed
 		// for one.
 		"rdinit=/init",
-		// The guest is thrown away as a whole: protecting its processes
-		// from leftovers in memory only costs time.
-		"init_on_alloc=0",
+		leftovers,
 		// The kernel would test its ciphers at every start.
 		"cryptomgr.notests",
 		"random.trust_cpu=on",

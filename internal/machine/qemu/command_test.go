@@ -244,11 +244,26 @@ func TestCommandDevicesAreFixed(t *testing.T) {
 
 func TestKernelParameters(t *testing.T) {
 	m := plan.Machine{Accelerator: plan.TCG, TSCKHz: 2100000}
-	if got := kernelParameters(m); !strings.Contains(got, "tsc_early_khz=2100000 lpj=8400000 ") {
+	if got := kernelParameters(m, false); !strings.Contains(got, "tsc_early_khz=2100000 lpj=8400000 ") {
 		t.Errorf("kernelParameters(%+v) = %q; want the rate of the time stamp counter", m, got)
 	}
 	m.Accelerator = plan.KVM
-	if got := kernelParameters(m); strings.Contains(got, "tsc") {
+	if got := kernelParameters(m, false); strings.Contains(got, "tsc") {
 		t.Errorf("kernelParameters(%+v) = %q; want nothing of a time stamp counter", m, got)
+	}
+	// With an emulated CPU, pages that the server of a share fills are cleared first.
+	for _, c := range []struct {
+		accelerator plan.Accelerator
+		shared      bool
+		want        string
+	}{
+		{plan.TCG, true, "init_on_alloc=1"},
+		{plan.TCG, false, "init_on_alloc=0"},
+		{plan.KVM, true, "init_on_alloc=0"},
+	} {
+		got := strings.Fields(kernelParameters(plan.Machine{Accelerator: c.accelerator}, c.shared))
+		if !slices.Contains(got, c.want) {
+			t.Errorf("kernel parameters with %s, shares %v = %q; want %s", c.accelerator, c.shared, got, c.want)
+		}
 	}
 }
