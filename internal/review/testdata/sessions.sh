@@ -147,6 +147,7 @@ go_rebase() {
 	git checkout -qb topic; edit README.md "A small shop" "A good shop"; commit "Praise"
 	git checkout -q main; edit CHANGELOG.md "Carts." $'Carts.\n- Tokens.'; commit "More changes"
 	git checkout -q topic; git rebase -q main
+	git checkout -q main; git merge -q --ff-only topic
 }
 go_release() { edit CHANGELOG.md $'# Changes\n' $'# Changes\n\n## 1.3.0\n\n- Tokens are longer.\n'; w internal/version/version.go <<<$'// Package version says which release this is.\npackage version\n\n// Version is the release.\nconst Version = "1.3.0"\n'; commit "Release 1.3.0"; git tag -a v1.3.0 -m 1.3.0; }
 go_sql() { for i in 1 2 3; do w migrations/000$i.up.sql <<<"CREATE TABLE t$i (id bigint PRIMARY KEY, password_hash text NOT NULL, token uuid DEFAULT gen_random_uuid());"; w migrations/000$i.down.sql <<<"DROP TABLE t$i;"; done; w migrations/embed.go <<<$'package migrations\n\nimport "embed"\n\n//go:embed *.sql\nvar Files embed.FS\n'; }
