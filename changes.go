@@ -2,6 +2,7 @@ package mayfly
 
 import (
 	"context"
+	"runtime"
 	"slices"
 
 	"github.com/mayfly-vm/mayfly/internal/engine"
@@ -114,6 +115,9 @@ type ChangeSet struct {
 	Repositories []Repository
 	// GitFiles is how many of git's own files were changed, which do not come back.
 	GitFiles int
+	// IgnoredFiles and IgnoredBytes are what [Machine.ChangesToApply] has only counted.
+	IgnoredFiles int
+	IgnoredBytes int64
 
 	c *engine.Changes
 }
@@ -121,11 +125,23 @@ type ChangeSet struct {
 // Changes asks the machine what it has changed, and checks the answer. With quiesce its
 // programs are ended first, so that nothing changes meanwhile. The caller closes the set.
 func (m *Machine) Changes(ctx context.Context, quiesce bool) (*ChangeSet, error) {
-	c, err := m.m.Changes(ctx, quiesce)
+	return m.changes(ctx, engine.ChangesOptions{Quiesce: quiesce})
+}
+
+// ChangesToApply is Changes for a caller that leaves ApplyIgnored false and names no ignored
+// file. If there are very many changes, what is in new directories that the host's git
+// ignores, such as installed packages, is not among them, but counted: it costs a fraction of
+// the memory.
+func (m *Machine) ChangesToApply(ctx context.Context, quiesce bool) (*ChangeSet, error) {
+	return m.changes(ctx, engine.ChangesOptions{Quiesce: quiesce, CountIgnored: true})
+}
+
+func (m *Machine) changes(ctx context.Context, o engine.ChangesOptions) (*ChangeSet, error) {
+	c, err := m.m.Changes(ctx, o)
 	if err != nil {
 		return nil, public(err)
 	}
-	set := &ChangeSet{Root: c.Root(), GitFiles: c.Git, c: c}
+	set := &ChangeSet{Root: c.Root(), GitFiles: c.Git, IgnoredFiles: c.Left.Files, IgnoredBytes: c.Left.Bytes, c: c}
 	set.list()
 	return set, nil
 }
@@ -154,7 +170,7 @@ func (s *ChangeSet) list() {
 			c.other = gone[e.Other]
 			renamed := workspace.Renamed(&s.c.Edits[c.other], e)
 			e = &renamed
-			c.Likeness = e.Likeness
+			c.Likeness = int(e.Likeness)
 		}
 		kind := e.NewKind
 		if kind == workspace.None {
@@ -170,6 +186,9 @@ func (s *ChangeSet) list() {
 	}
 }
 
+// manyChanges are so many that they decide how much memory a command takes.
+const manyChanges = 20_000
+
 // ReviewOptions say how a set is reviewed.
 type ReviewOptions struct {
 	// Whole has also the contents fetched that no rule looks into, since they are large:
@@ -183,10 +202,15 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 	if s.c == nil || len(s.Changes) == 0 && len(s.Repositories) == 0 {
 		return nil
 	}
-	if err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole}); err != nil {
-		return public(err)
+	s.Changes = nil // there may be very many, and they are listed anew
+	err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole})
+	if len(s.c.Edits) >= manyChanges {
+		runtime.GC() // what the review needed makes place for the list
 	}
 	s.list()
+	if err != nil {
+		return public(err)
+	}
 	s.judge()
 	return nil
 }
@@ -365,7 +389,7 @@ func (s *ChangeSet) selected(sel Selection) (func(e *workspace.Edit) bool, error
 }
 
 // choose returns the edits of a selection, and the changes that it has and leaves out.
-func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Change, err error) {
+func (s *ChangeSet) choose(sel Selection) (chosen []*workspace.Edit, held []Change, err error) {
 	in, err := s.selected(sel)
 	if err != nil {
 		return nil, nil, err
@@ -380,7 +404,7 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 	}
 	edits := s.c.Edits
 	out := s.leftOut(sel)
-	shown := make(map[int]*Change) // by the numbers of their edits
+	shown := make([]*Change, len(edits))
 	for i := range s.Changes {
 		c := &s.Changes[i]
 		if shown[c.index] = c; c.other >= 0 {
@@ -401,23 +425,31 @@ func (s *ChangeSet) choose(sel Selection) (chosen []workspace.Edit, held []Chang
 		}
 		return !withheld && (approved[p] || !sel.Only && !s.c.ByName(i) && slices.Contains(classes, class))
 	}
-	chosen = workspace.ChooseWhole(edits, wanted, allowed)
-	taken := make(map[string]bool, len(chosen))
-	for i := range chosen {
-		taken[chosen[i].Path] = true
+	chosen = workspace.ChooseWhole(workspace.Pointers(edits), wanted, allowed)
+	if len(chosen) == len(edits) {
+		return chosen, nil, nil
 	}
-	for _, c := range s.Changes {
+	taken := make([]bool, len(edits))
+	next := 0
+	for i := range edits {
+		if next < len(chosen) && chosen[next] == &edits[i] {
+			taken[i] = true
+			next++
+		}
+	}
+	for i := range s.Changes {
+		c := &s.Changes[i]
 		left := c.Withheld && c.Class == Ordinary || // bookkeeping that nobody misses
 			len(sel.Classes) > 0 && !slices.Contains(sel.Classes, c.Class)
-		if c.Skipped == "" && wanted(c.index) && !taken[c.Path] && !left {
-			held = append(held, c)
+		if c.Skipped == "" && wanted(c.index) && !taken[c.index] && !left {
+			held = append(held, *c)
 		}
 	}
 	return chosen, held, nil
 }
 
 // count returns how many edits can be applied at all.
-func count(edits []workspace.Edit) int {
+func count(edits []*workspace.Edit) int {
 	n := 0
 	for _, e := range edits {
 		if !e.Implied && e.Skipped == "" && (e.Other == "" || e.Op != workspace.Delete) {

@@ -63,7 +63,7 @@ func (s *ChangeSet) Undoable() bool {
 	if s.c == nil {
 		return true
 	}
-	edits := s.c.Edits
+	edits := workspace.Pointers(s.c.Edits)
 	if !s.ApplyIgnored {
 		edits = workspace.WithoutIgnored(edits)
 	}

@@ -121,7 +121,7 @@ beside 19 staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
 # shellcheck disable=SC2086
 step "tests without machines" "$go" test $race -timeout 5m $units
 # What is watched for races takes several times the memory.
-step "memory" "$go" test -timeout 5m -run '^TestMemory$' ./internal/cli
+step "memory" "$go" test -timeout 10m -run '^TestMemory' ./internal/cli
 if [ "$1" = all ]; then
 	step images images
 	beside 5 "second lane with machines" second_lane

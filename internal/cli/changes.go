@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,7 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 	if m.Plan().Mode == "share" {
 		return a.diffLive(ctx, m, paths, o)
 	}
-	set, err := m.Changes(ctx, false)
+	set, err := list(ctx, m, false, o.ignored || a.json || len(paths) > 0)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (a *app) diff(ctx context.Context, name string, paths []string, o diffOptio
 		if err := complete(ctx, set, changes, o.patch); err != nil {
 			return err
 		}
-		return a.printJSON(withCommits(set, changes, len(paths) == 0))
+		return a.printJSONList(withCommits(set, changes, len(paths) == 0))
 	}
 	if o.nameOnly || o.stat || o.patch {
 		changes = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return c.LeftOut })
@@ -169,17 +170,19 @@ type committed struct {
 }
 
 // withCommits returns changes, after what was committed if all of it is asked for.
-func withCommits(set *mayfly.ChangeSet, changes []mayfly.Change, all bool) []any {
-	list := []any{}
-	for _, r := range set.Repositories {
-		if all {
-			list = append(list, committed{"C", r.Dir, r})
+func withCommits(set *mayfly.ChangeSet, changes []mayfly.Change, all bool) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		for _, r := range set.Repositories {
+			if all && !yield(committed{"C", r.Dir, r}) {
+				return
+			}
+		}
+		for i := range changes {
+			if !yield(&changes[i]) {
+				return
+			}
 		}
 	}
-	for _, c := range changes {
-		list = append(list, c)
-	}
-	return list
 }
 
 // complete adds to changes what only programs ask for.

@@ -62,6 +62,10 @@ func (m *fakeStarted) Changes(ctx context.Context, _ bool) (*mayfly.ChangeSet, e
 	return m.changes(ctx)
 }
 
+func (m *fakeStarted) ChangesToApply(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error) {
+	return m.Changes(ctx, quiesce)
+}
+
 // oneChange is a list of one change, which cannot be applied.
 func oneChange(context.Context) (*mayfly.ChangeSet, error) {
 	return &mayfly.ChangeSet{Changes: []mayfly.Change{{Op: "M", Path: "f"}}}, nil

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // printed runs a command of mayfly and returns what it printed on both streams.
@@ -185,5 +186,46 @@ func TestRunIgnored(t *testing.T) {
 	m = &fakeStarted{changes: ignored}
 	if printed, err := runFake(t, m, runOptions{ignored: true}, nil); err != nil || !strings.Contains(printed, "mayfly: 1 added\n") {
 		t.Errorf("run --ignored = %v; printed %q", err, printed)
+	}
+}
+
+// Very many files in a new directory that git ignores are counted, and listed one by one
+// where a program or the user asks for them.
+func TestIgnoredCounted(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("no git here")
+	}
+	const many = 6000
+	home := t.TempDir()
+	m := runFakeMachine(t, home, map[string]string{"main.go": "x"})
+	cmd := exec.Command("git", "init", "-q")
+	cmd.Dir = m.dir
+	out, err := cmd.CombinedOutput()
+	if err := errors.Join(err, os.WriteFile(filepath.Join(m.dir, ".git", "info", "exclude"), []byte("/d/\n"), 0o644)); err != nil {
+		t.Fatalf("git init: %v\n%s", err, out)
+	}
+	m.lists(many+1, func(i int) wire.Change {
+		if i == many {
+			return small("main.go")
+		}
+		return small("d/%d", i)
+	})
+	const line = "mayfly: 6,000 ignored files changed, 1 MiB; not applied (--ignored applies them)\n"
+	if list, notes := userOf(t, home, nil).printed(t, "diff", "m"); list != "A  main.go (1 B)\n" || !strings.HasSuffix(notes, line) {
+		t.Errorf("diff printed %q and %q", list, notes)
+	}
+	list, _ := userOf(t, home, nil).printed(t, "diff", "m", "--json")
+	var changes []mayfly.Change
+	if err := json.Unmarshal([]byte(list), &changes); err != nil || len(changes) != many+1 {
+		t.Errorf("diff --json lists %d changes, %v", len(changes), err)
+	}
+	if list, _ := userOf(t, home, nil).printed(t, "diff", "m", "--name-only", "--ignored"); strings.Count(list, "\n") != many+1 {
+		t.Errorf("diff --ignored lists %d changes", strings.Count(list, "\n"))
+	}
+	if list, _ := userOf(t, home, nil).printed(t, "diff", "m", "--name-only", "d"); list != "" {
+		t.Errorf("diff of the directory printed %q", list)
+	}
+	if _, notes := userOf(t, home, nil).printed(t, "apply", "m"); !strings.Contains(notes, "applied 1 of 1 changes") || !strings.Contains(notes, line) {
+		t.Errorf("apply printed %q", notes)
 	}
 }

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"text/tabwriter"
 
@@ -26,18 +28,48 @@ func (a *app) jsonFlag(cmd *cobra.Command, usage ...string) {
 // printJSON prints what was asked for as JSON.
 func (a *app) printJSON(v any) error { return writeJSON(a.Out, v, "  ") }
 
-// writeJSON writes v as JSON with an indent, and on one line without. The terminal that it
-// may be for takes more characters for controls than JSON escapes.
+// printJSONList prints a list as JSON, of which there may be very many, one after the other.
+func (a *app) printJSONList(all iter.Seq[any]) error {
+	w := bufio.NewWriter(a.Out)
+	before := "[\n  "
+	for v := range all {
+		text, err := jsonText(v, "  ", "  ")
+		if err != nil {
+			return err
+		}
+		w.WriteString(before)
+		w.Write(bytes.TrimSuffix(text, []byte("\n")))
+		before = ",\n  "
+	}
+	if before == "[\n  " {
+		w.WriteString("[]\n")
+	} else {
+		w.WriteString("\n]\n")
+	}
+	return w.Flush()
+}
+
+// writeJSON writes v as JSON with an indent, and on one line without.
 func writeJSON(w io.Writer, v any, indent string) error {
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetIndent("", indent)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	text, err := jsonText(v, "", indent)
+	if err != nil {
 		return err
 	}
-	_, err := w.Write(termsafe.JSON(text.Bytes()))
+	_, err = w.Write(text)
 	return err
+}
+
+// jsonText returns v as JSON. The terminal that it may be for takes more characters for
+// controls than JSON escapes.
+func jsonText(v any, prefix, indent string) ([]byte, error) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent(prefix, indent)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return termsafe.JSON(text.Bytes()), nil
 }
 
 // table aligns rows of cells.

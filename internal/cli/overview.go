@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -27,13 +28,23 @@ const (
 // make it, is one line.
 func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Change, most int) *groups {
 	g := &groups{}
-	leftOut := func(c mayfly.Change) bool { return c.LeftOut }
-	var ignored, generated []mayfly.Change
+	ignored, generated := leftOut{files: set.IgnoredFiles, bytes: set.IgnoredBytes}, leftOut{}
+	for i := range changes {
+		switch c := &changes[i]; {
+		case c.LeftOut && c.Ignored:
+			ignored.add(c)
+		case c.LeftOut:
+			generated.add(c)
+		}
+	}
 	all := changes
-	if slices.ContainsFunc(changes, leftOut) {
-		all = slices.DeleteFunc(slices.Clone(changes), leftOut)
-		ignored = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return !c.LeftOut || !c.Ignored })
-		generated = slices.DeleteFunc(slices.Clone(changes), func(c mayfly.Change) bool { return !c.LeftOut || c.Ignored })
+	if n := ignored.listed + generated.listed; n > 0 {
+		all = make([]mayfly.Change, 0, len(changes)-n)
+		for i := range changes {
+			if !changes[i].LeftOut {
+				all = append(all, changes[i])
+			}
+		}
 	}
 	g.take(all)
 	if len(g.ordinary) <= most {
@@ -53,13 +64,29 @@ func (a *app) overview(w io.Writer, set *mayfly.ChangeSet, changes []mayfly.Chan
 	if len(all) > 0 && !set.Undoable() {
 		a.note("mayfly undo will not be able to take these changes back: they replace more than 1 GiB")
 	}
-	if len(ignored) > 0 {
-		a.note("%s; not applied (--ignored applies them)", words.LeftOut(ignored, "ignored"))
-	}
-	if len(generated) > 0 {
-		a.note("%s; not applied (--ignored applies them)", words.LeftOut(generated, "generated"))
+	for _, left := range []struct {
+		leftOut
+		how string
+	}{{ignored, "ignored"}, {generated, "generated"}} {
+		if left.files > 0 {
+			a.note("%s; not applied (--ignored applies them)", words.LeftOut(left.files, left.bytes, left.how))
+		}
 	}
 	return g
+}
+
+// leftOut counts changes that are left out.
+type leftOut struct {
+	files, listed int
+	bytes         int64
+}
+
+func (l *leftOut) add(c *mayfly.Change) {
+	l.files++
+	l.listed++
+	if c.Kind == "file" {
+		l.bytes += c.Size
+	}
 }
 
 // printClasses prints changes that are not ordinary by their classes. If there are more of
@@ -78,39 +105,47 @@ func printClasses(w io.Writer, most int, groups ...[]mayfly.Change) {
 			continue
 		}
 		fmt.Fprintf(w, "%s:\n", words.Class(class))
-		lines := byReason(of, most)
-		for i, line := range lines {
-			if i == most {
-				fmt.Fprintf(w, "  … and %d more lines\n", len(lines)-most)
-				break
+		n := 0
+		for line := range byReason(of, most) {
+			if n++; n <= most {
+				fmt.Fprintln(w, "  "+line)
 			}
-			fmt.Fprintln(w, "  "+line)
+		}
+		if n > most {
+			fmt.Fprintf(w, "  … and %d more lines\n", n-most)
 		}
 	}
 }
 
-// byReason returns changes of a class in lines.
-func byReason(changes []*mayfly.Change, most int) (lines []string) {
-	reasons := make(map[string][]*mayfly.Change)
+// byReason returns changes of a class in lines, of which there may be very many.
+func byReason(changes []*mayfly.Change, most int) iter.Seq[string] {
 	reason := func(c *mayfly.Change) string {
 		if len(c.Rules) == 0 {
 			return ""
 		}
 		return c.Rules[0].Rule
 	}
-	for _, c := range changes {
-		reasons[reason(c)] = append(reasons[reason(c)], c)
-	}
-	for _, c := range changes {
-		same := reasons[reason(c)]
-		switch {
-		case len(changes) <= most || len(same) <= 2:
-			lines = append(lines, words.Reviewed(*c))
-		case c.Path == same[0].Path:
-			lines = append(lines, words.Alike(same))
+	reasons := make(map[string][]*mayfly.Change)
+	if len(changes) > most {
+		for _, c := range changes {
+			reasons[reason(c)] = append(reasons[reason(c)], c)
 		}
 	}
-	return lines
+	return func(yield func(string) bool) {
+		for _, c := range changes {
+			same := reasons[reason(c)]
+			switch {
+			case len(same) <= 2:
+				if !yield(words.Reviewed(*c)) {
+					return
+				}
+			case c.Path == same[0].Path:
+				if !yield(words.Alike(same)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // branch is a directory with what changed in it.

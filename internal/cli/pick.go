@@ -33,7 +33,7 @@ func (a *app) applyPatch(ctx context.Context, m changed, o reviewOptions) (answe
 	if !o.attended {
 		return "", errNobody
 	}
-	set, err := m.Changes(ctx, false)
+	set, err := list(ctx, m, false, o.ignored || len(o.selection.Paths) > 0)
 	if err != nil {
 		return "", err
 	}

@@ -51,6 +51,16 @@ type reviewOptions struct {
 type changed interface {
 	Name() string
 	Changes(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error)
+	ChangesToApply(ctx context.Context, quiesce bool) (*mayfly.ChangeSet, error)
+}
+
+// list lists the changes of m, with those that git ignores one by one or as far as an apply
+// needs them.
+func list(ctx context.Context, m changed, quiesce, ignored bool) (*mayfly.ChangeSet, error) {
+	if ignored {
+		return m.Changes(ctx, quiesce)
+	}
+	return m.ChangesToApply(ctx, quiesce)
 }
 
 // errUnanswered is the error of a question that nobody answers any more.
@@ -58,7 +68,7 @@ var errUnanswered = errors.New("the question was not answered")
 
 // review lists the changes of m and applies those of them that are wanted.
 func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, error) {
-	set, err := m.Changes(ctx, o.quiesce)
+	set, err := list(ctx, m, o.quiesce, o.ignored || len(o.selection.Paths) > 0)
 	if err != nil {
 		return "", err
 	}
@@ -66,7 +76,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	if err := arrangeCommits(ctx, set, o); err != nil {
 		return "", err
 	}
-	if len(set.Changes) == 0 && len(set.Repositories) == 0 {
+	if len(set.Changes) == 0 && len(set.Repositories) == 0 && set.IgnoredFiles == 0 {
 		a.debug("nothing changed in the workspace")
 		return answerNone, nil
 	}
@@ -90,7 +100,7 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	groups := a.overview(a.Err, set, changes, mostOrdinary)
 	groups.name(sel.Paths)
 	if groups.empty() && !committed {
-		if len(changes) > 0 && !o.keep && !o.running && !o.discard {
+		if len(changes)+set.IgnoredFiles > 0 && !o.keep && !o.running && !o.discard {
 			a.note("they go with the machine; mayfly run --keep keeps it, and them")
 		}
 		return answerNone, nil

@@ -96,7 +96,7 @@ func (a *app) countChanges(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	set, err := m.Changes(ctx, false)
+	set, err := m.ChangesToApply(ctx, false)
 	if err != nil {
 		return 0, err
 	}

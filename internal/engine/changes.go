@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -37,6 +38,8 @@ type Changes struct {
 	// Commits has Apply make branches of what was committed, and let the branches go on that
 	// are checked out. Sign has it sign them as the user's git configuration says.
 	Commits, Sign bool
+	// Left is what of the changes was only counted; see [ChangesOptions].
+	Left *workspace.Left
 
 	all []workspace.Edit // Edits, with those that come with branches
 	// gitUnknown says that it was told that git does not work in the workspace.
@@ -75,9 +78,16 @@ func (m Machine) CheckCopied() error {
 	return nil
 }
 
-// Changes asks the guest for what it has changed, and checks it. With quiesce the guest's
-// processes are ended first, so that nothing changes meanwhile.
-func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err error) {
+// ChangesOptions say what is listed.
+type ChangesOptions struct {
+	Quiesce bool // end the guest's processes first, so that nothing changes meanwhile
+	// CountIgnored has what is in new directories that the host's git ignores only counted, if
+	// there are very many changes.
+	CountIgnored bool
+}
+
+// Changes asks the guest for what it has changed, and checks it.
+func (m Machine) Changes(ctx context.Context, o ChangesOptions) (_ *Changes, err error) {
 	if err := m.CheckCopied(); err != nil {
 		return nil, err
 	}
@@ -99,16 +109,33 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 	if err != nil {
 		return nil, err
 	}
+	var counted int64
+	diff := workspace.DiffOptions{Memory: memory, Count: func() int64 { return counted }}
+	if o.CountIgnored {
+		diff.Leave = func(ctx context.Context, dirs []string) (map[string]bool, error) {
+			return ignored.Dirs(ctx, c.manifest.Root, dirs)
+		}
+	}
 	err = m.converse(ctx, func(stream net.Conn) (err error) {
-		c.Edits, err = workspace.DiffSynced(ctx, c.copied.manifest, c.copied.packed, c.copied.synced, m.guestChanges(patient{stream, m.Name(), silence}, quiesce, memory), memory)
+		listed := func(p wire.Progress) error {
+			counted = p.Counted
+			return m.listed(p, &diff)
+		}
+		c.Edits, c.Left, err = workspace.DiffSynced(ctx, c.copied.manifest, c.copied.packed, c.copied.synced, m.guestChanges(patient{stream, m.Name(), silence}, o.Quiesce, listed), diff)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	listed := make(map[string]bool, len(c.Edits))
+	placed, err := workspace.ReadPlaced(m.m.PlacedFile(m.p))
+	if err != nil {
+		return nil, err
+	}
+	listed := make(map[string]bool)
 	for i := range c.Edits {
-		listed[c.Edits[i].Path] = true
+		if p := c.Edits[i].Path; placed.Has(p) {
+			listed[p] = true
+		}
 	}
 	if err := c.findCommits(ctx, c.leaveGit()); err != nil {
 		return nil, err
@@ -118,7 +145,7 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 		err = workspace.Compare(ctx, c.manifest.Root, c.Edits, umask)
 	}
 	if err == nil {
-		err = c.settle(ctx, listed)
+		err = c.settle(ctx, placed, listed)
 	}
 	if err != nil {
 		return nil, err
@@ -134,18 +161,16 @@ func (m Machine) Changes(ctx context.Context, quiesce bool) (_ *Changes, err err
 }
 
 // settle leaves what the host has already out of c.Edits; listed are the paths at which the
-// guest differs from what was packed.
-func (c *Changes) settle(ctx context.Context, listed map[string]bool) error {
-	placed, err := workspace.ReadPlaced(c.machine.m.PlacedFile(c.machine.p))
-	if err != nil {
-		return err
-	}
-	c.Edits, err = workspace.Settle(ctx, c.manifest.Root, c.manifest, c.Edits, placed, func(p string) bool { return listed[p] || commits.Own(p) || c.copied.synced.Find(p) != nil })
+// guest differs from what was packed, of those at which something was placed.
+func (c *Changes) settle(ctx context.Context, placed *workspace.Placed, listed map[string]bool) (err error) {
+	c.Edits, err = workspace.Settle(ctx, c.manifest.Root, c.manifest, c.Edits, placed, func(p string) bool {
+		return listed[p] || c.Left.Has(p) || commits.Own(p) || c.copied.synced.Find(p) != nil
+	})
 	return err
 }
 
 // place notes what an apply of edits puts on the host, so that the machine may change it once more.
-func (c *Changes) place(edits []workspace.Edit) error {
+func (c *Changes) place(edits []*workspace.Edit) error {
 	name := c.machine.m.PlacedFile(c.machine.p)
 	placed, err := workspace.ReadPlaced(name)
 	if err != nil {
@@ -157,7 +182,7 @@ func (c *Changes) place(edits []workspace.Edit) error {
 
 // placed notes that edits were put there, but for conflicts: what the user makes of them is
 // newer than what the machine has.
-func (c *Changes) placed(edits []workspace.Edit, conflicts []workspace.Conflict) error {
+func (c *Changes) placed(edits []*workspace.Edit, conflicts []workspace.Conflict) error {
 	name := c.machine.m.PlacedFile(c.machine.p)
 	placed, err := workspace.ReadPlaced(name)
 	if err != nil {
@@ -168,8 +193,8 @@ func (c *Changes) placed(edits []workspace.Edit, conflicts []workspace.Conflict)
 }
 
 // listed tells how far the guest is with its list, and refuses one that will be too long.
-func (m Machine) listed(p wire.Progress, memory int64) error {
-	if err := workspace.CheckCount(p.Counted, p.Names, memory); err != nil {
+func (m Machine) listed(p wire.Progress, o *workspace.DiffOptions) error {
+	if err := o.CheckListed(p.Counted, p.Names); err != nil {
 		return err
 	}
 	count := strconv.FormatInt(p.Counted, 10)
@@ -210,10 +235,13 @@ func (p patient) limited(do func([]byte) (int, error), b []byte) (int, error) {
 	return n, err
 }
 
+// manyEdits are so many that they decide how much memory a command takes.
+const manyEdits = 20_000
+
 // Apply carries edits, some of c.Edits, out on the host's directory, but for those that a
 // review withholds. The contents are fetched and checked first: then all of them are
 // there, or none is applied. The result tells what was done also when there is an error.
-func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.Result, error) {
+func (c *Changes) Apply(ctx context.Context, edits []*workspace.Edit) (workspace.Result, error) {
 	if c.Verdicts == nil {
 		if err := c.Review(ctx, ReviewOptions{}); err != nil {
 			return workspace.Result{}, err
@@ -256,24 +284,30 @@ func (c *Changes) Apply(ctx context.Context, edits []workspace.Edit) (workspace.
 		err = ended()
 	}
 	if err == nil {
+		if len(edits) >= manyEdits {
+			runtime.GC() // what the apply needed makes place for the record
+		}
 		err = c.placed(edits, res.Conflicts)
 	}
 	return res, err
 }
 
 // withoutWithheld returns edits without what does not come back whatever anybody wants.
-func (c *Changes) withoutWithheld(edits []workspace.Edit) []workspace.Edit {
+func (c *Changes) withoutWithheld(edits []*workspace.Edit) []*workspace.Edit {
 	withheld := make(map[string]bool)
 	for i, v := range c.Verdicts {
 		if v.Withheld {
 			withheld[c.Edits[i].Path] = true
 		}
 	}
+	if len(withheld) == 0 {
+		return edits
+	}
 	return workspace.Choose(edits, func(int) bool { return true }, func(i int) bool { return !withheld[edits[i].Path] })
 }
 
 // stage fetches the contents that edits need and that are not there yet.
-func (c *Changes) stage(ctx context.Context, edits []workspace.Edit) error {
+func (c *Changes) stage(ctx context.Context, edits []*workspace.Edit) error {
 	fetch := func(ctx context.Context, paths []string, put func(string, io.Reader) error) error {
 		open := func() (io.ReadWriteCloser, error) {
 			stream, err := c.machine.open(ctx)
@@ -310,12 +344,11 @@ func (m Machine) lockApply(ctx context.Context) (release func(), err error) {
 	return release, m.spoken(ctx, err)
 }
 
-// guestChanges translates the guest's words into package workspace's. What it counts before
-// may not need more than so much memory.
-func (m Machine) guestChanges(stream net.Conn, quiesce bool, memory int64) iter.Seq2[workspace.Change, error] {
+// guestChanges translates the guest's words into package workspace's. listed hears how far
+// it is.
+func (m Machine) guestChanges(stream net.Conn, quiesce bool, listed func(wire.Progress) error) iter.Seq2[workspace.Change, error] {
 	return func(yield func(workspace.Change, error) bool) {
 		stopped := errors.New("stopped")
-		listed := func(p wire.Progress) error { return m.listed(p, memory) }
 		err := client.Changes(stream, wire.Changes{Quiesce: quiesce}, listed, func(c wire.Change) error {
 			if wire.IsSyncScratch(string(c.Path)) {
 				return nil

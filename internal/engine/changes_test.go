@@ -10,6 +10,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/workspace"
 )
 
 // A guest that says nothing more, or takes nothing, is not waited for for ever. One that
@@ -45,7 +46,7 @@ func TestListed(t *testing.T) {
 	var told []Event
 	m := Machine{m: state.Machine{Name: "m"}, p: plan.Plan{Name: "m"}, e: &Engine{opt: Options{Tell: func(e Event) { told = append(told, e) }}}}
 	for _, p := range []wire.Progress{{Counted: 5}, {Counted: 1_000_000, Names: 100 << 20}, {Counted: 7, Listed: 3, Read: 5 << 20}} {
-		if err := m.listed(p, 4<<30); err != nil {
+		if err := m.listed(p, &workspace.DiffOptions{Memory: 4 << 30}); err != nil {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}
@@ -53,7 +54,7 @@ func TestListed(t *testing.T) {
 		t.Errorf("told was %+v", told)
 	}
 	for _, p := range []wire.Progress{{Counted: 1_000_001}, {Counted: 5, Names: 256<<20 + 1}} {
-		if err := m.listed(p, 4<<30); fault.CodeOf(err) != fault.ChangesTooMany {
+		if err := m.listed(p, &workspace.DiffOptions{Memory: 4 << 30}); fault.CodeOf(err) != fault.ChangesTooMany {
 			t.Errorf("%+v: %v; want the code %s", p, err, fault.ChangesTooMany)
 		}
 	}

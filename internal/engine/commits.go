@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
@@ -363,10 +364,13 @@ func (c *Changes) landCommits(ctx context.Context) error {
 }
 
 // moveBranches lets the checked-out branches go on whose files are all there now.
-func (c *Changes) moveBranches(ctx context.Context, applied []workspace.Edit, conflicts []workspace.Conflict) error {
+func (c *Changes) moveBranches(ctx context.Context, applied []*workspace.Edit, conflicts []workspace.Conflict) error {
+	if !slices.ContainsFunc(c.Committed, func(r *Committed) bool { return r.forward != nil }) {
+		return nil
+	}
 	there := make(map[string]bool)
-	for i := range applied {
-		there[applied[i].Path] = !applied[i].Partial
+	for _, e := range applied {
+		there[e.Path] = !e.Partial
 	}
 	for _, conflict := range conflicts {
 		there[conflict.Path] = false
@@ -380,6 +384,11 @@ func (c *Changes) moveBranches(ctx context.Context, applied []workspace.Edit, co
 			paths[r.file(p.Path)] = true
 		}
 		stay := commits.Stay("")
+		for p := range paths {
+			if c.Left.Has(p) {
+				stay = commits.StayFiles
+			}
+		}
 		for i := range c.Edits {
 			if e := &c.Edits[i]; paths[e.Path] && !there[e.Path] || e.Op == workspace.Rename && !there[e.Path] && anyBelow(paths, e.Path) {
 				stay = commits.StayFiles

@@ -249,9 +249,11 @@ func (c *Changes) PickGitSettings(ctx context.Context, keys []string) error {
 	i := slices.IndexFunc(c.Edits, func(e workspace.Edit) bool { return e.Path == GitConfig })
 	e := c.Edits[i]
 	e.Since, e.OldKind, e.OldMode, e.OldSize = true, workspace.File, uint32(fi.Mode().Perm()), int64(len(old))
-	if e.OldSum, err = sparse.SumOf(ctx, strings.NewReader(string(old)), e.OldSize); err != nil {
+	sum, err := sparse.SumOf(ctx, strings.NewReader(string(old)), e.OldSize)
+	if err != nil {
 		return err
 	}
+	e.OldSum = &sum
 	e.NewMode = e.OldMode
 	c.Edits[i] = e
 	return c.Pick(ctx, []Part{{Edit: i, Content: text, Mode: true}})

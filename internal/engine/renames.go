@@ -91,7 +91,7 @@ func (r *renames) take(all []candidate) {
 		gone, come := &edits[one.gone], &edits[one.come]
 		if gone.Other == "" && come.Other == "" {
 			gone.Other, come.Other = come.Path, gone.Path
-			come.Likeness = one.likeness
+			come.Likeness = uint8(one.likeness)
 		}
 	}
 	free := func(i int) bool { return edits[i].Other != "" }

@@ -152,7 +152,7 @@ func placeholders(p plan.Plan) []string {
 
 // stageFor stages contents of all edits as o says.
 func (c *Changes) stageFor(ctx context.Context, o ReviewOptions) error {
-	var wanted []workspace.Edit
+	wanted := make([]*workspace.Edit, 0, len(c.Edits))
 	left := int64(review.MostScanned)
 	for i := range c.Edits {
 		e := &c.Edits[i]
@@ -165,7 +165,7 @@ func (c *Changes) stageFor(ctx context.Context, o ReviewOptions) error {
 			}
 			left -= e.NewSize
 		}
-		wanted = append(wanted, *e)
+		wanted = append(wanted, e)
 	}
 	return c.stage(ctx, wanted)
 }
@@ -212,7 +212,7 @@ func (c *Changes) OpenOld(e *workspace.Edit) (io.ReadCloser, error) {
 	}
 	// It is the host's and may change; an apply looks once more.
 	sum, err := sparse.SumOf(context.Background(), f, e.OldSize)
-	if err == nil && sum != e.OldSum {
+	if err == nil && (e.OldSum == nil || sum != *e.OldSum) {
 		err = errChangedMeanwhile
 	}
 	if err != nil {

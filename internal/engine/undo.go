@@ -22,10 +22,10 @@ func (e *Engine) undoStore() string { return filepath.Join(e.dirs.State, "undo")
 
 // Undoable reports whether an apply of edits can be taken back: if not, it would have to
 // keep too much.
-func Undoable(edits []workspace.Edit) bool { return workspace.UndoSize(edits) <= workspace.UndoBound }
+func Undoable(edits []*workspace.Edit) bool { return workspace.UndoSize(edits) <= workspace.UndoBound }
 
 // undoOptions has the record of an apply of edits made, if it can be taken back.
-func (c *Changes) undoOptions(edits []workspace.Edit) (*workspace.UndoOptions, error) {
+func (c *Changes) undoOptions(edits []*workspace.Edit) (*workspace.UndoOptions, error) {
 	store := c.machine.e.undoStore()
 	if len(edits) == 0 && c.lands() && c.goesOn() {
 		return nil, nil // what the killed one has applied is taken back with the commits

@@ -75,7 +75,7 @@ var buildRules = []rule{
 	{
 		id: "vendored", class: Builds, reason: "vendored code changes, though no manifest does",
 		paths: []string{"/vendor/**"}, when: func(s *subject) []Finding {
-			return is(strings.HasSuffix(s.folded, ".go") && s.set.paths["go.mod"] == nil)
+			return is(strings.HasSuffix(s.folded, ".go") && s.set.find("go.mod") == nil)
 		},
 	},
 	{

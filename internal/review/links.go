@@ -234,7 +234,7 @@ func (t *set) resolve(dir, target string, links int) (string, bool) {
 			continue
 		}
 		at = path.Join(at, part)
-		if c := t.paths[at]; c != nil && c.New.Kind == Symlink {
+		if c := t.find(at); c != nil && c.New.Kind == Symlink {
 			real, inside := t.resolve(path.Dir(at), c.New.Target, links-1)
 			if !inside {
 				return "", false

@@ -289,8 +289,9 @@ func lockAlone(s *subject) []Finding {
 	if c.fresh || c.format.resists || len(c.added)+len(c.moved)+c.gone == 0 {
 		return nil
 	}
-	for p, change := range s.set.paths {
-		if change.New.Kind != None && slices.Contains(c.format.manifests, fold(path.Base(p))) {
+	for i := range s.set.in.Changes {
+		change := &s.set.in.Changes[i]
+		if change.New.Kind != None && slices.Contains(c.format.manifests, fold(path.Base(change.Path))) {
 			return nil
 		}
 	}

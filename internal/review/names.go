@@ -1,6 +1,7 @@
 package review
 
 import (
+	"hash/maphash"
 	"path"
 	"slices"
 	"strings"
@@ -183,7 +184,7 @@ func moduleName(s *subject) []Finding {
 type directory struct {
 	host  []string            // before
 	all   []string            // after
-	alike map[string][]string // names that are there after, by what they look like
+	alike map[uint64][2]int32 // the first names of all, counted from 1, by what they look like
 }
 
 // dir returns the names in a directory.
@@ -191,7 +192,7 @@ func (t *set) dir(name string) *directory {
 	if d := t.dirs[name]; d != nil {
 		return d
 	}
-	d := &directory{alike: map[string][]string{}}
+	d := &directory{}
 	if t.in.Host.Names != nil {
 		d.host = t.in.Host.Names(name)
 	}
@@ -212,9 +213,16 @@ func (t *set) dir(name string) *directory {
 		}
 	}
 	slices.Sort(d.all)
-	for _, base := range d.all {
+	d.alike = make(map[uint64][2]int32, len(d.all))
+	for i, base := range d.all {
 		for _, key := range appearances(base) {
-			d.alike[key] = append(d.alike[key], base)
+			h := maphash.String(t.seed, key)
+			switch is := d.alike[h]; {
+			case is[0] == 0:
+				d.alike[h] = [2]int32{int32(i) + 1}
+			case is[1] == 0:
+				d.alike[h] = [2]int32{is[0], int32(i) + 1}
+			}
 		}
 	}
 	if t.dirs == nil {
@@ -245,7 +253,7 @@ func (t *set) changed() map[string]map[string]*Change {
 			case first:
 				t.byDir[dir][base] = c
 			case have == nil && c.New.Kind != None:
-				t.byDir[dir][base] = &Change{Path: p, New: Node{Kind: Dir}}
+				t.byDir[dir][base] = &Change{Path: p, New: Node{Kind: Dir}, implied: true}
 			case have != nil:
 				p = "."
 				continue
@@ -264,13 +272,22 @@ func (t *set) changed() map[string]map[string]*Change {
 	return t.byDir
 }
 
+// find returns the change at a path, nil if there is none.
+func (t *set) find(p string) *Change {
+	dir, base := path.Split(p)
+	if c := t.changed()[path.Clean(dir)][base]; c != nil && !c.implied {
+		return c
+	}
+	return nil
+}
+
 func lookAlike(s *subject) []Finding {
 	for _, n := range s.newNames() {
 		d := s.set.dir(n[0])
 		for _, key := range appearances(n[1]) {
-			for _, other := range d.alike[key] {
-				if other != n[1] {
-					return []Finding{{Detail: other}}
+			for _, i := range d.alike[maphash.String(s.set.seed, key)] {
+				if i > 0 && d.all[i-1] != n[1] {
+					return []Finding{{Detail: d.all[i-1]}}
 				}
 			}
 		}

@@ -46,13 +46,16 @@ func (s *subject) generated() bool {
 	return false
 }
 
-// has reports whether the change set brings a file of this folded path.
+// marks are files by which has knows such a tree.
+var marks = []string{"pyvenv.cfg", ".rustc_info.json", "cachedir.tag"}
+
+// has reports whether the change set brings a file of this folded path, one of marks.
 func (t *set) has(folded string) bool {
 	if t.folded == nil {
-		t.folded = make(map[string]bool, len(t.in.Changes))
+		t.folded = make(map[string]bool)
 		for i := range t.in.Changes {
-			if t.in.Changes[i].New.Kind != None {
-				t.folded[fold(t.in.Changes[i].Path)] = true
+			if c := &t.in.Changes[i]; c.New.Kind != None && slices.Contains(marks, fold(path.Base(c.Path))) {
+				t.folded[fold(c.Path)] = true
 			}
 		}
 	}

@@ -136,7 +136,7 @@ func (t *set) refer(caller string, class Class, text []byte) {
 			w = strings.TrimPrefix(w, variable)
 		}
 		w = path.Clean(strings.TrimLeft(w, "/"))
-		if !inTree(w) || !strings.ContainsAny(w, "/.") && t.paths[w] == nil || strings.HasPrefix(w, ".git/") {
+		if !inTree(w) || !strings.ContainsAny(w, "/.") && t.find(w) == nil || strings.HasPrefix(w, ".git/") {
 			continue
 		}
 		switch strings.ToLower(path.Ext(w)) {

@@ -62,6 +62,8 @@ type Change struct {
 	From     string // the old path of what was renamed, else ""
 	Old, New Node
 	Ignored  bool // the host's git ignores it
+
+	implied bool // a directory that is only there because of others
 }
 
 // Finding is one rule that a change matches.
@@ -136,7 +138,7 @@ func Classify(ctx context.Context, in Input) (Review, error) {
 }
 
 // mostSaid bounds what findings take of the memory, in bytes: their texts are the guest's.
-const mostSaid = 8 << 20
+const mostSaid = 4 << 20
 
 // share returns one slice for all that say the same: many files may, for one reason.
 func (t *set) share(findings []Finding) []Finding {

@@ -2,6 +2,7 @@ package review
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"path"
 	"slices"
@@ -38,8 +39,8 @@ type GitFacts struct {
 // set is what all subjects of a review share.
 type set struct {
 	in      Input
-	paths   map[string]*Change // by path
-	scanned int64              // bytes of contents that were read
+	seed    maphash.Seed // of sums of names
+	scanned int64        // bytes of contents that were read
 
 	dirs  map[string]*directory         // see dir
 	byDir map[string]map[string]*Change // see changed
@@ -65,12 +66,9 @@ type set struct {
 
 func newSet(in Input) *set {
 	index := theIndex()
-	s := &set{in: in, paths: make(map[string]*Change, len(in.Changes)), index: index, table: index.rules, extra: newExtras(in.Extra)}
+	s := &set{in: in, seed: maphash.MakeSeed(), index: index, table: index.rules, extra: newExtras(in.Extra)}
 	if in.Host.Names != nil {
 		s.repository = slices.Contains(in.Host.Names("."), ".git")
-	}
-	for i := range in.Changes {
-		s.paths[in.Changes[i].Path] = &in.Changes[i]
 	}
 	return s
 }

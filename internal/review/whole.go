@@ -76,12 +76,16 @@ func (t *set) totals() *totals {
 	// What was renamed is not gone, whether the change set says so or not.
 	names := map[string]int{}
 	deleted, tests, newTests := 0, 0, 0
+	some := slices.ContainsFunc(t.in.Changes, func(c Change) bool { return c.New.Kind == None })
 	for i := range t.in.Changes {
 		if s := t.subject(&t.in.Changes[i]); s.change.New.Kind == Regular && s.added() {
 			if s.change.From != "" || s.change.Ignored || s.generated() {
 				continue
 			}
 			sums.added++
+			if !some {
+				continue // nothing is deleted, and there may be very many names
+			}
 			names[path.Base(s.change.Path)]++
 			if isTest(s.folded) {
 				newTests++

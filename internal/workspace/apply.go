@@ -20,7 +20,7 @@ type Application struct {
 	Manifest *Manifest // what was packed of it, or sent since
 	Base     Base      // the contents of that
 	Packed   Base      // the packed contents; nil if nothing was sent since
-	Edits    []Edit    // from Diff, or some of them
+	Edits    []*Edit   // from Diff, or some of them
 	Staging  *Staging  // the contents of these edits
 	Journal  string    // where the journal is to be; outside the workspace
 	// Undo has a record kept by which [Undo] takes the Apply back; nil for none.
@@ -186,9 +186,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 
 // prepare checks the edits once more, since what follows depends on it, and
 // returns those to apply in order, and the directories that they change.
-func prepare(all []Edit) (edits []*Edit, parents []string, err error) {
-	for i := range all {
-		e := &all[i]
+func prepare(all []*Edit) (edits []*Edit, parents []string, err error) {
+	edits = make([]*Edit, 0, len(all))
+	for _, e := range all {
 		if err := checkPath(e.Path); err != nil {
 			return nil, nil, err
 		}
@@ -202,7 +202,9 @@ func prepare(all []Edit) (edits []*Edit, parents []string, err error) {
 			return nil, nil, fmt.Errorf("two edits of %s", termsafe.Quote(e.Path))
 		}
 		parent, _ := splitPath(e.Path)
-		parents = append(parents, parent)
+		if n := len(parents); n == 0 || parents[n-1] != parent {
+			parents = append(parents, parent)
+		}
 		if e.Op == Rename {
 			if err := checkPath(e.From); err != nil {
 				return nil, nil, err
@@ -378,8 +380,8 @@ func (a *applier) toDo(ctx context.Context, dir int, name string, now hostFile, 
 	if a.rec == nil {
 		return a.check(ctx, dir, name, now, old, e)
 	}
-	k, ok := a.rec.todo[e]
-	if ok && now.kind != Dir && now.id == k.id {
+	_, ok := a.rec.todo[e]
+	if ok && now.kind != Dir && now.id == a.rec.kept[e] {
 		return false, nil // as it was when it was kept, which was after a check
 	}
 	done, err = a.check(ctx, dir, name, now, old, e)

@@ -35,7 +35,7 @@ func TestApplyRandom(t *testing.T) {
 		}
 		compare(t, fmt.Sprintf("seed %d, second Apply", seed), readTree(t, s.dir), to)
 		if t.Failed() {
-			for _, e := range s.app.Edits {
+			for _, e := range s.edits {
 				t.Log(e)
 			}
 			return

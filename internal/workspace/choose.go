@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,11 +13,10 @@ import (
 //
 //   - what is in a directory that is new, or was renamed, and is not allowed;
 //   - a directory that goes, or becomes something else, while something in it stays.
-func Choose(edits []Edit, wanted, allowed func(i int) bool) []Edit {
+func Choose(edits []*Edit, wanted, allowed func(i int) bool) []*Edit {
 	taken := make([]bool, len(edits))
 	refused := make(map[string]bool) // new directories
-	for i := range edits {
-		e := &edits[i]
+	for i, e := range edits {
 		ok := e.Skipped == "" && (e.Implied || allowed(i)) && !insideAny(refused, e.Path)
 		taken[i] = ok && wanted(i) && !(e.makesDir() && e.Implied)
 		if e.makesDir() && !ok {
@@ -26,8 +26,7 @@ func Choose(edits []Edit, wanted, allowed func(i int) bool) []Edit {
 	// From the leaves up: what stays, and what needs its directory.
 	stays := make(map[string]bool)
 	needed := make(map[string]bool)
-	for i := len(edits) - 1; i >= 0; i-- {
-		e := &edits[i]
+	for i, e := range slices.Backward(edits) {
 		removesDir := e.OldKind == Dir && e.NewKind != Dir
 		switch {
 		case e.makesDir() && needed[e.Path] && !refused[e.Path]:
@@ -47,7 +46,7 @@ func Choose(edits []Edit, wanted, allowed func(i int) bool) []Edit {
 			n++
 		}
 	}
-	out := make([]Edit, 0, n)
+	out := make([]*Edit, 0, n)
 	for i := range edits {
 		if taken[i] {
 			out = append(out, edits[i])
@@ -117,19 +116,19 @@ func CleanPath(root, p string) string {
 }
 
 // ChooseWhole is Choose, with both halves of a file that was renamed or none of it.
-func ChooseWhole(edits []Edit, wanted, allowed func(i int) bool) []Edit {
+func ChooseWhole(edits []*Edit, wanted, allowed func(i int) bool) []*Edit {
 	alone := make(map[string]bool)
 	for {
 		chosen := Choose(edits, wanted, func(i int) bool { return !alone[edits[i].Path] && allowed(i) })
 		there := make(map[string]bool)
-		for i := range chosen {
-			if chosen[i].Other != "" {
-				there[chosen[i].Path] = true
+		for _, e := range chosen {
+			if e.Other != "" {
+				there[e.Path] = true
 			}
 		}
 		again := false
-		for i := range chosen {
-			if e := &chosen[i]; e.Other != "" && !there[e.Other] {
+		for _, e := range chosen {
+			if e.Other != "" && !there[e.Other] {
 				alone[e.Path], again = true, true
 			}
 		}

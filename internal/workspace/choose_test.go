@@ -26,7 +26,7 @@ var toChoose = []Edit{
 func chosen(edits []Edit, wanted, allowed func(*Edit) bool) string {
 	by := func(f func(*Edit) bool) func(int) bool { return func(i int) bool { return f(&edits[i]) } }
 	var got []string
-	for _, e := range Choose(edits, by(wanted), by(allowed)) {
+	for _, e := range Choose(Pointers(edits), by(wanted), by(allowed)) {
 		got = append(got, e.Path)
 	}
 	return strings.Join(got, " ")
@@ -103,5 +103,13 @@ func TestCleanPath(t *testing.T) {
 // editsAt returns those of edits that are at some paths.
 func editsAt(edits []Edit, paths ...string) []Edit {
 	wanted := func(i int) bool { return slices.ContainsFunc(paths, edits[i].At) }
-	return Choose(edits, wanted, func(int) bool { return true })
+	return some(edits, wanted)
+}
+
+// some returns those of edits that are wanted.
+func some(edits []Edit, wanted func(i int) bool) (out []Edit) {
+	for _, e := range Choose(Pointers(edits), wanted, func(int) bool { return true }) {
+		out = append(out, *e)
+	}
+	return out
 }

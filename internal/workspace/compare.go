@@ -51,11 +51,14 @@ func Compare(ctx context.Context, dir string, edits []Edit, umask uint32) error 
 	}
 	for i, id := range ids {
 		if e := &edits[i]; e.Op == Modify && e.NewKind == File {
-			e.Parts = max(others[id], 0)
+			e.Parts = int32(max(others[id], 0))
 		}
 	}
 	return nil
 }
+
+// noMode is none.
+const noMode = ^uint32(0)
 
 // mask leaves what is new the permissions that are given in its directory. What the guest has given another
 // mode keeps it, as after a chmod on the host; it is in the list.
@@ -63,18 +66,25 @@ func mask(edits []Edit, given func(dir string) uint32) {
 	isNew := func(e *Edit) bool {
 		return e.OldKind != e.NewKind && (e.NewKind == File || e.NewKind == Dir)
 	}
-	modes := make(map[string]uint32) // of new files
+	modes := make(map[string]uint32) // of new files that have more names
+	for i := range edits {
+		if link := edits[i].Link; link != "" {
+			modes[link] = noMode
+		}
+	}
 	for i := range edits {
 		if e := &edits[i]; isNew(e) && e.Link == "" {
 			dir, _ := splitPath(e.Path)
 			e.NewMode &= given(dir)
-			modes[e.Path] = e.NewMode
+			if _, ok := modes[e.Path]; ok {
+				modes[e.Path] = e.NewMode
+			}
 		}
 	}
 	// The names of one file have one mode.
 	for i := range edits {
 		if e := &edits[i]; e.Link != "" {
-			if mode, ok := modes[e.Link]; ok {
+			if mode := modes[e.Link]; mode != noMode {
 				e.NewMode = mode
 			}
 		}

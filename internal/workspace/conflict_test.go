@@ -158,7 +158,7 @@ func TestApplyConflicts(t *testing.T) {
 // that exchange.
 func (s *session) applyPlain(t testing.TB, plain bool) Result {
 	t.Helper()
-	a := newApplier(s.app)
+	a := newApplier(s.application())
 	a.plainRename = plain
 	if err := a.run(t.Context()); err != nil {
 		t.Fatalf("apply: %v", err)
@@ -210,7 +210,7 @@ func TestApplyHostWritesMeanwhile(t *testing.T) {
 				done <- os.Rename(filepath.Dir(s.dir)+"/mine", s.dir+"/f")
 			}()
 			close(start)
-			res, err := Apply(t.Context(), s.app)
+			res, err := Apply(t.Context(), s.application())
 			hostErr := <-done // fails where f is a directory by then
 			if err != nil {
 				t.Fatal(err)
@@ -271,7 +271,7 @@ func TestApplyParentBecomesSymlink(t *testing.T) {
 			}
 		}
 	}()
-	res, err := Apply(t.Context(), s.app)
+	res, err := Apply(t.Context(), s.application())
 	close(stop)
 	<-done
 	if err != nil {

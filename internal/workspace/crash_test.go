@@ -158,10 +158,10 @@ func (c *crashShape) session(t *testing.T) (home string, s *session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Stage(t.Context(), home+"/staging", edits, c.contents.fetch, StageOptions{}); err != nil {
+	if _, err := Stage(t.Context(), home+"/staging", Pointers(edits), c.contents.fetch, StageOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s = &session{app: Application{Manifest: m, Edits: edits}}
+	s = &session{app: Application{Manifest: m}, edits: edits}
 	s.save(t, home)
 	return home, loadSession(t, home)
 }

@@ -47,7 +47,7 @@ func TestApplyKeepsACL(t *testing.T) {
 		to := tree{"d/plain": {File, 0o664, "new"}, "d/own": {File, 0o664, "new"}, "d/closed": {File, 0o600, "new"}}
 		gone := Change{Kind: Whiteout}
 		s.take(t, to, []Change{to["d/plain"].change("d/plain"), to["d/own"].change("d/own"), to["d/closed"].change("d/closed"), at("d/gone", gone), at("d/file", gone)})
-		if err := Compare(t.Context(), s.dir, s.app.Edits, 0o022); err != nil {
+		if err := Compare(t.Context(), s.dir, s.edits, 0o022); err != nil {
 			t.Fatal(err)
 		}
 		if res := s.apply(t); len(res.Conflicts)+len(res.Notes) > 0 {
@@ -94,7 +94,7 @@ func TestApplyInherits(t *testing.T) {
 		cs = append(cs, to[p].change(p))
 	}
 	s.take(t, to, cs)
-	if err := Compare(t.Context(), s.dir, s.app.Edits, 0o077); err != nil {
+	if err := Compare(t.Context(), s.dir, s.edits, 0o077); err != nil {
 		t.Fatal(err)
 	}
 	if res := s.apply(t); len(res.Conflicts) > 0 {

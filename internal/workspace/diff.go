@@ -7,10 +7,8 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/erofs"
 	"github.com/mayfly-vm/mayfly/internal/sparse"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -25,21 +23,21 @@ const (
 // Change is one entry of the upper directory of the guest's overlay, as the
 // guest reports it. Nothing in it is to be believed.
 type Change struct {
-	Path   string // relative to the workspace, never the workspace itself
-	Kind   Kind
-	Mode   uint32
-	Size   int64  // of a file
-	MTime  int64  // nanoseconds since 1970
-	Target string // of a symbolic link
-	Opaque bool   // of a directory: what was packed in it is gone
+	Path       string // relative to the workspace, never the workspace itself
+	Kind       Kind
+	Opaque     bool // of a directory: what was packed in it is gone
+	Attributes bool // a file has extended attributes, which stay in the guest
+	Mode       uint32
+	Size       int64  // of a file
+	MTime      int64  // nanoseconds since 1970
+	Target     string // of a symbolic link
 	// Redirect is, of a directory, the packed one that it shows in place of what was
 	// packed at Path: "/" and a path, or a name beside its own.
 	Redirect string
 	Sum      [sparse.Size]byte // of a file's content, but not of a copy's
 	// Link is, of a file, the path of another in the list that it is the same file as. What
 	// differs between the two is that one's.
-	Link       string
-	Attributes bool // a file has extended attributes, which stay in the guest
+	Link string
 
 	copies string // the packed file of which it is a copy that the guest made by renames
 }
@@ -64,32 +62,50 @@ var errChanges = errors.New("the machine's list of changes is not acceptable")
 // no overlay could have produced is refused as a whole, and so is one whose edits
 // may take more than memory, in bytes.
 func Diff(ctx context.Context, m *Manifest, base Base, changes iter.Seq2[Change, error], memory int64) ([]Edit, error) {
-	return DiffSynced(ctx, m, base, nil, changes, memory)
+	edits, _, err := DiffSynced(ctx, m, base, nil, changes, DiffOptions{Memory: memory})
+	return edits, err
+}
+
+// DiffOptions say what DiffSynced lists.
+type DiffOptions struct {
+	Memory int64 // bytes that the list may take
+	// Count returns how many there will be, as far as is known when the first one comes.
+	Count func() int64
+	// Leave returns those of new directories whose content is not to be listed, but counted.
+	// It is asked where there are very many changes; nil for none.
+	Leave func(ctx context.Context, dirs []string) (map[string]bool, error)
 }
 
 // DiffSynced is Diff for a machine into which something was sent: that is no change of the
 // guest's. What of it the guest has changed since, or removed, is.
-func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, changes iter.Seq2[Change, error], memory int64) ([]Edit, error) {
-	cs, err := collect(changes, memory)
+func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, changes iter.Seq2[Change, error], o DiffOptions) ([]Edit, *Left, error) {
+	cs, err := collect(changes, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	left := &Left{}
+	if o.Leave != nil && len(cs) >= manyChanges {
+		if cs, err = left.take(ctx, m, synced, cs, o.Leave); err != nil {
+			return nil, nil, err
+		}
+	}
+	memory := o.Memory
 	view, moves, cs, err := rearrange(m, synced, cs, memory)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := &differ{
 		manifest: view, moves: moves, base: base, sent: synced.moved(moves), changes: cs, memory: memory, hides: make(map[string]bool),
 		edits: make([]Edit, 0, len(cs)),
 	}
 	if err := d.run(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i := range d.edits {
 		d.edits[i].From = d.from(&d.edits[i])
 	}
 	setImplied(d.edits)
-	return d.edits, nil
+	return d.edits, left, nil
 }
 
 // setImplied says which directories other edits make obvious: with them they come or go.
@@ -107,29 +123,8 @@ func setImplied(edits []Edit) {
 	}
 }
 
-// What a change takes of the memory until it is applied, beside its names, and how often
-// these are there at once. It is measured, not counted: see TestMemory of internal/cli.
-const (
-	changeMemory = 2000
-	namesMemory  = 4
-)
-
-// CheckCount refuses a list of so many changes, whose names have so many bytes, if it may take
-// more than so much memory.
-func CheckCount(changes, bytes, memory int64) error {
-	if changes > maxChanges || bytes > maxChangeBytes {
-		return fault.New(fault.ChangesTooMany, fault.Args{"limit": strconv.Itoa(maxChanges)},
-			"%w: it has more than %d entries or %d MiB of names", errChanges, maxChanges, maxChangeBytes>>20)
-	}
-	if changes*changeMemory+bytes*namesMemory > memory {
-		return fault.New(fault.ChangesMemory, fault.Args{"limit": formatSize(memory)},
-			"%w: it has more than %d entries and %s of names, which may take more than %s of memory", errChanges, changes-1, formatSize(bytes), formatSize(memory))
-	}
-	return nil
-}
-
 // collect checks the changes one by one and sorts them.
-func collect(changes iter.Seq2[Change, error], memory int64) ([]Change, error) {
+func collect(changes iter.Seq2[Change, error], o DiffOptions) ([]Change, error) {
 	var cs []Change
 	bytes := 0
 	for c, err := range changes {
@@ -140,8 +135,13 @@ func collect(changes iter.Seq2[Change, error], memory int64) ([]Change, error) {
 			return nil, fmt.Errorf("%w: %w", errChanges, err)
 		}
 		bytes += len(c.Path) + len(c.Target) + len(c.Redirect) + len(c.Link)
+		if cs == nil && o.Count != nil {
+			if n := o.Count(); n > 0 && o.CheckListed(n, 0) == nil {
+				cs = make([]Change, 0, n)
+			}
+		}
 		cs = append(cs, c)
-		if err := CheckCount(int64(len(cs)), int64(bytes), memory); err != nil {
+		if err := o.CheckListed(int64(len(cs)), int64(bytes)); err != nil {
 			return nil, err
 		}
 	}
@@ -261,7 +261,14 @@ func (d *differ) run(ctx context.Context) error {
 			}
 			continue
 		}
+		n := len(d.edits)
 		if err := d.changed(ctx, at, &cs[0]); err != nil {
+			return err
+		}
+		for _, e := range d.edits[n:] {
+			d.names += int64(len(e.Path) + len(e.OldTarget) + len(e.NewTarget) + len(e.Link))
+		}
+		if err := CheckCount(int64(len(d.edits)), d.names, d.memory); err != nil {
 			return err
 		}
 		cs = cs[1:]

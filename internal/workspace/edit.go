@@ -25,47 +25,58 @@ func (o Op) String() string { return string(rune(o)) }
 // a value that can be shown, filtered and applied. Its old half comes from
 // the manifest, its new half from the guest, checked.
 type Edit struct {
-	Op   Op
 	Path string
 	// From is the path of the old half when it was packed, "" where it is Path: that of
 	// a Rename, or of what is in a directory that was renamed.
 	From string
+	Op   Op // here and below, small fields stand together: there are very many edits
 
-	OldKind, NewKind     Kind   // None before an Add and after a Delete
-	OldMode, NewMode     uint32 // permission bits only
-	OldSize, NewSize     int64  // of files
-	OldTarget, NewTarget string // of symbolic links
-
-	MTime  int64             // of the new file, in nanoseconds since 1970
-	Sum    [sparse.Size]byte // of the new file's content, which comes from the guest
-	Copies string            // the packed file that has the new content, "" for the guest
-	Lower  bool              // Copies is as it was packed, whatever was sent since
-	// Link is, of a new file, the path of another that it is the same file as in the guest.
-	Link       string
-	Attributes bool // the new file has extended attributes, which stay in the guest
-	// Parts is the number of other names that the host's file has, which keep the old
-	// content; see Compare.
-	Parts int
+	OldKind, NewKind Kind // None before an Add and after a Delete
 
 	// Since says that the old half is not what was packed, but what an earlier Apply has left:
 	// OldSum is of its content. Partial says that the new half is not what the guest has, but
 	// a part of what it changed.
-	Since   bool
-	Partial bool
-	OldSum  [sparse.Size]byte
+	Since, Partial bool
 
+	ModeOnly bool // content or children are the same, only NewMode differs
+	Implied  bool // a directory that other edits in the list make obvious
+	Escapes  bool // a symbolic link that leads, or may lead, out of the workspace
+	Tracked  bool // the host's git has the path in its index, as far as is known
+	Ignored  bool // of what the host's git ignores; see SetIgnored
+
+	Attributes bool // the new file has extended attributes, which stay in the guest
+	Lower      bool // Copies is as it was packed, whatever was sent since
+	// Likeness is, of the Add of a file that was renamed, how much of its content was in the
+	// other half, in percent; see Other.
+	Likeness uint8
+	// Parts is the number of other names that the host's file has, which keep the old
+	// content; see Compare.
+	Parts int32
+
+	OldMode, NewMode     uint32 // permission bits only
+	OldSize, NewSize     int64  // of files
+	OldTarget, NewTarget string // of symbolic links
+
+	MTime  int64              // of the new file, in nanoseconds since 1970
+	Sum    [sparse.Size]byte  // of the new file's content, which comes from the guest
+	OldSum *[sparse.Size]byte // see Since
+	Copies string             // the packed file that has the new content, "" for the guest
+	// Link is, of a new file, the path of another that it is the same file as in the guest.
+	Link string
 	// Other is, of a file that was renamed, the path of the other half: such a rename is an
-	// Add and a Delete, of which none is applied without the other. Likeness is, of the Add,
-	// how much of its content was in the other, in percent.
-	Other    string
-	Likeness int
+	// Add and a Delete, of which none is applied without the other.
+	Other string
 
-	ModeOnly bool   // content or children are the same, only NewMode differs
-	Implied  bool   // a directory that other edits in the list make obvious
-	Escapes  bool   // a symbolic link that leads, or may lead, out of the workspace
-	Skipped  string // why this edit will not be applied; "" when it can be
-	Tracked  bool   // the host's git has the path in its index, as far as is known
-	Ignored  bool   // of what the host's git ignores; see SetIgnored
+	Skipped string // why this edit will not be applied; "" when it can be
+}
+
+// Pointers returns edits as what takes some of them wants them.
+func Pointers(edits []Edit) []*Edit {
+	out := make([]*Edit, len(edits))
+	for i := range edits {
+		out[i] = &edits[i]
+	}
+	return out
 }
 
 // needsContent reports whether applying e takes bytes from the guest.

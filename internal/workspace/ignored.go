@@ -52,6 +52,6 @@ func SetIgnored(edits []Edit, ignored func(path string) bool) {
 }
 
 // WithoutIgnored returns the edits that are not marked as ignored.
-func WithoutIgnored(edits []Edit) []Edit {
-	return slices.DeleteFunc(slices.Clone(edits), func(e Edit) bool { return e.Ignored })
+func WithoutIgnored(edits []*Edit) []*Edit {
+	return slices.DeleteFunc(slices.Clone(edits), func(e *Edit) bool { return e.Ignored })
 }

@@ -43,7 +43,7 @@ func TestSetIgnored(t *testing.T) {
 			names := strings.Fields(tt.ignored)
 			SetIgnored(tt.edits, func(p string) bool { return slices.Contains(names, p) })
 			var got []string
-			for _, e := range WithoutIgnored(tt.edits) {
+			for _, e := range WithoutIgnored(Pointers(tt.edits)) {
 				name := e.Path
 				if e.Implied {
 					name = "(" + name + ")"

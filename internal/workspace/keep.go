@@ -19,15 +19,15 @@ type target struct {
 }
 
 // linkTargets returns what edits are links to.
-func linkTargets(edits []Edit) made {
+func linkTargets(edits []*Edit) made {
 	m := make(made)
-	for i := range edits {
-		if edits[i].Link != "" && edits[i].Skipped == "" {
-			m[edits[i].Link] = &target{}
+	for _, e := range edits {
+		if e.Link != "" && e.Skipped == "" {
+			m[e.Link] = &target{}
 		}
 	}
-	for i := range edits {
-		if t := m[edits[i].Path]; t != nil {
+	for _, e := range edits {
+		if t := m[e.Path]; t != nil {
 			t.edited = true
 		}
 	}

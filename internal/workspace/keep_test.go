@@ -54,8 +54,8 @@ func TestApplyHardLinks(t *testing.T) {
 		to["same"].change("same"), linked("same2", "same"),
 		from["host"].change("host"), linked("host2", "host"),
 	})
-	if want := "hard link to z"; !strings.Contains(fmt.Sprint(s.app.Edits), want) {
-		t.Errorf("the list %v does not say %q", s.app.Edits, want)
+	if want := "hard link to z"; !strings.Contains(fmt.Sprint(s.edits), want) {
+		t.Errorf("the list %v does not say %q", s.edits, want)
 	}
 	res := s.apply(t)
 	if len(res.Conflicts) > 0 {
@@ -89,9 +89,9 @@ func TestApplyLinkAlone(t *testing.T) {
 	to := tree{"a": {File, 0o644, "x"}, "b": {File, 0o644, "x"}}
 	s := newSession(t, tree{})
 	s.take(t, to, []Change{to["a"].change("a"), linked("b", "a")})
-	s.app.Edits = editsAt(s.app.Edits, "b")
+	s.edits = editsAt(s.edits, "b")
 	var err error
-	if s.app.Staging, err = Stage(t.Context(), t.TempDir()+"/staging", s.app.Edits, to.fetch, StageOptions{}); err != nil {
+	if s.app.Staging, err = Stage(t.Context(), t.TempDir()+"/staging", Pointers(s.edits), to.fetch, StageOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if res := s.apply(t); len(res.Notes) != 1 {
@@ -130,8 +130,8 @@ func TestApplyAttributes(t *testing.T) {
 	with := to["added"].change("added")
 	with.Attributes = true
 	s.take(t, to, []Change{to["f"].change("f"), to["mode"].change("mode"), with})
-	if want := "extended attributes stay in the machine"; !strings.Contains(fmt.Sprint(s.app.Edits), want) {
-		t.Errorf("the list %v does not say %q", s.app.Edits, want)
+	if want := "extended attributes stay in the machine"; !strings.Contains(fmt.Sprint(s.edits), want) {
+		t.Errorf("the list %v does not say %q", s.edits, want)
 	}
 	if res := s.apply(t); len(res.Conflicts)+len(res.Notes) > 0 {
 		t.Errorf("conflicts %v, notes %v; want none", res.Conflicts, res.Notes)
@@ -160,11 +160,11 @@ func TestCompareUmask(t *testing.T) {
 		}
 	}
 	s.take(t, to, append(cs, linked("data2", "data")))
-	if err := Compare(t.Context(), s.dir, s.app.Edits, 0o077); err != nil {
+	if err := Compare(t.Context(), s.dir, s.edits, 0o077); err != nil {
 		t.Fatal(err)
 	}
 	list := make(map[string]string)
-	for _, e := range s.app.Edits {
+	for _, e := range s.edits {
 		list[e.Path] = e.String()
 	}
 	for path, want := range map[string]string{
@@ -206,11 +206,11 @@ func TestCompareParts(t *testing.T) {
 	s.repack(t)
 	to := tree{"one": {File, 0o644, "xy"}, "f": {File, 0o644, "xy"}, "g": {File, 0o755, "x"}, "h": {File, 0o644, "x"}}
 	s.take(t, to, []Change{to["one"].change("one"), to["f"].change("f"), to["g"].change("g")})
-	if err := Compare(t.Context(), s.dir, s.app.Edits, 0o022); err != nil {
+	if err := Compare(t.Context(), s.dir, s.edits, 0o022); err != nil {
 		t.Fatal(err)
 	}
 	want := "[M  f (+1 B, its 2 other hard links stay as they are) M  g (mode 755, was 644, its 2 other hard links stay as they are) M  one (+1 B)]"
-	if got := fmt.Sprint(s.app.Edits); got != want {
+	if got := fmt.Sprint(s.edits); got != want {
 		t.Errorf("the list is %s; want %s", got, want)
 	}
 	s.apply(t)
@@ -271,16 +271,16 @@ func TestApplySparse(t *testing.T) {
 		cs = append(cs, Change{Path: name, Kind: File, Mode: 0o644, Size: fi.Size(), Sum: sum})
 	}
 	var err error
-	if s.app.Edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs)); err != nil {
+	if s.edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs)); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.app.Edits) != 1 {
-		t.Fatalf("the list is %v; want the one that differs", s.app.Edits)
+	if len(s.edits) != 1 {
+		t.Fatalf("the list is %v; want the one that differs", s.edits)
 	}
 	fetch := func(_ context.Context, _ []string, put func(string, io.Reader) error) error {
 		return put("disk", sparseGuest{nil, disk, size})
 	}
-	if s.app.Staging, err = Stage(t.Context(), t.TempDir()+"/staging", s.app.Edits, fetch, StageOptions{}); err != nil {
+	if s.app.Staging, err = Stage(t.Context(), t.TempDir()+"/staging", Pointers(s.edits), fetch, StageOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	os.Chtimes(s.dir+"/disk", time.Time{}, time.Now()) // so that it is compared
@@ -307,7 +307,7 @@ func TestApplySparse(t *testing.T) {
 	cs = []Change{{Path: "t", Kind: File, Mode: 0o644, Size: terabyte, Sum: [32]byte{1}}}
 	edits, err := diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 	if err == nil {
-		_, err = Stage(t.Context(), t.TempDir()+"/staging", edits, fetch, StageOptions{})
+		_, err = Stage(t.Context(), t.TempDir()+"/staging", Pointers(edits), fetch, StageOptions{})
 	}
 	if want := "stage changes: they are more than 16.0 GiB: t has 1.0 TiB"; err == nil || err.Error() != want {
 		t.Errorf("Stage() of a terabyte = %v; want %s", err, want)
@@ -327,7 +327,7 @@ func TestStageHoles(t *testing.T) {
 		fetch := func(_ context.Context, _ []string, put func(string, io.Reader) error) error {
 			return put("f", holes(tt.holes))
 		}
-		_, err := Stage(t.Context(), t.TempDir()+"/staging", []Edit{e}, fetch, StageOptions{})
+		_, err := Stage(t.Context(), t.TempDir()+"/staging", Pointers([]Edit{e}), fetch, StageOptions{})
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, errDiffers) {
 			t.Errorf("holes %s: %v; want that it is right: %v", name, err, tt.ok)
 		}

@@ -38,7 +38,7 @@ func TestApplyChild(t *testing.T) {
 	fmt.Println("ready")
 	if os.Getenv(undoVariable) != "" {
 		s.undo(t)
-	} else if _, err := Apply(t.Context(), s.app); err != nil {
+	} else if _, err := Apply(t.Context(), s.application()); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("done")
@@ -60,7 +60,7 @@ func (s *session) save(t *testing.T, home string) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	if err := gob.NewEncoder(g).Encode(s.app.Edits); err != nil {
+	if err := gob.NewEncoder(g).Encode(s.edits); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func loadSession(t *testing.T, home string) *session {
 	}
 	defer g.Close()
 	s := &session{dir: home + "/ws"}
-	if err := gob.NewDecoder(g).Decode(&s.app.Edits); err != nil {
+	if err := gob.NewDecoder(g).Decode(&s.edits); err != nil {
 		t.Fatal(err)
 	}
 	s.app.Dir, s.app.Manifest, s.app.Base = s.dir, m, im
@@ -232,10 +232,10 @@ func newKillSession(t *testing.T, home string, from, to tree) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Stage(t.Context(), home+"/staging", edits, to.fetch, StageOptions{}); err != nil {
+	if _, err := Stage(t.Context(), home+"/staging", Pointers(edits), to.fetch, StageOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s := &session{app: Application{Manifest: m, Edits: edits}}
+	s := &session{app: Application{Manifest: m}, edits: edits}
 	s.save(t, home)
 	return loadSession(t, home)
 }

@@ -185,7 +185,7 @@ func TestApplyRename(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		a := newApplier(s.app)
+		a := newApplier(s.application())
 		a.plainRename = plain
 		if err := a.run(t.Context()); err != nil {
 			t.Fatal(err)
@@ -301,8 +301,8 @@ func FuzzRedirects(f *testing.F) {
 			return // such as what is in a whiteout
 		}
 		want := merged(from, cs)
-		s.app.Edits = edits
-		s.app.Staging, err = Stage(t.Context(), filepath.Join(t.TempDir(), "staging"), edits, want.fetch, StageOptions{})
+		s.edits = edits
+		s.app.Staging, err = Stage(t.Context(), filepath.Join(t.TempDir(), "staging"), Pointers(edits), want.fetch, StageOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

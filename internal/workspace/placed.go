@@ -24,7 +24,7 @@ type Placed struct {
 
 // placed is what a path has become.
 type placed struct {
-	Path   []byte `json:"path"`
+	Path   []byte `json:"path"` // only in the file
 	Kind   Kind   `json:"kind"` // None, File or Symlink
 	Mode   uint32 `json:"mode,omitempty"`
 	Size   int64  `json:"size,omitempty"`
@@ -40,6 +40,9 @@ const (
 	maxPlacedAt    = 4 // of one path: an undo brings an earlier one back
 	maxPlacedBytes = 64 << 20
 )
+
+// Has reports whether something was put at a path.
+func (p *Placed) Has(path string) bool { return len(p.at[path]) > 0 }
 
 func newPlaced() *Placed { return &Placed{at: make(map[string][]placed)} }
 
@@ -61,7 +64,9 @@ func ReadPlaced(name string) (*Placed, error) {
 		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
 			return nil, fmt.Errorf("read what was applied: %w", err)
 		}
-		p.add(one)
+		path := string(one.Path)
+		one.Path = nil
+		p.add(path, one)
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read what was applied: %w", err)
@@ -69,8 +74,7 @@ func ReadPlaced(name string) (*Placed, error) {
 	return p, nil
 }
 
-func (p *Placed) add(one placed) {
-	key := string(one.Path)
+func (p *Placed) add(key string, one placed) {
 	same := func(other placed) bool {
 		return one.Kind == other.Kind && one.Mode == other.Mode && bytes.Equal(one.Sum, other.Sum) && bytes.Equal(one.Target, other.Target)
 	}
@@ -89,20 +93,19 @@ func (p *Placed) add(one placed) {
 
 // Add notes what edits will have put at their paths. It may be noted before they are
 // applied: what the host does not have then is of no account.
-func (p *Placed) Add(edits []Edit) {
-	for i := range edits {
-		e := &edits[i]
+func (p *Placed) Add(edits []*Edit) {
+	for _, e := range edits {
 		if e.Skipped != "" || e.NewKind == Dir || e.NewKind == None && e.OldKind == Dir || e.NewKind == File && !e.summed() {
 			continue
 		}
-		one := placed{Path: []byte(e.Path), Kind: e.NewKind}
+		one := placed{Kind: e.NewKind}
 		switch e.NewKind {
 		case File:
 			one.Mode, one.Size, one.Sum = e.NewMode&0o777, e.NewSize, e.Sum[:]
 		case Symlink:
 			one.Target = []byte(e.NewTarget)
 		}
-		p.add(one)
+		p.add(e.Path, one)
 	}
 }
 
@@ -118,8 +121,9 @@ func (p *Placed) Write(name string) error {
 	defer f.Close()
 	w := bufio.NewWriter(f)
 	out := json.NewEncoder(w)
-	for _, list := range p.at {
+	for path, list := range p.at {
 		for _, one := range list {
+			one.Path = []byte(path)
 			if err := out.Encode(one); err != nil {
 				return fmt.Errorf("write what is applied: %w", err)
 			}
@@ -136,16 +140,16 @@ func (p *Placed) Write(name string) error {
 }
 
 // Confirm notes that edits, which were added, are applied, but for conflicts.
-func (p *Placed) Confirm(edits []Edit, conflicts []Conflict) {
+func (p *Placed) Confirm(edits []*Edit, conflicts []Conflict) {
 	not := make(map[string]bool, len(conflicts))
 	for _, c := range conflicts {
 		not[c.Path] = true
 	}
-	for i := range edits {
+	for _, e := range edits {
 		// The last one is that of the edit, unless there was no room for it.
-		if list := p.at[edits[i].Path]; len(list) > 0 && edits[i].Skipped == "" && !not[edits[i].Path] {
+		if list := p.at[e.Path]; len(list) > 0 && e.Skipped == "" && !not[e.Path] {
 			last := &list[len(list)-1]
-			last.Here = last.Kind == edits[i].NewKind && (last.Kind != File || string(last.Sum) == string(edits[i].Sum[:]))
+			last.Here = last.Kind == e.NewKind && (last.Kind != File || string(last.Sum) == string(e.Sum[:]))
 		}
 	}
 }

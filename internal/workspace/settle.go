@@ -62,14 +62,16 @@ func Settle(ctx context.Context, dir string, m *Manifest, edits []Edit, placed *
 			needed[edits[i].Link] = true
 		}
 	}
-	var left []Edit
 	inside := make(map[string]bool)
+	n := 0
 	for i := len(edits) - 1; i >= 0; i-- {
 		e := &edits[i]
 		if done[i] = done[i] && !needed[e.Path] && !inside[e.Path]; !done[i] {
 			mark(inside, e.Path)
+			n++
 		}
 	}
+	left := make([]Edit, 0, n)
 	for i := range edits {
 		if !done[i] {
 			left = append(left, edits[i])
@@ -238,7 +240,7 @@ func (p *placed) equal(is *placed) bool {
 // begin has e begin at what an earlier Apply has left.
 func (e *Edit) begin(at *placed) {
 	e.Since = true
-	e.OldKind, e.OldMode, e.OldSize, e.OldTarget, e.OldSum = at.Kind, at.Mode, at.Size, string(at.Target), [sparse.Size]byte{}
+	e.OldKind, e.OldMode, e.OldSize, e.OldTarget, e.OldSum = at.Kind, at.Mode, at.Size, string(at.Target), new([sparse.Size]byte)
 	copy(e.OldSum[:], at.Sum)
 	if e.ModeOnly {
 		e.ModeOnly, e.Copies, e.Lower = false, e.Path, false
@@ -280,7 +282,7 @@ func (a *applier) begins(ctx context.Context, dir int, name string, now hostFile
 	if err != nil {
 		return false, ctx.Err() // it was changed meanwhile, or cannot be read
 	}
-	return sum == e.OldSum, nil
+	return e.OldSum != nil && sum == *e.OldSum, nil
 }
 
 // sumAt returns that of the regular file name, which must have this size.

@@ -16,20 +16,20 @@ import (
 func (s *session) settled(t testing.TB, from, to tree, placed *Placed) {
 	t.Helper()
 	s.take(t, to, changes(rand.New(rand.NewPCG(1, 1)), from, to))
-	listed := func(p string) bool { return slices.ContainsFunc(s.app.Edits, func(e Edit) bool { return e.Path == p }) }
-	left, err := Settle(t.Context(), s.dir, s.app.Manifest, s.app.Edits, placed, listed)
+	listed := func(p string) bool { return slices.ContainsFunc(s.edits, func(e Edit) bool { return e.Path == p }) }
+	left, err := Settle(t.Context(), s.dir, s.app.Manifest, s.edits, placed, listed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.app.Edits = left
+	s.edits = left
 }
 
 // applySome applies those edits that are wanted, as a front end does.
 func (s *session) applySome(t testing.TB, placed *Placed, wanted func(e *Edit) bool) Result {
 	t.Helper()
-	all := s.app.Edits
-	s.app.Edits = Choose(all, func(i int) bool { return wanted(&all[i]) }, func(int) bool { return true })
-	placed.Add(s.app.Edits)
+	all := s.edits
+	s.edits = some(all, func(i int) bool { return wanted(&all[i]) })
+	placed.Add(Pointers(s.edits))
 	name := filepath.Join(t.TempDir(), "placed")
 	if err := placed.Write(name); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func (s *session) applySome(t testing.TB, placed *Placed, wanted func(e *Edit) b
 
 func (s *session) listed() string {
 	var lines []string
-	for _, e := range s.app.Edits {
+	for _, e := range s.edits {
 		if !e.Implied {
 			lines = append(lines, e.Op.String()+" "+e.Path)
 		}
@@ -177,7 +177,7 @@ func TestSettleUndone(t *testing.T) {
 	}
 	compare(t, "taken back", readTree(t, s.dir), tree{"a": file("2")})
 	s.settled(t, from, tree{"a": file("3")}, placed)
-	if got := s.app.Edits; len(got) != 1 || !got[0].Since || got[0].OldSum != sumOf("2") {
+	if got := s.edits; len(got) != 1 || !got[0].Since || *got[0].OldSum != sumOf("2") {
 		t.Errorf("after the undo the list is %+v", got)
 	}
 }
@@ -186,13 +186,13 @@ func TestSettleUndone(t *testing.T) {
 func TestPlacedBounds(t *testing.T) {
 	p := newPlaced()
 	for i := range 2 * maxPlacedAt {
-		p.Add([]Edit{{Op: Modify, Path: "a", NewKind: File, NewSize: 1, Sum: sumOf(fmt.Sprint(i))}})
+		p.Add(Pointers([]Edit{{Op: Modify, Path: "a", NewKind: File, NewSize: 1, Sum: sumOf(fmt.Sprint(i))}}))
 	}
 	if got := p.at["a"]; len(got) != maxPlacedAt || p.n != maxPlacedAt || string(got[maxPlacedAt-1].Sum) != string(func() []byte { s := sumOf(fmt.Sprint(2*maxPlacedAt - 1)); return s[:] }()) {
 		t.Errorf("the record has %d states", len(got))
 	}
 	p.n = maxPlaced
-	p.Add([]Edit{{Op: Add, Path: "b", NewKind: Symlink, NewTarget: "a"}})
+	p.Add(Pointers([]Edit{{Op: Add, Path: "b", NewKind: Symlink, NewTarget: "a"}}))
 	if len(p.at["b"]) > 0 {
 		t.Error("a full record takes more")
 	}

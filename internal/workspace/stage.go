@@ -48,7 +48,7 @@ type Fetch func(ctx context.Context, paths []string, put func(path string, conte
 // already, from a run that was interrupted, are not fetched again.
 //
 // Others may use the same directory meanwhile: it is theirs, too, until Remove.
-func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts StageOptions) (_ *Staging, err error) {
+func Stage(ctx context.Context, dir string, edits []*Edit, fetch Fetch, opts StageOptions) (_ *Staging, err error) {
 	if opts.Limit == 0 {
 		opts.Limit = DefaultStageLimit
 	}
@@ -63,56 +63,92 @@ func Stage(ctx context.Context, dir string, edits []Edit, fetch Fetch, opts Stag
 		}
 	}()
 
-	wanted := make(map[string]*Edit) // by path; one path for each content
-	var paths []string
-	sizes := make(map[[sparse.Size]byte]int64)
-	total := int64(0)
-	for i := range edits {
-		e := &edits[i]
-		if !e.needsContent() {
-			continue
-		}
-		if size, ok := sizes[e.Sum]; ok {
-			if size != e.NewSize {
-				return nil, fmt.Errorf("stage changes: %s: %w", termsafe.Quote(e.Path), errDiffers)
-			}
-			continue
-		}
-		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
-			return nil, fault.New(fault.ChangesTooLarge, fault.Args{"limit": strconv.FormatInt(opts.Limit, 10)},
-				"stage changes: they are more than %s: %s has %s", formatSize(opts.Limit), termsafe.Quote(e.Path), formatSize(e.NewSize))
-		}
-		total += e.NewSize
-		sizes[e.Sum] = e.NewSize
-		if fi, err := os.Lstat(s.path(e.Sum)); err == nil && fi.Mode().IsRegular() && fi.Size() == e.NewSize {
-			continue
-		}
-		wanted[e.Path] = e
-		paths = append(paths, e.Path)
-	}
-	if len(paths) == 0 {
+	total, err := s.missing(edits, opts)
+	switch {
+	case err != nil:
+		return nil, err
+	case total < 0:
 		return s, nil
 	}
 	if err := checkFree(dir, total); err != nil {
 		return nil, err
 	}
-	err = fetch(ctx, paths, func(path string, content io.Reader) error {
-		e := wanted[path]
-		if e == nil {
-			return fmt.Errorf("the machine sent %s, which was not asked for", termsafe.Quote(path))
+	next := 0
+	for next < len(edits) {
+		b := batch{wanted: make(map[string]*Edit), sums: make(map[[sparse.Size]byte]bool)}
+		for ; next < len(edits) && len(b.paths) < stageBatch; next++ {
+			if e := edits[next]; e.needsContent() && !b.sums[e.Sum] && !s.Has(e) {
+				b.sums[e.Sum], b.wanted[e.Path] = true, e
+				b.paths = append(b.paths, e.Path)
+			}
 		}
-		delete(wanted, path)
-		return s.put(e, content)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("stage changes: %w", err)
-	}
-	for _, path := range paths {
-		if wanted[path] != nil {
-			return nil, fmt.Errorf("stage changes: the machine did not send %s", termsafe.Quote(path))
+		if err := s.fetch(ctx, &b, fetch); err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// stageBatch is how many contents are fetched at a time.
+const stageBatch = 4096
+
+// batch is contents that are being fetched.
+type batch struct {
+	paths  []string
+	wanted map[string]*Edit // by path; one path for each content
+	sums   map[[sparse.Size]byte]bool
+}
+
+// missing returns how many bytes of contents are to be fetched, -1 if there is none.
+func (s *Staging) missing(edits []*Edit, opts StageOptions) (int64, error) {
+	sizes := make(map[[sparse.Size]byte]int64)
+	total, some := int64(0), false
+	for _, e := range edits {
+		if !e.needsContent() {
+			continue
+		}
+		if size, ok := sizes[e.Sum]; ok {
+			if size != e.NewSize {
+				return 0, fmt.Errorf("stage changes: %s: %w", termsafe.Quote(e.Path), errDiffers)
+			}
+			continue
+		}
+		if e.NewSize < 0 || e.NewSize > opts.Limit-total {
+			return 0, fault.New(fault.ChangesTooLarge, fault.Args{"limit": strconv.FormatInt(opts.Limit, 10)},
+				"stage changes: they are more than %s: %s has %s", formatSize(opts.Limit), termsafe.Quote(e.Path), formatSize(e.NewSize))
+		}
+		total += e.NewSize
+		sizes[e.Sum] = e.NewSize
+		some = some || !s.Has(e)
+	}
+	if !some {
+		return -1, nil
+	}
+	return total, nil
+}
+
+// fetch fetches a batch.
+func (s *Staging) fetch(ctx context.Context, b *batch, fetch Fetch) error {
+	if len(b.paths) == 0 {
+		return nil
+	}
+	err := fetch(ctx, b.paths, func(path string, content io.Reader) error {
+		e := b.wanted[path]
+		if e == nil {
+			return fmt.Errorf("the machine sent %s, which was not asked for", termsafe.Quote(path))
+		}
+		delete(b.wanted, path)
+		return s.put(e, content)
+	})
+	if err != nil {
+		return fmt.Errorf("stage changes: %w", err)
+	}
+	for _, path := range b.paths {
+		if b.wanted[path] != nil {
+			return fmt.Errorf("stage changes: the machine did not send %s", termsafe.Quote(path))
+		}
+	}
+	return nil
 }
 
 // checkFree makes sure that a file system takes n more bytes twice: once for

@@ -23,7 +23,7 @@ func TestStage(t *testing.T) {
 		asked = append(asked, paths...)
 		return to.fetch(ctx, paths, put)
 	}
-	s, err := Stage(t.Context(), dir, edits, fetch, StageOptions{})
+	s, err := Stage(t.Context(), dir, Pointers(edits), fetch, StageOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestStage(t *testing.T) {
 		f.Close()
 	}
 	asked = nil
-	if _, err := Stage(t.Context(), dir, edits, fetch, StageOptions{}); err != nil || len(asked) != 0 {
+	if _, err := Stage(t.Context(), dir, Pointers(edits), fetch, StageOptions{}); err != nil || len(asked) != 0 {
 		t.Errorf("second Stage fetched %q (%v); want nothing", asked, err)
 	}
 	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
@@ -92,7 +92,7 @@ func TestStageRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		dir := t.TempDir()
-		if _, err := Stage(t.Context(), dir, tt.edits, tt.fetch, StageOptions{Limit: tt.limit}); err == nil {
+		if _, err := Stage(t.Context(), dir, Pointers(tt.edits), tt.fetch, StageOptions{Limit: tt.limit}); err == nil {
 			t.Errorf("%s: Stage = nil; want an error", tt.name)
 		}
 		left, err := os.ReadDir(dir)
@@ -120,11 +120,11 @@ func TestStageShared(t *testing.T) {
 	dir := t.TempDir() + "/staging"
 	to := tree{"a": {File, 0o644, "x"}}
 	edits := []Edit{{Op: Add, Path: "a", NewKind: File, NewSize: 1, Sum: to["a"].change("a").Sum}}
-	first, err := Stage(t.Context(), dir, edits, to.fetch, StageOptions{})
+	first, err := Stage(t.Context(), dir, Pointers(edits), to.fetch, StageOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Stage(t.Context(), dir, edits, nil, StageOptions{}) // all of it is there
+	second, err := Stage(t.Context(), dir, Pointers(edits), nil, StageOptions{}) // all of it is there
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func diffSynced(t *testing.T, files map[string]string, sent []Sent, changes ...C
 		t.Fatal(err)
 	}
 	s := (&Synced{Of: m.Started}).With(m, sent)
-	edits, err := DiffSynced(t.Context(), m, base, s, func(yield func(Change, error) bool) {
+	edits, _, err := DiffSynced(t.Context(), m, base, s, func(yield func(Change, error) bool) {
 		for _, c := range changes {
 			if c.Kind == File && c.Mode == 0 {
 				c.Mode = 0o644
@@ -139,7 +139,7 @@ func diffSynced(t *testing.T, files map[string]string, sent []Sent, changes ...C
 				return
 			}
 		}
-	}, math.MaxInt64)
+	}, DiffOptions{Memory: math.MaxInt64})
 	if err != nil {
 		t.Fatal(err)
 	}

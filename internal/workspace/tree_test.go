@@ -321,8 +321,9 @@ func (tr tree) fetch(ctx context.Context, paths []string, put func(string, io.Re
 
 // session is a packed workspace.
 type session struct {
-	dir string
-	app Application
+	dir   string
+	app   Application
+	edits []Edit
 }
 
 // newSession makes from in a directory and packs it.
@@ -342,19 +343,26 @@ func newSession(t testing.TB, from tree) *session {
 func (s *session) take(t testing.TB, to tree, cs []Change) {
 	t.Helper()
 	var err error
-	s.app.Edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
+	s.edits, err = diffAll(t.Context(), s.app.Manifest, s.app.Base, sequence(cs))
 	if err != nil {
 		t.Fatalf("Diff: %v", err)
 	}
-	s.app.Staging, err = Stage(t.Context(), filepath.Join(t.TempDir(), "staging"), s.app.Edits, to.fetch, StageOptions{})
+	s.app.Staging, err = Stage(t.Context(), filepath.Join(t.TempDir(), "staging"), Pointers(s.edits), to.fetch, StageOptions{})
 	if err != nil {
 		t.Fatalf("Stage: %v", err)
 	}
 }
 
+// application is what applies all of its edits.
+func (s *session) application() Application {
+	app := s.app
+	app.Edits = Pointers(s.edits)
+	return app
+}
+
 func (s *session) apply(t testing.TB) Result {
 	t.Helper()
-	res, err := Apply(t.Context(), s.app)
+	res, err := Apply(t.Context(), s.application())
 	if err != nil {
 		t.Fatalf("Apply: %v", err)
 	}

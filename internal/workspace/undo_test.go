@@ -181,7 +181,7 @@ func TestUndoRandom(t *testing.T) {
 			sameTree(t, fmt.Sprintf("seed %d, taken back", seed), exactTree(t, s.dir), want)
 			noUndo(t, store)
 			if t.Failed() {
-				for _, e := range s.app.Edits {
+				for _, e := range s.edits {
 					t.Log(e)
 				}
 				return
@@ -497,7 +497,7 @@ func TestUndoSize(t *testing.T) {
 		{Op: Delete, OldKind: File, OldSize: 1000, Skipped: "skipped"},
 		{Op: Rename, OldKind: Dir, NewKind: Dir},
 	}
-	if got := UndoSize(edits); got != 123 {
+	if got := UndoSize(Pointers(edits)); got != 123 {
 		t.Errorf("UndoSize = %d; want 123", got)
 	}
 }

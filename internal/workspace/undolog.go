@@ -101,34 +101,61 @@ type undoRecord struct {
 	moves []undoMove
 	after map[string]undoDir
 	ended bool
+
+	brief   bool // only count the edits, of which there may be very many
+	counted []countedEdit
 }
 
-// changes returns how many edits a user would count.
-func (r *undoRecord) changes() int {
+// countedEdit is an edit of a record that is brief.
+type countedEdit struct {
+	n       int32
+	implied bool
+}
+
+// changes returns how many edits a user would count, of a record that is brief.
+func (r *undoRecord) changes(not map[int]bool) int {
 	n := 0
-	for i := range r.edits {
-		if !r.edits[i].Implied {
+	for _, e := range r.counted {
+		if !e.implied && !not[int(e.n)] {
 			n++
 		}
 	}
 	return n
 }
 
-// readUndoLog reads a log. The error is fs.ErrNotExist or errUndoLog for one of an Apply
-// that had not begun.
-func readUndoLog(dir string) (*undoRecord, error) {
+// readUndoLog reads a log, but for its edits, which are counted as a user would. The error is
+// fs.ErrNotExist or errUndoLog for one of an Apply that had not begun.
+func readUndoLog(dir string) (r *undoRecord, changes int, err error) {
 	f, err := os.Open(filepath.Join(dir, undoLog))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
-	return parseUndoLog(f)
+	r = &undoRecord{brief: true}
+	not, err := r.parse(f)
+	return r, r.changes(not), err
 }
 
 func parseUndoLog(from io.Reader) (*undoRecord, error) {
 	r := &undoRecord{after: make(map[string]undoDir)}
+	not, err := r.parse(from)
+	if err != nil {
+		return nil, err
+	}
+	kept := r.edits[:0]
+	for _, e := range r.edits {
+		if !not[e.N] {
+			kept = append(kept, e)
+		}
+	}
+	r.edits = kept
+	return r, nil
+}
+
+// parse reads a log. It returns the numbers of the edits that were not carried out.
+func (r *undoRecord) parse(from io.Reader) (not map[int]bool, err error) {
 	begun := false
-	not := make(map[int]bool)
+	not = make(map[int]bool)
 	lines := bufio.NewReaderSize(from, maxUndoLine)
 	for !r.ended {
 		text, err := lines.ReadSlice('\n')
@@ -144,14 +171,7 @@ func parseUndoLog(from io.Reader) (*undoRecord, error) {
 	if !begun {
 		return nil, fmt.Errorf("%w: it has no beginning", errUndoLog)
 	}
-	kept := r.edits[:0]
-	for _, e := range r.edits {
-		if !not[e.N] {
-			kept = append(kept, e)
-		}
-	}
-	r.edits = kept
-	return r, nil
+	return not, nil
 }
 
 func decodeUndoLine(text []byte, line *undoLine) error {
@@ -179,8 +199,12 @@ func (r *undoRecord) add(line *undoLine, begun bool, not map[int]bool) error {
 		if err := line.Edit.check(); err != nil {
 			return err
 		}
-		if len(r.edits) == maxChanges {
+		if len(r.edits)+len(r.counted) == maxChanges {
 			return fmt.Errorf("more than %d edits", maxChanges)
+		}
+		if r.brief {
+			r.counted = append(r.counted, countedEdit{int32(line.Edit.N), line.Edit.Implied})
+			return nil
 		}
 		r.edits = append(r.edits, *line.Edit)
 	case line.Begin && !begun:
@@ -195,7 +219,9 @@ func (r *undoRecord) add(line *undoLine, begun bool, not map[int]bool) error {
 		if err := line.After.check(); err != nil {
 			return err
 		}
-		r.after[string(line.After.Path)] = *line.After
+		if !r.brief {
+			r.after[string(line.After.Path)] = *line.After
+		}
 	case line.End && begun:
 		r.ended = true
 	default:

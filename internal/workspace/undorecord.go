@@ -25,9 +25,8 @@ const UndoBound = 1 << 30
 
 // UndoSize returns how many bytes of files an apply of edits would have to keep, so that it
 // can be taken back.
-func UndoSize(edits []Edit) (n int64) {
-	for i := range edits {
-		e := &edits[i]
+func UndoSize(edits []*Edit) (n int64) {
+	for _, e := range edits {
 		if e.Skipped == "" && e.OldKind == File && (e.Op == Delete || e.Op == Modify && (!e.ModeOnly || e.Parts > 0)) {
 			n += e.OldSize
 		}
@@ -44,19 +43,14 @@ type recorder struct {
 	w      *bufio.Writer
 	err    error              // of what was written
 	copies bool               // there are files whose content is not on the disk yet
-	todo   map[*Edit]recorded // edits that can be taken back
+	todo   map[*Edit]int32    // edits that can be taken back, and their numbers
+	kept   map[*Edit]Identity // of what was there, once it was kept
 	dirs   map[string]undoDir
 	others map[fileID]string // see otherName
 }
 
 // fileID is a file, whatever its name.
 type fileID struct{ dev, ino uint64 }
-
-// recorded is an edit that is in the record.
-type recorded struct {
-	n  int
-	id Identity // of what was there, once it was kept
-}
 
 // Names in the store that are no records: of an Apply that has not begun, and of what is
 // being removed.
@@ -75,7 +69,7 @@ func newRecorder(o UndoOptions, root, journal string) (_ *recorder, err error) {
 	now := time.Now()
 	r := &recorder{
 		store: o.Store, name: undoNew + now.UTC().Format("20060102T150405.000000000") + "-" + strings.ToLower(rand.Text()[:8]),
-		fd: -1, todo: make(map[*Edit]recorded), dirs: make(map[string]undoDir),
+		fd: -1, todo: make(map[*Edit]int32), kept: make(map[*Edit]Identity), dirs: make(map[string]undoDir),
 	}
 	dir := filepath.Join(r.store, r.name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -307,7 +301,10 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 			}
 		}
 	}
-	r.todo[e] = recorded{n, id}
+	r.todo[e] = int32(n)
+	if id != (Identity{}) {
+		r.kept[e] = id
+	}
 	r.write(undoLine{Edit: &line})
 	return r.err
 }
@@ -318,8 +315,8 @@ func (a *applier) otherName(r *recorder, now hostFile) string {
 	if r.others == nil {
 		r.others = make(map[fileID]string)
 		edited := make(map[string]bool, len(a.Edits))
-		for i := range a.Edits {
-			edited[a.Edits[i].Packed()] = true
+		for _, e := range a.Edits {
+			edited[e.Packed()] = true
 		}
 		for i := range a.Manifest.Entries {
 			if e := &a.Manifest.Entries[i]; e.Kind == File && !edited[e.Path] {
@@ -408,11 +405,12 @@ func (r *recorder) not(e *Edit) {
 	if r == nil {
 		return
 	}
-	k, ok := r.todo[e]
+	n, ok := r.todo[e]
 	if !ok {
 		return
 	}
-	r.write(undoLine{Not: &k.n})
+	number := int(n)
+	r.write(undoLine{Not: &number})
 	if e.Op == Rename && r.err == nil { // an Undo must know that Apply went on without it
 		r.err = r.w.Flush()
 	}

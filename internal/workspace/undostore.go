@@ -34,14 +34,14 @@ func UndoRecords(store string) ([]UndoRecord, error) {
 	var recs []UndoRecord
 	for _, name := range names {
 		dir := filepath.Join(store, name)
-		r, err := readUndoLog(dir)
+		r, changes, err := readUndoLog(dir)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUndoLog) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		recs = append(recs, UndoRecord{r.head.Name, string(r.head.Root), r.head.Time, r.changes(), r.ended, dir})
+		recs = append(recs, UndoRecord{r.head.Name, string(r.head.Root), r.head.Time, changes, r.ended, dir})
 	}
 	return recs, nil
 }

@@ -1,7 +1,5 @@
 package workspace
 
-import "slices"
-
 // Without returns edits, all of them in the order of Diff, without those that drop is true
 // of. A new directory goes if nothing is left in it, and the deletion of a directory if
 // something in it stays.
@@ -34,10 +32,16 @@ func Without(edits []Edit, drop func(e *Edit) bool) []Edit {
 			contents[dir] = sum
 		}
 	}
-	if !slices.Contains(dropped, true) {
+	n := 0
+	for _, is := range dropped {
+		if !is {
+			n++
+		}
+	}
+	if n == len(edits) {
 		return edits
 	}
-	var left []Edit
+	left := make([]Edit, 0, n)
 	for i := range edits {
 		if !dropped[i] {
 			left = append(left, edits[i])

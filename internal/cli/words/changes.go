@@ -27,15 +27,9 @@ func Changes(changes []mayfly.Change) string {
 
 // LeftOut says how many changes of files there are that are ignored or generated, and how
 // large they are.
-func LeftOut(changes []mayfly.Change, how string) string {
-	var bytes int64
-	for _, c := range changes {
-		if c.Kind == "file" {
-			bytes += c.Size
-		}
-	}
-	text := group(len(changes)) + " " + how + " files changed"
-	if len(changes) == 1 {
+func LeftOut(files int, bytes int64, how string) string {
+	text := group(files) + " " + how + " files changed"
+	if files == 1 {
 		text = "1 " + how + " file changed"
 	}
 	if bytes > 0 {

@@ -107,7 +107,7 @@ func (b *bench) newEdited(ctx context.Context, files int) (_ *edited, err error)
 	if err != nil {
 		return nil, err
 	}
-	staging, err := workspace.Stage(ctx, filepath.Join(s.dir, "staging"), edits, func(_ context.Context, paths []string, put func(string, io.Reader) error) error {
+	staging, err := workspace.Stage(ctx, filepath.Join(s.dir, "staging"), workspace.Pointers(edits), func(_ context.Context, paths []string, put func(string, io.Reader) error) error {
 		for _, p := range paths {
 			if err := put(p, strings.NewReader(changed[p])); err != nil {
 				return err
@@ -120,7 +120,7 @@ func (b *bench) newEdited(ctx context.Context, files int) (_ *edited, err error)
 	}
 	undo := &workspace.UndoOptions{Store: filepath.Join(s.dir, "undo"), Name: "m"}
 	s.app = workspace.Application{
-		Dir: dir, Manifest: m, Base: base, Edits: edits, Staging: staging, Journal: filepath.Join(s.dir, "journal"), Undo: undo,
+		Dir: dir, Manifest: m, Base: base, Edits: workspace.Pointers(edits), Staging: staging, Journal: filepath.Join(s.dir, "journal"), Undo: undo,
 	}
 	return s, os.Mkdir(undo.Store, 0o700)
 }
@@ -146,8 +146,7 @@ func (s *edited) review(ctx context.Context) error {
 	}
 	defer host.Close()
 	in := review.Input{Host: review.Host{Read: host.Read, Names: host.Names}}
-	for i := range s.app.Edits {
-		e := &s.app.Edits[i]
+	for _, e := range s.app.Edits {
 		in.Changes = append(in.Changes, review.Change{
 			Path: e.Path,
 			Old: review.Node{Kind: review.Regular, Mode: e.OldMode, Size: e.OldSize, Open: func() (io.ReadCloser, error) {

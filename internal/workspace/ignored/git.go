@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,15 +20,14 @@ func git(ctx context.Context, dir string, in io.Reader, out io.Writer, args ...s
 	})
 }
 
-// answer is what git says of the paths that it was asked about.
+// answer is what git says of the paths that it was asked about, which is noted at these.
 type answer struct {
-	matched map[string]bool // paths that rules match
-	tracked map[string]bool // paths in the index, with the directories that they are in
-	links   map[string]bool // other repositories in the index: directories
+	asked *paths
+	links map[string]bool // other repositories in the index: directories
 }
 
 func (a *answer) ignores(p string) bool {
-	if !a.matched[p] || a.tracked[p] {
+	if !a.asked.is(p, isMatched) || a.asked.is(p, isTracked) {
 		return false
 	}
 	if len(a.links) > 0 {
@@ -43,39 +40,58 @@ func (a *answer) ignores(p string) bool {
 	return true
 }
 
-// consult asks the repository of dir about paths relative to it. The value of a path says
-// whether it is a directory that is not on the host.
-func consult(ctx context.Context, dir string, asked map[string]bool) (*answer, error) {
-	a := &answer{matched: make(map[string]bool), tracked: make(map[string]bool), links: make(map[string]bool)}
+// consult asks the repository of dir about paths relative to it, with by also by which patterns
+// they are ignored.
+func consult(ctx context.Context, dir string, asked *paths, by bool) (*answer, error) {
+	a := &answer{asked: asked, links: make(map[string]bool)}
 	// Before git hears a word of the guest's: does it work here at all?
 	if err := probe(ctx, dir); err != nil {
 		return nil, err
 	}
-	index := &records{each: func(entry string) { a.index(entry, asked) }}
-	if err := git(ctx, dir, nil, index, "ls-files", "-z", "--stage"); err != nil {
+	if err := git(ctx, dir, nil, &records{each: a.index}, "ls-files", "-z", "--stage"); err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, gitrun.Reason(err))
 	}
 	// --no-index, since with it git compares each path with all of the index.
-	var in bytes.Buffer
-	for _, p := range slices.Sorted(maps.Keys(asked)) {
-		in.WriteString("./" + p) // which may begin as one of git's patterns
-		if asked[p] {
-			in.WriteByte('/')
-		}
-		in.WriteByte(0)
+	matched := func(p []byte, is known) {
+		asked.set(bytes.TrimSuffix(bytes.TrimPrefix(p, []byte("./")), []byte("/")), is)
 	}
-	out := &records{each: func(p string) { a.matched[strings.TrimSuffix(strings.TrimPrefix(p, "./"), "/")] = true }}
-	if err := checkIgnore(ctx, dir, &in, out); err != nil {
+	out, args := &records{each: func(p []byte) { matched(p, isMatched) }}, []string(nil)
+	if by {
+		args = []string{"--verbose"}
+		n, is := 0, known(0)
+		out.each = func(field []byte) {
+			switch n++; n % 4 { // the file of the pattern, its line, the pattern, the path
+			case 3:
+				is = patternSays(string(field))
+			case 0:
+				matched(field, is)
+			}
+		}
+	}
+	if err := checkIgnore(ctx, dir, asked.reader(), out, args...); err != nil {
 		return nil, fmt.Errorf("find out what git ignores in %s: %w", dir, err)
 	}
 	return a, nil
 }
 
-func checkIgnore(ctx context.Context, dir string, in io.Reader, out io.Writer) error {
-	err := git(ctx, dir, in, out, "check-ignore", "-z", "--stdin", "--no-index")
+// patternSays returns what a pattern says of a new directory that it matches. One such as
+// "dir/*" also matches "dir/", which stands for the directory: others may take back what it
+// says of single files in there.
+func patternSays(pattern string) known {
+	if strings.HasPrefix(pattern, "!") {
+		return 0
+	}
+	if dir, last := path.Split(strings.TrimSuffix(pattern, "/")); dir != "" && strings.Trim(last, "*") == "" {
+		return isMatched | isLoose
+	}
+	return isMatched
+}
+
+func checkIgnore(ctx context.Context, dir string, in io.Reader, out io.Writer, args ...string) error {
+	err := git(ctx, dir, in, out, append([]string{"check-ignore", "-z", "--stdin", "--no-index"}, args...)...)
 	if gitrun.Failed(err, 1) {
 		return nil // none is ignored
 	}
@@ -98,28 +114,25 @@ func probe(ctx context.Context, dir string) error {
 }
 
 // index takes an entry of the index as ls-files --stage has it.
-func (a *answer) index(entry string, asked map[string]bool) {
-	mode, p, ok := strings.Cut(entry, "\t")
+func (a *answer) index(entry []byte) {
+	mode, p, ok := bytes.Cut(entry, []byte("\t"))
 	if !ok {
 		return
 	}
-	if strings.HasPrefix(mode, "160000 ") {
-		a.links[p] = true
+	if bytes.HasPrefix(mode, []byte("160000 ")) {
+		a.links[string(p)] = true
 	}
-	for ; p != "."; p = path.Dir(p) {
-		if _, ok := asked[p]; !ok {
-			continue
-		}
-		if a.tracked[p] {
+	for len(p) > 0 {
+		if a.asked.set(p, isTracked) {
 			break // and what it is in
 		}
-		a.tracked[p] = true
+		p = p[:max(0, bytes.LastIndexByte(p, '/'))]
 	}
 }
 
 // records splits what is written to it at each NUL.
 type records struct {
-	each func(string)
+	each func([]byte)
 	part []byte
 }
 
@@ -131,7 +144,8 @@ func (r *records) Write(b []byte) (int, error) {
 			r.part = append(r.part, b...)
 			return n, nil
 		}
-		r.each(string(append(r.part, b[:i]...)))
+		r.part = append(r.part, b[:i]...)
+		r.each(r.part)
 		r.part, b = r.part[:0], b[i+1:]
 	}
 }

@@ -44,8 +44,6 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	for i := range edits {
 		edits[i].Tracked = edits[i].OldKind != workspace.None
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("git has not told within %v which files it ignores", timeout))
-	defer cancel()
 	j := newJudge(dir)
 	for i := range edits {
 		e := &edits[i]
@@ -53,9 +51,6 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 		if e.From != "" {
 			j.add(e.From, false)
 		}
-	}
-	if j.odd != "" {
-		return fmt.Errorf("%w: %q is not a regular file", ErrUnknown, j.odd)
 	}
 	if err := j.ask(ctx); err != nil {
 		return err
@@ -67,12 +62,44 @@ func Mark(ctx context.Context, dir string, edits []workspace.Edit) error {
 	return nil
 }
 
+// Dirs returns those of new directories of the workspace dir, of which the host has none,
+// that git ignores together with all that may be in them. Without a git that tells there is
+// none.
+func Dirs(ctx context.Context, dir string, dirs []string) (map[string]bool, error) {
+	j := newJudge(dir)
+	j.by = true
+	for _, p := range dirs {
+		if j.place(p).absent {
+			j.add(p, true)
+		}
+	}
+	err := j.ask(ctx)
+	if errors.Is(err, ErrUnknown) {
+		return nil, nil // Mark says so
+	}
+	if err != nil {
+		return nil, err
+	}
+	whole := make(map[string]bool)
+	for _, p := range dirs {
+		// One of which the index has something is not ignored.
+		v, _ := j.verdict(p)
+		if v.path == "" || !j.isIgnored(p) {
+			continue
+		}
+		if asked := &j.repos[v.repo].asked; asked.isNewDir(v.path) && !asked.is(v.path, isLoose) {
+			whole[p] = true
+		}
+	}
+	return whole, nil
+}
+
 // judge finds out which paths of a workspace are ignored.
 type judge struct {
 	dir    string
 	places map[string]place       // by directory, "." for the workspace
 	repos  map[string]*repository // by their directories; nil for one that there is not
-	judged map[string]verdict     // by path
+	by     bool                   // ask also by which patterns
 	// odd is a file of rules of which git would never see the end, "" for none.
 	odd string
 }
@@ -95,20 +122,20 @@ type verdict struct {
 // repository is what is to be asked in one repository.
 type repository struct {
 	dir   string
-	above bool            // it begins above the workspace
-	outer string          // the repository that this one lies in
-	asked map[string]bool // paths, whether they are new directories
+	above bool   // it begins above the workspace
+	outer string // the repository that this one lies in
+	asked paths
 	*answer
 }
 
 func newJudge(dir string) *judge {
-	j := &judge{dir: dir, places: make(map[string]place), repos: make(map[string]*repository), judged: make(map[string]verdict)}
+	j := &judge{dir: dir, places: make(map[string]place), repos: make(map[string]*repository)}
 	var top place
 	// As git does, look above for the repository that the workspace is a part of.
 	for at := dir; ; at = filepath.Dir(at) {
 		if hasGit(at) {
 			top.repo = "."
-			j.repos["."] = &repository{dir: ".", above: at != dir, asked: make(map[string]bool)}
+			j.repos["."] = &repository{dir: ".", above: at != dir, asked: newPaths()}
 		}
 		if top.repo != "" || at == filepath.Dir(at) {
 			break
@@ -143,9 +170,9 @@ func (j *judge) place(p string) place {
 		case err != nil || !fi.IsDir():
 			at.absent = true
 		case hasGit(full):
-			j.repos[p] = &repository{dir: p, outer: at.repo, asked: make(map[string]bool)}
+			j.repos[p] = &repository{dir: p, outer: at.repo, asked: newPaths()}
 			if at.repo != "" {
-				j.repos[at.repo].asked[inside(p, at.repo)] = false
+				j.repos[at.repo].asked.add(inside(p, at.repo), false)
 			}
 			at.repo = p
 		}
@@ -165,34 +192,38 @@ func endless(file string) bool {
 
 // add has p judged, which may be a directory that the guest has made.
 func (j *judge) add(p string, newDir bool) {
-	at := j.place(path.Dir(p))
-	if path.Base(p) == ".git" {
-		at.whole = path.Dir(p)
-	}
-	v := verdict{repo: at.repo}
-	if at.whole != "" {
-		// In the repository that at.whole is in, which may be one itself.
-		v.repo, v.path, newDir = at.repo, at.whole, false
-		if at.whole == at.repo {
-			v.repo = j.repos[at.repo].outer
-		}
-	} else {
-		v.path = p
-	}
-	if v.repo == "" || v.path == "." {
-		j.judged[p] = verdict{}
+	v, whole := j.verdict(p)
+	if v.path == "" {
 		return
 	}
-	if newDir {
+	if newDir = newDir && !whole; newDir {
 		// One that the host does not have is a directory to git by its slash only.
 		_, err := os.Lstat(filepath.Join(j.dir, p))
 		newDir = err != nil
 	}
-	v.path = inside(v.path, v.repo)
-	if r := j.repos[v.repo]; !r.asked[v.path] {
-		r.asked[v.path] = newDir
+	j.repos[v.repo].asked.add(v.path, newDir)
+}
+
+// verdict returns where the answer for p is, and whether it is that for something that
+// holds it.
+func (j *judge) verdict(p string) (v verdict, whole bool) {
+	at := j.place(path.Dir(p))
+	if path.Base(p) == ".git" {
+		at.whole = path.Dir(p)
 	}
-	j.judged[p] = v
+	v = verdict{repo: at.repo, path: p}
+	if at.whole != "" {
+		// In the repository that at.whole is in, which may be one itself.
+		v.path, whole = at.whole, true
+		if at.whole == at.repo {
+			v.repo = j.repos[at.repo].outer
+		}
+	}
+	if v.repo == "" || v.path == "." {
+		return verdict{}, whole
+	}
+	v.path = inside(v.path, v.repo)
+	return v, whole
 }
 
 // inside returns the path p relative to the directory dir, which it is in.
@@ -205,6 +236,11 @@ func inside(p, dir string) string {
 
 // ask asks git about all that was added, in the outer repositories first.
 func (j *judge) ask(ctx context.Context) error {
+	if j.odd != "" {
+		return fmt.Errorf("%w: %q is not a regular file", ErrUnknown, j.odd)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("git has not told within %v which files it ignores", timeout))
+	defer cancel()
 	var dirs []string
 	for dir := range j.repos {
 		dirs = append(dirs, dir)
@@ -212,20 +248,20 @@ func (j *judge) ask(ctx context.Context) error {
 	slices.SortFunc(dirs, func(a, b string) int { return len(a) - len(b) })
 	for _, dir := range dirs {
 		r := j.repos[dir]
-		if len(r.asked) == 0 || r.outer != "" && j.ignores(r.outer, inside(dir, r.outer)) {
+		if r.asked.len() == 0 || r.outer != "" && j.ignores(r.outer, inside(dir, r.outer)) {
 			continue
 		}
 		if r.above {
-			r.asked["."] = false
+			r.asked.add(".", false)
 		}
 		var err error
-		if r.answer, err = consult(ctx, filepath.Join(j.dir, dir), r.asked); err != nil {
+		if r.answer, err = consult(ctx, filepath.Join(j.dir, dir), &r.asked, j.by); err != nil {
 			return err
 		}
-		if r.answer.matched["."] {
+		if r.asked.is(".", isMatched) {
 			// It ignores the workspace as a whole, as one of a home directory does:
 			// the work in there is none of its business.
-			r.answer = &answer{}
+			r.answer = &answer{asked: &paths{}}
 		}
 	}
 	return nil
@@ -233,18 +269,18 @@ func (j *judge) ask(ctx context.Context) error {
 
 // isIgnored reports whether the path p, which was added, is ignored.
 func (j *judge) isIgnored(p string) bool {
-	v := j.judged[p]
+	v, _ := j.verdict(p)
 	return v.path != "" && j.ignores(v.repo, v.path)
 }
 
 // isTracked reports whether a repository has the path p, which was added, in its index.
 func (j *judge) isTracked(p string) bool {
-	v := j.judged[p]
+	v, _ := j.verdict(p)
 	if v.path == "" || v.repo == "" {
 		return false
 	}
 	r := j.repos[v.repo]
-	return r.answer != nil && r.tracked[v.path]
+	return r.answer != nil && r.answer.asked.is(v.path, isTracked)
 }
 
 // ignores reports whether p is ignored in the repository of the directory dir, or that

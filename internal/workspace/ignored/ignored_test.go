@@ -2,6 +2,7 @@ package ignored
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -295,5 +296,41 @@ func TestMarkUnknown(t *testing.T) {
 	}
 	if err := Mark(t.Context(), t.TempDir(), edits); err != nil || edits[0].Ignored {
 		t.Errorf("Mark without a repository = %v; want nothing to be asked", err)
+	}
+}
+
+// Of new directories only those are whole that git ignores with all that they may have in
+// them, and that the host has not. Where rules are about what is in one, others may say
+// something else of it, and it is not taken as a whole.
+func TestDirs(t *testing.T) {
+	home(t, "")
+	r := newRepo(t, t.TempDir(), map[string]string{
+		".gitignore": "node_modules/\nout\n/kept/*\nback/*\n!back/in\n", "there/node_modules/x": "", "gone/node_modules/tracked": "", "file": "", "out": "",
+	}, "gone/node_modules/tracked")
+	if err := os.RemoveAll(filepath.Join(r.dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	newRepo(t, filepath.Join(r.dir, "inner"), map[string]string{".gitignore": "built/\n"})
+	dirs := []string{
+		"back", "back/in", "back/other", "deep", "deep/er", "deep/er/node_modules", "deep/er/node_modules/p", "file", "gone", "gone/node_modules",
+		"inner/built", "inner/node_modules", "kept", "kept/x", "node_modules", "node_modules/a", "out", "plain", "there/node_modules", "there/node_modules/new",
+		".git/hooks/out",
+	}
+	got, err := Dirs(t.Context(), r.dir, dirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"deep/er/node_modules", "deep/er/node_modules/p", "inner/built", "node_modules", "node_modules/a", "there/node_modules/new",
+	}
+	if got := slices.Sorted(maps.Keys(got)); !slices.Equal(got, want) {
+		t.Errorf("whole are %q; want %q", got, want)
+	}
+	if got, err := Dirs(t.Context(), t.TempDir(), dirs); err != nil || len(got) > 0 {
+		t.Errorf("without a repository whole are %v, %v", got, err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if got, err := Dirs(t.Context(), r.dir, dirs); err != nil || len(got) > 0 {
+		t.Errorf("without git whole are %v, %v", got, err)
 	}
 }
