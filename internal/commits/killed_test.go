@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/commits"
 )
 
@@ -84,6 +86,7 @@ func TestLandKilled(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		script := fmt.Sprintf(`#!/bin/sh
+exec 8>>%[1]s/running && flock -s 8
 n=1 # of this git, of which two may begin at once
 until mkdir %[1]s/call$n 2>/dev/null; do n=$((n + 1)); done
 [ $n = %[2]d ] || exec %[3]s "$@"
@@ -105,6 +108,15 @@ kill -9 $(cat %[1]s/pid)
 				t.Fatalf("%v\n%s", err, out)
 			}
 			return false
+		}
+		// Another git of the landing may not have ended yet.
+		running, err := os.Open(filepath.Join(dir, "running"))
+		if err == nil {
+			err = unix.Flock(int(running.Fd()), unix.LOCK_EX)
+			running.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		what := fmt.Sprintf("killed at git %d, after it: %t", n, behind)
 		host := filepath.Join(dir, "host")
