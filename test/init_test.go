@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +13,19 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
+
+// guestUser returns the user of h's machines and their home: as on the host, but for root.
+func guestUser(t *testing.T, h *vm.Host) (name, home string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return "dev", "/home/dev"
+	}
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username, h.Home
+}
 
 // TestSystemdGuest is a machine whose process 1 is systemd: all that is true of others
 // is true of it, its services are started and stopped, and Docker works in it.
@@ -26,6 +40,7 @@ func TestSystemdGuest(t *testing.T) {
 		t.Helper()
 		return h.For(t).Run(0, "exec", "m", "--", "sh", "-ec", script).Stdout
 	}
+	name, home := guestUser(t, h)
 	t.Run("systemd", func(t *testing.T) {
 		for script, want := range map[string]string{
 			"cat /proc/1/comm; systemctl is-system-running":                                                     "systemd\nrunning\n",
@@ -35,7 +50,7 @@ func TestSystemdGuest(t *testing.T) {
 			"journalctl -b -o cat | grep -c 'Reached target multi-user.target'":                                 "1\n",
 			"ls /run/mayfly 2>&1 || sudo ls /run/mayfly":                                                        "ls: cannot open directory '/run/mayfly': Permission denied\nchanges\nmayfly-guest\n",
 			"sudo systemctl stop mayfly-agent 2>&1 | grep -c refused":                                           "1\n",
-			"cat README; id -un; stat -c %U README":                                                             "hello\ndev\ndev\n",
+			"cat README; id -un; stat -c %U README":                                                             "hello\n" + name + "\n" + name + "\n",
 			"sudo modprobe dummy && lsmod | grep -c ^dummy":                                                     "1\n",
 			"timedatectl show -p Timezone --value | grep -c . ; hostname":                                       "1\nm\n",
 			"cut -d: -f3 /proc/self/cgroup":                                                                     "/mayfly.slice/mayfly-agent.service/programs\n",
@@ -65,7 +80,7 @@ func TestSystemdGuest(t *testing.T) {
 	})
 	t.Run("sessions and ssh", func(t *testing.T) {
 		h := h.For(t)
-		if got := h.Run(0, "ssh", "m", "cat /proc/1/comm; pwd").Stdout; got != "systemd\n/home/dev\n" {
+		if got := h.Run(0, "ssh", "m", "cat /proc/1/comm; pwd").Stdout; got != "systemd\n"+home+"\n" {
 			t.Errorf("ssh: %q", got)
 		}
 		term := h.Terminal("shell", "m")
