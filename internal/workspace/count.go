@@ -22,9 +22,10 @@ func CheckCount(changes, bytes, memory int64) error {
 	return checkCount(changes, bytes, changes*changeMemory+bytes*namesMemory, memory)
 }
 
-// CheckListed is CheckCount for what the guest lists, some of which may be left.
+// CheckListed is CheckCount for what the guest lists, some of which may be left: as many as
+// it has counted, for which there is a place.
 func (o *DiffOptions) CheckListed(changes, bytes int64) error {
-	if o.Leave == nil {
+	if o.Leave == nil || o.Count == nil || changes > o.Count() {
 		return CheckCount(changes, bytes, o.Memory)
 	}
 	return checkCount(changes, bytes, changes*listedMemory+bytes*listedNamesMemory, o.Memory)

@@ -67,6 +67,9 @@ func rearrange(m *Manifest, synced *Synced, cs []Change, memory int64) (*Manifes
 	if !slices.ContainsFunc(cs, func(c Change) bool { return c.Redirect != "" }) {
 		return m, r.moves, cs, nil
 	}
+	if err := CheckCount(int64(len(cs)), 0, memory); err != nil {
+		return nil, nil, nil, err // nothing of it is left
+	}
 	for i := range cs {
 		r.changes[cs[i].Path] = &cs[i]
 	}
