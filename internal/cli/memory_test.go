@@ -136,12 +136,12 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryOfApply has 100,000 changes listed for a program, applied and taken back.
+// TestMemoryOfApply has 90,000 changes listed for a program, applied and taken back.
 func TestMemoryOfApply(t *testing.T) {
 	needsMemory(t)
 	home := t.TempDir()
 	m := runFakeMachine(t, home, map[string]string{"d/hook": "x"})
-	m.lists(100_000, func(i int) wire.Change {
+	m.lists(90_000, func(i int) wire.Change {
 		if i == 0 {
 			return small("d/.envrc") // is held back
 		}
@@ -149,7 +149,7 @@ func TestMemoryOfApply(t *testing.T) {
 	})
 	list := m.list
 	m.list = func(conn net.Conn) {
-		for i := range 1000 {
+		for i := range 900 {
 			wire.WriteMessage(conn, wire.Change{Path: fmt.Appendf(nil, "d/package-%d", i), Kind: wire.KindDir, Mode: 0o755})
 		}
 		list(conn)
