@@ -77,14 +77,15 @@ func consult(ctx context.Context, dir string, asked *paths, by bool) (*answer, e
 	return a, nil
 }
 
-// patternSays returns what a pattern says of a new directory that it matches. One such as
-// "dir/*" also matches "dir/", which stands for the directory: others may take back what it
-// says of single files in there.
+// patternSays returns what a pattern says of a new directory that it matches. One that ends
+// with stars, such as "*" or "dir/*", also matches the empty name in "dir/", which stands for
+// the directory: others may take back what it says of single files in there.
 func patternSays(pattern string) known {
 	if strings.HasPrefix(pattern, "!") {
 		return 0
 	}
-	if dir, last := path.Split(strings.TrimSuffix(pattern, "/")); dir != "" && strings.Trim(last, "*") == "" {
+	last := path.Base(pattern)
+	if strings.Trim(last, "*") == "" || strings.HasSuffix(last, "**") { // some gits let the latter cross a slash
 		return isMatched | isLoose
 	}
 	return isMatched
