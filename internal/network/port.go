@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
@@ -336,25 +338,48 @@ func (n *Network) connectGuest(ctx context.Context, conn net.Conn, port int, to 
 // joinHalves copies in both directions until both have ended, or one has failed: then the
 // connection is broken for both ends, and not just ended.
 func joinHalves(a, b net.Conn) {
-	half := func(dst, src net.Conn) {
-		if _, err := copyHalf(dst, src, copyBuffer); err != nil {
-			for _, c := range []net.Conn{a, b} {
-				if tcp, ok := c.(*net.TCPConn); ok {
-					tcp.SetLinger(0)
-				}
-				c.Close()
+	breakOff := func() {
+		for _, c := range []net.Conn{a, b} {
+			if tcp, ok := c.(*net.TCPConn); ok {
+				tcp.SetLinger(0)
 			}
+			c.Close()
 		}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		half(a, b)
-	}()
+	var halves, watches sync.WaitGroup
+	half := func(dst, src net.Conn) {
+		_, err := copyHalf(dst, src, copyBuffer)
+		if err != nil {
+			breakOff()
+		} else if tcp, ok := src.(*net.TCPConn); ok {
+			watches.Go(func() {
+				if wasReset(tcp) {
+					breakOff()
+				}
+			})
+		}
+	}
+	halves.Go(func() { half(a, b) })
 	half(b, a)
-	<-done
+	halves.Wait()
 	a.Close()
 	b.Close()
+	watches.Wait()
+}
+
+// wasReset waits, after the end of what conn sends, until it is closed or broken, and reports
+// whether it was broken. Who has ended only his direction still reads. Who has left looks the
+// same until the kernel's probes, or what is written, are answered by a reset: nobody else
+// would find that out while the other end says nothing.
+func wasReset(conn *net.TCPConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	return raw.Read(func(fd uintptr) bool {
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		return err == nil && errno != 0
+	}) == nil
 }
 
 func isNotConnected(err error) bool { return errors.Is(err, syscall.ENOTCONN) }

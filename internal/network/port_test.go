@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
 
@@ -57,5 +59,95 @@ func TestPortsBreak(t *testing.T) {
 	io.WriteString(conn, "x")
 	if _, err := conn.Read(got); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("behind the part comes %v; want that the connection was reset", err)
+	}
+}
+
+// hung is the guest's end of a connection to a service that takes all and answers nothing.
+type hung struct {
+	net.Conn
+	ended chan struct{} // the other direction has
+}
+
+func (h hung) CloseWrite() error {
+	close(h.ended)
+	return nil
+}
+
+// Who has ended his direction still gets answers. Who is gone frees what the connection holds,
+// also when the guest never answers.
+func TestPortsAreLeft(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		leave func(client *net.TCPConn) error
+	}{
+		{"by a reset", func(client *net.TCPConn) error {
+			client.SetLinger(0)
+			return client.Close()
+		}},
+		{"by an end of both directions", func(client *net.TCPConn) error {
+			return client.Close()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			dialed, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := dialed.(*net.TCPConn)
+			defer client.Close()
+			// As the kernel's own times, in seconds instead of a minute.
+			raw, err := client.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_LINGER2, 1) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = conn.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, theirs := net.Pipe()
+			defer theirs.Close()
+			guest := hung{ours, make(chan struct{})}
+			joined := make(chan struct{})
+			go func() {
+				defer close(joined)
+				joinHalves(conn, guest)
+			}()
+			if err := client.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			<-guest.ended
+			go io.WriteString(theirs, "late")
+			got := make([]byte, len("late"))
+			if _, err := io.ReadFull(client, got); string(got) != "late" || err != nil {
+				t.Fatalf("who has ended his direction gets %q, %v; want an answer", got, err)
+			}
+			if err := tt.leave(client); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-joined:
+			case <-time.After(time.Minute):
+				t.Error("the connection of who has left is still held")
+				ours.Close()
+				<-joined
+			}
+			if _, err := theirs.Read(got); err != io.EOF {
+				t.Errorf("the guest's end gives %v; want its end", err)
+			}
+		})
 	}
 }
