@@ -24,19 +24,32 @@ const Reserve = 16 << 20
 type Budget struct {
 	max int64
 
-	mu   sync.Mutex // guards what follows
-	used int64
+	mu    sync.Mutex // guards what follows
+	used  int64
+	loose func() int64
 }
 
 // New returns a budget of max bytes.
 func New(max int64) *Budget { return &Budget{max: max} }
+
+// Loose has Take leave alone also what loose returns: bytes that are held though they were
+// given back. loose uses no Budget. A later one takes its place.
+func (b *Budget) Loose(loose func() int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.loose = loose
+}
 
 // Take takes n bytes, if at least spare bytes are left then, and reports whether it
 // did. Who can do with less asks for much only while there is plenty.
 func (b *Budget) Take(n, spare int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.max-b.used-n < spare {
+	left := b.max - b.used - n
+	if b.loose != nil {
+		left -= b.loose()
+	}
+	if left < spare {
 		return false
 	}
 	b.used += n

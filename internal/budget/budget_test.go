@@ -29,6 +29,29 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// What is held though it was given back is not there to be taken.
+func TestTakeLoose(t *testing.T) {
+	b := New(100)
+	var loose int64
+	b.Loose(func() int64 { return loose })
+	for _, step := range []struct {
+		loose, n, spare int64
+		want            bool
+	}{
+		{50, 60, 0, false},
+		{50, 40, 20, false},
+		{50, 40, 10, true},
+		{60, 1, 0, false},
+		{100, 0, 0, false},
+		{0, 60, 0, true},
+	} {
+		loose = step.loose
+		if got := b.Take(step.n, step.spare); got != step.want {
+			t.Errorf("Take(%d, %d) with %d used and %d loose = %v; want %v", step.n, step.spare, b.Used(), loose, got, step.want)
+		}
+	}
+}
+
 // However many take at once, there is never more than the budget in use.
 func TestTakeTogether(t *testing.T) {
 	b := New(10)

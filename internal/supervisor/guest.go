@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/budget"
@@ -25,11 +26,14 @@ type guest struct {
 	vm      *vm
 	session session
 	budget  *budget.Budget // of the machine; nil for one that nobody else uses
+	counted atomic.Int64   // streams that were taken from it
 }
 
 // session is the multiplexer over the control port.
 type session interface {
 	Open() (net.Conn, error)
+	// NumStreams counts the streams that hold memory.
+	NumStreams() int
 	Close() error
 	// CloseChan is closed at the session's end, and Why then says what was wrong with
 	// what the guest has sent, nil for nothing.
@@ -47,7 +51,26 @@ func dialGuest(ctx context.Context, v *vm, b *budget.Budget) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guest{v, s, b}, nil
+	return newGuest(v, s, b), nil
+}
+
+func newGuest(v *vm, s session, b *budget.Budget) *guest {
+	g := &guest{vm: v, session: s, budget: b}
+	if b != nil {
+		b.Loose(g.unended)
+	}
+	return g
+}
+
+// unended is what streams hold in the worst case that were closed and given back, and that the
+// guest does not end: the multiplexer takes what it sends on them until closeTimeout.
+func (g *guest) unended() int64 {
+	select {
+	case <-g.session.CloseChan():
+		return 0
+	default:
+		return max(0, int64(g.session.NumStreams())-g.counted.Load()) * streamCost
+	}
 }
 
 // Close ends the conversation. The guest lives on, and takes part in another.
@@ -76,7 +99,11 @@ func (g *guest) openFor(cost, spare int64) (guestStream, error) {
 		g.budget.Give(cost)
 		return nil, err
 	}
-	return &countedStream{stream, sync.OnceFunc(func() { g.budget.Give(cost) })}, nil
+	g.counted.Add(1)
+	return &countedStream{stream, sync.OnceFunc(func() {
+		g.counted.Add(-1) // first: no moment counts less than there is
+		g.budget.Give(cost)
+	})}, nil
 }
 
 // countedStream gives back what it cost when it is closed.
@@ -92,7 +119,7 @@ func (c *countedStream) Close() error {
 }
 
 // abandon closes a stream, and ends what waits for the guest on it: Close of the
-// multiplexer's ends no read.
+// multiplexer's ends no read. What a guest floods the stream with is taken until closeTimeout.
 func abandon(stream guestStream) {
 	stream.SetDeadline(time.Unix(1, 0))
 	stream.Close()
