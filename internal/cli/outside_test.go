@@ -103,3 +103,36 @@ func TestApplyCommitsOutside(t *testing.T) {
 		}
 	}
 }
+
+// A machine with a copy of a directory whose repository lies elsewhere gets new commits of the
+// branches that it was copied with, and of no other one, whatever it calls its own.
+func TestSyncCommitsOutside(t *testing.T) {
+	s, old := newRepository(t)
+	s.must(os.RemoveAll(old))
+	repo := filepath.Join(s.home, "real")
+	s.git(s.home, "init", "-q", repo)
+	s.write(repo, "a.txt", "1\n")
+	s.commit(repo, "first")
+	s.git(repo, "worktree", "add", "-q", "-b", "feature", filepath.Join(s.home, "project"))
+	s.git(repo, "branch", "known")
+	s.git(repo, "switch", "-q", "-c", "develop")
+	s.write(repo, "secret.txt", "1\n")
+	s.commit(repo, "private")
+	s.startCarried()
+	for _, ref := range []string{"refs/heads/develop", "refs/mayfly/host/develop", "refs/remotes/origin/x", "refs/mayfly/remotes/origin/x", "refs/remotes/feature"} {
+		s.git(s.guest, "update-ref", ref, "HEAD")
+		s.write(s.guest, ".git/packed-refs", s.read(s.guest, ".git/packed-refs")+s.git(s.guest, "rev-parse", "HEAD")+" "+ref+"\n")
+	}
+	s.git(repo, "update-ref", "refs/remotes/origin/x", "HEAD")
+	s.git(repo, "update-ref", "refs/remotes/feature", "HEAD") // of the name of what is checked out
+	s.write(s.dir, "a.txt", "2\n")
+	s.commit(s.dir, "two")
+	s.git(repo, "update-ref", "refs/heads/known", "feature")
+	out, err := s.mayfly("sync", "m")
+	s.must(err)
+	s.says(out, "1 commit of feature: mayfly/host/feature in m", "1 commit of known: mayfly/host/known in m")
+	if _, err := exec.Command("git", "-C", s.guest, "cat-file", "-e", s.git(repo, "rev-parse", "develop")).CombinedOutput(); err == nil {
+		t.Errorf("the machine has the commit of another branch\n%s", out)
+	}
+	s.git(s.guest, "fsck", "--strict")
+}

@@ -44,9 +44,9 @@ const (
 )
 
 // Give finds out what a machine lacks whose references are has: its word, from which no more
-// follows than what it gets. Of a repository that was not copied as a whole it gets what is
-// checked out, and branches that it has.
-func (r *Repository) Give(ctx context.Context, has []Ref, whole bool) (*Gift, error) {
+// follows than what is not sent. Of a repository that was not copied as a whole it gets what is
+// checked out, and the references carried with the copy; of another one, all: carried is nil.
+func (r *Repository) Give(ctx context.Context, has []Ref, carried map[string]bool) (*Gift, error) {
 	theirs := make(map[string]string)
 	var ids []string
 	for _, ref := range has {
@@ -79,7 +79,7 @@ func (r *Repository) Give(ctx context.Context, has []Ref, whole bool) (*Gift, er
 		if len(g.Branches) == maxGiven || theirs[ref] == tip || theirs[ref] == "" && theirs[original] == tip {
 			return nil
 		}
-		if _, ok := theirs[original]; !whole && !ok && theirs[ref] == "" && name != head.Branch && original != headRef {
+		if carried != nil && !carried[original] && original != branchPrefix+head.Branch && original != headRef {
 			return nil
 		}
 		count, err := r.missing(ctx, tip, g.not)

@@ -19,9 +19,9 @@ func (p *pair) has() (refs []commits.Ref) {
 	return refs
 }
 
-func (p *pair) give(whole bool, has []commits.Ref) *commits.Gift {
+func (p *pair) give(carried map[string]bool, has []commits.Ref) *commits.Gift {
 	p.t.Helper()
-	g, err := p.open().Give(p.t.Context(), has, whole)
+	g, err := p.open().Give(p.t.Context(), has, carried)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -37,12 +37,14 @@ func given(g *commits.Gift) string {
 }
 
 // A machine gets what is new since its copy, of a repository that was not copied as a whole only of
-// what is checked out and of branches that it has, and nothing twice.
+// what is checked out and of branches that it was copied with, whatever it calls its own, and nothing
+// twice.
 func TestGive(t *testing.T) {
 	p := newPair(t)
 	p.git(p.host, "branch", "known")
 	p.copy()
-	p.is(given(p.give(true, p.has())), "")
+	carried := map[string]bool{"refs/heads/main": true, "refs/heads/known": true}
+	p.is(given(p.give(nil, p.has())), "")
 	p.commit(p.host, map[string]string{"a": "3"}, "host 3")
 	p.git(p.host, "update-ref", "refs/heads/known", "HEAD")
 	p.git(p.host, "branch", "private")
@@ -50,11 +52,15 @@ func TestGive(t *testing.T) {
 	p.git(p.host, "update-ref", "refs/remotes/origin/x", "HEAD")
 	p.git(p.host, "switch", "-q", "-c", "here")
 	tip := p.commit(p.host, map[string]string{"a": "4"}, "host 4")
-	p.is(given(p.give(false, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1")
-	p.is(given(p.give(true, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1\nrefs/mayfly/host/private 1\nrefs/mayfly/remotes/origin/x 1")
+	p.is(given(p.give(carried, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1")
+	first := p.git(p.guest, "rev-parse", "HEAD~")
+	wants := append(p.has(), commits.Ref{Name: "refs/heads/private", ID: first}, commits.Ref{Name: "refs/mayfly/host/private", ID: first},
+		commits.Ref{Name: "refs/remotes/origin/x", ID: first}, commits.Ref{Name: "refs/mayfly/remotes/origin/x", ID: first})
+	p.is(given(p.give(carried, wants)), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1")
+	p.is(given(p.give(nil, p.has())), "refs/mayfly/host/here 2\nrefs/mayfly/host/known 1\nrefs/mayfly/host/main 1\nrefs/mayfly/host/private 1\nrefs/mayfly/remotes/origin/x 1")
 	// What it sends is what the machine lacks.
 	r := p.open()
-	g, err := r.Give(t.Context(), p.has(), false)
+	g, err := r.Give(t.Context(), p.has(), carried)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,17 +78,17 @@ func TestGive(t *testing.T) {
 	}
 	p.is(p.git(p.guest, "rev-parse", "mayfly/host/here"), tip)
 	p.git(p.guest, "fsck", "--strict")
-	p.is(given(p.give(false, p.has())), "")
+	p.is(given(p.give(carried, p.has())), "")
 	// A branch of the user's that is gone, and one that was set back.
 	p.git(p.host, "branch", "-q", "-D", "known")
 	p.git(p.host, "reset", "-q", "--hard", "HEAD~2")
-	p.is(given(p.give(false, p.has())), "refs/mayfly/host/here 0\nrefs/mayfly/host/known")
+	p.is(given(p.give(carried, p.has())), "refs/mayfly/host/here 0\nrefs/mayfly/host/known")
 	// What a machine makes up is of no account.
 	hostile := []commits.Ref{{Name: "refs/heads/x", ID: "--all"}, {Name: "refs/heads/y", ID: strings.Repeat("1", 40)}, {Name: "refs/mayfly/host/../x", ID: "x"}}
-	p.is(given(p.give(false, hostile)), "refs/mayfly/host/here 2")
+	p.is(given(p.give(carried, hostile)), "refs/mayfly/host/here 2\nrefs/mayfly/host/main 3")
 	limits := commits.DefaultLimits()
 	limits.Bundle = 10
-	if err := p.open().Pack(t.Context(), p.give(true, nil), &pack, limits); err == nil {
+	if err := p.open().Pack(t.Context(), p.give(nil, nil), &pack, limits); err == nil {
 		t.Error("more than the limit was packed")
 	}
 }

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -75,7 +77,11 @@ func (s *Sync) giveTo(ctx context.Context, c *copied, dry bool) ([]commits.Given
 			has = append(has, commits.Ref{Name: name, ID: id})
 		}
 	}
-	gift, err := repo.Give(ctx, has, !c.manifest.GitCarried)
+	carried, err := c.carriedRefs()
+	if err != nil {
+		return nil, err
+	}
+	gift, err := repo.Give(ctx, has, carried)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +95,29 @@ func (s *Sync) giveTo(ctx context.Context, c *copied, dry bool) ([]commits.Given
 	}
 	s.given = refs
 	return gift.Branches, nil
+}
+
+// carriedRefs returns the references that were carried with the copy of a directory whose
+// repository is not in it, nil for one that is. They are those of the image, not of the machine,
+// which would name others to get what was kept from it.
+func (c *copied) carriedRefs() (map[string]bool, error) {
+	if !c.manifest.GitCarried {
+		return nil, nil
+	}
+	refs := make(map[string]bool)
+	f, err := c.packed.Open(".git/packed-refs")
+	if errors.Is(err, fs.ErrNotExist) {
+		return refs, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		_, name, _ := strings.Cut(lines.Text(), " ")
+		refs[name] = true
+	}
+	return refs, lines.Err()
 }
 
 // takeGift has the machine take commits: first the objects, then the references.
