@@ -98,12 +98,15 @@ func (c *Changes) recordMoves() (end func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	end = func() error { return nil }
-	if len(before.Begun) > 0 && !c.lands() {
-		return end, nil // what was begun is still to be brought
-	}
-	if err := os.Remove(c.machine.e.movedRefsFile(root)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if !c.lands() {
+		end = func() error { return nil }
+		if len(before.Begun) > 0 {
+			return end, nil // what was begun is still to be brought
+		}
+		if err = os.Remove(c.machine.e.movedRefsFile(root)); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return end, err
 	}
 	record := movedRefs{Name: c.machine.Name(), Root: root, Time: time.Now()}
 	if len(before.Begun) > 0 && before.Name == record.Name && !before.Back && len(before.Moves) < commits.MaxMoved/2 {
@@ -122,9 +125,6 @@ func (c *Changes) recordMoves() (end func() error, err error) {
 			}
 			return c.machine.e.writeMovedRefs(record)
 		}
-	}
-	if !c.lands() {
-		return end, nil
 	}
 	others := slices.DeleteFunc(before.Begun, func(id string) bool { return slices.Contains(record.Tips, id) })
 	others = others[max(0, len(others)-commits.MaxMoved):]
