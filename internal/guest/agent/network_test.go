@@ -20,7 +20,7 @@ func TestConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	connect := func(t *testing.T) (net.Conn, *net.TCPConn) {
+	connect := func(t *testing.T) (*client.Connection, *net.TCPConn) {
 		t.Helper()
 		conn, err := client.Connect(g.open(t), l.Addr().(*net.TCPAddr).Port)
 		if err != nil {
@@ -42,7 +42,7 @@ func TestConnect(t *testing.T) {
 		conn, served := connect(t)
 		go func() {
 			conn.Write(long)
-			conn.(interface{ CloseWrite() error }).CloseWrite()
+			conn.CloseWrite()
 		}()
 		if got, err := io.ReadAll(served); !bytes.Equal(got, long) || err != nil {
 			t.Errorf("the program gets %d bytes, %v; want %d", len(got), err, len(long))

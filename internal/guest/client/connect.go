@@ -11,9 +11,9 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
-// Connect makes stream a connection to a port of the guest, which has a CloseWrite method.
-// Without an error only the connection is to be closed.
-func Connect(stream net.Conn, port int) (net.Conn, error) {
+// Connect makes stream a connection to a port of the guest. The caller then closes the
+// connection, not stream.
+func Connect(stream net.Conn, port int) (*Connection, error) {
 	var answer wire.Connected
 	err := call(stream, wire.Request{Op: wire.OpConnect, Connect: &wire.Connect{Port: port}}, &answer)
 	if err == nil && answer.Error != "" {
@@ -22,12 +22,12 @@ func Connect(stream net.Conn, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d of the machine: %w", port, err)
 	}
-	return &connection{Conn: stream, out: wire.NewFrameWriter(stream), in: wire.NewFrameReader(stream)}, nil
+	return &Connection{Conn: stream, out: wire.NewFrameWriter(stream), in: wire.NewFrameReader(stream)}, nil
 }
 
-// connection is one to a port of the guest. The end of a direction is a frame: that of a
+// Connection is one to a port of the guest. The end of a direction is a frame: that of a
 // stream is the multiplexer's, which soon ends the other one, too.
-type connection struct {
+type Connection struct {
 	net.Conn
 	out *wire.FrameWriter
 	in  *wire.FrameReader
@@ -37,7 +37,7 @@ type connection struct {
 	gone atomic.Bool
 }
 
-func (c *connection) Read(b []byte) (int, error) {
+func (c *Connection) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
 		if c.end != nil {
 			return 0, c.end
@@ -64,7 +64,7 @@ func (c *connection) Read(b []byte) (int, error) {
 
 // awaitGone lets writes fail, also the one under way, once nobody takes them any more: the
 // program in the guest had ended its own direction before. It ends with Close.
-func (c *connection) awaitGone() {
+func (c *Connection) awaitGone() {
 	c.in.Next()
 	c.gone.Store(true)
 	c.SetWriteDeadline(past)
@@ -73,7 +73,7 @@ func (c *connection) awaitGone() {
 // past is a deadline that nothing meets.
 var past = time.Unix(1, 0)
 
-func (c *connection) Write(b []byte) (int, error) {
+func (c *Connection) Write(b []byte) (int, error) {
 	if c.gone.Load() {
 		return 0, syscall.EPIPE
 	}
@@ -84,10 +84,10 @@ func (c *connection) Write(b []byte) (int, error) {
 }
 
 // CloseWrite ends one direction.
-func (c *connection) CloseWrite() error { return c.out.Write(wire.FrameStdinEOF, nil) }
+func (c *Connection) CloseWrite() error { return c.out.Write(wire.FrameStdinEOF, nil) }
 
 // Close also ends a read that waits, as Close of the multiplexer's streams does not.
-func (c *connection) Close() error {
+func (c *Connection) Close() error {
 	c.SetReadDeadline(past)
 	return c.Conn.Close()
 }
