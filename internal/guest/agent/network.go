@@ -214,13 +214,16 @@ func connect(stream net.Conn, req *wire.Connect) {
 	<-toHost
 }
 
-// sendToHost passes on what a program answers, and how that ends.
+// sendToHost passes on what a program answers, and how that ends. When nobody takes it any more,
+// conn is reset: also what waits to write to a program that reads nothing ends then.
 func sendToHost(stream io.Writer, conn *net.TCPConn) {
 	frames := wire.NewFrameWriter(stream)
 	buf := make([]byte, wire.MaxFrame)
 	for {
 		n, err := conn.Read(buf)
 		if n > 0 && frames.Write(wire.FrameStdout, buf[:n]) != nil {
+			conn.SetLinger(0)
+			conn.Close()
 			return
 		}
 		switch {

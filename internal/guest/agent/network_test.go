@@ -7,8 +7,10 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // A connection to a port ends for the program as it does for who has connected, and the other
@@ -88,4 +90,48 @@ func TestConnect(t *testing.T) {
 			_, err = conn.Write(long)
 		}
 	})
+}
+
+// Who has left while a program takes nothing, and nobody takes what it says, is no reason to hold
+// its connection for ever.
+func TestConnectToDeafProgram(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	host, stream := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		connect(stream, &wire.Connect{Port: l.Addr().(*net.TCPAddr).Port})
+	}()
+	defer stream.Close()
+	program, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	var answer wire.Connected
+	if err := wire.ReadMessage(host, &answer); err != nil || answer.Error != "" {
+		t.Fatalf("%q, %v; want a connection", answer.Error, err)
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		frames := wire.NewFrameWriter(host)
+		for frames.Write(wire.FrameStdin, make([]byte, wire.MaxFrame)) == nil {
+		}
+	}()
+	stream.SetWriteDeadline(time.Unix(1, 0))
+	io.WriteString(program, "to nobody")
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("the connection is still there")
+		program.Close()
+		<-ended
+	}
+	host.Close()
+	<-sent
 }
