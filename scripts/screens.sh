@@ -85,7 +85,7 @@ screen
 title 'A thousand files' 'More than ten are counted by directory; the answer "list" lists them all.'
 fresh
 typed "mayfly run --no-detect -- sh -c 'mkdir src; for i in \$(seq 1000); do echo \$i >src/\$i; done'"
-shows '[yes/no/keep/list/diff]'
+shows '[yes/no/keep/list/pick/diff]'
 typed yes
 ended
 screen
