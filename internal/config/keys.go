@@ -137,7 +137,7 @@ var fields = []field{
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 
-	{"review.max_memory", `"512MiB"`, "128 MiB", "memory that the list of a machine's changes may take, in config.toml alone; about a hundred thousand changes fit into 128 MiB",
+	{"review.max_memory", `"512MiB"`, "128 MiB", "memory that the list of a machine's changes may take, in config.toml alone; about ninety thousand changes fit into 128 MiB",
 		kind{"size", func(c *Config, s setting) *Error { return asSize(s, minReviewMiB, maxReviewMiB, &c.Review.MemoryMiB) }}},
 	{"review.ordinary", `["Makefile"]`, "", "paths whose changes are ordinary, in config.toml alone: each is exactly one file of the workspace",
 		stringList(func(c *Config) *[]string { return &c.Review.Ordinary }, checkReviewPath)},
