@@ -360,7 +360,7 @@ func TestInterruptedWhileTheGuestIsSilent(t *testing.T) {
 					return
 				case <-time.After(50 * time.Millisecond):
 				}
-				if time.Since(begun) > 10*time.Second {
+				if time.Since(begun) > time.Minute {
 					t.Fatal("it does not end")
 				}
 			}

@@ -134,7 +134,7 @@ func startHelper(t testing.TB, env ...string) *guest {
 	}
 	t.Cleanup(func() {
 		port.Close()
-		killer := time.AfterFunc(10*time.Second, func() {
+		killer := time.AfterFunc(time.Minute, func() {
 			t.Error("the agent does not end")
 			cmd.Process.Kill()
 		})
@@ -143,7 +143,7 @@ func startHelper(t testing.TB, env ...string) *guest {
 			t.Errorf("the agent: %v", err) // a data race, or a panic
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	session, err := wire.Dial(ctx, port)
 	if err != nil {

@@ -179,7 +179,7 @@ func TestFloods(t *testing.T) {
 						return
 					}
 					l.t.Cleanup(func() { conn.Close() })
-					conn.SetDeadline(time.Now().Add(10 * time.Second))
+					conn.SetDeadline(time.Now().Add(time.Minute))
 					io.WriteString(conn, head)
 				})
 			}

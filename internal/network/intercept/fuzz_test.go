@@ -34,7 +34,7 @@ func hello(t testing.TB, name string) []byte {
 		sent.Write(buf[:n])
 		theirs.Close()
 	}()
-	ours.SetDeadline(time.Now().Add(10 * time.Second))
+	ours.SetDeadline(time.Now().Add(time.Minute))
 	tls.Client(ours, &tls.Config{ServerName: name}).Handshake()
 	<-done
 	return sent.Bytes()

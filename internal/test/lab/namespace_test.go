@@ -85,7 +85,7 @@ func TestEnd(t *testing.T) {
 		}
 		go func() { ended <- daemon.Wait() }()
 		// It is on its way: until it is there it is nobody's.
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			if inside, err := l.host.processes(); err != nil || time.Now().After(deadline) {
 				t.Fatalf("the command did not enter the lab: %v", err)
 			} else if len(inside) > 0 {
@@ -101,7 +101,7 @@ func TestEnd(t *testing.T) {
 	}
 	// Threads end a moment after what they did.
 	var after map[string]string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		after = namespaces(t)
 		for inode := range before {
 			delete(after, inode)
