@@ -371,7 +371,7 @@ func (a *applier) place(dir int, temp, name string, e *Edit, now hostFile) error
 // Apply or by one that was interrupted.
 func (a *applier) mayFinish(e *Edit, now hostFile) {
 	if open := e.NewMode | 0o700; e.NewKind == Dir && now.kind == Dir && open != e.NewMode && now.mode&0o777 == open {
-		a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})
+		a.unfinished = append(a.unfinished, unfinished{path: e.Path, mode: e.NewMode, id: now.id})
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 // unfinished is a directory that has more permissions than it shall have, for
 // as long as we work in it.
 type unfinished struct {
-	path string
+	path string // where it is now
 	mode uint32
+	open uint32 // what it was given, if the journal has it: see [opened]
 	id   Identity
 }
 
@@ -43,11 +44,41 @@ func (a *applier) unlock(dir int, path string) error {
 	if st.Mode&0o300 == 0o300 || int(st.Uid) != os.Geteuid() {
 		return nil
 	}
-	if err := a.journal.opens(&st, 0o300, path); err != nil {
+	u := unfinished{path, st.Mode & 0o777, st.Mode&0o777 | 0o300, identity(&st)}
+	if err := a.journal.note(u.opened(path)); err != nil {
 		return err
 	}
-	a.unfinished = append(a.unfinished, unfinished{path, st.Mode & 0o777, identity(&st)})
-	return chmodDir(dir, st.Mode|0o300)
+	a.unfinished = append(a.unfinished, u)
+	return chmodDir(dir, u.open)
+}
+
+func (u *unfinished) opened(path string) opened {
+	return opened{u.mode, u.open, u.id.Dev, u.id.Ino, path}
+}
+
+// carry is told of a rename that is about to be made, and has the journal know where it
+// brings what is open. What it returns is called once it is made.
+func (a *applier) carry(from, to string) (made func(), err error) {
+	var us []*unfinished
+	for i := range a.unfinished {
+		if u := &a.unfinished[i]; u.path == from || below(u.path, from) {
+			us = append(us, u)
+		}
+	}
+	slices.SortStableFunc(us, func(x, y *unfinished) int { return comparePaths(x.path, y.path) })
+	for _, u := range us {
+		if u.open == 0 {
+			continue
+		}
+		if err := a.journal.note(u.opened(to + u.path[len(from):])); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		for _, u := range us {
+			u.path = to + u.path[len(from):]
+		}
+	}, nil
 }
 
 // unlockAbove is unlock for a directory and those above it, which a machine may have made
@@ -77,23 +108,23 @@ func (e *Edit) changesDirMode() bool {
 // dirMode carries out an edit of a directory's mode.
 func (a *applier) dirMode(e *Edit) error {
 	return a.changeDir(e.Path, func(now hostFile) (uint32, error) {
-		if a.rec != nil && now.mode&0o777 != e.NewMode {
+		was := now.mode & 0o777
+		ours := func(u unfinished) bool {
+			return u.path == e.Path && u.id.Dev == now.id.Dev && u.id.Ino == now.id.Ino
+		}
+		if i := slices.IndexFunc(a.unfinished, ours); i >= 0 {
+			was = a.unfinished[i].mode // before it was opened
+		}
+		if a.rec != nil && was != e.NewMode {
 			if _, ok := a.rec.todo[e]; !ok {
 				return 0, conflictChanged
 			}
 		}
-		was := now.mode & 0o777
-		a.unfinished = slices.DeleteFunc(a.unfinished, func(u unfinished) bool {
-			ours := u.path == e.Path && u.id.Dev == now.id.Dev && u.id.Ino == now.id.Ino
-			if ours {
-				was = u.mode // before it was opened to be renamed
-			}
-			return ours
-		})
 		switch open := e.NewMode | 0o700; was {
 		case e.OldMode, e.NewMode, open: // the last is what an interrupted Apply leaves
+			a.unfinished = slices.DeleteFunc(a.unfinished, ours)
 			if open != e.NewMode {
-				a.unfinished = append(a.unfinished, unfinished{e.Path, e.NewMode, now.id})
+				a.unfinished = append(a.unfinished, unfinished{path: e.Path, mode: e.NewMode, id: now.id})
 			}
 			return open, nil
 		}
@@ -129,6 +160,7 @@ func (a *applier) changeDir(path string, decide func(now hostFile) (uint32, erro
 // finishDirs gives the directories that were opened for our work their final
 // modes, the inner ones first.
 func (a *applier) finishDirs() {
+	slices.SortStableFunc(a.unfinished, func(x, y unfinished) int { return comparePaths(x.path, y.path) })
 	for _, u := range slices.Backward(a.unfinished) {
 		err := a.changeDir(u.path, func(now hostFile) (uint32, error) {
 			if now.id.Dev != u.id.Dev || now.id.Ino != u.id.Ino {

@@ -162,21 +162,15 @@ func (a *applier) renameDir(from int, oldName, oldPath string, to int, name, pat
 			return err
 		}
 		defer unix.Close(fd)
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
+		if err := a.unlock(fd, oldPath); err != nil {
 			return err
 		}
-		for _, at := range []string{oldPath, path} {
-			if err := a.journal.opens(&st, 0o300, at); err != nil {
-				return err
-			}
-		}
-		if err := chmodDir(fd, now.mode|0o300); err != nil {
-			return err
-		}
-		defer func() { a.unfinished = append(a.unfinished, unfinished{path, now.mode & 0o777, now.id}) }()
 	}
-	var err error = unix.EINVAL
+	made, err := a.carry(oldPath, path)
+	if err != nil {
+		return err
+	}
+	err = unix.EINVAL
 	if !a.plainRename {
 		err = unix.Renameat2(from, oldName, to, name, unix.RENAME_NOREPLACE)
 	}
@@ -184,6 +178,8 @@ func (a *applier) renameDir(from int, oldName, oldPath string, to int, name, pat
 		err = unix.Renameat(from, oldName, to, name) // replaces at most an empty directory
 	}
 	switch err {
+	case nil:
+		made()
 	case unix.EXDEV:
 		return conflictDevice
 	case unix.EEXIST, unix.ENOTEMPTY, unix.ENOTDIR:

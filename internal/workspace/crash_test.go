@@ -72,16 +72,20 @@ func lockedShape() crashShape {
 	from := tree{
 		"ro": locked, "ro/f": file("old"), "ro/sub": locked, "ro/sub/g": file("old"), "ro/moved": locked, "ro/moved/x": file("old"),
 		"secret": file("old"), "mode": {Dir, 0o555, ""}, "mode/f": file("old"),
+		// Directories leave these before they get another name themselves.
+		"left": locked, "left/x": {Dir, 0o755, ""}, "left/in": locked, "left/in/y": {Dir, 0o755, ""},
 	}
 	contents := tree{
 		"ro/f": file("new"), "ro/sub/n": file("new"), "secret": {File, 0, "new"}, "to/moved/x": file("new"), "own": {File, 0, "new"},
 		"shut/in/f": {File, 0, "new"}, "mode/f": file("new"),
 	}
 	changes := []Change{at("ro/sub/g", Change{Kind: Whiteout}), at("ro/moved", Change{Kind: Whiteout}), redirect("to/moved", "/ro/moved")}
+	changes = append(changes, at("left", Change{Kind: Whiteout}), redirect("to/x", "/left/x"), redirect("to/y", "/left/in/y"),
+		Change{Path: "zz", Kind: Dir, Mode: 0o555, Redirect: "left"}, at("zz/x", Change{Kind: Whiteout}), at("zz/in/y", Change{Kind: Whiteout}))
 	for _, dir := range []struct {
 		path string
 		mode uint32
-	}{{"ro", 0o555}, {"ro/sub", 0o555}, {"to", 0o500}, {"shut", 0}, {"shut/in", 0}, {"mode", 0o700}} {
+	}{{"ro", 0o555}, {"ro/sub", 0o555}, {"to", 0o500}, {"shut", 0}, {"shut/in", 0}, {"mode", 0o700}, {"zz/in", 0o555}} {
 		changes = append(changes, Change{Path: dir.path, Kind: Dir, Mode: dir.mode})
 	}
 	for p, n := range contents {
@@ -92,7 +96,11 @@ func lockedShape() crashShape {
 }
 
 // A normal user, too, has none of it left open, and all taken back.
-func TestCrashesAsUser(t *testing.T) {
+func TestCrashesAsUser(t *testing.T) { asUser(t, "^TestCrashes$/^locked", 2) }
+
+// asUser has so many sub-tests run as a user who is not root.
+func asUser(t *testing.T, pattern string, tests int) {
+	t.Helper()
 	env.NeedRoot(t)
 	dir := t.TempDir()
 	binary, err := os.ReadFile(os.Args[0])
@@ -105,12 +113,12 @@ func TestCrashesAsUser(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(own, binary, 0o755), os.Mkdir(temp, 0o700), os.Chown(temp, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(own, "-test.run=^TestCrashes$/^locked", "-test.v")
+	c := exec.Command(own, "-test.run="+pattern, "-test.v")
 	c.Dir = temp
 	c.Env = append(os.Environ(), "HOME="+temp, "TMPDIR="+temp, env.VMVariable+"=")
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := c.CombinedOutput()
-	if err != nil || strings.Count(string(out), "--- PASS: TestCrashes/") != 2 {
+	if err != nil || strings.Count(string(out), "    --- PASS: Test") != tests {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -196,10 +204,16 @@ func (c *crashShape) crash(t *testing.T, undo bool) {
 		t.Fatalf("conflicts: %v", res.Conflicts)
 	}
 	to := readTree(t, s.dir)
+	for p, want := range merged(c.from, c.changes) {
+		if want.kind == Dir && to[p].mode != want.mode {
+			t.Errorf("applied: %s has the mode %o; want %o", p, to[p].mode, want.mode)
+		}
+	}
 	n := 1
 	for killed := true; killed && !t.Failed(); n += step {
 		home, s := c.session(t)
 		want, beside := exactTree(t, home+"/ws"), exactTree(t, home+"/beside")
+		before := modesOfDirs(t, s.dir)
 		vars := []string{crashVariable + "=" + home}
 		if undo {
 			s.apply(t)
@@ -215,11 +229,21 @@ func (c *crashShape) crash(t *testing.T, undo bool) {
 		if err != nil || len(recs) == 0 && fmt.Sprint(map[string]node(readTree(t, s.dir))) != fmt.Sprint(map[string]node(c.from)) {
 			t.Errorf("records: %v, %v; want one, since the tree is not the old one", recs, err)
 		}
-		if !undo && n/step%2 == 0 { // again, as a user may who does not know
+		if !undo && killed && n/step%2 == 0 { // again, as a user may who does not know
 			if res := s.apply(t); len(res.Conflicts) > 0 {
 				t.Errorf("conflicts of the second: %v", res.Conflicts)
 			}
 			compare(t, "applied after the kill", readTree(t, s.dir), to)
+		}
+		if !undo && n/step%4 == 1 { // a clean-up alone leaves no directory open
+			if err := CleanJournal(s.app.Journal); err != nil {
+				t.Error(err)
+			}
+			for ino, now := range modesOfDirs(t, s.dir) {
+				if was, ok := before[ino]; ok && now.mode != was.mode && now.mode != to[now.path].mode {
+					t.Errorf("after a clean-up %s, which was %s, has the mode %o; want %o", now.path, was.path, now.mode, was.mode)
+				}
+			}
 		}
 		if res := s.undo(t); len(res.Conflicts) > 0 {
 			t.Errorf("conflicts of the undo: %v", res.Conflicts)
@@ -241,6 +265,37 @@ func (c *crashShape) crash(t *testing.T, undo bool) {
 	if n < 15 {
 		t.Errorf("%d calls change files; want more", n)
 	}
+}
+
+// dirMode is where a directory is, and its permissions.
+type dirMode struct {
+	path string
+	mode uint32
+}
+
+// modesOfDirs returns those of the directories in dir, by number.
+func modesOfDirs(t *testing.T, dir string) map[uint64]dirMode {
+	t.Helper()
+	modes := make(map[uint64]dirMode)
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrPermission) {
+			return nil // it was met before it was read
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, p)
+		fi, err := d.Info()
+		if err == nil {
+			st := fi.Sys().(*syscall.Stat_t)
+			modes[st.Ino] = dirMode{rel, st.Mode & 0o777}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return modes
 }
 
 // withoutDirTimes takes out when directories were changed last: one in which a killed Apply

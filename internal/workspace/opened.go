@@ -19,7 +19,10 @@ type opened struct {
 
 // opens notes that what is open as fd, and at a path, is about to get permissions.
 func (j *journal) opens(st *unix.Stat_t, more uint32, path string) error {
-	o := opened{st.Mode & 0o777, st.Mode&0o777 | more, uint64(st.Dev), st.Ino, path}
+	return j.note(opened{st.Mode & 0o777, st.Mode&0o777 | more, uint64(st.Dev), st.Ino, path})
+}
+
+func (j *journal) note(o opened) error {
 	n, err := j.f.WriteAt([]byte(o.text()), j.size) // a kill leaves it there, without a wait for the disk
 	j.size += int64(n)
 	return err
