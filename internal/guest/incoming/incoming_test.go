@@ -114,6 +114,48 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// A program that removes what it does not know, as git clean does, or moves it, does not end a
+// sync.
+func TestTakeAfterClean(t *testing.T) {
+	h := newHost(t)
+	scratch := func() string {
+		found, err := filepath.Glob(filepath.Join(h.dir, wire.SyncScratch+"*"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("new files are made in %q, %v; want one directory", found, err)
+		}
+		return found[0]
+	}
+	nothing := wire.SyncState{}
+	h.sends("a", file("1", 0o644), "1", wire.SyncDone, nothing)
+	if err := os.Remove(scratch()); err != nil {
+		t.Fatal(err)
+	}
+	h.sends("b", file("2", 0o644), "2", wire.SyncDone, nothing)
+	was := scratch()
+	if err := os.Rename(was, filepath.Join(h.dir, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(was, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.sends("b", file("3", 0o644), "3", wire.SyncDone, file("2", 0o644))
+	h.has("a", "1")
+	h.has("b", "3")
+	if err := wire.WriteMessage(h.stream, wire.SyncItem{End: true}); err != nil {
+		t.Fatal(err)
+	}
+	var a wire.SyncAnswer
+	if err := wire.ReadMessage(h.stream, &a); err != nil || a.Result != wire.SyncDone {
+		t.Errorf("end: %+v, %v", a, err)
+	}
+	if err := <-h.ended; err != nil {
+		t.Error(err)
+	}
+	if scratch() != was {
+		t.Error("what took the place of the directory is gone, too")
+	}
+}
+
 // Who writes to a file while its new content comes is not overwritten.
 func TestTakeRace(t *testing.T) {
 	h := newHost(t)

@@ -27,7 +27,11 @@ func (s *scratch) beside(dir int) int {
 		return dir
 	}
 	if s.fd >= 0 {
-		return s.fd
+		if s.there() {
+			return s.fd
+		}
+		unix.Close(s.fd)
+		s.fd = -1
 	}
 	name := tempName()
 	if err := unix.Mkdirat(s.root, name, 0o700); err != nil {
@@ -41,6 +45,14 @@ func (s *scratch) beside(dir int) int {
 	unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) // for as long as it is in use
 	s.name, s.fd = name, fd
 	return fd
+}
+
+// there reports whether it has still its name: git clean in the guest takes it for the rest of
+// something, and no file can be made in what was removed.
+func (s *scratch) there() bool {
+	var held, named unix.Stat_t
+	return unix.Fstat(s.fd, &held) == nil && unix.Fstatat(s.root, s.name, &named, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		held.Dev == named.Dev && held.Ino == named.Ino
 }
 
 // remove removes it. What cannot be removed is left to the next conversation.
