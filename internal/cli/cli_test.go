@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -30,6 +31,25 @@ func TestWriteJSON(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil || got[odd] != odd {
 			t.Errorf("writeJSON() of %q reads as %q, %v", odd, got, err)
 		}
+	}
+}
+
+// A list of very many ends when nobody takes it any more, as with `mayfly diff --json | head`.
+func TestPrintJSONListToNobody(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	const all = 10_000
+	n := 0
+	err = (&app{Streams: Streams{Out: w}}).printJSONList(func(yield func(any) bool) {
+		for ; n < all && yield(odd); n++ {
+		}
+	})
+	if !errors.Is(err, syscall.EPIPE) || n > all/2 {
+		t.Errorf("printJSONList() = %v after %d of %d; want that the pipe is broken, soon", err, n, all)
 	}
 }
 

@@ -38,7 +38,9 @@ func (a *app) printJSONList(all iter.Seq[any]) error {
 			return err
 		}
 		w.WriteString(before)
-		w.Write(bytes.TrimSuffix(text, []byte("\n")))
+		if _, err := w.Write(bytes.TrimSuffix(text, []byte("\n"))); err != nil { // nobody takes the rest
+			return err
+		}
 		before = ",\n  "
 	}
 	if before == "[\n  " {
