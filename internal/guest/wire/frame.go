@@ -14,16 +14,16 @@ type FrameType byte
 // The frames of OpExec, OpSession, OpConnect and OpFetch.
 const (
 	FrameStdin    FrameType = 1 // host: bytes for the program
-	FrameStdinEOF FrameType = 2 // host: its standard input ends; ^D on a terminal is a byte, not this
+	FrameStdinEOF FrameType = 2 // host: its standard input, or its direction of a connection, ends; ^D on a terminal is a byte, not this
 	FrameResize   FrameType = 3 // host: rows, columns; two uint16, little endian
 	FrameSignal   FrameType = 4 // host: one byte, the Linux signal number, to the program's process group
 
 	FrameStdout   FrameType = 16 // guest: bytes; in OpFetch the file's content
 	FrameStderr   FrameType = 17 // guest: bytes
 	FrameExit     FrameType = 18 // guest, last: one byte, the exit code or 128+signal
-	FrameError    FrameType = 19 // guest, last: text; the program was not started, or the file not read
+	FrameError    FrameType = 19 // guest, last: text; the program was not started, the file not read, or the connection broken
 	FrameFile     FrameType = 20 // guest: the path of the file that follows
-	FrameEnd      FrameType = 21 // guest: the file is complete
+	FrameEnd      FrameType = 21 // guest: the file, or its direction of a connection, is complete
 	FrameStdinAck FrameType = 22 // guest: one FrameStdin was consumed
 	FrameSession  FrameType = 23 // guest, first in OpSession: JSON, SessionInfo
 	FrameCode     FrameType = 24 // guest, may precede FrameError: what kind of error it is, ParseCode
