@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/control"
 )
 
 // The user's commits come into the machine's repository beside what it has itself, and the
@@ -121,6 +123,56 @@ func TestSyncCommitsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A watch tells of nothing where a branch was only set back, and sends what the machine does not
+// take once, and not again for each edit.
+func TestSyncWatchCommits(t *testing.T) {
+	s := newCommitter(t)
+	s.write(s.dir, "mine.txt", "mine\n")
+	s.commit(s.dir, "one")
+	_, err := s.mayfly("sync", "m")
+	s.must(err)
+	s.git(s.dir, "reset", "-q", "--soft", "HEAD~")
+	bin, host, log := filepath.Join(s.home, "bin"), gitPath(t), filepath.Join(s.home, "packs")
+	s.write(bin, "git", "#!/bin/sh\n[ \"$GIT_CONFIG_COUNT\" = 3 ] && [ \"$1\" = index-pack ] || exec "+host+" \"$@\"\necho >>"+log+"\necho no >&2\nexit 1\n")
+	s.must(os.Chmod(filepath.Join(bin, "git"), 0o755))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	a := userOf(t, s.home, nil)
+	r, w, err := os.Pipe()
+	s.must(err)
+	defer r.Close()
+	a.Out, a.Err = w, w
+	done := make(chan error, 1)
+	go func() {
+		done <- a.command("sync", "m", "--watch", "--json")
+		w.Close()
+	}()
+	results := json.NewDecoder(r)
+	edit := func(name string) (res mayfly.SyncResult) {
+		t.Helper()
+		s.write(s.dir, name, "1\n")
+		s.must(results.Decode(&res))
+		if len(res.Sent) != 1 || res.Sent[0].Path != name {
+			t.Fatalf("the watch tells of %+v after an edit of %s", res, name)
+		}
+		return res
+	}
+	for head := s.git(s.dir, "rev-parse", "HEAD"); s.git(s.guest, "rev-parse", "mayfly/host/main") != head; {
+		time.Sleep(10 * time.Millisecond) // until the first batch is done
+	}
+	edit("b.txt")
+	s.git(s.dir, "commit", "-q", "--allow-empty", "-m", "two")
+	if res := edit("c.txt"); len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "commits were not sent to m: ") {
+		t.Errorf("notes %q", res.Notes)
+	}
+	edit("d.txt")
+	edit("e.txt") // by now, what came after d.txt is done
+	s.must(control.Stop(s.Machine))
+	if err := <-done; err != nil {
+		t.Errorf("sync --watch = %v", err)
+	}
+	s.is("packs that were sent", s.read(s.home, "packs"), "\n")
 }
 
 // After commits were put on top of the user's, the machine goes on from these. If it does not,

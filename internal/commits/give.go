@@ -3,10 +3,8 @@ package commits
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/gitrun"
@@ -25,6 +23,7 @@ const (
 type Gift struct {
 	Branches []Given
 	Gone     []string // references of such a kind whose branches the user has no more
+	More     bool     // there are more of them than go at once
 
 	not []string // commits that the machine has
 }
@@ -39,79 +38,52 @@ type Given struct {
 
 // Bounds of a gift.
 const (
-	maxGiven      = 200   // references at once, the latest first; the others come the next time
-	maxGivenCount = 1_000 // commits of one that are counted
+	maxGiven      = 200     // references at once, the latest first; the others come the next time
+	maxGivenCount = 1_000   // commits of one that are counted
+	maxMissing    = 100_000 // commits of all that are counted
 )
 
-// Give finds out what a machine lacks whose references are has: its word, from which no more
-// follows than what is not sent. Of a repository that was not copied as a whole it gets what is
-// checked out, and the references carried with the copy; of another one, all: carried is nil.
+// Give finds out what a machine lacks whose references are has: its word, which decides only
+// what is not sent. Of a repository that was not copied as a whole it gets what is checked out,
+// and the references carried with the copy; of another one, all: carried is nil.
 func (r *Repository) Give(ctx context.Context, has []Ref, carried map[string]bool) (*Gift, error) {
-	theirs := make(map[string]string)
-	var ids []string
-	for _, ref := range has {
-		if isID(ref.ID, r.format) {
-			theirs[ref.Name] = ref.ID
-			ids = append(ids, ref.ID)
-		}
-	}
-	known, err := r.hasCommits(ctx, r.cmd(), ids)
+	g := &Gift{}
+	theirs, err := g.has(ctx, r, has)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gift{}
-	for i, id := range ids {
-		if known[i] && !slices.Contains(g.not, id) {
-			g.not = append(g.not, id)
-		}
+	ours, err := r.givable(ctx)
+	if err != nil {
+		return nil, err
 	}
 	head, err := r.head(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out, err := r.git(ctx, "for-each-ref", "--sort=-creatordate", "--format=%(objecttype) %(objectname) %(refname) %(symref)", "refs/heads", "refs/remotes")
+	if head.Branch == "" && head.ID != "" {
+		ours = slices.Insert(ours, 0, givable{headRef, Given{Name: headRef, Ref: GivenBranches + headRef, Tip: head.ID}})
+	}
+	known := make(map[string]bool)
+	ours = slices.DeleteFunc(ours, func(b givable) bool {
+		known[b.Ref] = true
+		return theirs[b.Ref] == b.Tip || theirs[b.Ref] == "" && theirs[b.original] == b.Tip ||
+			carried != nil && !carried[b.original] && b.original != branchPrefix+head.Branch && b.original != headRef
+	})
+	count, err := r.missing(ctx, ours, g.not)
 	if err != nil {
 		return nil, err
 	}
-	ours := make(map[string]bool)
-	give := func(name, original, ref, tip string) error {
-		ours[ref] = true
-		if len(g.Branches) == maxGiven || theirs[ref] == tip || theirs[ref] == "" && theirs[original] == tip {
-			return nil
+	for _, b := range ours {
+		if b.Count = count(b.Tip); b.Count == 0 && theirs[b.Ref] == "" {
+			continue // the machine only went on from it
 		}
-		if carried != nil && !carried[original] && original != branchPrefix+head.Branch && original != headRef {
-			return nil
+		if g.More = len(g.Branches) == maxGiven; g.More {
+			break
 		}
-		count, err := r.missing(ctx, tip, g.not)
-		if err != nil || count == 0 && theirs[ref] == "" { // the machine only went on from it
-			return err
-		}
-		g.Branches = append(g.Branches, Given{name, ref, tip, count})
-		return nil
-	}
-	if head.Branch == "" && head.ID != "" {
-		if err := give(headRef, headRef, GivenBranches+headRef, head.ID); err != nil {
-			return nil, err
-		}
-	}
-	for line := range strings.Lines(out) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 || fields[0] != "commit" || !isID(fields[1], r.format) {
-			continue
-		}
-		name, ref := strings.TrimPrefix(fields[2], remotePrefix), GivenRemotes
-		if branch, ok := strings.CutPrefix(fields[2], branchPrefix); ok {
-			if strings.HasPrefix(branch, "mayfly/") || strings.HasPrefix(branch, "mayfly-machines/") {
-				continue // of this machine or of another one
-			}
-			name, ref = branch, GivenBranches
-		}
-		if err := give(name, fields[2], ref+name, fields[1]); err != nil {
-			return nil, err
-		}
+		g.Branches = append(g.Branches, b.Given)
 	}
 	for ref := range theirs {
-		if (strings.HasPrefix(ref, GivenBranches) || strings.HasPrefix(ref, GivenRemotes)) && !ours[ref] {
+		if (strings.HasPrefix(ref, GivenBranches) || strings.HasPrefix(ref, GivenRemotes)) && !known[ref] {
 			g.Gone = append(g.Gone, ref)
 		}
 	}
@@ -119,26 +91,111 @@ func (r *Repository) Give(ctx context.Context, has []Ref, carried map[string]boo
 	return g, nil
 }
 
-// missing counts commits that tip reaches and not does not.
-func (r *Repository) missing(ctx context.Context, tip string, not []string) (int, error) {
-	c := r.cmd("rev-list", "--count", fmt.Sprintf("--max-count=%d", maxGivenCount), "--stdin")
-	c.Stdin = strings.NewReader(revisions([]string{tip}, not))
-	out, err := gitrun.Output(ctx, c, 1000)
-	if err != nil {
-		if ctx.Err() != nil {
-			return 0, err
+// has returns what the references of a machine name, and takes down the commits of the user's
+// among these.
+func (g *Gift) has(ctx context.Context, r *Repository, refs []Ref) (map[string]string, error) {
+	theirs := make(map[string]string)
+	var ids []string
+	for _, ref := range refs {
+		if isID(ref.ID, r.format) {
+			theirs[ref.Name] = ref.ID
+			ids = append(ids, ref.ID)
 		}
-		return 0, unfit("git rev-list: %s", gitrun.Reason(err))
 	}
-	return strconv.Atoi(out)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	known, err := r.hasCommits(ctx, r.cmd(), ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		if known[i] {
+			g.not = append(g.not, id)
+		}
+	}
+	return theirs, nil
+}
+
+// givable is a reference of the user's that a machine may get.
+type givable struct {
+	original string // its name
+	Given
+}
+
+// givable returns the user's branches and remote branches, the latest first.
+func (r *Repository) givable(ctx context.Context) (all []givable, err error) {
+	out, err := r.git(ctx, "for-each-ref", "--sort=-creatordate", "--format=%(objecttype) %(objectname) %(refname) %(symref)", "refs/heads", "refs/remotes")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[0] != "commit" || !isID(fields[1], r.format) || OfMachine(fields[2]) {
+			continue // what is of this machine or of another one, too
+		}
+		name, ref := strings.TrimPrefix(fields[2], remotePrefix), GivenRemotes
+		if branch, ok := strings.CutPrefix(fields[2], branchPrefix); ok {
+			name, ref = branch, GivenBranches
+		}
+		all = append(all, givable{fields[2], Given{Name: name, Ref: ref + name, Tip: fields[1]}})
+	}
+	return all, nil
+}
+
+// missing finds the commits that references reach and not does not, by one git for all of them,
+// and returns what counts those of a tip.
+func (r *Repository) missing(ctx context.Context, refs []givable, not []string) (count func(tip string) int, err error) {
+	if len(refs) == 0 {
+		return func(string) int { return 0 }, nil
+	}
+	tips := make([]string, len(refs))
+	for i, b := range refs {
+		tips[i] = b.Tip
+	}
+	parents := make(map[string][]string)
+	many := false
+	c := r.cmd("rev-list", "--parents", "--stdin")
+	c.Stdin = strings.NewReader(revisions(tips, not))
+	c.Stdout = &records{end: '\n', each: func(line string) error {
+		if many = len(parents) == maxMissing; many {
+			return errors.New("too many")
+		}
+		ids := strings.Fields(line)
+		parents[ids[0]] = ids[1:]
+		return nil
+	}}
+	if err := gitrun.Run(ctx, c); err != nil && !many {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, unfit("git rev-list: %s", gitrun.Reason(err))
+	}
+	return func(tip string) int {
+		if many { // there may be more of it than are known
+			return maxGivenCount
+		}
+		found := make(map[string]bool)
+		for next := []string{tip}; len(next) > 0 && len(found) < maxGivenCount; {
+			id := next[len(next)-1]
+			next = next[:len(next)-1]
+			if above, ok := parents[id]; ok && !found[id] {
+				found[id] = true
+				next = append(next, above...)
+			}
+		}
+		return len(found)
+	}, nil
 }
 
 func revisions(tips, not []string) string {
-	text := strings.Join(tips, "\n") + "\n"
-	for _, id := range not {
-		text += "^" + id + "\n"
+	var b strings.Builder
+	for _, id := range tips {
+		b.WriteString(id + "\n")
 	}
-	return text
+	for _, id := range not {
+		b.WriteString("^" + id + "\n")
+	}
+	return b.String()
 }
 
 // Empty reports whether the machine has all of it.

@@ -3,7 +3,9 @@ package commits_test
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -90,5 +92,53 @@ func TestGive(t *testing.T) {
 	limits.Bundle = 10
 	if err := p.open().Pack(t.Context(), p.give(nil, nil), &pack, limits); err == nil {
 		t.Error("more than the limit was packed")
+	}
+}
+
+// Of very many branches, which are asked for by a few runs of git, the latest come first and the
+// others the next time.
+func TestGiveMany(t *testing.T) {
+	p := newPair(t)
+	p.copy()
+	const count = 450
+	base := p.git(p.host, "rev-parse", "HEAD")
+	var in strings.Builder
+	for i := range count {
+		fmt.Fprintf(&in, "commit refs/remotes/origin/b%03d\ncommitter A <a@example.org> %d +0000\ndata 1\nx\nfrom %s\n", i, 1_700_000_000+i, base)
+	}
+	load := exec.Command("git", "fast-import", "--quiet")
+	load.Dir, load.Stdin = p.host, strings.NewReader(in.String())
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(p.dir, "log")
+	p.write(p.dir, map[string]string{"bin/git": "#!/bin/sh\necho \"$@\" >>" + log + "\nexec " + git + " \"$@\"\n"})
+	if err := os.Chmod(filepath.Join(p.dir, "bin/git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"))
+	has := p.has()
+	for i, want := range []int{200, 200, 50, 0} {
+		g := p.give(nil, has)
+		if len(g.Branches) != want || g.More != (i < 2) || want == 200 && g.Branches[0].Name != fmt.Sprintf("origin/b%03d", count-1-200*i) {
+			t.Errorf("time %d: %d branches, more %t", i, len(g.Branches), g.More)
+		}
+		for _, b := range g.Branches {
+			if b.Count != 1 {
+				t.Errorf("%+v", b)
+			}
+			has = append(has, commits.Ref{Name: b.Ref, ID: b.Tip})
+		}
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runs := strings.Count(string(text), "\n"); runs > 50 {
+		t.Errorf("git ran %d times", runs)
 	}
 }

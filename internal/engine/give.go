@@ -17,11 +17,11 @@ import (
 )
 
 // maxGitRefs bounds what is heard of the machine's references.
-const maxGitRefs = 5000
+const maxGitRefs = 25_000
 
 // refsScript prints what the machine's references name, and the last commits: of those the
 // user has some, also where all branches went on.
-const refsScript = `git for-each-ref --count=2000 --sort=-creatordate --format='%(objectname) %(refname)' refs/mayfly refs/heads refs/remotes &&
+const refsScript = `git for-each-ref --count=20000 --sort=-creatordate --format='%(objectname) %(refname)' refs/mayfly refs/heads refs/remotes &&
 git rev-list --all --max-count=2000`
 
 // takeScript has references of the machine say what they are to, once all that they reach is
@@ -89,11 +89,14 @@ func (s *Sync) giveTo(ctx context.Context, c *copied, dry bool) ([]commits.Given
 		return gift.Branches, nil
 	}
 	if !gift.Empty() {
-		if err := m.takeGift(ctx, repo, gift, dir); err != nil {
-			return nil, err
-		}
+		err = m.takeGift(ctx, repo, gift, dir)
 	}
-	s.given = refs
+	if err != nil || !gift.More {
+		s.given = refs // also what a machine does not take is not sent again for each edit
+	}
+	if err != nil {
+		return nil, err
+	}
 	return gift.Branches, nil
 }
 

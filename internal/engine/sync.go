@@ -23,7 +23,7 @@ import (
 type Sync struct {
 	machine Machine
 	checked map[string]workspace.Identity // see workspace.Outgoing
-	given   string                        // the state of the repository whose commits the machine has
+	given   string                        // the state of the repository whose commits the machine has, or does not take
 }
 
 // SyncOptions say what is sent, and how.
@@ -183,6 +183,7 @@ func (s *Sync) Watch(ctx context.Context, o SyncOptions, each func(SyncResult) e
 		}
 		res.Conflicts = slices.DeleteFunc(res.Conflicts, func(c workspace.Conflict) bool { return !news(c) })
 		res.Notes = slices.DeleteFunc(res.Notes, func(n workspace.Note) bool { return !news(workspace.Conflict{Path: n.Path, Why: n.Text}) })
+		res.Given = slices.DeleteFunc(res.Given, func(g commits.Given) bool { return g.Count == 0 })
 		if len(res.Sent)+len(res.Given)+len(res.Merged)+len(res.Conflicts)+len(res.Notes) > 0 {
 			err = errors.Join(err, each(res))
 		}
