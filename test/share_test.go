@@ -122,6 +122,7 @@ func testShare(t *testing.T, s *sharer) {
 		{"workspace", shareWorkspace},
 		{"owners", shareOwners},
 		{"read-only", shareReadOnly},
+		{"programs", sharePrograms},
 		{"no setuid and no devices", shareModes},
 		{"nothing outside", shareOutside},
 		{"confined", shareConfined},
@@ -330,6 +331,38 @@ sudo mkdir -p /mnt/again && sudo mount -t virtiofs -o rw share1 /mnt/again && su
 	}
 	if after := hashTree(t, s.docs); fmt.Sprint(before) != fmt.Sprint(after) {
 		t.Errorf("the directory was %v and is %v", before, after)
+	}
+}
+
+// A program runs on a share, also in memory that held other programs before: an emulation may have
+// translated those.
+func sharePrograms(t *testing.T, s *sharer) {
+	path, err := exec.LookPath(s.Program) // of static code, and large
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(s.docs, "mayfly") // by its name it knows what it is
+	defer os.Remove(name)
+	if err := errors.Join(os.WriteFile(name, text, 0o755), os.Chmod(name, 0o755), os.Chown(name, s.uid, s.gid)); err != nil {
+		t.Fatal(err)
+	}
+	const times = 3
+	want := strings.Repeat(s.Mayfly("version").Want(0).Stdout, 2*times)
+	got := s.in(t, "one", fmt.Sprintf(`
+export GOCOVERDIR=/tmp # or a build that measures coverage says that it does not
+for i in $(seq %d); do
+	cp /srv/docs/mayfly /var/tmp/mayfly && /var/tmp/mayfly version
+	rm /var/tmp/mayfly
+	echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null
+	/srv/docs/mayfly version
+done
+`, times))
+	if got != want {
+		t.Errorf("the machine printed %q; want %q", got, want)
 	}
 }
 
