@@ -93,6 +93,7 @@ func TestPortHalves(t *testing.T) {
 				got = append(got, payload...)
 			}
 			time.Sleep(time.Hour)
+			out.Write(wire.FrameStdout, nil) // it asks whether somebody is there
 			out.Write(wire.FrameStdout, append(got, " answered"...))
 			out.Write(wire.FrameEnd, nil)
 		}, func(t *testing.T, conn net.Conn) {

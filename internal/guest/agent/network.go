@@ -193,6 +193,10 @@ func (t tree) setUpNetwork(n *wire.Network) error {
 // connection.
 const connectTime = 10 * time.Second
 
+// probeTime is how long a program may say nothing until the host is asked whether anybody is
+// still there.
+const probeTime = time.Minute
+
 // connect joins stream with a port of the guest.
 func connect(stream net.Conn, req *wire.Connect) {
 	dialed, err := dialGuest(req.Port)
@@ -208,25 +212,29 @@ func connect(stream net.Conn, req *wire.Connect) {
 	toHost := make(chan struct{})
 	go func() {
 		defer close(toHost)
-		sendToHost(stream, conn)
+		sendToHost(stream, conn, probeTime)
 	}()
 	takeFromHost(conn, stream)
 	<-toHost
 }
 
 // sendToHost passes on what a program answers, and how that ends. When nobody takes it any more,
-// conn is reset: also what waits to write to a program that reads nothing ends then.
-func sendToHost(stream io.Writer, conn *net.TCPConn) {
+// conn is reset: also what waits to write to a program that reads nothing ends then. A program that
+// says nothing, either, would never find out: after each silence so long an empty frame is sent.
+func sendToHost(stream io.Writer, conn *net.TCPConn, silence time.Duration) {
 	frames := wire.NewFrameWriter(stream)
 	buf := make([]byte, wire.MaxFrame)
 	for {
+		conn.SetReadDeadline(time.Now().Add(silence))
 		n, err := conn.Read(buf)
-		if n > 0 && frames.Write(wire.FrameStdout, buf[:n]) != nil {
+		silent := errors.Is(err, os.ErrDeadlineExceeded)
+		if (n > 0 || silent) && frames.Write(wire.FrameStdout, buf[:n]) != nil {
 			conn.SetLinger(0)
 			conn.Close()
 			return
 		}
 		switch {
+		case silent:
 		case err == io.EOF:
 			frames.Write(wire.FrameEnd, nil)
 			return

@@ -135,3 +135,48 @@ func TestConnectToDeafProgram(t *testing.T) {
 	host.Close()
 	<-sent
 }
+
+// A program that says nothing is still connected while somebody is there, and reset when nobody is.
+func TestConnectToSilentProgram(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	program, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	host, stream := net.Pipe()
+	defer host.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		sendToHost(stream, conn.(*net.TCPConn), time.Millisecond)
+	}()
+	frames := wire.NewFrameReader(host)
+	for range 3 {
+		if kind, payload, err := frames.Next(); kind != wire.FrameStdout || len(payload) != 0 || err != nil {
+			t.Fatalf("frame %d of %q, %v; want an empty one", kind, payload, err)
+		}
+	}
+	io.WriteString(program, "text")
+	for got := ""; got != "text"; {
+		kind, payload, err := frames.Next()
+		if kind != wire.FrameStdout || err != nil {
+			t.Fatalf("frame %d after %q, %v; want what the program says", kind, got, err)
+		}
+		got += string(payload)
+	}
+	host.Close()
+	if _, err := program.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the program gets %v; want that it was reset", err)
+	}
+	<-ended
+}

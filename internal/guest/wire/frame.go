@@ -18,7 +18,7 @@ const (
 	FrameResize   FrameType = 3 // host: rows, columns; two uint16, little endian
 	FrameSignal   FrameType = 4 // host: one byte, the Linux signal number, to the program's process group
 
-	FrameStdout   FrameType = 16 // guest: bytes; in OpFetch the file's content
+	FrameStdout   FrameType = 16 // guest: bytes; in OpFetch the file's content; none of a connection that is silent
 	FrameStderr   FrameType = 17 // guest: bytes
 	FrameExit     FrameType = 18 // guest, last: one byte, the exit code or 128+signal
 	FrameError    FrameType = 19 // guest, last: text; the program was not started, the file not read, or the connection broken
