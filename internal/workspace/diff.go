@@ -84,7 +84,7 @@ func DiffSynced(ctx context.Context, m *Manifest, base Base, synced *Synced, cha
 		return nil, nil, err
 	}
 	left := &Left{}
-	if o.Leave != nil && len(cs) >= manyChanges {
+	if o.Leave != nil && len(cs) >= leaveFrom {
 		if cs, err = left.take(ctx, m, synced, cs, o.Leave); err != nil {
 			return nil, nil, err
 		}
@@ -136,7 +136,9 @@ func collect(changes iter.Seq2[Change, error], o DiffOptions) ([]Change, error) 
 		}
 		bytes += len(c.Path) + len(c.Target) + len(c.Redirect) + len(c.Link)
 		if cs == nil && o.Count != nil {
-			if n := o.Count(); n > 0 && o.CheckListed(n, 0) == nil {
+			n := o.Count()
+			o.Count = func() int64 { return n } // there is no place for what it counts later
+			if n > 0 && o.CheckListed(n, 0) == nil {
 				cs = make([]Change, 0, n)
 			}
 		}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// manyChanges is from how many on some may be left.
-const manyChanges = 5000
+// leaveFrom is from how many changes on some may be left.
+const leaveFrom = 5000
 
 // Left is what of a guest's changes was counted and not listed: the content of new
 // directories that are not wanted, such as installed packages.
@@ -66,7 +66,7 @@ func (l *Left) take(ctx context.Context, m *Manifest, synced *Synced, cs []Chang
 		}
 		return true
 	}
-	cs = slices.Clip(slices.DeleteFunc(cs, gone))
+	cs = slices.DeleteFunc(cs, gone)
 	l.relink(cs)
 	return slices.Clone(cs), nil // the rest can be used for other things
 }
