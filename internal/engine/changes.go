@@ -338,10 +338,15 @@ func (m Machine) lockApply(ctx context.Context) (release func(), err error) {
 		m.e.step(StepAwaitApply, args{"name": m.Name(), "pid": strconv.Itoa(pid)})
 	})
 	m.e.done()
+	return release, m.notLocked(ctx, err)
+}
+
+// notLocked is the error for err, of what tried to lock the applies of m; nil for nil.
+func (m Machine) notLocked(ctx context.Context, err error) error {
 	if errors.Is(err, state.ErrNotFound) {
 		err = errStopped(m.Name())
 	}
-	return release, m.spoken(ctx, err)
+	return m.spoken(ctx, err)
 }
 
 // guestChanges translates the guest's words into package workspace's. listed hears how far

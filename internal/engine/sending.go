@@ -62,14 +62,19 @@ func (c *copied) sweep() error {
 // endSync brings to its end what a sync has left that did not come to its own. A sync that
 // goes on is left alone.
 func (m Machine) endSync(ctx context.Context) error {
-	if _, err := os.Lstat(m.m.SyncFiles(m.p).Sending); err != nil {
+	if _, err := os.Lstat(m.m.SyncFiles(m.p).Sending); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return err
 	}
 	trying, stop := context.WithCancel(ctx)
 	defer stop()
 	release, err := m.m.LockApply(trying, func(int) { stop() })
-	if err != nil {
+	if err != nil && trying.Err() != nil && ctx.Err() == nil {
 		return nil // who has the lock ends it
+	}
+	if err != nil {
+		return m.notLocked(ctx, err)
 	}
 	defer release()
 	c, err := m.openCopy()
