@@ -186,9 +186,6 @@ func (s *ChangeSet) list() {
 	}
 }
 
-// manyChanges are so many that they decide how much memory a command takes.
-const manyChanges = 20_000
-
 // ReviewOptions say how a set is reviewed.
 type ReviewOptions struct {
 	// Whole has also the contents fetched that no rule looks into, since they are large:
@@ -204,7 +201,7 @@ func (s *ChangeSet) Review(ctx context.Context, o ReviewOptions) error {
 	}
 	s.Changes = nil // there may be very many, and they are listed anew
 	err := s.c.Review(ctx, engine.ReviewOptions{Ignored: s.ApplyIgnored, Whole: o.Whole})
-	if len(s.c.Edits) >= manyChanges {
+	if len(s.c.Edits) >= engine.ManyChanges {
 		runtime.GC() // what the review needed makes place for the list
 	}
 	s.list()

@@ -235,8 +235,8 @@ func (p patient) limited(do func([]byte) (int, error), b []byte) (int, error) {
 	return n, err
 }
 
-// manyEdits are so many that they decide how much memory a command takes.
-const manyEdits = 20_000
+// ManyChanges are so many that they decide how much memory a command takes.
+const ManyChanges = 20_000
 
 // Apply carries edits, some of c.Edits, out on the host's directory, but for those that a
 // review withholds. The contents are fetched and checked first: then all of them are
@@ -284,7 +284,7 @@ func (c *Changes) Apply(ctx context.Context, edits []*workspace.Edit) (workspace
 		err = ended()
 	}
 	if err == nil {
-		if len(edits) >= manyEdits {
+		if len(edits) >= ManyChanges {
 			runtime.GC() // what the apply needed makes place for the record
 		}
 		err = c.placed(edits, res.Conflicts)
