@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The first error is that of both, and stops the other.
+// The first error is returned, and stops the other.
 func TestBoth(t *testing.T) {
 	wrong := errors.New("wrong")
 	good := func(context.Context) error { return nil }

@@ -47,6 +47,7 @@ type Limits struct {
 	Depth   int           // of one that is the difference to another that is one, and so on
 	Commits int           // new ones
 	Time    time.Duration // of all that git does in the quarantine
+	Compare time.Duration // of finding those of a branch that the user has by other commits
 }
 
 // DefaultLimits are for a machine in which somebody worked, also on a large project.
@@ -59,6 +60,7 @@ func DefaultLimits() Limits {
 		Depth:   4096, // git's own default is 50, and 4095 the most that it makes
 		Commits: 100_000,
 		Time:    10 * time.Minute,
+		Compare: 20 * time.Second,
 	}
 }
 

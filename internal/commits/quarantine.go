@@ -82,7 +82,7 @@ func (r *Repository) Import(ctx context.Context, bundle *os.File, tips []string,
 	return im, nil
 }
 
-// both does two things at once. If one fails the other is stopped, and its error is that of both.
+// both does two things at once. If one fails the other is stopped; the first error is returned.
 func both(ctx context.Context, a, b func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -154,8 +154,8 @@ func (im *Import) makeQuarantine(ctx context.Context, h Header) error {
 	return err
 }
 
-// unpack puts the pack into the quarantine. It need not outlive a crash of the computer, as what
-// Land makes of it.
+// unpack puts the pack into the quarantine. It need not outlive a crash of the computer, unlike
+// what Land makes of it.
 func (im *Import) unpack(ctx context.Context, bundle *os.File, h Header) error {
 	if _, err := bundle.Seek(h.Size, io.SeekStart); err != nil {
 		return err

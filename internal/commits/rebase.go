@@ -141,20 +141,6 @@ func (im *Import) rewritable(ctx context.Context, tip string, not []string) ([]C
 	return im.describe(ctx, ids)
 }
 
-// taken returns those commits of a tip that head does not reach whose changes it has by another
-// commit: one that was made anew by an earlier apply, or by the user.
-func (im *Import) taken(ctx context.Context, head, tip string) (map[string]bool, error) {
-	ids := make(map[string]bool)
-	c := im.cmd("rev-list", "--cherry-mark", "--right-only", "--no-merges", head+"..."+tip)
-	c.Stdout = &records{end: '\n', each: func(line string) error {
-		if id, same := strings.CutPrefix(line, "="); same {
-			ids[id] = true
-		}
-		return nil
-	}}
-	return ids, im.run(ctx, c)
-}
-
 // raw returns a commit as git stores it.
 func (im *Import) raw(ctx context.Context, id string) (string, error) {
 	var out bytes.Buffer

@@ -2,11 +2,13 @@ package commits_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/commits"
 )
@@ -64,6 +66,104 @@ func TestRebase(t *testing.T) {
 			p.git(p.host, "merge", "-q", "--ff-only", "mayfly/m/main")
 			p.sound()
 		})
+	}
+}
+
+// A commit is left out only if the user has the very change by another one, and only with all
+// before it: what comes again after a revert stays, and so does what differs in blanks or in its place.
+func TestRebaseTaken(t *testing.T) {
+	blocks := strings.Repeat("name\n\tx\n\ty\n\tz\n\tend\n", 6)
+	block := func(n int, mark string) string { // with a mark in the n-th one
+		parts := strings.SplitAfter(blocks, "\tx\n")
+		parts[n] = mark + parts[n]
+		return strings.Join(parts, "")
+	}
+	py, a := "if x:\n\tf()\n", "2"
+	for name, tt := range map[string]struct {
+		file        string
+		host, guest []string // its texts, by commits
+		count       int
+		want        string // the text at last, "both" for two marks, "" for a conflict
+	}{
+		"taken":                        {"a", []string{"4"}, []string{"4"}, 0, "4"},
+		"taken, and went on":           {"a", []string{"4", "5"}, []string{"4"}, 0, "5"},
+		"two of three":                 {"a", []string{"4", "5"}, []string{"4", "5", "6"}, 1, "6"},
+		"made again":                   {"a", []string{"4"}, []string{"4", a, "4"}, 2, "4"},
+		"made again, the user's not":   {"a", []string{"4", a}, []string{"4", a, "4"}, 1, "4"},
+		"made again by both":           {"a", []string{"4", a, "4"}, []string{"4", a, "4"}, 0, "4"},
+		"the user's only after others": {"a", []string{"5", "6"}, []string{"4", "5", "6"}, 3, ""},
+		"other blanks":                 {"py", []string{py + "\tg()\n"}, []string{py + "g()\n"}, 1, ""},
+		"another place":                {"blocks", []string{block(5, "\tm\n")}, []string{block(2, "\tm\n")}, 1, "both"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t)
+			p.commit(p.host, map[string]string{"py": py, "blocks": blocks}, "host 3")
+			p.copy()
+			for i, text := range tt.host {
+				p.commit(p.host, map[string]string{tt.file: text}, fmt.Sprint("host ", i))
+			}
+			for i, text := range tt.guest {
+				p.commit(p.guest, map[string]string{tt.file: text}, fmt.Sprint("guest ", i))
+			}
+			p.commit(p.host, map[string]string{"other": "o"}, "host too")
+			im := p.take(p.open(), "refs/heads/main")
+			if tt.count == 0 {
+				if len(im.Branches) != 0 {
+					t.Errorf("listed: %+v", im.Branches)
+				}
+				return
+			}
+			if len(im.Branches) != 1 || im.Branches[0].Count != tt.count {
+				t.Fatalf("listed: %+v; want %d commits", im.Branches, tt.count)
+			}
+			_, err := im.Rebase(t.Context(), "main")
+			if _, conflict := errors.AsType[*commits.ConflictError](err); conflict != (tt.want == "") || !conflict && err != nil {
+				t.Fatalf("Rebase = %v", err)
+			}
+			if tt.want == "" {
+				return
+			}
+			p.land(im, "m")
+			got := p.git(p.host, "show", "mayfly/m/main:"+tt.file)
+			if tt.want == "both" {
+				p.is(fmt.Sprint(strings.Count(got, "\tm\n")), "2")
+				return
+			}
+			p.is(got, tt.want)
+			p.sound()
+		})
+	}
+}
+
+// A comparison with the user's commits that takes too long is given up, and all are listed.
+func TestTakenTooLong(t *testing.T) {
+	p := newPair(t)
+	p.copy()
+	p.commit(p.guest, map[string]string{"a": "4"}, "guest")
+	p.commit(p.host, map[string]string{"a": "4"}, "host 3")
+	r := p.open()
+	tips, err := r.Tips(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := p.bundle([]string{"refs/heads/main"}, tips)
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(p.dir, map[string]string{"bin/git": "#!/bin/sh\ncase \"$*\" in *--cherry-mark*) exec sleep 1000; esac\nexec " + git + " \"$@\"\n"})
+	if err := os.Chmod(filepath.Join(p.dir, "bin/git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"))
+	limits := commits.DefaultLimits()
+	limits.Compare = 100 * time.Millisecond
+	im, err := r.Import(t.Context(), bundle, tips, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(im.Branches) != 1 || im.Branches[0].Count != 1 {
+		t.Errorf("listed: %+v", im.Branches)
 	}
 }
 
