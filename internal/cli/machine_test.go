@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ type fakeMachine struct {
 	guest   string
 	started chan []string
 	// sync is what it answers to what is sent, if it is not nil.
-	sync func(conn io.ReadWriter)
+	sync atomic.Pointer[func(conn io.ReadWriter)]
 
 	lock  *state.Lock
 	work  sync.WaitGroup
@@ -170,8 +171,8 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 		}
 		wire.NewFrameWriter(conn).Write(wire.FrameExit, []byte{0})
 	case wire.OpSync:
-		if m.sync != nil {
-			m.sync(conn)
+		if sync := m.sync.Load(); sync != nil {
+			(*sync)(conn)
 			return
 		}
 		asked.Sync.Dir = m.guest

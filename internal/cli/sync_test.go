@@ -336,13 +336,14 @@ func TestSyncHostileAnswers(t *testing.T) {
 		s.write(s.dir, "a", "user")
 		s.write(s.dir, "b", "user")
 		before := s.tree(s.dir)
-		s.sync = func(conn io.ReadWriter) {
+		serve := func(conn io.ReadWriter) {
 			for range 4 {
 				if wire.WriteMessage(conn, answer) != nil {
 					return
 				}
 			}
 		}
+		s.sync.Store(&serve)
 		out, err := s.mayfly("sync", "m")
 		if strings.ContainsAny(out, "\x1b\a") || slices.ContainsFunc(strings.Split(strings.TrimSpace(out), "\n"), func(l string) bool { return strings.HasPrefix(l, "mayfly: all") }) || len(out) > 4000 {
 			t.Errorf("%+v: sync = %v, printed %q", answer, err, out)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/incoming"
@@ -158,20 +159,20 @@ func TestSyncKilled(t *testing.T) {
 // breaking is a conversation that ends after some reads and writes.
 type breaking struct {
 	io.ReadWriter
-	left *int
+	left *atomic.Int64
 }
 
 var errBroken = errors.New("broken")
 
 func (b breaking) Read(p []byte) (int, error) {
-	if *b.left--; *b.left < 0 {
+	if b.left.Add(-1) < 0 {
 		return 0, errBroken
 	}
 	return b.ReadWriter.Read(p[:min(len(p), 300)])
 }
 
 func (b breaking) Write(p []byte) (int, error) {
-	if *b.left--; *b.left < 0 {
+	if b.left.Add(-1) < 0 {
 		return 0, errBroken
 	}
 	return b.ReadWriter.Write(p)
@@ -187,13 +188,15 @@ func TestSyncConnectionBroken(t *testing.T) {
 	n := 0
 	for broken := true; broken && !t.Failed(); n += step {
 		s := newBrokenSync(t)
-		left := n
-		s.sync = func(conn io.ReadWriter) { incoming.Take(breaking{conn, &left}, &wire.Sync{Dir: s.guest}) }
+		var left atomic.Int64
+		left.Store(int64(n))
+		take := func(conn io.ReadWriter) { incoming.Take(breaking{conn, &left}, &wire.Sync{Dir: s.guest}) }
+		s.sync.Store(&take)
 		out, err := s.mayfly("sync", "m")
-		if broken = err != nil; !broken && left < 0 {
+		if broken = err != nil; !broken && left.Load() < 0 {
 			t.Errorf("sync of a broken connection says nothing: %q", out)
 		}
-		s.sync = nil
+		s.sync.Store(nil)
 		if s.check(n / step); t.Failed() {
 			t.Logf("broken after %d", n)
 		}

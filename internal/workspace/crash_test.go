@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-vm/mayfly/internal/test/crash"
 	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
@@ -239,8 +241,8 @@ func (c *crashShape) crash(t *testing.T, undo bool) {
 			if err := CleanJournal(s.app.Journal); err != nil {
 				t.Error(err)
 			}
-			for ino, now := range modesOfDirs(t, s.dir) {
-				if was, ok := before[ino]; ok && now.mode != was.mode && now.mode != to[now.path].mode {
+			for id, now := range modesOfDirs(t, s.dir) {
+				if was, ok := before[id]; ok && now.mode != was.mode && now.mode != to[now.path].mode {
 					t.Errorf("after a clean-up %s, which was %s, has the mode %o; want %o", now.path, was.path, now.mode, was.mode)
 				}
 			}
@@ -273,10 +275,17 @@ type dirMode struct {
 	mode uint32
 }
 
-// modesOfDirs returns those of the directories in dir, by number.
-func modesOfDirs(t *testing.T, dir string) map[uint64]dirMode {
+// dirID tells a directory from one that was made later and has got the number of one that is
+// gone.
+type dirID struct {
+	ino  uint64
+	born unix.StatxTimestamp
+}
+
+// modesOfDirs returns those of the directories in dir.
+func modesOfDirs(t *testing.T, dir string) map[dirID]dirMode {
 	t.Helper()
-	modes := make(map[uint64]dirMode)
+	modes := make(map[dirID]dirMode)
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if errors.Is(err, os.ErrPermission) {
 			return nil // it was met before it was read
@@ -285,12 +294,12 @@ func modesOfDirs(t *testing.T, dir string) map[uint64]dirMode {
 			return err
 		}
 		rel, _ := filepath.Rel(dir, p)
-		fi, err := d.Info()
-		if err == nil {
-			st := fi.Sys().(*syscall.Stat_t)
-			modes[st.Ino] = dirMode{rel, st.Mode & 0o777}
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+			return err
 		}
-		return err
+		modes[dirID{st.Ino, st.Btime}] = dirMode{rel, uint32(st.Mode) & 0o777}
+		return nil
 	})
 	if err != nil {
 		t.Error(err)
