@@ -37,7 +37,7 @@ func TestPanic(t *testing.T) {
 	if !strings.Contains(r.Stderr, "Kernel panic") {
 		t.Errorf("stderr = %q; want the end of the console with the panic", r.Stderr)
 	}
-	if left := h.Leftovers(); left != "" {
+	if left := h.Lasting(); left != "" {
 		t.Errorf("left:\n%s", left)
 	}
 	// A guest that powers itself off is lost, too, but says so.
@@ -54,7 +54,7 @@ func TestBootDeadline(t *testing.T) {
 	} else {
 		t.Errorf("stderr = %q", r.Stderr)
 	}
-	if left := h.Leftovers(); left != "" {
+	if left := h.Lasting(); left != "" {
 		t.Errorf("left:\n%s", left)
 	}
 }
@@ -64,7 +64,7 @@ func TestUnknownPackage(t *testing.T) {
 	h := vm.New(t)
 	r := h.Run(1, "run", "--no-detect", "--package", "no-such-package-anywhere", "--", "true")
 	wantError(t, r.Stderr, "no-such-package-anywhere", "")
-	if left := h.Leftovers(); left != "" {
+	if left := h.Lasting(); left != "" {
 		t.Errorf("left:\n%s", left)
 	}
 }

@@ -268,7 +268,7 @@ func TestInterruptBoot(t *testing.T) {
 	if r := c.Wait(); r.Code != 130 || !strings.Contains(r.Stderr, "interrupted") {
 		t.Errorf("exit code %d, stderr %q; want 130, interrupted", r.Code, r.Stderr)
 	}
-	if left := h.Leftovers(); left != "" {
+	if left := h.Lasting(); left != "" {
 		t.Errorf("left after the interrupt:\n%s", left)
 	}
 }

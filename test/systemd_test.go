@@ -120,7 +120,7 @@ func TestSystemdMachine(t *testing.T) {
 	if state, result := m.Show(unit, "ActiveState"), m.Show(unit, "Result"); state != "inactive" || result != "success" {
 		t.Errorf("after the stop: %s, %s; want inactive, success", state, result)
 	}
-	if left := h.Leftovers(); left != "" {
+	if left := h.Lasting(); left != "" {
 		t.Errorf("left after the stop:\n%s", left)
 	}
 	start()

@@ -163,15 +163,22 @@ func (h *Host) File(name, file string) string {
 	return filepath.Join(h.State, "machines", name, file)
 }
 
+// Lasting returns what there is of machines, as Leftovers does, when it had the time to go: a
+// supervisor notices the end of its owner by itself, and removes files as fast as a disk that
+// others use lets it.
+func (h *Host) Lasting() string {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if left := h.Leftovers(); left == "" || time.Now().After(deadline) {
+			return left
+		}
+	}
+}
+
 // check fails the test if anything of its machines is left, and cleans it away.
 func (h *Host) check() {
-	// A supervisor notices the end of its owner by itself; give it the time.
-	var left string
-	for range 100 {
-		if left = h.Leftovers(); left == "" {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	left := h.Lasting()
+	if left == "" {
+		return
 	}
 	h.t.Errorf("left at the end of the test:\n%s\n%s", left, h.Logs())
 	for _, p := range Holders(h.State) {
