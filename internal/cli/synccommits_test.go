@@ -158,8 +158,11 @@ func TestSyncWatchCommits(t *testing.T) {
 		}
 		return res
 	}
-	for head := s.git(s.dir, "rev-parse", "HEAD"); s.git(s.guest, "rev-parse", "mayfly/host/main") != head; {
-		time.Sleep(10 * time.Millisecond) // until the first batch is done
+	head := s.git(s.dir, "rev-parse", "HEAD")
+	for deadline := time.Now().Add(time.Minute); s.git(s.guest, "rev-parse", "mayfly/host/main") != head; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the watch does not send the commits that are there when it begins")
+		}
 	}
 	edit("b.txt")
 	s.git(s.dir, "commit", "-q", "--allow-empty", "-m", "two")
