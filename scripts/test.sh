@@ -119,7 +119,7 @@ beside 19 vet "$go" vet ./...
 beside 19 staticcheck "$go" tool -modfile=tools/go.mod staticcheck ./...
 # The list is meant to be split.
 # shellcheck disable=SC2086
-step "tests without machines" "$go" test $race -timeout 5m $units
+step "tests without machines" "$go" test $race -timeout 10m $units
 # What is watched for races takes several times the memory.
 step "memory" "$go" test -timeout 10m -run '^TestMemory' ./internal/cli
 if [ "$1" = all ]; then
