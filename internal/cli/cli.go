@@ -40,6 +40,13 @@ const gcPercent = 400
 // very many changes, runtime/debug.SetMemoryLimit.
 const memoryLimit = 80 << 20
 
+// saveMemory is for what may hold very many changes: by gcPercent alone they would take five
+// times their size, and memoryLimit does not hold where the collector gets no CPU for it.
+func saveMemory() { debug.SetGCPercent(listGCPercent) }
+
+// listGCPercent is the collector's target from then on.
+const listGCPercent = 50
+
 // Main runs the command line args and returns the exit code.
 func Main(version string, args []string, streams Streams) int {
 	// What the caller left open, a pipe of its own say, is not for machines:

@@ -57,6 +57,7 @@ type changed interface {
 // list lists the changes of m, with those that git ignores one by one or as far as an apply
 // needs them.
 func list(ctx context.Context, m changed, quiesce, ignored bool) (*mayfly.ChangeSet, error) {
+	saveMemory()
 	if ignored {
 		return m.Changes(ctx, quiesce)
 	}

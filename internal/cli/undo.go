@@ -91,6 +91,7 @@ func (a *app) findUndo(args []string) (mayfly.Undoable, error) {
 }
 
 func (a *app) undo(ctx context.Context, u mayfly.Undoable) error {
+	saveMemory()
 	result, err := a.client.Undo(ctx, u)
 	if err == nil && u.Changes > 0 || result.Changes > 0 {
 		a.note("took back %d of %d changes to %s, applied by %s", result.Changes, u.Changes, termsafe.Quote(u.Dir), u.Name)
