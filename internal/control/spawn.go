@@ -79,6 +79,7 @@ type Owner struct {
 	Events  <-chan Event // closed at the supervisor's end
 
 	cmd   *exec.Cmd
+	ended chan struct{} // closed when the supervisor's process has ended, after Events
 	owner *os.File
 	once  sync.Once
 	kept  atomic.Bool
@@ -123,8 +124,12 @@ func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]sec
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err = cmd.Start(); err == nil {
 			ch := make(chan Event, 16)
-			o := &Owner{Machine: m, Events: ch, cmd: cmd, owner: ownerW}
-			go o.read(eventsR, ch)
+			o := &Owner{Machine: m, Events: ch, cmd: cmd, ended: make(chan struct{}), owner: ownerW}
+			go func() {
+				o.read(eventsR, ch)
+				o.cmd.Wait()
+				close(o.ended)
+			}()
 			return o, nil
 		}
 	}
@@ -188,9 +193,16 @@ func (o *Owner) Lost(timeout time.Duration) error {
 	for {
 		select {
 		case _, ok := <-o.Events:
-			if !ok {
-				return o.lost()
+			if ok {
+				continue
 			}
+			// It has said its last, and has the machine's lock until it ends: who asks
+			// next whether the machine lives is to hear that it does not.
+			select {
+			case <-o.ended:
+			case <-expired:
+			}
+			return o.lost()
 		case <-expired:
 			return errors.New("the guest broke off the conversation")
 		}
@@ -209,7 +221,7 @@ func (o *Owner) Wait(ctx context.Context) error {
 				if err := o.last.Err(); err != nil {
 					return err
 				}
-				o.cmd.Wait()
+				<-o.ended
 				return finish(o.Machine)
 			}
 		}
@@ -244,7 +256,7 @@ func (o *Owner) Close() {
 		}
 		for range o.Events {
 		}
-		o.cmd.Wait()
+		<-o.ended
 		finish(o.Machine)
 	})
 }

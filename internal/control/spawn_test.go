@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,7 +72,7 @@ func TestSpawnKeep(t *testing.T) {
 	o.Close() // does not wait for a kept machine
 	for range o.Events {
 	}
-	o.cmd.Wait()
+	<-o.ended
 	if log, err := os.ReadFile(m.File(state.LogFile)); err != nil || string(log) != "kept\n" {
 		t.Errorf("the supervisor said %q, %v; want kept", log, err)
 	}
@@ -85,6 +86,21 @@ func TestSpawnDies(t *testing.T) {
 	o.Close()
 	if m.Alive() {
 		t.Error("the machine is alive after its supervisor's death")
+	}
+}
+
+// A supervisor that has said its last still has the machine's lock. A machine that was lost
+// is not alive for who asks next, and is not kept.
+func TestSpawnLost(t *testing.T) {
+	o, m := spawnScript(t, `echo '{"ready":true}' >&4; echo '{"ended":true,"error":"it ended"}' >&4; exec 4>&-; sleep 0.5`)
+	if err := o.Ready(t.Context(), func(Event) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Lost(time.Minute); err == nil || err.Error() != "it ended" {
+		t.Errorf("Lost() = %v; want what the supervisor said", err)
+	}
+	if m.Alive() {
+		t.Error("the machine is alive after it was lost")
 	}
 }
 
