@@ -82,6 +82,7 @@ type Owner struct {
 	ended chan struct{} // closed when the supervisor's process has ended, after Events
 	owner *os.File
 	once  sync.Once
+	left  error // of Close, set by once
 	kept  atomic.Bool
 	last  Event // the last one with an error; to be read once Events is closed
 }
@@ -247,9 +248,10 @@ func (o *Owner) Keep() error {
 // Kept reports whether the machine outlives its owner.
 func (o *Owner) Kept() bool { return o.kept.Load() }
 
-// Close ends the machine and waits until nothing of it is left. It may be
-// called more than once, and does nothing to a machine that was kept.
-func (o *Owner) Close() {
+// Close ends the machine and waits until nothing of it is left, or returns why
+// something is. It may be called more than once, and does nothing to a machine that
+// was kept.
+func (o *Owner) Close() error {
 	o.once.Do(func() {
 		if o.owner.Close() != nil {
 			return // kept
@@ -257,8 +259,9 @@ func (o *Owner) Close() {
 		for range o.Events {
 		}
 		<-o.ended
-		finish(o.Machine)
+		o.left = finish(o.Machine)
 	})
+	return o.left
 }
 
 // secretsPipe returns a pipe from which a Given can be read. It may be closed before it

@@ -24,7 +24,7 @@ func spawnScript(t testing.TB, script string) (*Owner, state.Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(o.Close)
+	t.Cleanup(func() { o.Close() })
 	return o, m
 }
 

@@ -171,10 +171,9 @@ func (o *Owned) Close() { o.owner.Close() }
 // Discard ends the machine and waits until nothing of it is left, also if it was kept.
 func (o *Owned) Discard() error {
 	o.keepTranscripts()
-	o.Close()
-	if !o.owner.Kept() {
+	if err := o.owner.Close(); !o.owner.Kept() {
 		o.e.tellLive(context.Background(), o.Name())
-		return nil
+		return err
 	}
 	err := o.e.removeRun(o.Name(), true)
 	if errors.Is(err, state.ErrNotFound) {
