@@ -2,7 +2,9 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -26,7 +28,10 @@ func (m Machine) LockApply(ctx context.Context, waiting func(pid int)) (release 
 	// Who had the lock may have removed the machine, and its directory with the file.
 	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		unlock()
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, m.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", ErrNotFound, m.Name)
+		}
+		return nil, err
 	}
 	return func() {
 		// By an open: a supervisor that is confined may truncate nothing by its name.
