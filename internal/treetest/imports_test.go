@@ -85,7 +85,8 @@ test/crash:
 test/env:
 test/conformance:   machine plan guest/wire guest/client
 test/fakevmm:       machine plan guest/wire
-test/lab:           test/env
+test/websocket:
+test/lab:           test/env test/websocket
 test/systemd:       test/env
 test/vm:            test/env
 test/script:        cli control

@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/test/websocket"
 )
 
 // web is an address on the internet. Nobody of the lab knows it.
@@ -362,19 +364,22 @@ func TestWebSocket(t *testing.T) {
 	if got, want := resp.Header.Get("Sec-WebSocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; resp.StatusCode != 101 || got != want {
 		t.Fatalf("/ws = %s, accept %q; want 101, %q", resp.Status, got, want)
 	}
-	var frames, want []frame
-	for i := range 100 {
-		frames = append(frames, frame{true, 1, fmt.Appendf(nil, "line %d", i)})
+	whole := func(opcode byte, text string) websocket.Frame {
+		return websocket.Frame{Fin: true, Opcode: opcode, Payload: []byte(text)}
 	}
-	want = append(slices.Clone(frames), frame{true, opPong, []byte("p")}, frame{true, opClose, nil})
-	frames = append(frames, frame{true, opPing, []byte("p")}, frame{true, opClose, nil})
+	var frames, want []websocket.Frame
+	for i := range 100 {
+		frames = append(frames, whole(1, fmt.Sprintf("line %d", i)))
+	}
+	want = append(slices.Clone(frames), whole(websocket.Pong, "p"), whole(websocket.Close, ""))
+	frames = append(frames, whole(websocket.Ping, "p"), whole(websocket.Close, ""))
 	for i, f := range frames {
-		if _, err := conn.Write(masked(f)); err != nil {
+		if _, err := conn.Write(f.Masked()); err != nil {
 			t.Fatal(err)
 		}
-		got := make([]byte, len(want[i].append(nil)))
-		if _, err := io.ReadFull(in, got); err != nil || !bytes.Equal(got, want[i].append(nil)) {
-			t.Fatalf("frame %d = %q, %v; want %q", i, got, err, want[i].append(nil))
+		got := make([]byte, len(want[i].Append(nil)))
+		if _, err := io.ReadFull(in, got); err != nil || !bytes.Equal(got, want[i].Append(nil)) {
+			t.Fatalf("frame %d = %q, %v; want %q", i, got, err, want[i].Append(nil))
 		}
 	}
 	if _, err := in.ReadByte(); err != io.EOF {

@@ -1,8 +1,6 @@
 package lab
 
 import (
-	"bufio"
-	"bytes"
 	"io"
 	"net/netip"
 	"testing"
@@ -56,38 +54,6 @@ func FuzzAnswer(f *testing.F) {
 		var m dnsmessage.Message
 		if err := m.Unpack(reply); reply != nil && (err != nil || !m.Response) {
 			t.Errorf("answer(%q) = %q: %v", query, reply, err)
-		}
-	})
-}
-
-func TestAcceptKey(t *testing.T) {
-	// RFC 6455 1.3.
-	if got, want := acceptKey("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; got != want {
-		t.Errorf("acceptKey = %s; want %s", got, want)
-	}
-}
-
-// masked returns the frame as a client sends it, with a mask of zeros.
-func masked(f frame) []byte {
-	b := f.append(nil)
-	head := len(b) - len(f.payload)
-	b[1] |= 0x80
-	return append(append(append([]byte(nil), b[:head]...), 0, 0, 0, 0), f.payload...)
-}
-
-func FuzzReadFrame(f *testing.F) {
-	f.Add([]byte("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")) // RFC 6455 5.7
-	f.Add(masked(frame{true, 1, make([]byte, 126)}))
-	f.Add(masked(frame{false, 2, make([]byte, 70_000)}))
-	f.Add([]byte("\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := readFrame(bufio.NewReader(bytes.NewReader(b)))
-		if err != nil {
-			return
-		}
-		again, err := readFrame(bufio.NewReader(bytes.NewReader(masked(got))))
-		if err != nil || again.fin != got.fin || again.opcode != got.opcode || !bytes.Equal(again.payload, got.payload) {
-			t.Errorf("readFrame(%q) = %v, and of that %v, %v", b, got, again, err)
 		}
 	})
 }
