@@ -87,6 +87,7 @@ test/conformance:   machine plan guest/wire guest/client
 test/fakevmm:       machine plan guest/wire
 test/websocket:
 test/lab:           test/env test/websocket
+test/provider:      test/websocket
 test/systemd:       test/env
 test/vm:            test/env
 test/script:        cli control

@@ -115,6 +115,10 @@ func (l *Lab) webHandler() http.Handler {
 			fmt.Fprintf(w, "private: %s\n", addr)
 			return
 		}
+		if site := l.site(r.Host); site != nil {
+			site.ServeHTTP(w, r)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
 }

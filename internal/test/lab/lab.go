@@ -27,6 +27,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -68,6 +69,7 @@ type Lab struct {
 	mu       sync.Mutex
 	open     []io.Closer // listening sockets and servers
 	requests []Request
+	sites    map[string]http.Handler // by name; what answers in the place of web pages
 }
 
 // New makes an internet for the time of t. It needs root.
@@ -150,6 +152,25 @@ func (l *Lab) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(l.authority.cert)
 	return pool
+}
+
+// Serve has the servers answer by handler whatever is asked of a name, which exists from now
+// on.
+func (l *Lab) Serve(name string, handler http.Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sites == nil {
+		l.sites = make(map[string]http.Handler)
+	}
+	l.sites[name] = handler
+	l.Name(name, A(fmt.Sprintf("93.184.217.%d", len(l.sites))))
+}
+
+// site returns what answers for a name; nil if it has web pages.
+func (l *Lab) site(name string) http.Handler {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sites[name]
 }
 
 // begin reports whether the lab goes on; if so, its end waits for work.Done.

@@ -341,6 +341,22 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// A name may have an answer of its own, which its certificate and its address are for.
+func TestServe(t *testing.T) {
+	need(t, "curl")
+	l := newLab(t)
+	l.Serve("api.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "for "+r.URL.Path) }))
+	if got := l.Run("curl", "-sSf", "https://api.example/hello"); got != "for /hello" {
+		t.Errorf("/hello of the name = %q; want its own answer", got)
+	}
+	if got := l.Run("curl", "-sSf", "https://web.example/hello"); got != "hello from web.example\n" {
+		t.Errorf("/hello of another = %q; want the page", got)
+	}
+	if got := l.Requests(); len(got) != 2 || got[0].ServerName != "api.example" {
+		t.Errorf("Requests() = %+v; want both", got)
+	}
+}
+
 // A hundred lines by WebSocket, then a ping and the end.
 func TestWebSocket(t *testing.T) {
 	l := newLab(t)

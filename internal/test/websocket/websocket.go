@@ -21,8 +21,9 @@ import (
 // maxPayload bounds a frame's payload in bytes.
 const maxPayload = 1 << 20
 
-// The opcodes of frames that are more than data, RFC 6455 5.2.
+// The opcodes of frames, RFC 6455 5.2.
 const (
+	Text  = 0x1
 	Close = 0x8
 	Ping  = 0x9
 	Pong  = 0xa
@@ -92,6 +93,38 @@ func ReadFrame(r *bufio.Reader) (Frame, error) {
 		payload[i] ^= mask[i%4]
 	}
 	return Frame{Fin: head[0]&0x80 != 0, Opcode: head[0] & 0x0f, Payload: payload}, nil
+}
+
+// ReadMessage reads a whole message of a client, which may be in several frames, and answers
+// pings on the way. At the client's close it says io.EOF.
+func ReadMessage(r *bufio.Reader, w io.Writer) ([]byte, error) {
+	var message []byte
+	for {
+		f, err := ReadFrame(r)
+		if err != nil {
+			return nil, err
+		}
+		switch f.Opcode {
+		case Close:
+			w.Write(f.Append(nil))
+			return nil, io.EOF
+		case Ping:
+			f.Opcode = Pong
+			if _, err := w.Write(f.Append(nil)); err != nil {
+				return nil, err
+			}
+			continue
+		case Pong:
+			continue
+		}
+		if len(message)+len(f.Payload) > maxPayload {
+			return nil, fmt.Errorf("a message of more than %d bytes", maxPayload)
+		}
+		message = append(message, f.Payload...)
+		if f.Fin {
+			return message, nil
+		}
+	}
 }
 
 // Append appends the frame to b as a server sends it.

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"testing"
 )
 
@@ -28,4 +29,24 @@ func FuzzReadFrame(f *testing.F) {
 			t.Errorf("ReadFrame(%q) = %v, and of that %v, %v", b, got, again, err)
 		}
 	})
+}
+
+// A message in two frames, with a ping between them, and the end.
+func TestReadMessage(t *testing.T) {
+	var in bytes.Buffer
+	for _, f := range []Frame{{false, Text, []byte("he")}, {true, Ping, []byte("p")}, {true, 0, []byte("llo")}, {true, Close, nil}} {
+		in.Write(f.Masked())
+	}
+	r, out := bufio.NewReader(&in), new(bytes.Buffer)
+	got, err := ReadMessage(r, out)
+	if err != nil || string(got) != "hello" {
+		t.Errorf("ReadMessage = %q, %v; want hello", got, err)
+	}
+	if _, err := ReadMessage(r, out); err != io.EOF {
+		t.Errorf("at the end: %v; want EOF", err)
+	}
+	want := append(Frame{true, Pong, []byte("p")}.Append(nil), Frame{true, Close, nil}.Append(nil)...)
+	if !bytes.Equal(out.Bytes(), want) {
+		t.Errorf("answered %q; want %q", out, want)
+	}
 }
