@@ -205,6 +205,16 @@ func TestNamed(t *testing.T) {
 		if got := sh(t, "ls; ls /var/kept ~/.cache/kept "+histories+"/* 2>/dev/null | wc -l"); got != "new.txt\n0\n" {
 			t.Errorf("after reset: %q; want the directory as it is now, and empty volumes", got)
 		}
+		// The conversations come back, from before the reset.
+		if r := h.Run(0, "transcripts", "restore", "m"); !strings.Contains(r.Stderr, "mayfly claude m -- --continue continues the last one") {
+			t.Errorf("restore: %q", r.Stderr)
+		}
+		if got := sh(t, "cat ~/.claude/projects/p/t.jsonl; stat -c %U:%a ~/.claude/projects/p/t.jsonl; id -un"); !strings.HasPrefix(got, "said\n") || strings.Fields(got)[1] != strings.Fields(got)[2]+":600" {
+			t.Errorf("restored: %q", got)
+		}
+		if got := h.Run(0, "transcripts", "show", "m").Stdout; got != "said\n" {
+			t.Errorf("of the running machine there is %q", got)
+		}
 	})
 	t.Run("cp", func(t *testing.T) {
 		h := h.For(t)

@@ -124,9 +124,13 @@ func (a *app) completeNamed(*cobra.Command, []string, string) ([]string, cobra.S
 // completeAll completes the names of all machines.
 func (a *app) completeAll(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	names, defined := a.names()
-	names = append(names, defined...)
+	return sortedNames(append(names, defined...)), cobra.ShellCompDirectiveNoFileComp
+}
+
+// sortedNames returns names, sorted, each once.
+func sortedNames(names []string) []string {
 	slices.Sort(names)
-	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	return slices.Compact(names)
 }
 
 // names returns those of machines that run or have left something, and of those that are

@@ -45,6 +45,9 @@ type fakeMachine struct {
 	// workspace: changes are listed, and commands run, in it.
 	guest   string
 	started chan []string
+	// said is the archive of what its coding agents said, and restored gets what is put back.
+	said     []byte
+	restored []byte
 	// sync is what it answers to what is sent, if it is not nil.
 	sync atomic.Pointer[func(conn io.ReadWriter)]
 
@@ -181,6 +184,22 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 		wire.WriteMessage(conn, wire.Sessions{})
 	case wire.OpSeed:
 		wire.WriteMessage(conn, wire.Seeded{Earlier: m.earlier})
+	case wire.OpTranscripts:
+		out := wire.NewFrameWriter(conn)
+		if len(m.said) > 0 {
+			out.Write(wire.FrameStdout, m.said)
+		}
+		out.Write(wire.FrameEnd, nil)
+	case wire.OpRestore:
+		m.restored = nil
+		for frames := wire.NewFrameReader(conn); ; {
+			kind, data, err := frames.Next()
+			if err != nil || kind == wire.FrameStdinEOF {
+				break
+			}
+			m.restored = append(m.restored, data...)
+		}
+		wire.WriteMessage(conn, wire.Restored{Files: 1, Kept: 2})
 	case wire.OpSession:
 		m.started <- asked.Session.Exec.Argv
 		out := wire.NewFrameWriter(conn)

@@ -96,6 +96,7 @@ type Transcripts struct {
 	Below    string
 	Dirs     []string // absolute; without it, they are in these, the first that has them
 	Files    []string // what they are: files and directories there
+	Without  []string // but not what is in these directories: programs
 }
 
 // AllTranscripts returns where all agents keep their conversations below home, or may have
@@ -114,10 +115,19 @@ func (a Agent) Transcripts(home string) []Transcripts {
 	for _, s := range a.stores {
 		if len(s.transcripts) > 0 {
 			dirs := []string{path.Join(home, StateDir, a.Name, s.sub), path.Join(home, s.own)}
-			all = append(all, Transcripts{a.Name, s.variable, s.below, dirs, s.transcripts})
+			all = append(all, Transcripts{a.Name, s.variable, s.below, dirs, s.transcripts, s.programs})
 		}
 	}
 	return all
+}
+
+// Converses reports whether the path name below one of the agent's directories is that of a
+// file with a conversation.
+func (a Agent) Converses(name string) bool {
+	in := func(dir string) bool { return within(name, dir) }
+	return slices.ContainsFunc(a.stores, func(s store) bool {
+		return slices.ContainsFunc(s.transcripts, in) && !slices.ContainsFunc(s.programs, in)
+	})
 }
 
 // Find returns the agent of that name.

@@ -24,6 +24,9 @@ type Spec struct {
 	// goes on with the last.
 	Transcripts []Transcripts
 	Continue    []string
+	// Stores are where its conversations are once its files are settled: each has one of
+	// Dirs, and no variable.
+	Stores []Transcripts
 }
 
 // Link makes a place, where programs and their users expect the files of an agent, one
@@ -106,6 +109,9 @@ func Launch(agent string, at Place, args []string) (Spec, error) {
 	for i, store := range a.stores {
 		stores[i] = store.settle(&s, at)
 		s.Dirs = append(s.Dirs, stores[i])
+		if len(store.transcripts) > 0 {
+			s.Stores = append(s.Stores, Transcripts{a.Name, "", "", []string{stores[i]}, store.transcripts, store.programs})
+		}
 	}
 	if at.Emulated {
 		s.Env = append(s.Env, a.emulated...)
@@ -130,6 +136,7 @@ type store struct {
 	sub      string // where mayfly has it, below the agent's directory
 	// transcripts are its files and directories with what the agent and its user said.
 	transcripts []string
+	programs    []string // directories in them with programs that it fetches
 }
 
 // settle decides where a store is, adds the variable and the link that make it so to s, and

@@ -208,7 +208,7 @@ func Agents() []Agent {
 			otherwise:   []string{"-y", "--approval-mode"},
 			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
-			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}}},
+			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}, programs: []string{"tmp/bin"}}},
 			memory: "GEMINI.md",
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "GEMINI_CLI_TRUST_WORKSPACE=true")

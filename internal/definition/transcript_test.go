@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,5 +93,53 @@ func TestTranscripts(t *testing.T) {
 	}
 	if _, err := os.Stat(foreign); err != nil {
 		t.Errorf("what is no archive is gone: %v", err)
+	}
+}
+
+// Archives are listed by machine and time, the newest first, and what else lies there is not.
+func TestListTranscripts(t *testing.T) {
+	s := testStore(t)
+	if all, err := s.Transcripts(); len(all) > 0 || err != nil {
+		t.Errorf("Transcripts without any = %v, %v", all, err)
+	}
+	now := time.Now().Truncate(time.Second)
+	dir := filepath.Join(s.StateDir, transcriptsDir)
+	gone := func(name string, ago time.Duration) string {
+		return filepath.Base(transcriptsFile(dir, name, now.Add(-ago)))
+	}
+	old, lost := gone("run-1", 2*time.Hour), gone("web", time.Hour)
+	files := map[string]time.Duration{
+		filepath.Join(dir, old): 2 * time.Hour, filepath.Join(dir, lost): time.Hour, s.At("web").File(TranscriptsFile): 0,
+		filepath.Join(dir, "web-1.tar"): 0, filepath.Join(dir, "notes.txt"): 0, filepath.Join(dir, "Not a name"+old): 0,
+		filepath.Join(dir, old+".tmp"): 0,
+	}
+	for path, ago := range files {
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("said"), 0o600), os.Chtimes(path, now, now.Add(-ago)))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, gone("link", 0))
+	if err := os.Symlink("/etc/passwd", link); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Transcripts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Archive{
+		{"web", "web", s.At("web").File(TranscriptsFile), now, 4},
+		{strings.TrimSuffix(lost, ".tar"), "web", filepath.Join(dir, lost), now.Add(-time.Hour), 4},
+		{strings.TrimSuffix(old, ".tar"), "run-1", filepath.Join(dir, old), now.Add(-2 * time.Hour), 4},
+	}
+	if d := cmp.Diff(want, all); d != "" {
+		t.Errorf("Transcripts (-want +got):\n%s", d)
+	}
+	if !all[0].Kept() || all[1].Kept() {
+		t.Error("it is not clear which machine is there")
+	}
+	if f, err := (Archive{Path: link}).Open(); err == nil {
+		f.Close()
+		t.Error("an archive was opened through a link")
 	}
 }

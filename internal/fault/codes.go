@@ -204,6 +204,7 @@ const (
 	AgentNone         Code = "agent-none"
 	AgentAmbiguous    Code = "agent-ambiguous"
 	AgentMissing      Code = "agent-missing"
+	TranscriptsNone   Code = "transcripts-none"
 	AuditMissing      Code = "audit-missing"
 	AuditChanged      Code = "audit-changed"
 	FileMissing       Code = "file-missing"
@@ -419,6 +420,7 @@ func Kinds() []Kind {
 		{AgentNone, []string{"agent"}, "The image of the machine has no coding agent. The argument is one that an image can have."},
 		{AgentAmbiguous, []string{"name", "agent"}, "The image of the machine has several coding agents. The argument is one of them."},
 		{AgentMissing, []string{"agent"}, "The image of the machine lacks this coding agent."},
+		{TranscriptsNone, []string{"name"}, "No conversations of coding agents were kept under this name."},
 		{AuditMissing, []string{"name"}, "There is no audit log of this machine."},
 		{AuditChanged, []string{"file"}, "The audit log was changed from outside."},
 		{FileMissing, []string{"file"}, "This is neither a machine's name nor a file."},

@@ -51,6 +51,7 @@ review/gitconfig:                                       # what settings of git's
 review/settings:                                        # what differs between two files of settings
 review:             review/*                            # what changes would do to the host
 workspace/live:     workspace review                    # what the host runs of a directory that a machine has live
+transcript:                                             # reads archives of guests
 commits:            workspace/repository                # takes what a machine committed into a repository, and gives a copy its own
 share:              plan workspace                      # the patterns of what stays out of a copy
 definition:         plan                                # machines with a name of their own
@@ -75,8 +76,8 @@ template:           plan image machine
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
 supervisor:         commits control hardware plan image definition template network network/* share workspace workspace/repository state machine machine/drivers guest/client guest/wire
-engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer   # what front ends share
-mayfly:             config commits plan image attack workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor engine
+engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer transcript   # what front ends share
+mayfly:             config commits plan image attack workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
 cli/words:          mayfly                              # what it says of machines
 cli:                cli/hint cli/words mayfly network/bridge importer/nix
 

@@ -171,6 +171,7 @@ var next = map[fault.Code][]string{
 	fault.AgentNone:         {"mayfly run --keep --profile {agent}"},
 	fault.AgentAmbiguous:    {"mayfly agent {name} {agent}"},
 	fault.AgentMissing:      {"mayfly run --keep --profile {agent}"},
+	fault.TranscriptsNone:   {"mayfly transcripts ls"},
 	fault.AuditMissing:      {"mayfly ls"},
 	fault.AuditChanged:      {"somebody changed {file}"},
 	fault.FileMissing:       {"mayfly ls"},

@@ -168,6 +168,7 @@ func TestTable(t *testing.T) {
 		{fault.AgentNone, fault.Args{"agent": "codex"}, "mayfly run --keep --profile codex"},
 		{fault.AgentAmbiguous, fault.Args{"name": "web", "agent": "codex"}, "mayfly agent web codex"},
 		{fault.AgentMissing, fault.Args{"agent": "codex"}, "mayfly run --keep --profile codex"},
+		{fault.TranscriptsNone, fault.Args{"name": "m"}, "mayfly transcripts ls"},
 		{fault.AuditMissing, fault.Args{"name": "web"}, "mayfly ls"},
 		{fault.AuditChanged, fault.Args{"file": "/f"}, "somebody changed /f"},
 		{fault.FileMissing, fault.Args{"file": "/f"}, "mayfly ls"},

@@ -164,6 +164,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		a.sync(stream, req.Sync)
 	case req.Op == wire.OpTranscripts && req.Transcripts != nil:
 		a.transcripts(stream, req.Transcripts)
+	case req.Op == wire.OpRestore && req.Restore != nil:
+		wire.WriteMessage(stream, a.restore(stream, req.Restore))
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
 	case req.Op == wire.OpPorts && req.Ports != nil:

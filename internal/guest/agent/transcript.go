@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,7 @@ type transcript struct {
 	name, path string
 	size       int64
 	time       time.Time
+	wal        *transcript // of a database, what was not merged into it yet
 }
 
 // findTranscripts returns the files that are in the places, the newest first, env being
@@ -71,20 +73,78 @@ func findTranscripts(places []wire.TranscriptPlace, env []string) []transcript {
 				if seen++; seen > maxTranscripts {
 					return filepath.SkipAll
 				}
+				rel, relErr := filepath.Rel(root, at)
+				if err == nil && relErr == nil && d.IsDir() && slices.Contains(p.Without, path.Join(file, rel)) {
+					return filepath.SkipDir
+				}
 				if err != nil || !d.Type().IsRegular() {
 					return nil
 				}
 				fi, err := d.Info()
-				rel, relErr := filepath.Rel(root, at)
 				if err == nil && relErr == nil && fi.Mode().IsRegular() {
-					all = append(all, transcript{path.Join(p.Name, file, rel), at, fi.Size(), fi.ModTime()})
+					all = append(all, transcript{name: path.Join(p.Name, file, rel), path: at, size: fi.Size(), time: fi.ModTime()})
 				}
 				return nil
 			})
 		}
 	}
 	slices.SortStableFunc(all, func(x, y transcript) int { return y.time.Compare(x.time) })
-	return all
+	return joinDatabases(all)
+}
+
+// walSuffix is what SQLite adds to the name of a database for its write-ahead log, and
+// shmSuffix for the index of that, which has the locks.
+const (
+	walSuffix = "-wal"
+	shmSuffix = "-shm"
+)
+
+// joinDatabases makes one of each database and its log: either is of no use alone.
+func joinDatabases(all []transcript) []transcript {
+	logs := make(map[string]*transcript)
+	for _, t := range all {
+		if strings.HasSuffix(t.path, walSuffix) {
+			logs[t.path] = &t
+		}
+	}
+	if len(logs) == 0 {
+		return all
+	}
+	joined := make(map[string]bool)
+	for i, t := range all {
+		if wal := logs[t.path+walSuffix]; wal != nil {
+			all[i].wal = wal
+			joined[wal.path] = true
+		}
+	}
+	return slices.DeleteFunc(all, func(t transcript) bool { return joined[t.path] })
+}
+
+// How long the locks of a database are waited for, and how often they are tried.
+const (
+	lockTries = 20
+	lockPause = 5 * time.Millisecond
+)
+
+// holdDatabase keeps who writes to a database from merging its log into it, and from
+// beginning the log anew, until release is called: then the database, and after it its log,
+// are a state that it had, however often somebody commits meanwhile. Where that cannot be
+// had, as with a database that nobody has open, there is nothing to be held.
+func holdDatabase(name string) (release func()) {
+	f, err := os.OpenFile(name+shmSuffix, os.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return func() {}
+	}
+	// sqlite.org/walformat.html, 2.3: WAL_CKPT_LOCK, and WAL_READ_LOCK(1).
+	for _, lock := range []unix.Flock_t{{Type: unix.F_WRLCK, Start: 121, Len: 1}, {Type: unix.F_RDLCK, Start: 124, Len: 1}} {
+		for range lockTries {
+			if unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock) == nil {
+				break
+			}
+			time.Sleep(lockPause)
+		}
+	}
+	return func() { f.Close() }
 }
 
 // firstOf returns where file is in the first of dirs that has it.
@@ -99,34 +159,71 @@ func firstOf(dirs []string, file string) (path string, ok bool) {
 
 // sendTranscripts writes those of files that fit into limit bytes.
 func sendTranscripts(w io.Writer, files []transcript, limit int64, deadline time.Time) error {
-	var tw *tar.Writer
-	left := limit - tarEnd
+	s := &sending{w: w, left: limit - tarEnd}
 	for _, t := range files {
-		if t.size > left-tarFile || time.Now().After(deadline) {
-			continue
+		if time.Now().After(deadline) {
+			break
 		}
-		f, err := os.OpenFile(t.path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			continue
-		}
-		if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-			f.Close()
-			continue
-		}
-		if tw == nil {
-			tw = tar.NewWriter(w)
-		}
-		err = addTranscript(tw, f, t)
-		f.Close()
-		if err != nil {
+		if err := s.send(t); err != nil {
 			return err
 		}
-		left -= t.size + tarFile
 	}
-	if tw == nil {
+	if s.tw == nil {
 		return nil
 	}
-	return tw.Close()
+	return s.tw.Close()
+}
+
+// sending is one archive.
+type sending struct {
+	w    io.Writer
+	tw   *tar.Writer // nil until there is something to write
+	left int64       // bytes that still fit
+}
+
+// send writes a file, and of a database its log, if they fit.
+func (s *sending) send(t transcript) error {
+	set := []transcript{t}
+	if t.wal != nil {
+		defer holdDatabase(t.path)()
+		// They may have grown since they were found.
+		set = append(set, *t.wal)
+		for i := range set {
+			if fi, err := os.Lstat(set[i].path); err == nil {
+				set[i].size = fi.Size()
+			}
+		}
+	}
+	var all int64
+	for _, t := range set {
+		all += t.size + tarFile
+	}
+	if all > s.left {
+		return nil
+	}
+	for _, t := range set {
+		if err := s.one(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one writes one file, if it is still one.
+func (s *sending) one(t transcript) error {
+	f, err := os.OpenFile(t.path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil
+	}
+	if s.tw == nil {
+		s.tw = tar.NewWriter(s.w)
+	}
+	s.left -= t.size + tarFile
+	return addTranscript(s.tw, f, t)
 }
 
 // addTranscript writes f, whose agent may write to it meanwhile: what it has lost is

@@ -121,7 +121,7 @@ func TestSendTranscripts(t *testing.T) {
 		if err := os.WriteFile(path, make([]byte, 10_000), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, transcript{name, path, 10_000, time.Unix(1000-int64(i), 0)})
+		files = append(files, transcript{name: name, path: path, size: 10_000, time: time.Unix(1000-int64(i), 0)})
 	}
 	files[1].size = 1 << 20
 	if err := errors.Join(os.Truncate(files[3].path, 5), os.Remove(files[4].path)); err != nil {

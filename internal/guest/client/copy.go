@@ -1,7 +1,6 @@
 package client
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -37,24 +36,10 @@ func CopyIn(stream io.ReadWriteCloser, req wire.Copy, content io.Reader) error {
 			answer <- fmt.Errorf("copy into the machine: unexpected frame %d", t)
 		}
 	}()
-	frames := wire.NewFrameWriter(stream)
-	buf := make([]byte, wire.MaxFrame)
-	for {
-		n, err := content.Read(buf)
-		if n > 0 && frames.Write(wire.FrameStdin, buf[:n]) != nil {
-			return <-answer // the guest does not take more, and says why
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			stream.Close()
-			<-answer
-			return err
-		}
-	}
-	if frames.Write(wire.FrameStdinEOF, nil) != nil {
-		return <-answer
+	if err := sendAll(wire.NewFrameWriter(stream), content); err != nil {
+		stream.Close()
+		<-answer
+		return err
 	}
 	return <-answer
 }

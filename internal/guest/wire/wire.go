@@ -48,6 +48,7 @@ const (
 	OpCopy        Op = "copy"        // frames in one direction, see Copy
 	OpSync        Op = "sync"        // SyncItem messages and SyncAnswer messages, see Sync
 	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
+	OpRestore     Op = "restore"     // FrameStdin…, FrameStdinEOF; Restored from the guest at any time
 	OpShareLost   Op = "share-lost"  // Done; see ShareLost
 	OpPorts       Op = "ports"       // Listening messages, each answered by a byte, until the host closes the stream
 	OpNews        Op = "news"        // News messages, until the host closes the stream
@@ -74,6 +75,7 @@ type Request struct {
 	Copy        *Copy        `json:"copy,omitempty"`
 	Sync        *Sync        `json:"sync,omitempty"`
 	Transcripts *Transcripts `json:"transcripts,omitempty"`
+	Restore     *Restore     `json:"restore,omitempty"`
 	ShareLost   *ShareLost   `json:"share_lost,omitempty"`
 }
 
@@ -395,25 +397,6 @@ type Fetch struct {
 	Paths [][]byte `json:"paths"`
 }
 
-// Transcripts asks for the conversations of coding agents as a tar stream: regular files,
-// the newest first, as many as fit. There is no stream if there are none.
-type Transcripts struct {
-	Places []TranscriptPlace `json:"places"`
-	Bytes  int64             `json:"bytes"` // how long the stream may be
-	Nanos  int64             `json:"nanos"` // after so long no other file is begun
-}
-
-// TranscriptPlace is where one agent keeps them.
-type TranscriptPlace struct {
-	Name string `json:"name"` // of the agent: the first directory in the archive
-	// Variable is the machine's for the directory that has Below. Without it Dirs are
-	// taken, for each of Files the first that has it.
-	Variable string   `json:"variable"`
-	Below    string   `json:"below,omitempty"`
-	Dirs     []string `json:"dirs"` // absolute
-	Files    []string `json:"files"`
-}
-
 // Copy copies a file or directory as a tar stream, as the guest's user. Out of the guest it
 // is FrameStdout from the guest, and FrameEnd or FrameError last. Into it, it is FrameStdin
 // from the host and FrameStdinEOF last; the guest answers with FrameEnd, or with FrameError
@@ -428,7 +411,7 @@ type Copy struct {
 // keeps, so that a guest that is saved afterwards need not find it out in every machine
 // that is restored.
 func Rehearse() error {
-	for _, message := range []any{Request{}, Configured{}, Clocked{}, Change{}, Sessions{}, Seeded{}, Connected{}} {
+	for _, message := range []any{Request{}, Configured{}, Clocked{}, Change{}, Sessions{}, Seeded{}, Connected{}, Restored{}} {
 		if err := WriteMessage(io.Discard, message); err != nil {
 			return err
 		}
