@@ -206,7 +206,7 @@ func TestNamed(t *testing.T) {
 			t.Errorf("after reset: %q; want the directory as it is now, and empty volumes", got)
 		}
 		// The conversations come back, from before the reset.
-		if r := h.Run(0, "transcripts", "restore", "m"); !strings.Contains(r.Stderr, "mayfly claude m -- --continue continues the last one") {
+		if r := h.Run(0, "transcripts", "restore", "m"); !strings.Contains(r.Stderr, "mayfly claude m --continue continues the last one") {
 			t.Errorf("restore: %q", r.Stderr)
 		}
 		if got := sh(t, "cat ~/.claude/projects/p/t.jsonl; stat -c %U:%a ~/.claude/projects/p/t.jsonl; id -un"); !strings.HasPrefix(got, "said\n") || strings.Fields(got)[1] != strings.Fields(got)[2]+":600" {

@@ -18,12 +18,14 @@ import (
 type launching struct {
 	viewing
 	fresh    bool // a session of its own
+	goesOn   bool // with the last conversation
 	detached bool
 }
 
 func (l *launching) flags(cmd *cobra.Command) {
 	l.viewing.flags(cmd)
-	cmd.Flags().BoolVar(&l.fresh, "new", false, "start another session, even if one exists")
+	cmd.Flags().BoolVar(&l.fresh, "new", false, "start another session, even if one exists, with a new conversation")
+	cmd.Flags().BoolVarP(&l.goesOn, "continue", "c", false, "continue the last conversation")
 	cmd.Flags().BoolVarP(&l.detached, "detach", "d", false, "start it and return at once")
 }
 
@@ -31,8 +33,10 @@ const agentHelp = `It works in the machine's workspace without asking for permis
 confines it. It keeps running when you close the terminal or type Ctrl-] twice.
 If it already runs, mayfly shows it; with arguments, mayfly starts another
 session. If it has worked in the machine before, mayfly asks whether it is to
-continue its last conversation, unless with --new or --detach. Without a
-terminal and without --detach, it runs as with mayfly exec.
+continue its last conversation. With --continue it does, and with --new it
+begins another one. Without a terminal and with --detach, mayfly does not ask,
+and it begins another one, too. Without a terminal and without --detach, it runs
+as with mayfly exec.
 Its settings and logins are kept in ~/` + codingagent.StateDir + `.`
 
 func (a *app) agentCommand() *cobra.Command {
@@ -105,6 +109,12 @@ func splitAtDash(cmd *cobra.Command, args []string) (before, behind []string) {
 }
 
 func (a *app) agent(ctx context.Context, name, agent string, args []string, l launching) error {
+	if l.goesOn && l.fresh {
+		return usageError{errors.New("--new and --continue exclude each other")}
+	}
+	if l.goesOn && len(args) > 0 {
+		return usageError{errors.New("--continue takes no arguments of the agent; those behind -- say it themselves")}
+	}
 	inImage, err := a.client.ExpectAgent(name, agent)
 	if err != nil {
 		return err
@@ -120,24 +130,16 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	if err != nil {
 		return err
 	}
-	if !l.detached && !(terminal.Is(a.In) && terminal.Is(a.Out)) {
-		if _, err := m.Prepare(ctx, coding); err != nil {
-			return commandFailed(err)
-		}
-		code, err := a.exec(ctx, m, coding.Cmd, false)
-		if err != nil {
-			return commandFailed(m.Explain(err, coding))
-		}
-		return exitCode(code)
-	}
-	what := mayfly.View{Name: coding.Name, Cmd: coding.Cmd, Detached: l.detached, New: l.fresh || len(args) > 0}
-	if !what.New {
+	seen := terminal.Is(a.In) && terminal.Is(a.Out)
+	what := mayfly.View{Name: coding.Name, Detached: l.detached, New: l.fresh || len(args) > 0}
+	if !what.New && (seen || l.detached) {
 		// The settings are for its start: one that runs writes them itself.
 		sessions, err := m.Sessions(ctx)
 		if err != nil {
 			return commandFailed(err)
 		}
 		if slices.ContainsFunc(sessions, func(s mayfly.Session) bool { return s.Name == coding.Name && !s.Exited }) {
+			what.Cmd = coding.Cmd
 			return a.view(ctx, m, what, l.viewing)
 		}
 	}
@@ -145,11 +147,18 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	if err != nil {
 		return commandFailed(err)
 	}
-	if earlier && !what.New && len(coding.Continue) > 0 {
-		what.Cmd, err = a.offerToContinue(m, coding, l.detached)
-		if err != nil {
+	what.Cmd = coding.Cmd
+	if !what.New {
+		if what.Cmd, err = a.conversation(m, coding, earlier, l.goesOn, seen && !l.detached); err != nil {
 			return err
 		}
+	}
+	if !seen && !l.detached {
+		code, err := a.exec(ctx, m, what.Cmd, false)
+		if err != nil {
+			return commandFailed(m.Explain(err, coding))
+		}
+		return exitCode(code)
 	}
 	// Until a terminal looks on; its own kind takes the place of this one.
 	what.Cmd.Env = append(slices.Clip(what.Cmd.Env), "TERM=xterm-256color", "COLORTERM=truecolor")
@@ -160,16 +169,25 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	return err
 }
 
-// offerToContinue returns how an agent is started that has had a conversation in m: as its
-// user says, or without a user who could be asked with a new one.
-func (a *app) offerToContinue(m *mayfly.Machine, coding mayfly.CodingAgent, detached bool) (mayfly.Cmd, error) {
-	if detached {
-		a.note("it begins a new conversation; mayfly %s %s -- %s continues the last one", coding.Name, m.Name(), strings.Join(coding.Continue, " "))
+// conversation returns how an agent is started in m that may have had a conversation there
+// earlier: to go on with the last one if its user says so, and without a user who could be
+// asked with a new one.
+func (a *app) conversation(m *mayfly.Machine, coding mayfly.CodingAgent, earlier, goesOn, asks bool) (mayfly.Cmd, error) {
+	switch {
+	case !earlier && goesOn:
+		a.note("%s has had no conversation in %s: it begins the first one", coding.Name, m.Name())
 		return coding.Cmd, nil
-	}
-	answer, err := a.ask(coding.Name+" has worked in "+m.Name()+" before; continue its last conversation?", []string{"yes", "no"})
-	if answer != "yes" || err != nil {
-		return coding.Cmd, err
+	case !earlier || len(coding.Continue) == 0:
+		return coding.Cmd, nil
+	case goesOn:
+	case !asks:
+		a.note("it begins a new conversation; mayfly %s %s --continue continues the last one", coding.Name, m.Name())
+		return coding.Cmd, nil
+	default:
+		answer, err := a.ask(coding.Name+" has worked in "+m.Name()+" before; continue its last conversation?", []string{"yes", "no"})
+		if answer != "yes" || err != nil {
+			return coding.Cmd, err
+		}
 	}
 	more, err := m.CodingAgent(coding.Name, coding.Continue...)
 	return more.Cmd, err

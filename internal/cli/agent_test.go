@@ -3,10 +3,13 @@ package cli
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // An agent that has worked in a machine before goes on there if its user says so, and
@@ -28,7 +31,10 @@ func TestAgentOffersToContinue(t *testing.T) {
 		{"another agent", []string{"codex", "m"}, true, "y\n", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
 		{"arguments", []string{"claude", "m", "--", "-r"}, true, "", []string{"claude", flag, "-r"}, ""},
 		{"--new", []string{"claude", "--new", "m"}, true, "", []string{"claude", flag}, ""},
-		{"--detach", []string{"claude", "--detach", "m"}, true, "", []string{"claude", flag}, "mayfly claude m -- --continue continues the last one"},
+		{"--detach", []string{"claude", "--detach", "m"}, true, "", []string{"claude", flag}, "mayfly claude m --continue continues the last one"},
+		{"--continue", []string{"claude", "--continue", "m"}, true, "", []string{"claude", flag, "--continue"}, ""},
+		{"--continue --detach", []string{"codex", "-dc", "m"}, true, "", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
+		{"--continue of nothing", []string{"claude", "--continue", "m"}, false, "", []string{"claude", flag}, "it begins the first one"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			home := t.TempDir()
@@ -72,13 +78,47 @@ func TestAgentOffersToContinue(t *testing.T) {
 			}
 		})
 	}
-	// Nobody is asked whose standard output is a pipe.
+	// Nobody is asked whose standard output is a pipe, and is told.
 	home := t.TempDir()
-	runFakeMachine(t, home, nil).earlier = true
-	_, ours := pseudoTerminal(t)
-	a := userOf(t, home, ours)
-	a.In = os.Stdin
-	if err := a.command("claude", "m"); !errors.Is(err, exitCode(0)) {
-		t.Error(err)
+	m := runFakeMachine(t, home, nil)
+	m.earlier, m.exits = true, true
+	ran := make(chan []string, 1)
+	m.before = func(req wire.Request) bool {
+		if req.Op == wire.OpExec {
+			ran <- req.Exec.Argv
+		}
+		return true
+	}
+	for _, tt := range []struct {
+		args []string
+		want []string
+		says string
+	}{
+		{[]string{"claude", "m"}, []string{"claude", flag}, "mayfly claude m --continue continues the last one"},
+		{[]string{"claude", "-c", "m"}, []string{"claude", flag, "--continue"}, ""},
+		{[]string{"agent", "m", "codex", "--continue"}, []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
+		{[]string{"claude", "--new", "m"}, []string{"claude", flag}, ""},
+		{[]string{"claude", "m", "--", "-p", "hi"}, []string{"claude", flag, "-p", "hi"}, ""},
+	} {
+		a := userOf(t, home, nil)
+		text, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Err = text
+		err = a.command(tt.args...)
+		said, readErr := os.ReadFile(text.Name())
+		if got := <-ran; !errors.Is(err, exitCode(0)) || !slices.Equal(got, tt.want) || readErr != nil {
+			t.Errorf("%q = %v, started %q; want %q", tt.args, err, got, tt.want)
+		}
+		if !strings.Contains(string(said), tt.says) || (tt.says == "") != (len(said) == 0) {
+			t.Errorf("%q says %q; want %q", tt.args, said, tt.says)
+		}
+		text.Close()
+	}
+	for _, args := range [][]string{{"claude", "--new", "--continue", "m"}, {"claude", "--continue", "m", "--", "-r"}} {
+		if err := userOf(t, home, nil).command(args...); !errors.As(err, new(usageError)) {
+			t.Errorf("%q = %v; want a usage error", args, err)
+		}
 	}
 }

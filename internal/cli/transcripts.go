@@ -300,7 +300,7 @@ func (a *app) restoreTranscripts(ctx context.Context, name, into, agent string) 
 	}
 	for _, name := range r.Agents {
 		if agent, ok := codingagent.Find(name); ok {
-			a.note("conversations of %s are back in %s; mayfly %s %s -- %s continues the last one", agent.Title, r.Machine, name, r.Machine, strings.Join(agent.Continue, " "))
+			a.note("conversations of %s are back in %s; mayfly %s %s --continue continues the last one", agent.Title, r.Machine, name, r.Machine)
 		}
 	}
 	return nil

@@ -155,7 +155,7 @@ func TestTranscripts(t *testing.T) {
 		t.Errorf("restore into a machine that is gone = %v", err)
 	}
 	out, err = on(false, "transcripts", "restore", "run-1", "--into", "m")
-	if names := namesIn(t, m.restored); err != nil || !slices.Equal(names, good) || !strings.Contains(out, "mayfly claude m -- --continue") || !strings.Contains(out, "2 files were in m already") {
+	if names := namesIn(t, m.restored); err != nil || !slices.Equal(names, good) || !strings.Contains(out, "mayfly claude m --continue") || !strings.Contains(out, "2 files were in m already") {
 		t.Errorf("restored %q, %v:\n%s", names, err, out)
 	}
 	out, err = on(false, "transcripts", "restore", "--json", "--agent", "codex", gone, "--into", "m")
