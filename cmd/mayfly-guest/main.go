@@ -1,6 +1,6 @@
 // Command mayfly-guest is PID 1 of a mayfly machine. It is started by the
 // kernel from the initramfs and never by hand. Of itself it starts processes of the
-// guest's user, which serve files.
+// guest's user, which serve files; the hooks of coding agents start it to report.
 package main
 
 import (
@@ -16,6 +16,10 @@ func main() {
 			fmt.Fprintf(os.Stderr, "mayfly-guest: %v\n", err)
 			os.Exit(1)
 		}
+		return
+	}
+	if os.Getpid() != 1 && agent.IsReport(os.Args) {
+		agent.Report(os.Args, os.Stdin)
 		return
 	}
 	if os.Getpid() != 1 && agent.IsService(os.Args) {

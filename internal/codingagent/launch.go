@@ -46,6 +46,7 @@ type File struct {
 	Must    json.RawMessage
 	Default json.RawMessage
 	Tails   []Tail
+	Items   []Item
 	Text    string
 	// Block makes Text a marked block in a text of the user's, in the place of an
 	// earlier one; "" takes that out.
@@ -65,6 +66,13 @@ type Tail struct {
 	Keys     []string
 	Variable string
 	Length   int
+}
+
+// Item is a value to be put into the list of the object to which Keys lead, beside what
+// the list has.
+type Item struct {
+	Keys  []string
+	Value json.RawMessage
 }
 
 // Get is [Find] with an error for a name that no agent has.

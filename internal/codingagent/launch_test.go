@@ -116,6 +116,8 @@ func TestLaunchSettings(t *testing.T) {
 	}
 	want := map[string]any{
 		"check_for_update_on_startup": false,
+		"notify":                      []any{"sh", "-c", "test ! -x /run/mayfly-session/mayfly-guest || " + Hook + ` "$1"`, "sh"},
+		"tui":                         map[string]any{"notification_method": "osc9", "notification_condition": "always"},
 		"analytics":                   map[string]any{"enabled": false},
 		"features":                    map[string]any{"plugins": false},
 		"projects":                    map[string]any{dir: map[string]any{"trust_level": "trusted"}},
@@ -304,5 +306,63 @@ func TestLaunchPlace(t *testing.T) {
 		if d := cmp.Diff(tt.links, links); d != "" {
 			t.Errorf("%s: links: -want +got:\n%s", tt.name, d)
 		}
+	}
+}
+
+// The hooks that say what an agent does are put beside the user's, in its own words, and
+// are the same at each start: a list does not grow.
+func TestHooks(t *testing.T) {
+	place := Place{Dir: "/work/it", Home: "/home/dev"}
+	claude, err := Launch("claude", place, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(claude.Files, func(f File) bool { return path.Base(f.Path) == "settings.json" })
+	var events []string
+	for _, item := range claude.Files[i].Items {
+		var entry struct {
+			Matcher string
+			Hooks   []struct {
+				Type, Command string
+				Timeout       int
+			}
+		}
+		if err := json.Unmarshal(item.Value, &entry); err != nil {
+			t.Fatal(err)
+		}
+		if len(item.Keys) != 2 || item.Keys[0] != "hooks" || len(entry.Hooks) != 1 || entry.Hooks[0].Type != "command" ||
+			!strings.HasSuffix(entry.Hooks[0].Command, "|| "+Hook) || entry.Hooks[0].Timeout == 0 {
+			t.Errorf("the hook %v is %s", item.Keys, item.Value)
+		}
+		events = append(events, item.Keys[1])
+	}
+	if want := []string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "Notification", "Stop", "StopFailure"}; !slices.Equal(events, want) {
+		t.Errorf("Claude Code's hooks are of %q; want %q", events, want)
+	}
+	again, err := Launch("claude", place, nil)
+	if err != nil || cmp.Diff(claude.Files, again.Files) != "" {
+		t.Errorf("another start has other settings, or %v: %s", err, cmp.Diff(claude.Files, again.Files))
+	}
+
+	codex, err := Launch("codex", place, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings struct {
+		Notify []string
+		TUI    struct {
+			Method    string `toml:"notification_method"`
+			Condition string `toml:"notification_condition"`
+		}
+		Projects map[string]any
+	}
+	if err := toml.Unmarshal([]byte(codex.Files[0].Text), &settings); err != nil {
+		t.Fatal(err)
+	}
+	if n := settings.Notify; len(n) != 4 || !strings.Contains(n[2], Hook+` "$1"`) {
+		t.Errorf("Codex's notify is %q", n)
+	}
+	if settings.TUI.Method != "osc9" || settings.TUI.Condition != "always" || settings.Projects["/work/it"] == nil {
+		t.Errorf("Codex's settings are %+v", settings)
 	}
 }

@@ -75,8 +75,9 @@ func Agents() []Agent {
 						Tails: []Tail{{Keys: []string{"customApiKeyResponses", "approved"}, Variable: "ANTHROPIC_API_KEY", Length: 20}},
 					},
 					{
-						Path: path.Join(stores[0], "settings.json"),
-						Must: object{"skipDangerousModePermissionPrompt": true}.encode(),
+						Path:  path.Join(stores[0], "settings.json"),
+						Must:  object{"skipDangerousModePermissionPrompt": true}.encode(),
+						Items: claudeHooks(),
 					},
 				}
 			},
@@ -128,7 +129,7 @@ func Agents() []Agent {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),
 					// Plugins are fetched from GitHub at each start.
-					Text: "check_for_update_on_startup = false\n\n[analytics]\nenabled = false\n\n[features]\nplugins = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+					Text: "check_for_update_on_startup = false\n" + codexNotify + "\n" + codexTUI + "\n[analytics]\nenabled = false\n\n[features]\nplugins = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
 				}, {
 					// As `codex login --with-api-key` writes it: a key in
 					// a variable it does not take.

@@ -288,6 +288,9 @@ func (m Machine) seed(ctx context.Context, s *wire.Seed, specs ...codingagent.Sp
 			for _, t := range f.Tails {
 				file.Tails = append(file.Tails, wire.SeedTail(t))
 			}
+			for _, i := range f.Items {
+				file.Items = append(file.Items, wire.SeedItem(i))
+			}
 			s.Files = append(s.Files, file)
 		}
 	}

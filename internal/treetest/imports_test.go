@@ -62,11 +62,12 @@ cli/hint:                                               # the command line's wor
 guest/wire:
 guest/binary:
 guest/client:       guest/wire
-guest/session:      guest/wire
+guest/hook:       guest/wire
+guest/session:      guest/wire guest/hook
 guest/sshd:
 transfer:          
 guest/incoming:     guest/wire
-guest/agent:        guest/wire guest/session guest/sshd guest/incoming transfer
+guest/agent:        guest/wire guest/hook guest/session guest/sshd guest/incoming transfer
 
 machine:            plan
 machine/qemu:       plan machine guest/wire             # the name of the control port is the protocol's

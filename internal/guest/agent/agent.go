@@ -40,6 +40,7 @@ type agent struct {
 	modErr  error
 
 	sessions session.Table
+	reports  reports
 	seeding  sync.Mutex // held while settings are written
 	clock    sync.Mutex // held while the clock is compared and put right
 	tracing  sync.Mutex // held while the kernel's tracing is set up
@@ -61,7 +62,7 @@ func Run() error {
 	// A program's start holds one of Go's processors until the program begins, and on an
 	// emulated CPU that is long. The kernel's processors have better to do.
 	runtime.GOMAXPROCS(runtime.NumCPU() + startedAtOnce)
-	a := &agent{started: time.Now(), modules: make(chan struct{})}
+	a := &agent{started: time.Now(), modules: make(chan struct{}), reports: reports{dir: reportDir}}
 	if err := mountKernel(); err != nil {
 		return err
 	}

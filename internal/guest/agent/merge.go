@@ -68,10 +68,10 @@ func mergeObject(object, from map[string]any, holds bool) (changed bool) {
 	return changed
 }
 
-// listItem is a text that is to be in the list to which keys lead.
+// listItem is a value that is to be in the list to which keys lead.
 type listItem struct {
-	keys []string
-	text string
+	keys  []string
+	value any
 }
 
 // put puts the item into its list and reports whether that changed object. What
@@ -80,10 +80,10 @@ func (i listItem) put(object map[string]any) (changed bool) {
 	for n, key := range i.keys {
 		if n == len(i.keys)-1 {
 			list, _ := object[key].([]any)
-			if slices.Contains(list, any(i.text)) {
+			if slices.ContainsFunc(list, func(old any) bool { return equalJSON(old, i.value) }) {
 				return false
 			}
-			object[key] = append(list, i.text)
+			object[key] = append(list, i.value)
 			return true
 		}
 		inner, ok := object[key].(map[string]any)

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,30 +54,69 @@ func (a *agent) news(stream net.Conn) {
 	}
 }
 
-// killed returns the program that a record says was ended for want of memory. A record is
-// "PRIORITY,NUMBER,TIME,FLAGS;TEXT"; one that a program has written has a facility, the
-// priority without its lowest three bits, that is not the kernel's.
+// killed returns the program that a record says was ended for want of memory.
 func killed(record string) (program string, ok bool) {
+	_, program, ok = killedProcess(record)
+	return program, ok
+}
+
+// killedProcess returns the number, too. A record is "PRIORITY,NUMBER,TIME,FLAGS;TEXT"; one
+// that a program has written has a facility, the priority without its lowest three bits, that
+// is not the kernel's.
+func killedProcess(record string) (pid, program string, ok bool) {
 	head, text, _ := strings.Cut(record, ";")
 	priority, _, _ := strings.Cut(head, ",")
 	if len(priority) != 1 || priority[0] < '0' || priority[0] > '7' {
-		return "", false
+		return "", "", false
 	}
 	text, _, _ = strings.Cut(text, "\n")
 	reason, rest, ok := strings.Cut(text, ": Killed process ")
 	if !ok || reason != "Out of memory" && reason != "Memory cgroup out of memory" {
-		return "", false
+		return "", "", false
 	}
-	if _, rest, ok = strings.Cut(rest, " ("); !ok {
-		return "", false
+	if pid, rest, ok = strings.Cut(rest, " ("); !ok {
+		return "", "", false
 	}
 	// A name may have parentheses, and what follows has not.
 	end := strings.LastIndex(rest, ") total-vm:")
 	if end < 0 || end > maxName {
-		return "", false
+		return "", "", false
 	}
-	return rest[:end], true
+	return pid, rest[:end], true
 }
 
 // maxName is more than the name of a process has.
 const maxName = 64
+
+// wasKilled reports whether the kernel says that it has ended the process pid for want of
+// memory.
+func wasKilled(pid int) bool {
+	// Not an os.File, whose Read would wait for the next record.
+	fd, err := unix.Open(kernelLog, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return killedIn(func(buf []byte) (int, error) { return unix.Read(fd, buf) }, pid)
+}
+
+// killedIn looks for the process pid in a log, of which read reads a record.
+func killedIn(read func([]byte) (int, error), pid int) bool {
+	buf := make([]byte, maxRecord)
+	for range maxRecords {
+		n, err := read(buf)
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EINTR) {
+			continue // the oldest are gone
+		}
+		if err != nil || n <= 0 {
+			return false
+		}
+		if number, _, ok := killedProcess(string(buf[:n])); ok && number == strconv.Itoa(pid) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxRecords is more than the kernel's log has.
+const maxRecords = 1 << 16

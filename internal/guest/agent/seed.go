@@ -175,6 +175,13 @@ func seedFile(f wire.SeedFile, env []string) (aside string, err error) {
 				items = append(items, listItem{t.Keys, value[max(len(value)-t.Length, 0):]})
 			}
 		}
+		for _, i := range f.Items {
+			var value any
+			if err := json.Unmarshal(i.Value, &value); err != nil {
+				return "", fmt.Errorf("settings: %w", err)
+			}
+			items = append(items, listItem{i.Keys, value})
+		}
 		var changed bool
 		data, changed, err = mergeJSON(old, f.Must, f.Default, items)
 		if err != nil {

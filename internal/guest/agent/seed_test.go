@@ -87,6 +87,25 @@ func TestMergeJSONLists(t *testing.T) {
 	}
 }
 
+// An object is put into a list once, beside what a user has there.
+func TestMergeJSONObjects(t *testing.T) {
+	ours := map[string]any{"hooks": []any{map[string]any{"type": "command", "command": "a && b", "timeout": 10.0}}}
+	items := []listItem{{[]string{"hooks", "Stop"}, ours}}
+	const mine = `{"hooks":{"Stop":[{"matcher":"x","hooks":[{"type":"command","command":"mine"}]}],"Setup":[]},"model":"m"}`
+	first, changed, err := mergeJSON([]byte(mine), nil, nil, items)
+	if err != nil || !changed {
+		t.Fatalf("mergeJSON = %v, %v", changed, err)
+	}
+	want := `{"hooks":{"Stop":[{"matcher":"x","hooks":[{"type":"command","command":"mine"}]},
+		{"hooks":[{"command":"a && b","timeout":10,"type":"command"}]}],"Setup":[]},"model":"m"}`
+	if d := cmp.Diff(canonical(t, []byte(want)), canonical(t, first)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if again, changed, err := mergeJSON(first, nil, nil, items); err != nil || changed || !bytes.Equal(again, first) {
+		t.Errorf("a second merge: %v, %v\n%s", changed, err, again)
+	}
+}
+
 func canonical(t testing.TB, data []byte) any {
 	t.Helper()
 	if len(data) == 0 {
@@ -201,6 +220,7 @@ func TestSeed(t *testing.T) {
 	put("broken", `{"b":`, 0o600)
 	put("linked", `{"c":3}`, 0o600)
 	put("text", "mine", 0o600)
+	put("listed", `{"k":[{"mine":1}]}`, 0o600)
 	if err := os.Symlink("linked", at("link")); err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +237,7 @@ func TestSeed(t *testing.T) {
 		wire.SeedFile{Path: at("tail"), Tails: []wire.SeedTail{
 			{Keys: []string{"k"}, Variable: "LANG", Length: 3}, {Keys: []string{"k"}, Variable: "KEEP", Length: 30}, {Keys: []string{"k"}, Variable: "NONE", Length: 3},
 		}},
+		wire.SeedFile{Path: at("listed"), Items: []wire.SeedItem{{Keys: []string{"k"}, Value: json.RawMessage(`{"ours":1}`)}}},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +247,7 @@ func TestSeed(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"new/deep/file": `{"a":1}`, "old": `{"a":1,"b":2}`, "broken": `{"a":1}`, filepath.Base(aside[0]): `{"b":`,
-		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs", "key": `{"k":"C.UTF-8"}`, "tail": `{"k":["F-8","base"]}`, // LANG=C.UTF-8
+		"linked": `{"a":1,"c":3}`, "text": "mine", "fresh": "theirs", "key": `{"k":"C.UTF-8"}`, "listed": `{"k":[{"mine":1},{"ours":1}]}`, "tail": `{"k":["F-8","base"]}`, // LANG=C.UTF-8
 	} {
 		if got := read(name); got != want {
 			t.Errorf("%s holds %s; want %s", name, got, want)

@@ -33,7 +33,7 @@ type service struct {
 func Serve() error {
 	modules := make(chan struct{})
 	close(modules) // loaded by process 1
-	a := &agent{reaper: newReaper(), started: time.Now(), modules: modules}
+	a := &agent{reaper: newReaper(), started: time.Now(), modules: modules, reports: reports{dir: reportDir}}
 	var err error
 	if a.service, err = newService("/sys/fs/cgroup", "/proc/self/cgroup"); err != nil {
 		return err

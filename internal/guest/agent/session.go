@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -19,9 +20,13 @@ func (a *agent) session(stream net.Conn, req *wire.Session) {
 		return
 	}
 	var p *process // that was started, if any
-	start := func(size wire.Winsize) (session.Program, error) {
+	start := func(name string, size wire.Winsize) (session.Program, error) {
 		exec := *req.Exec
 		exec.TTY = &size
+		// Without, what it does is guessed.
+		if a.takeReports(m) == nil {
+			exec.Env = append(slices.Clone(exec.Env), sessionVariable+"="+name)
+		}
 		var err error
 		if p, err = a.execProcess(m, &exec); err != nil {
 			return session.Program{}, err
@@ -48,7 +53,7 @@ func (p *process) runSession(s *session.Session) {
 	p.tty.SetReadDeadline(time.Now())
 	<-copied
 	p.close()
-	s.Exit(exitCode(ws))
+	s.Exit(session.Exit{Code: exitCode(ws), OutOfMemory: ws.Signaled() && ws.Signal() == syscall.SIGKILL && wasKilled(p.pid)})
 }
 
 // keys writes to the terminal of a program. What is typed for one that is stopped continues

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/naming"
@@ -64,7 +66,7 @@ func checkSession(i *wire.SessionInfo) error {
 		return fmt.Errorf("the guest told of a session with the name %.40q", i.Name)
 	}
 	switch i.Why {
-	case "", wire.WaitNotice, wire.WaitBell, wire.WaitQuiet:
+	case "", wire.WaitHook, wire.WaitNotice, wire.WaitBell, wire.WaitQuiet:
 	default:
 		return fmt.Errorf("the guest told of a session that waits for %.40q", i.Why)
 	}
@@ -74,6 +76,12 @@ func checkSession(i *wire.SessionInfo) error {
 	for j := range i.Argv {
 		i.Argv[j] = termsafe.Line(i.Argv[j])
 	}
+	if i.State != "" && !slices.Contains(wire.SessionStates(), i.State) {
+		return fmt.Errorf("the guest told of a session in the state %.40q", i.State)
+	}
+	// Its clock is its own.
+	i.Since = min(max(i.Since, 0), time.Now().UnixNano())
+	i.Last = termsafe.Line(termsafe.Clip(i.Last, wire.MaxLast))
 	i.Title, i.Notice = termsafe.Line(i.Title), termsafe.Line(i.Notice)
 	return nil
 }

@@ -1,9 +1,11 @@
 package client
 
 import (
+	"math"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
@@ -47,6 +49,10 @@ func TestSessionsHostile(t *testing.T) {
 		{"code", func(i *wire.SessionInfo) { i.Code = 256 }, 1, "nonsense"},
 		{"viewers", func(i *wire.SessionInfo) { i.Viewers = -1 }, 1, "nonsense"},
 		{"arguments", func(i *wire.SessionInfo) { i.Argv = make([]string, 65) }, 1, "nonsense"},
+		{"state", func(i *wire.SessionInfo) { i.State = "works\x1b" }, 1, "in the state"},
+		{"clock", func(i *wire.SessionInfo) { i.State, i.Since = wire.StateWorks, math.MaxInt64 }, 1, ""},
+		{"old clock", func(i *wire.SessionInfo) { i.State, i.Since = wire.StateWorks, math.MinInt64 }, 1, ""},
+		{"last", func(i *wire.SessionInfo) { i.State, i.Last = wire.StateDone, strings.Repeat("\x1b\u202e\n", 10_000) }, 1, ""},
 		{"long title", func(i *wire.SessionInfo) { i.Title = strings.Repeat("a", 100_000) }, 1, ""},
 	} {
 		var answer wire.Sessions
@@ -61,7 +67,10 @@ func TestSessionsHostile(t *testing.T) {
 			t.Errorf("%s: %v; want %q", tt.name, err, tt.want)
 		}
 		for _, i := range got {
-			for _, text := range append(i.Argv, i.Title, i.Notice) {
+			if i.Since < 0 || i.Since > time.Now().UnixNano() {
+				t.Errorf("%s: it is so since %v", tt.name, time.Unix(0, i.Since))
+			}
+			for _, text := range append(i.Argv, i.Title, i.Notice, i.Last) {
 				if strings.ContainsAny(text, "\x1b\x07\n\u202e") || len(text) > 2000 {
 					t.Errorf("%s: %.100q is not printable", tt.name, text)
 				}

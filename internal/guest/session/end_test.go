@@ -34,7 +34,7 @@ func TestEnd(t *testing.T) {
 					}
 					got = append(got, sig)
 					if sig == tt.obey {
-						s.Exit(1)
+						s.Exit(Exit{Code: 1})
 					}
 				}})
 				begin := time.Now()
@@ -43,7 +43,7 @@ func TestEnd(t *testing.T) {
 					t.Errorf("end() sent %v in %v; want %v in %v", got, took, tt.want, tt.took)
 				}
 				if s.running() {
-					s.Exit(1)
+					s.Exit(Exit{Code: 1})
 				}
 				s.end()
 				if !slices.Equal(got, tt.want) {

@@ -54,7 +54,7 @@ func TestSizes(t *testing.T) {
 				Resize: func(ws wire.Winsize) { size = ws },
 			}
 			s = newSession("s", nil, size, p)
-			defer s.Exit(0)
+			defer s.Exit(Exit{Code: 0})
 			s.Output(draw())
 			var all []*terminal
 			check := func() {

@@ -79,7 +79,8 @@ type Session struct {
 	size       wire.Winsize
 	redraw     *time.Timer // gives the terminal its size back; nil if it has it
 	exited     bool
-	code       byte
+	exit       Exit
+	exitedAt   time.Time
 	seen       bool // somebody looked on after the program had ended, or as it did
 	lastOutput time.Time
 	lastInput  time.Time
@@ -87,6 +88,9 @@ type Session struct {
 	grid       *grid.Grid      // what the program shows; nil unless a viewer is drawn
 	why        wire.WaitReason // of what the program said since the last input
 	notice     string
+	noticed    time.Time // of why
+	told       told
+	stopped    time.Time // it was first seen stopped; zero if it has gone on since
 }
 
 type input struct {
@@ -113,9 +117,9 @@ func (s *Session) Output(p []byte) error {
 	s.quiet.wrote(s.lastOutput)
 	switch {
 	case out.Notice != "":
-		s.why, s.notice = wire.WaitNotice, out.Notice
+		s.why, s.notice, s.noticed = wire.WaitNotice, out.Notice, s.lastOutput
 	case out.Bell && s.why == "":
-		s.why = wire.WaitBell
+		s.why, s.noticed = wire.WaitBell, s.lastOutput
 	}
 	leader := s.leader()
 	var drawn []byte
@@ -188,19 +192,19 @@ func (s *Session) writeInput() {
 
 // Exit says that the program has ended and that there is no more output. Its
 // terminal is closed, so that nothing is written to it any more.
-func (s *Session) Exit(code byte) {
+func (s *Session) Exit(e Exit) {
 	close(s.ended)
 	s.writer.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.exited, s.code = true, code
+	s.exited, s.exit, s.exitedAt = true, e, time.Now()
 	if s.redraw != nil {
 		s.redraw.Stop()
 		s.redraw = nil
 	}
 	for _, v := range s.viewers {
 		s.seen = true
-		v.end(wire.FrameExit, []byte{code})
+		v.end(wire.FrameExit, []byte{e.Code})
 	}
 }
 
@@ -227,7 +231,7 @@ func (s *Session) add(v *viewer) (ok bool) {
 	if s.exited {
 		v.pending = s.replay(v)
 		s.seen = true
-		v.end(wire.FrameExit, []byte{s.code})
+		v.end(wire.FrameExit, []byte{s.exit.Code})
 		return true
 	}
 	s.viewers = append(s.viewers, v)
@@ -398,17 +402,16 @@ func (s *Session) info() wire.SessionInfo {
 	defer s.mu.Unlock()
 	i := wire.SessionInfo{
 		Name: s.name, Argv: s.argv, Started: s.started.UnixNano(), Viewers: len(s.viewers),
-		Exited: s.exited, Code: int(s.code), Title: s.screen.Title(),
+		Exited: s.exited, Code: int(s.exit.Code), Title: s.screen.Title(),
 		Output: nanos(s.lastOutput), Input: nanos(s.lastInput),
 	}
-	if s.exited {
-		return i
+	silent := !s.exited && s.quiet.judge(time.Now(), s.silentSince(), idle)
+	var since time.Time
+	i.State, since, i.Last, i.Why = s.state(stopped, silent)
+	i.Since = nanos(since)
+	if !s.exited {
+		i.Notice, i.Stopped, i.Waiting = s.notice, stopped, i.Why != ""
 	}
-	i.Why, i.Notice, i.Stopped = s.why, s.notice, stopped
-	if s.quiet.judge(time.Now(), s.silentSince(), idle) && i.Why == "" {
-		i.Why = wire.WaitQuiet
-	}
-	i.Waiting = i.Why != "" && !stopped
 	return i
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mayfly-vm/mayfly/internal/guest/hook"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 )
@@ -22,8 +23,8 @@ type Table struct {
 	sessions []*Session // by start
 }
 
-// Start starts the program of a session on a terminal of that size.
-type Start func(size wire.Winsize) (Program, error)
+// Start starts the program of the session name on a terminal of that size.
+type Start func(name string, size wire.Winsize) (Program, error)
 
 // Serve answers a request for a session on stream. A program is started by start,
 // and run is called with its session, which it owns from then on: it returns when
@@ -91,7 +92,7 @@ func (t *Table) open(req *wire.Session, start Start) (s *Session, fresh bool, er
 	if ws := req.Exec.TTY; ws != nil && ws.Rows > 0 && ws.Cols > 0 {
 		size = *ws
 	}
-	p, err := start(size)
+	p, err := start(name, size)
 	if err != nil {
 		return nil, false, err
 	}
@@ -108,6 +109,16 @@ func (t *Table) find(name string) *Session {
 		}
 	}
 	return nil
+}
+
+// Report takes what the program of the session name says of itself.
+func (t *Table) Report(r hook.Report) {
+	t.mu.Lock()
+	s := t.find(r.Session)
+	t.mu.Unlock()
+	if s != nil {
+		s.Report(r)
+	}
 }
 
 // forget drops the sessions that have ended and whose end somebody knows.

@@ -101,7 +101,7 @@ func TestQuiet(t *testing.T) {
 			Idle: func(int) bool { return isIdle },
 		}
 		s := newSession("s", nil, wire.Winsize{Rows: 24, Cols: 80}, p)
-		defer s.Exit(0)
+		defer s.Exit(Exit{Code: 0})
 		expect := func(what string, want bool) {
 			t.Helper()
 			if got := s.info(); got.Waiting != want {

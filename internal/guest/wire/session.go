@@ -46,6 +46,43 @@ type SessionInfo struct {
 	Stopped bool       `json:"stopped,omitempty"`
 	Why     WaitReason `json:"why,omitempty"`
 	Notice  string     `json:"notice,omitempty"` // what the program notified
+
+	// State is what the program does, since when, and what it said last about that. An
+	// agent of an older mayfly tells none.
+	State SessionState `json:"state,omitempty"`
+	Since int64        `json:"since,omitempty"` // ns since 1970
+	Last  string       `json:"last,omitempty"`  // at most MaxLast bytes, on one line
+}
+
+// MaxLast bounds what is told of the last that a program said.
+const MaxLast = 256
+
+// SessionState is what the program of a session does.
+type SessionState string
+
+// The states of a session.
+const (
+	StateAnswer     SessionState = "needs answer"
+	StatePermission SessionState = "needs permission"
+	StateWorks      SessionState = "works"
+	StateIdle       SessionState = "idle"    // nobody has asked it for anything, or it was interrupted
+	StateDone       SessionState = "done"    // with what it was asked for; or it has ended well, or as it was told to
+	StateStopped    SessionState = "stopped" // by itself; it goes on when something is typed
+	StateMemory     SessionState = "out of memory"
+	StateCrashed    SessionState = "crashed" // ended by a signal
+	StateFailed     SessionState = "failed"  // ended with an exit code that is not 0
+)
+
+// SessionStates returns all states.
+func SessionStates() []SessionState {
+	return []SessionState{
+		StateAnswer, StatePermission, StateWorks, StateIdle, StateDone, StateStopped, StateMemory, StateCrashed, StateFailed,
+	}
+}
+
+// Waits reports whether a program in this state waits for its user.
+func (s SessionState) Waits() bool {
+	return s == StateAnswer || s == StatePermission || s == StateDone
 }
 
 // WaitReason is why a session's program seems to wait.
@@ -53,6 +90,7 @@ type WaitReason string
 
 // The reasons, the surest first.
 const (
+	WaitHook   WaitReason = "hook"   // it said so by its own hooks
 	WaitNotice WaitReason = "notice" // it notified since the last input
 	WaitBell   WaitReason = "bell"   // it rang since the last input
 	WaitQuiet  WaitReason = "quiet"  // it is silent and does nothing
@@ -94,8 +132,9 @@ type SeedFile struct {
 	Must json.RawMessage `json:"must,omitempty"`
 	// Default holds where the file says nothing.
 	Default json.RawMessage `json:"default,omitempty"`
-	// Tails are put into lists of the object.
+	// Tails and Items are put into lists of the object, which keep what they have.
 	Tails []SeedTail `json:"tails,omitempty"`
+	Items []SeedItem `json:"items,omitempty"`
 	// Text is the content of a file that is not there yet.
 	Text string `json:"text,omitempty"`
 	// Block makes Text a marked block in a text that is the user's, in the place of
@@ -115,6 +154,12 @@ type SeedTail struct {
 	Keys     []string `json:"keys"` // that lead to the list
 	Variable string   `json:"variable"`
 	Length   int      `json:"length"` // in bytes, at most
+}
+
+// SeedItem is a value for a list.
+type SeedItem struct {
+	Keys  []string        `json:"keys"` // that lead to the list
+	Value json.RawMessage `json:"value"`
 }
 
 // Seeded answers Seed.
