@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/engine"
@@ -216,18 +217,65 @@ type Session struct {
 	Name    string `json:"name"`
 	Viewers int    `json:"viewers"`
 	Waiting bool   `json:"waiting"`       // it seems to wait for an answer
-	Why     string `json:"why,omitempty"` // how that is known: notice, bell or quiet
+	Why     string `json:"why,omitempty"` // how that is known: hook, notice, bell or quiet
 	Exited  bool   `json:"exited"`
 	Code    int    `json:"code"`
 	Title   string `json:"title,omitempty"`
 	Stopped bool   `json:"stopped,omitempty"` // it goes on when something is typed
 
+	// State is what the program does, since when, and the last that it said about that.
+	State SessionState `json:"state"`
+	Since time.Time    `json:"since,omitzero"`
+	Last  string       `json:"last,omitempty"`
+
 	// New says that the call has begun it.
 	New bool `json:"-"`
 }
 
+// SessionState is what the program of a session does.
+type SessionState string
+
+// The states of a session.
+const (
+	SessionNeedsAnswer     = SessionState(wire.StateAnswer)
+	SessionNeedsPermission = SessionState(wire.StatePermission)
+	SessionWorks           = SessionState(wire.StateWorks)
+	SessionIdle            = SessionState(wire.StateIdle)    // nobody has asked it for anything, or it was interrupted
+	SessionDone            = SessionState(wire.StateDone)    // with what it was asked for, or it has ended well
+	SessionStopped         = SessionState(wire.StateStopped) // by itself; it goes on when something is typed
+	SessionOutOfMemory     = SessionState(wire.StateMemory)  // the guest's kernel has ended it
+	SessionCrashed         = SessionState(wire.StateCrashed) // ended by a signal that does not ask
+	SessionFailed          = SessionState(wire.StateFailed)  // ended with another exit code than 0
+)
+
 func newSession(i wire.SessionInfo) Session {
-	return Session{i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, termsafe.Line(i.Title), i.Stopped, i.New}
+	s := Session{
+		i.Name, i.Viewers, i.Waiting, string(i.Why), i.Exited, i.Code, termsafe.Line(i.Title), i.Stopped,
+		SessionState(i.State), time.Time{}, termsafe.Line(i.Last), i.New,
+	}
+	if i.Since > 0 {
+		s.Since = time.Unix(0, i.Since)
+	}
+	if s.State == "" {
+		s.State = olderState(i)
+	}
+	return s
+}
+
+// olderState is the state of a session of which the guest tells none: a machine goes on
+// with the guest agent that it was started with.
+func olderState(i wire.SessionInfo) SessionState {
+	switch {
+	case i.Exited && i.Code == 0:
+		return SessionDone
+	case i.Exited:
+		return SessionFailed
+	case i.Stopped:
+		return SessionStopped
+	case i.Waiting:
+		return SessionNeedsAnswer
+	}
+	return SessionWorks
 }
 
 // Sessions lists the sessions of a machine.

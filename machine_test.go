@@ -3,6 +3,8 @@ package mayfly
 import (
 	"testing"
 	"testing/synctest"
+
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 )
 
 // A machine that somebody else has started has no owner here: what only an owner knows is
@@ -35,4 +37,20 @@ func TestClosedSizes(t *testing.T) {
 		default:
 		}
 	})
+}
+
+// A guest agent of an older mayfly tells no states: they are those that can be known.
+func TestStateOfAnOlderGuest(t *testing.T) {
+	for want, i := range map[SessionState]wire.SessionInfo{
+		SessionWorks:       {},
+		SessionNeedsAnswer: {Waiting: true},
+		SessionStopped:     {Stopped: true},
+		SessionDone:        {Exited: true},
+		SessionFailed:      {Exited: true, Code: 1},
+		SessionIdle:        {State: wire.StateIdle, Waiting: true},
+	} {
+		if got := newSession(i).State; got != want {
+			t.Errorf("newSession(%+v) is %q; want %q", i, got, want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/guest/client"
 	"github.com/mayfly-vm/mayfly/internal/guest/wire"
@@ -124,6 +125,25 @@ func testClaudeSession(t *testing.T, h *vm.Host) {
 	if i.Viewers != 1 || i.Exited || !strings.Contains(i.Title, "Claude Code") || i.Argv[0] != "claude" || i.Output == 0 {
 		t.Errorf("the session is %+v", i)
 	}
+
+	// It says itself that nobody has asked it for anything, and what it asks for is
+	// listed. The program of its hooks is the user's to start, and its socket is nobody
+	// else's.
+	term.Until("idle", func() bool { return sessions(t, h, "s")["claude"].State == wire.StateIdle })
+	if r := h.Run(0, "ls"); !strings.Contains(r.Stdout, "claude (idle, ") {
+		t.Errorf("ls says %s", r.Stdout)
+	}
+	const report = `{"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"npm publish"}}`
+	for _, who := range []string{"sudo -u nobody ", ""} {
+		h.Run(0, "exec", "s", "--", "sh", "-c", "echo '"+report+"' | "+who+"env MAYFLY_SESSION=claude "+codingagent.Hook)
+		if i := sessions(t, h, "s")["claude"]; (i.State == wire.StatePermission) != (who == "") || (i.Last == "Bash: npm publish") != (who == "") {
+			t.Errorf("after a report by %q the session is %+v", who, i)
+		}
+	}
+	if r := h.Run(0, "ls"); !strings.Contains(r.Stdout, "claude (needs permission, ") || !strings.Contains(r.Stdout, ": Bash: npm publish)") {
+		t.Errorf("ls says %s", r.Stdout)
+	}
+	h.Run(0, "exec", "s", "--", "sh", "-c", `echo '{"hook_event_name":"UserPromptSubmit"}' | MAYFLY_SESSION=claude `+codingagent.Hook)
 
 	// The terminal is gone at once, as with a lost connection.
 	term.Signal(syscall.SIGKILL)

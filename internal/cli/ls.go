@@ -22,7 +22,11 @@ func (a *app) lsCommand() *cobra.Command {
 The image of a machine is one of:
   current   it is the one that a start would use
   stale     the machine runs with an older one; mayfly restart changes that
-  outdated  the one that a start would use is not built; mayfly check builds it`,
+  outdated  the one that a start would use is not built; mayfly check builds it
+
+Of each agent or other session, its name is followed by what it does, for how long,
+and the last that it said: needs answer, needs permission, works, idle, done, stopped,
+out of memory, crashed or failed.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
@@ -75,7 +79,7 @@ func (a *app) ls(ctx context.Context) error {
 		}
 		var sessions []string
 		for _, s := range r.Sessions {
-			sessions = append(sessions, words.Session(s))
+			sessions = append(sessions, words.Session(s, time.Now()))
 		}
 		t.row(r.Name, r.State, age, words.Dash(r.Image), words.Dash(r.Address),
 			words.Size(r.MemoryUsed), words.Size(r.DiskUsed), words.Dash(strings.Join(sessions, ", ")), words.Path(r.Workspace))

@@ -40,17 +40,41 @@ func Next(i mayfly.Info) (next, problem string) {
 	return next, problem
 }
 
+// maxLast is how much of the last that a session's program said fits in a list.
+const maxLast = 60
+
 // Session is a session in the list of machines.
-func Session(s mayfly.Session) string {
-	switch {
-	case s.Exited:
-		return fmt.Sprintf("%s (ended, %d)", s.Name, s.Code)
-	case s.Stopped:
-		return s.Name + " (stopped)"
-	case s.Waiting:
-		return s.Name + " (waits)"
+func Session(s mayfly.Session, now time.Time) string {
+	return s.Name + parenthesis(SessionState(s, now))
+}
+
+// SessionState says what the program of a session does, for how long, and the last that it
+// said about that.
+func SessionState(s mayfly.Session, now time.Time) string {
+	text := string(s.State)
+	if s.Exited && s.Code != 0 {
+		text += fmt.Sprintf(", exit code %d", s.Code)
 	}
-	return s.Name
+	if !s.Since.IsZero() {
+		text += ", " + Age(now.Sub(s.Since))
+	}
+	if s.Last != "" {
+		text += ": " + termsafe.Line(termsafe.Clip(s.Last, maxLast))
+	}
+	return text
+}
+
+// Age says how long something has lasted, in one unit.
+func Age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", max(d, 0)/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	}
+	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
 // Persist is one thing that outlives a stop.
@@ -159,6 +183,9 @@ func Details(d mayfly.Details) []Row {
 	}
 	if u := d.Undo; u != nil {
 		r.add("undo", "%d changes to %s, applied %s", u.Changes, termsafe.Quote(u.Dir), u.Time.Local().Format("2006-01-02 15:04:05"))
+	}
+	for _, s := range i.Sessions {
+		r.add("session", "%s: %s", s.Name, SessionState(s, time.Now()))
 	}
 	r.reach(p.Network)
 	for _, p := range i.Ports {

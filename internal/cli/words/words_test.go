@@ -3,6 +3,7 @@ package words
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +120,26 @@ func TestWalls(t *testing.T) {
 		d.Plan.Name = "web"
 		if got := Details(d); !slices.Contains(got, Row{"walls", tt.want}) {
 			t.Errorf("%+v: %q; want the walls %q", tt.walls, got, tt.want)
+		}
+	}
+}
+
+// A session is told with what it does, for how long, and the last that it said: a little of
+// that, and on one line.
+func TestSession(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for want, s := range map[string]mayfly.Session{
+		"claude (needs permission, 3 min: Bash: rm -rf x)": {Name: "claude", State: mayfly.SessionNeedsPermission, Since: ago(3*time.Minute + 59*time.Second), Last: "Bash: rm -rf x"},
+		"claude (works, 0 s)":                              {Name: "claude", State: mayfly.SessionWorks, Since: now.Add(time.Hour)},
+		"codex (done, 5 h: Shall I?)":                      {Name: "codex", State: mayfly.SessionDone, Since: ago(5 * time.Hour), Last: "Shall I?"},
+		"codex (failed, exit code 1, 3 days)":              {Name: "codex", State: mayfly.SessionFailed, Exited: true, Code: 1, Since: ago(80 * time.Hour)},
+		"x (needs answer)":                                 {Name: "x", State: mayfly.SessionNeedsAnswer},
+		"x (needs answer: ?[2J)":                           {Name: "x", State: mayfly.SessionNeedsAnswer, Last: "\x1b[2J"},
+		"x (done: " + strings.Repeat("x", 60) + "…)":       {Name: "x", State: mayfly.SessionDone, Last: strings.Repeat("x", 200)},
+	} {
+		if got := Session(s, now); got != want {
+			t.Errorf("Session(%+v) = %q; want %q", s, got, want)
 		}
 	}
 }
