@@ -4,7 +4,19 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
+
+// Suspend stops our job, as Ctrl-Z does on a terminal that is not raw. It reports false where
+// no shell would continue it: then nothing is done.
+func Suspend() bool {
+	session, err := unix.Getsid(0)
+	if err != nil || session == unix.Getpgrp() {
+		return false // who leads the session has no jobs
+	}
+	return syscall.Kill(0, syscall.SIGTSTP) == nil
+}
 
 // WaitJob waits for a child that shares our terminal, and stops and continues with it: a
 // shell that has started us sees one job.

@@ -24,6 +24,12 @@ func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 // terminal is as it was before; when it goes on, it is raw again and its size is sent. S is the
 // caller's type of a size.
 func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, restore func(), err error) {
+	return raw[S](f, func() {}, func() {})
+}
+
+// raw is Raw, where enter is called each time that the terminal is raw, and leave before it
+// is given back.
+func raw[S ~struct{ Rows, Cols uint16 }](f *os.File, enter, leave func()) (now S, resized <-chan S, restore func(), err error) {
 	fd := int(f.Fd())
 	size := func() S {
 		cols, rows, err := term.GetSize(fd)
@@ -36,6 +42,7 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 	if err != nil {
 		return now, nil, nil, fmt.Errorf("set up the terminal: %w", err)
 	}
+	enter()
 	sizes := make(chan S, 1)
 	changes := make(chan os.Signal, 4)
 	signal.Notify(changes, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
@@ -47,6 +54,7 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 			select {
 			case sig := <-changes:
 				if sig == syscall.SIGTSTP {
+					leave()
 					term.Restore(fd, old)
 					syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 					continue // with SIGCONT
@@ -54,6 +62,7 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 				if sig == syscall.SIGCONT {
 					// The shell has made it its own meanwhile, also after a SIGSTOP.
 					term.MakeRaw(fd)
+					enter()
 				}
 			case <-done:
 				return
@@ -69,6 +78,7 @@ func Raw[S ~struct{ Rows, Cols uint16 }](f *os.File) (now S, resized <-chan S, r
 		signal.Stop(changes)
 		close(done)
 		<-ended // it must not make the terminal raw again
+		leave()
 		term.Restore(fd, old)
 	}, nil
 }

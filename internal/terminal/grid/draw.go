@@ -99,8 +99,8 @@ func appendMove(b []byte, x, y int) []byte {
 	return append(b, 'H')
 }
 
-// width returns how many cells a character takes, as terminals and wcwidth(3) have it.
-func width(r rune) int {
+// Width returns how many cells a character takes, as terminals and wcwidth(3) have it.
+func Width(r rune) int {
 	switch {
 	case r < 0x300:
 		return 1

@@ -189,7 +189,7 @@ var lines = [...]rune{
 // print writes a character at the cursor.
 func (g *Grid) print(r rune) {
 	c := &g.cursor
-	w := width(r)
+	w := Width(r)
 	if w == 0 {
 		x := c.x - 1
 		if c.wraps {
