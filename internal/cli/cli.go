@@ -55,6 +55,11 @@ func Main(version string, args []string, streams Streams) int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	a := &app{Streams: streams, version: version, getenv: os.Getenv}
+	return a.execute(args)
+}
+
+// execute runs the command line args and returns the exit code. An app is for one of them.
+func (a *app) execute(args []string) int {
 	a.signals = terminal.NewSignals()
 	defer a.signals.Stop()
 	defer func() {
@@ -66,9 +71,9 @@ func Main(version string, args []string, streams Streams) int {
 	root := a.rootCommand()
 	checkDefaults(root)
 	root.SetArgs(args)
-	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 	cmd, err := root.ExecuteContextC(a.signals.Context())
 	if err == nil {
 		return exitOK

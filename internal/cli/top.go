@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,53 +15,58 @@ func (a *app) topCommand() *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Show what running machines use of the host",
-		Long: `Show what running machines use of the host, every two seconds until you press
-Ctrl-C. Without a terminal, or with --once, show it once.`,
+		Short: "Watch machines, and work with them, on one screen",
+		Long: `Show all machines on one screen: those whose agent waits for you first, then for
+each how it does and for how long, the connections that it was refused, what it
+uses of the host, and what it said last. The screen follows what happens.
+
+Keys do what commands do. Enter shows the agent's session; when you leave that,
+the screen is back. d lists the changes and a applies them, n shows the hosts
+that the machine was refused and lets it reach one, s opens a shell, l prints the
+console, x stops the machine. ? explains all keys, and q ends.
+
+Without a terminal, or with --once, print once what running machines use of the
+host, as a table.`,
 		Args: takes(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.top(cmd.Context(), once) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !once && !a.json && terminal.Is(a.In) && terminal.Is(a.Out) && a.getenv("TERM") != "dumb" {
+				return a.dashboard(cmd.Context())
+			}
+			return a.top(cmd.Context())
+		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "show it once")
+	cmd.Flags().BoolVar(&once, "once", false, "print a table, once")
 	a.jsonFlag(cmd, "print JSON, once")
 	return cmd
 }
 
-// topInterval is the time over which CPUs are measured.
-const topInterval = 2 * time.Second
+// The times over which CPUs are measured: the first is short, so that nobody waits.
+const (
+	topFirst    = 500 * time.Millisecond
+	topInterval = 2 * time.Second
+)
 
-func (a *app) top(ctx context.Context, once bool) error {
+// top prints what running machines take of the host.
+func (a *app) top(ctx context.Context) error {
 	meter, err := a.client.NewMeter()
 	if err != nil {
 		return err
 	}
-	live := terminal.Is(a.Out) && !once && !a.json
-	for wait := topInterval / 4; ; wait = topInterval {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			if live {
-				return nil // as its user ends it
-			}
-			return context.Cause(ctx)
-		}
-		rows, err := meter.Read()
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.printJSON(rows)
-		}
-		var b strings.Builder
-		if live {
-			b.WriteString("\x1b[H\x1b[J")
-		}
-		t := newTable(&b, "NAME", "CPU", "TIME", "MEMORY", "DISK")
-		for _, r := range rows {
-			t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, words.Size(r.Memory), words.Size(r.Disk)+" / "+words.Size(r.DiskBound))
-		}
-		t.flush()
-		if _, err := a.Out.WriteString(b.String()); err != nil || !live {
-			return err
-		}
+	select {
+	case <-time.After(topFirst):
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
+	rows, err := meter.Read()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(rows)
+	}
+	t := newTable(a.Out, "NAME", "CPU", "TIME", "MEMORY", "DISK")
+	for _, r := range rows {
+		t.row(r.Name, fmt.Sprintf("%.0f%%", r.CPU*100), time.Duration(r.CPUSeconds)*time.Second, words.Size(r.Memory), words.Size(r.Disk)+" / "+words.Size(r.DiskBound))
+	}
+	return t.flush()
 }

@@ -80,7 +80,8 @@ supervisor:         commits control hardware plan image definition template netw
 engine:             config commits host plan image image/* definition importer/bundle network/* workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer transcript   # what front ends share
 mayfly:             config commits plan image attack workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
 cli/words:          mayfly                              # what it says of machines
-cli:                cli/hint cli/words mayfly network/bridge importer/nix
+cli/dashboard:      mayfly cli/words                    # what mayfly top shows; it does nothing itself
+cli:                cli/dashboard cli/hint cli/words mayfly network/bridge importer/nix
 
 test/canary:
 test/crash:

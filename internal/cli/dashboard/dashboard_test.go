@@ -1,0 +1,398 @@
+package dashboard
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly"
+	"github.com/mayfly-vm/mayfly/internal/terminal/grid"
+)
+
+var update = flag.Bool("update", false, "write the golden screens")
+
+var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+func machine(name, state string, sessions ...mayfly.Session) mayfly.Info {
+	return mayfly.Info{Name: name, State: state, Network: "user", Workspace: "/home/ada/" + name, Sessions: sessions, DiskUsed: 40 << 20}
+}
+
+func defined(i mayfly.Info) mayfly.Info {
+	i.Defined = true
+	return i
+}
+
+// example is a model of machines in all states. Their guests say what hostile ones might.
+func example() *Model {
+	m := New()
+	m.Tick(noon.Add(-2 * time.Hour))
+	works := mayfly.Session{Name: "codex", Title: "Running go test ./..."}
+	list := []mayfly.Info{
+		defined(machine("web", "running", mayfly.Session{Name: "claude", Title: "✳ 漢字 in a title"}, mayfly.Session{Name: "shell", Exited: true})),
+		defined(machine("api", "running", works)),
+		machine("run-3f9a2c", "running"),
+		defined(machine("docs", "running", mayfly.Session{Name: "gemini", Exited: true, Code: 1})),
+		machine("run-77aa01", "dead"),
+		defined(machine("old", mayfly.StateStopped)),
+		defined(machine("full", mayfly.StatePaused)),
+	}
+	m.SetMachines(list)
+	m.Tick(noon.Add(-5 * time.Minute))
+	list[0].Sessions[0].Waiting = true
+	list[4].Reason = "its VMM ended"
+	list[6].Reason = "the host's disk is full"
+	list = append(list, defined(machine("evil", "running", mayfly.Session{Name: "claude", Waiting: false, Title: "\x1b[2J\x1b]0;x\a\u202egnp.exe\nq" + strings.Repeat("e\u0301\u0301\u0301", 400)})))
+	m.SetMachines(list)
+	m.SetUsage([]mayfly.Usage{
+		{Name: "web", CPU: 0.031, Memory: 900 << 20, Disk: 300 << 20},
+		{Name: "api", CPU: 1.87, Memory: 2 << 30, Disk: 1500 << 20},
+		{Name: "run-3f9a2c", CPU: 0, Memory: 210 << 20, Disk: 12 << 20},
+	})
+	m.SetNetwork("api", mayfly.NetworkState{
+		Egress: "allowlist", Allow: []mayfly.Rule{{Host: "registry.example.org"}}, MoreDenied: 3,
+		Denied: []mayfly.Denied{
+			{Host: "registry.example.org", Port: 443, Count: 20}, {Host: "git.example.org", Port: 22, Count: 4}, {Host: "*.tracker.example", Port: 443, Count: 2},
+			{Host: "stats.example.com", Port: 443, Count: 9, Needless: "codex"}, {Host: "bad\x1b[2Jhost.example", Count: 1}, {Host: "ICMP", Count: 1}, {Host: "2001:db8::1", Port: 80, Count: 1},
+		},
+	})
+	m.SetChanges("api", 17, nil)
+	m.Tick(noon)
+	press(m, "g")
+	return m
+}
+
+// press types keys, given by their names, and returns the last action.
+func press(m *Model, keys ...string) (a Action) {
+	for _, k := range keys {
+		a = m.Press(Key{Name: k})
+	}
+	return a
+}
+
+// terminalOf is a terminal that gets what is drawn.
+type terminalOf struct {
+	drawn, shown *grid.Grid
+}
+
+func newTerminal(m *Model, rows, cols int) *terminalOf {
+	m.Resize(rows, cols)
+	t := &terminalOf{grid.New(rows, cols), grid.New(rows, cols)}
+	m.Draw(t.drawn)
+	t.shown.Write(t.drawn.All())
+	return t
+}
+
+func (t *terminalOf) update(m *Model) string {
+	m.Draw(t.drawn)
+	t.shown.Write(t.drawn.Update())
+	return t.shown.String() + "\n"
+}
+
+// The screens are as they were looked at when they were written down, on terminals of all
+// sizes, and an update shows the same as a new screen.
+func TestScreens(t *testing.T) {
+	for _, size := range [][2]int{{24, 80}, {60, 200}, {5, 20}} {
+		for _, tt := range []struct {
+			name string
+			keys []string
+		}{
+			{"list", nil},
+			{"moved", []string{"down", "down", " ", "down"}},
+			{"network", []string{"down", "down", "n", "down"}},
+			{"help", []string{"?"}},
+			{"filter", []string{"/", "w", "o", "r", "k"}},
+			{"stop", []string{" ", "x"}},
+		} {
+			name := fmt.Sprintf("%s-%dx%d", tt.name, size[1], size[0])
+			t.Run(name, func(t *testing.T) {
+				m := example()
+				term := newTerminal(m, size[0], size[1])
+				press(m, tt.keys...)
+				got := term.update(m)
+				golden := filepath.Join("testdata", name+".txt")
+				if *update {
+					if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(golden)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(string(want), got); d != "" {
+					t.Errorf("%s differs (-want +got; go test -update writes it):\n%s", golden, d)
+				}
+				fresh := newTerminal(m, size[0], size[1])
+				if fresh := fresh.shown.String() + "\n"; fresh != got {
+					t.Errorf("an update shows\n%s\nand a new screen\n%s", got, fresh)
+				}
+			})
+		}
+	}
+}
+
+// No size of a terminal breaks it, and no text of a guest gets out of its row.
+func TestAllSizes(t *testing.T) {
+	for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 11, 24} {
+		for _, cols := range []int{1, 2, 3, 4, 5, 6, 7, 9, 13, 20, 33, 51, 66, 79, 80, 81, 99} {
+			for _, keys := range [][]string{nil, {"G"}, {"down", "down", "n", "down", "down"}, {"?", "j", "j"}, {"/", "x"}, {"x"}} {
+				m := example()
+				newTerminal(m, rows, cols)
+				press(m, keys...)
+				screen := m.screen()
+				if len(screen) != rows {
+					t.Fatalf("%d×%d, keys %q: %d rows; want %d", cols, rows, keys, len(screen), rows)
+				}
+				for _, s := range screen {
+					text := cells(s.text, cols)
+					if width(text) != cols || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u202e' }) {
+						t.Fatalf("%d×%d, keys %q: the row %q has %d cells", cols, rows, keys, text, width(text))
+					}
+				}
+			}
+		}
+	}
+}
+
+// Keys do what commands do, to the machine that is chosen or to those that are marked, and
+// ask before they change anything.
+func TestKeys(t *testing.T) {
+	run := func(read bool, commands ...string) Action {
+		a := Action{Kind: Run, Read: read}
+		for _, c := range commands {
+			a.Commands = append(a.Commands, strings.Fields(c))
+		}
+		return a
+	}
+	for _, tt := range []struct {
+		keys    string
+		want    Action
+		message string // a part of what is said
+	}{
+		{"enter", run(false, "attach web claude"), ""},
+		{"down down enter", run(false, "attach api codex"), ""},
+		{"s", run(false, "shell web"), ""},
+		{"d", run(true, "diff web"), ""},
+		{"D", run(true, "diff --patch web"), ""},
+		{"l", run(true, "logs web"), ""},
+		{"a", Action{}, "apply what is ordinary of web? y/n"},
+		{"a y", run(true, "apply web"), ""},
+		{"a n", Action{}, ""},
+		{"a enter", Action{}, ""},
+		{"x y", run(false, "stop web"), ""},
+		{"x n", Action{}, ""},
+		{"G up x", Action{}, "remove run-77aa01, with everything in it? y/n"},
+		{"G up space g space x", Action{}, "stop web, run-77aa01, and remove those of mayfly run? y/n"},
+		{"G x", Action{}, "old is stopped"},
+		{"G up x y", run(false, "rm run-77aa01"), ""},
+		{"G enter", Action{}, "start old? y/n"},
+		{"G enter y", run(false, "start old"), ""},
+		{"G s", Action{}, "old is stopped"},
+		{"G d", Action{}, "old is stopped"},
+		{"space down space d", run(true, "diff web", "diff api"), ""},
+		{"space down space esc d", run(true, "diff evil"), ""},
+		{"c", Action{Kind: Count, Names: []string{"web"}}, ""},
+		{"n", Action{Kind: Look, Names: []string{"web"}}, ""},
+		{"down down n y", Action{Kind: Allow, Names: []string{"api"}, Rule: "registry.example.org:443"}, ""},
+		{"down down n down y", Action{Kind: Allow, Names: []string{"api"}, Rule: "git.example.org:22"}, ""},
+		{"down down n down down y", Action{}, "no single public host"},
+		{"down down n esc q", Action{Kind: Quit}, ""},
+		{"? q", Action{}, ""},
+		{"? q q", Action{Kind: Quit}, ""},
+		{"ctrl-c", Action{Kind: Quit}, ""},
+		{"x ctrl-c", Action{}, ""},
+		{"ctrl-z", Action{Kind: Suspend}, ""},
+		{"ctrl-l", Action{Kind: Redraw}, ""},
+		{"/ q", Action{}, ""},
+		{"/ a p i enter s", run(false, "shell api"), ""},
+		{"/ a p i esc s", run(false, "shell api"), ""}, // all are listed again, and the cursor stays
+		{"/ z z enter s", Action{}, ""},
+		{"up up k pgup home g s", run(false, "shell web"), ""},
+		{"pgdn end G j", Action{}, ""},
+	} {
+		t.Run(tt.keys, func(t *testing.T) {
+			m := example()
+			m.Resize(24, 80)
+			var got Action
+			for key := range strings.FieldsSeq(tt.keys) {
+				if key == "space" {
+					key = " "
+				}
+				got = m.Press(Key{Name: key})
+			}
+			if got.Kind == Run {
+				got.Names = nil
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+			if !strings.Contains(m.message, tt.message) {
+				t.Errorf("it says %q; want %q", m.message, tt.message)
+			}
+		})
+	}
+}
+
+// A paste is no command, and may be a filter.
+func TestPaste(t *testing.T) {
+	m := example()
+	var k Keys
+	for _, key := range k.Read([]byte("\x1b[200~xy\rq\x03\x1b[201~")) {
+		if a := m.Press(key); a.Kind != None || m.mode != modeList {
+			t.Fatalf("Press(%v) = %v", key, a)
+		}
+	}
+	m.Press(Key{Name: "/"})
+	for _, key := range k.Read([]byte("\x1b[200~api\rx\x1b[201~")) {
+		m.Press(key)
+	}
+	if m.filter != "api" || m.mode != modeList {
+		t.Errorf("the filter is %q", m.filter)
+	}
+}
+
+// The rule that a key makes of a refusal lets exactly that host pass, whatever name the guest
+// chose for it.
+func TestAllowRule(t *testing.T) {
+	for _, tt := range []struct {
+		denied mayfly.Denied
+		want   string
+	}{
+		{mayfly.Denied{Host: "git.example.org", Port: 22}, "git.example.org:22"},
+		{mayfly.Denied{Host: "1.1.1.1", Port: 443}, "1.1.1.1:443"},
+		{mayfly.Denied{Host: "2606:4700::1111", Port: 443}, "[2606:4700::1111]:443"},
+		{mayfly.Denied{Host: "192.168.1.1", Port: 80}, ""}, // one key is too little for the user's own network
+		{mayfly.Denied{Host: "169.254.169.254", Port: 80}, ""},
+		{mayfly.Denied{Host: "*.example.org", Port: 443}, ""},
+		{mayfly.Denied{Host: "a*.example.org", Port: 443}, ""},
+		{mayfly.Denied{Host: "GET example.org/x"}, ""},
+		{mayfly.Denied{Host: "example.org/", Port: 443}, ""},
+		{mayfly.Denied{Host: "example.org:22", Port: 443}, ""},
+		{mayfly.Denied{Host: "a.b\x1b[2J", Port: 443}, ""},
+		{mayfly.Denied{Host: "-a.example"}, ""},
+		{mayfly.Denied{Host: "ICMP"}, ""},
+		{mayfly.Denied{Host: ""}, ""},
+	} {
+		got, ok := allowRule(tt.denied)
+		if ok != (tt.want != "") || ok && got != tt.want {
+			t.Errorf("allowRule(%v) = %q, %t; want %q", tt.denied, got, ok, tt.want)
+		}
+	}
+}
+
+// The cursor stays on its machine, whatever happens to others. One that comes again under
+// the same name has nothing of the one before.
+func TestMachinesComeAndGo(t *testing.T) {
+	m := example()
+	m.Resize(24, 80)
+	press(m, "down", "down") // api
+	if m.denied("api") != 32 {
+		t.Errorf("api was refused %d times; want 32: what an agent does not need is not counted", m.denied("api"))
+	}
+	press(m, "n", "esc")
+	if m.denied("api") != 0 {
+		t.Errorf("after a look api was refused %d times", m.denied("api"))
+	}
+	list := []mayfly.Info{machine("api", "running"), machine("a", "running", mayfly.Session{Name: "x", Waiting: true})}
+	list[0].Started = noon
+	m.SetMachines(list)
+	if m.cursor != "api" || !slices.Equal(m.listed, []string{"a", "api"}) {
+		t.Errorf("the cursor is on %q of %q", m.cursor, m.listed)
+	}
+	if len(m.changes)+len(m.network)+len(m.looked) > 0 {
+		t.Errorf("a new machine has %v, %v, %v", m.changes, m.network, m.looked)
+	}
+	m.SetMachines(list[1:])
+	if m.cursor != "a" {
+		t.Errorf("the cursor is on %q", m.cursor)
+	}
+	press(m, "n")
+	m.SetMachines(nil)
+	if m.cursor != "" || m.mode != modeList {
+		t.Errorf("with no machine the cursor is on %q", m.cursor)
+	}
+	for _, key := range strings.Fields("enter d a s l x c n y j k G g ? q / esc") {
+		press(m, key)
+	}
+	m.SetNetwork("gone", mayfly.NetworkState{})
+	if m.SetChanges("gone", 0, errors.New("bad\x1b[2J")); strings.Contains(m.message, "\x1b") {
+		t.Errorf("it says %q", m.message)
+	}
+}
+
+// The one that waits longest is the first.
+func TestWaitingFirst(t *testing.T) {
+	m := New()
+	waits := mayfly.Session{Name: "claude", Waiting: true}
+	m.Tick(noon)
+	m.SetMachines([]mayfly.Info{machine("b", "running"), machine("c", "running"), machine("a", "running")})
+	m.Tick(noon.Add(time.Minute))
+	m.SetMachines([]mayfly.Info{machine("b", "running"), machine("c", "running", waits), machine("a", "running")})
+	m.Tick(noon.Add(2 * time.Minute))
+	m.SetMachines([]mayfly.Info{machine("b", "running", waits), machine("c", "running", waits), machine("a", "running")})
+	if want := []string{"c", "b", "a"}; !slices.Equal(m.listed, want) {
+		t.Errorf("listed %q; want %q", m.listed, want)
+	}
+	if got := []string{m.age("c"), m.age("b"), m.age("a")}; !slices.Equal(got, []string{"1m", "0s", "2m+"}) {
+		t.Errorf("ages %q", got)
+	}
+}
+
+func TestReadKeys(t *testing.T) {
+	for _, tt := range []struct{ typed, want string }{
+		{"jq", "j q"},
+		{"\x1b[A\x1b[B\x1bOA\x1b[5~", "up down up pgup"},
+		{"\r\n\x7f\x03\x1a", "enter enter backspace ctrl-c ctrl-z"},
+		{"\x1b", "esc"},
+		{"\x1bj", "esc j"},
+		{"\x1b[1;5A\x1b[?1;2c\x1b[I", ""},
+		{"\u6f22\xff", "\u6f22"},
+		{"\x1b[|A", "up"},
+		{"\x1bO|B", "down"},
+		{"\xe6\xbc|\xa2", "\u6f22"},
+		{"\x1b[200|~x\x1b[201~y", "x y"},
+	} {
+		var k Keys
+		var got []string
+		for part := range strings.SplitSeq(tt.typed, "|") {
+			for _, key := range k.Read([]byte(part)) {
+				got = append(got, key.Name)
+			}
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("Read(%q) = %q; want %q", tt.typed, got, tt.want)
+		}
+	}
+}
+
+// FuzzKeys has a terminal send anything.
+func FuzzKeys(f *testing.F) {
+	f.Add([]byte("jjx\x1b[200~y\x1b[201~n/abc\r"), 3)
+	f.Add([]byte("\x1b[A\x1bOB\x1b\xe6\xbc\xa2?jj"), 1)
+	f.Fuzz(func(t *testing.T, typed []byte, n int) {
+		m, k := example(), Keys{}
+		term := newTerminal(m, 12, 50)
+		n = max(n, 1)
+		for len(typed) > 0 {
+			part := typed[:min(n, len(typed))]
+			typed = typed[len(part):]
+			for _, key := range k.Read(part) {
+				if a := m.Press(key); key.Pasted && a.Kind != None {
+					t.Fatalf("a paste does %v", a)
+				}
+			}
+			if len(k.rest) > maxSequence {
+				t.Fatalf("%d bytes are held", len(k.rest))
+			}
+			term.update(m)
+		}
+	})
+}
