@@ -119,7 +119,7 @@ func TestDashboard(t *testing.T) {
 	a.Out = tty
 	done := make(chan error, 1)
 	go func() { done <- a.command("top") }()
-	p.sees("m: idle")
+	p.sees("m: no agent")
 	p.resize(10, 60)
 	syscall.Kill(os.Getpid(), syscall.SIGWINCH) // it is no terminal of ours
 	p.waits("the new size is used", func() bool {

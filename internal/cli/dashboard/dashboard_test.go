@@ -34,22 +34,23 @@ func defined(i mayfly.Info) mayfly.Info {
 func example() *Model {
 	m := New()
 	m.Tick(noon.Add(-2 * time.Hour))
-	works := mayfly.Session{Name: "codex", Title: "Running go test ./..."}
+	works := mayfly.Session{Name: "codex", State: mayfly.SessionWorks, Title: "Running go test ./..."}
 	list := []mayfly.Info{
-		defined(machine("web", "running", mayfly.Session{Name: "claude", Title: "✳ 漢字 in a title"}, mayfly.Session{Name: "shell", Exited: true})),
+		defined(machine("web", "running", mayfly.Session{Name: "claude", State: mayfly.SessionWorks, Title: "✳ 漢字 in a title"}, mayfly.Session{Name: "shell", State: mayfly.SessionDone, Exited: true})),
 		defined(machine("api", "running", works)),
 		machine("run-3f9a2c", "running"),
-		defined(machine("docs", "running", mayfly.Session{Name: "gemini", Exited: true, Code: 1})),
+		defined(machine("docs", "running", mayfly.Session{Name: "gemini", State: mayfly.SessionDone, Since: noon.Add(-30 * time.Minute), Last: "All tests pass."})),
 		machine("run-77aa01", "dead"),
 		defined(machine("old", mayfly.StateStopped)),
 		defined(machine("full", mayfly.StatePaused)),
 	}
 	m.SetMachines(list)
 	m.Tick(noon.Add(-5 * time.Minute))
-	list[0].Sessions[0].Waiting = true
+	list[0].Sessions[0].State = mayfly.SessionNeedsPermission
+	list[0].Sessions[0].Last = "Bash: make 漢字"
 	list[4].Reason = "its VMM ended"
 	list[6].Reason = "the host's disk is full"
-	list = append(list, defined(machine("evil", "running", mayfly.Session{Name: "claude", Waiting: false, Title: "\x1b[2J\x1b]0;x\a\u202egnp.exe\nq" + strings.Repeat("e\u0301\u0301\u0301", 400)})))
+	list = append(list, defined(machine("evil", "running", mayfly.Session{Name: "claude", State: mayfly.SessionWorks, Title: "\x1b[2J\x1b]0;x\a\u202egnp.exe\nq" + strings.Repeat("e\u0301\u0301\u0301", 400)})))
 	m.SetMachines(list)
 	m.SetUsage([]mayfly.Usage{
 		{Name: "web", CPU: 0.031, Memory: 900 << 20, Disk: 300 << 20},
@@ -301,7 +302,7 @@ func TestMachinesComeAndGo(t *testing.T) {
 	if m.denied("api") != 0 {
 		t.Errorf("after a look api was refused %d times", m.denied("api"))
 	}
-	list := []mayfly.Info{machine("api", "running"), machine("a", "running", mayfly.Session{Name: "x", Waiting: true})}
+	list := []mayfly.Info{machine("api", "running"), machine("a", "running", mayfly.Session{Name: "x", State: mayfly.SessionNeedsAnswer})}
 	list[0].Started = noon
 	m.SetMachines(list)
 	if m.cursor != "api" || !slices.Equal(m.listed, []string{"a", "api"}) {
@@ -331,7 +332,7 @@ func TestMachinesComeAndGo(t *testing.T) {
 // The one that waits longest is the first.
 func TestWaitingFirst(t *testing.T) {
 	m := New()
-	waits := mayfly.Session{Name: "claude", Waiting: true}
+	waits := mayfly.Session{Name: "claude", State: mayfly.SessionNeedsAnswer}
 	m.Tick(noon)
 	m.SetMachines([]mayfly.Info{machine("b", "running"), machine("c", "running"), machine("a", "running")})
 	m.Tick(noon.Add(time.Minute))
@@ -343,6 +344,31 @@ func TestWaitingFirst(t *testing.T) {
 	}
 	if got := []string{m.age("c"), m.age("b"), m.age("a")}; !slices.Equal(got, []string{"1m", "0s", "2m+"}) {
 		t.Errorf("ages %q", got)
+	}
+}
+
+// The session that wants its user most speaks for its machine.
+func TestStatus(t *testing.T) {
+	for _, tt := range []struct {
+		states []mayfly.SessionState
+		want   string
+	}{
+		{nil, ". no agent"},
+		{[]mayfly.SessionState{mayfly.SessionWorks, mayfly.SessionNeedsPermission, mayfly.SessionDone}, "! needs permission"},
+		{[]mayfly.SessionState{mayfly.SessionWorks, mayfly.SessionStopped}, "! stopped"},
+		{[]mayfly.SessionState{mayfly.SessionOutOfMemory, mayfly.SessionNeedsAnswer}, "! needs answer"},
+		{[]mayfly.SessionState{mayfly.SessionIdle, mayfly.SessionDone}, "+ done"},
+		{[]mayfly.SessionState{mayfly.SessionIdle}, ". idle"},
+		{[]mayfly.SessionState{mayfly.SessionCrashed}, "! crashed"},
+		{[]mayfly.SessionState{"what a newer\nguest says"}, "! what a newer guest says"},
+	} {
+		info := machine("m", "running")
+		for _, s := range tt.states {
+			info.Sessions = append(info.Sessions, mayfly.Session{Name: "x", State: s})
+		}
+		if st := statusOf(info); string(st.mark)+" "+st.word != tt.want {
+			t.Errorf("%q: %c %s; want %s", tt.states, st.mark, st.word, tt.want)
+		}
 	}
 }
 

@@ -36,16 +36,16 @@ const marks = "!!*+.x-"
 
 // sessionStatus says how a session does.
 func sessionStatus(s mayfly.Session) status {
-	st := status{rank: rankWorks, word: "works", session: s.Name, line: s.Title}
-	switch {
-	case s.Exited && s.Code == 0:
-		st.rank, st.word = rankDone, "done"
-	case s.Exited:
-		st.rank, st.word = rankDone, "failed"
-	case s.Stopped:
-		st.rank, st.word = rankTrouble, "stopped itself"
-	case s.Waiting:
-		st.rank, st.word = rankWaits, "waits"
+	st := status{rank: rankTrouble, word: string(s.State), session: s.Name, line: cmp.Or(s.Last, s.Title), since: s.Since}
+	switch s.State {
+	case mayfly.SessionNeedsAnswer, mayfly.SessionNeedsPermission:
+		st.rank = rankWaits
+	case mayfly.SessionWorks:
+		st.rank = rankWorks
+	case mayfly.SessionDone:
+		st.rank = rankDone
+	case mayfly.SessionIdle:
+		st.rank = rankIdle
 	}
 	return st
 }
@@ -62,7 +62,7 @@ func statusOf(i mayfly.Info) status {
 		}
 		st.more = max(len(i.Sessions)-1, 0)
 		if len(i.Sessions) == 0 {
-			st.word = "idle"
+			st.word = "no agent"
 		}
 	case mayfly.StatePaused, mayfly.StateUnreachable:
 		st.rank = rankTrouble
@@ -72,7 +72,7 @@ func statusOf(i mayfly.Info) status {
 		st.rank = rankDead
 	}
 	st.mark = marks[st.rank]
-	st.line, st.session = termsafe.Line(st.line), termsafe.Line(st.session)
+	st.line, st.session, st.word = termsafe.Line(st.line), termsafe.Line(st.session), termsafe.Line(st.word)
 	if i.FileError != nil {
 		st.line = cmp.Or(st.line, termsafe.Line(i.FileError.Error()))
 	}

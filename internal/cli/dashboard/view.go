@@ -136,7 +136,7 @@ type column struct {
 var columns = []column{
 	{"NAME", 24, false, func(m *Model, name string) string { return name }},
 	{"AGENT", 12, false, (*Model).agent},
-	{"STATE", 14, false, func(m *Model, name string) string { return m.status[name].word }},
+	{"STATE", 16, false, func(m *Model, name string) string { return m.status[name].word }},
 	{"AGE", 5, true, (*Model).age},
 	{"FILES", 6, true, (*Model).files},
 	{"DENIED", 6, true, (*Model).denials},
@@ -150,7 +150,7 @@ var columns = []column{
 var dropped = []string{"DISK", "MEM", "CPU", "FILES", "AGE", "AGENT", "DENIED"}
 
 // lastColumn is how many cells the last column has, where it is shown.
-const lastColumn = 12
+const lastColumn = 10
 
 func (m *Model) agent(name string) string {
 	st := m.status[name]
@@ -270,13 +270,20 @@ func (m *Model) fit(names []string) (all []column, widths []int) {
 		all, widths = append(all, c), append(widths, min(w, c.most))
 		used += 1 + widths[len(widths)-1]
 	}
-	for _, title := range dropped {
-		for i := 0; used > m.cols && i < len(all); i++ {
-			if all[i].title == title {
-				used -= 1 + widths[i]
-				all, widths = append(all[:i:i], all[i+1:]...), append(widths[:i:i], widths[i+1:]...)
-			}
+	drop := func(title string) {
+		if i := slices.IndexFunc(all, func(c column) bool { return c.title == title }); i >= 0 {
+			used -= 1 + widths[i]
+			all, widths = slices.Delete(all, i, i+1), slices.Delete(widths, i, i+1)
 		}
+	}
+	for _, title := range dropped {
+		if used > m.cols {
+			drop(title)
+		}
+	}
+	// What an agent says is worth more than what its disk takes.
+	if i := len(widths) - 1; i >= 0 && used+1+lastColumn > m.cols && used+lastColumn-widths[i] <= m.cols {
+		drop(dropped[0])
 	}
 	if left := m.cols - used - 1; left >= lastColumn {
 		all, widths = append(all, columns[len(columns)-1]), append(widths, left)
@@ -401,8 +408,8 @@ var help = []string{
 	"j  k    down, up, as the arrow keys; Page Down, Page Up; G, g for the ends",
 	"Ctrl-Z  leave this for a while; Ctrl-L draws it anew; q, Ctrl-C end it",
 	"",
-	"!  waits for you, or is in trouble     *  works      +  the agent has ended",
-	".  runs without an agent               -  stopped    x  dead",
+	"!  waits for you, or is in trouble    *  works      +  is done",
+	".  idle, or runs without an agent     -  stopped    x  dead",
 	"AGE     how long it is so; with +, at least as long",
 	"FILES   changed, when you pressed c",
 	"DENIED  connections since you pressed n",
