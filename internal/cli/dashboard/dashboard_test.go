@@ -48,6 +48,7 @@ func example() *Model {
 	m.Tick(noon.Add(-5 * time.Minute))
 	list[0].Sessions[0].State = mayfly.SessionNeedsPermission
 	list[0].Sessions[0].Last = "Bash: make 漢字"
+	list[0].Ports = []mayfly.Port{{Address: "127.0.0.1", HostPort: 8080, GuestPort: 80}}
 	list[4].Reason = "its VMM ended"
 	list[6].Reason = "the host's disk is full"
 	list = append(list, defined(machine("evil", "running", mayfly.Session{Name: "claude", State: mayfly.SessionWorks, Title: "\x1b[2J\x1b]0;x\a\u202egnp.exe\nq" + strings.Repeat("e\u0301\u0301\u0301", 400)})))

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -309,6 +311,11 @@ func (m *Model) detail() string {
 	}
 	if st.line != "" {
 		parts = append(parts, st.line)
+	}
+	for _, p := range info.Ports {
+		if running(info) && p.HostPort != 0 {
+			parts = append(parts, fmt.Sprintf("%s is its port %d", net.JoinHostPort(p.Address, strconv.Itoa(p.HostPort)), p.GuestPort))
+		}
 	}
 	if next, _ := words.Next(info); next != "" {
 		parts = append(parts, next)
