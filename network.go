@@ -55,8 +55,9 @@ func ParsePort(text string) (Port, error) {
 
 // Secret is a value that a machine can use and not read.
 type Secret struct {
-	Name         string   `json:"name"` // the variable that holds the placeholder in the guest
-	From         string   `json:"from"` // "env:NAME", "file:PATH" or "cmd:COMMAND"
+	Name         string   `json:"name"`            // the variable that holds the placeholder in the guest
+	From         string   `json:"from"`            // "env:NAME", "file:PATH", "cmd:COMMAND" or "login:AGENT"
+	Login        string   `json:"login,omitempty"` // the coding agent whose log-in it is
 	Hosts        []string `json:"hosts"`
 	Places       []string `json:"places"` // where requests carry it: "bearer", "header=x-api-key", …
 	AllowForeign bool     `json:"allow_foreign,omitempty"`
@@ -144,7 +145,7 @@ func secrets(list []plan.Secret) []Secret {
 		return nil
 	}
 	return convert(list, func(v plan.Secret) Secret {
-		s := Secret{Name: v.Name, From: v.From, Hosts: v.Hosts, AllowForeign: v.AllowForeign}
+		s := Secret{Name: v.Name, From: v.From, Login: v.Login(), Hosts: v.Hosts, AllowForeign: v.AllowForeign}
 		for _, p := range v.Places {
 			if text := p.String(); !slices.Contains(s.Places, text) {
 				s.Places = append(s.Places, text)

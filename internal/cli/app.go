@@ -37,12 +37,18 @@ func (a *app) open(cmd *cobra.Command, _ []string) (err error) {
 	if cmd.HasSubCommands() || cmd.Name() == "help" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return nil // it prints help, or a script
 	}
+	err = a.openClient()
+	if strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
+		return nil // without a client it completes no names
+	}
+	return err
+}
+
+// openClient makes the client.
+func (a *app) openClient() (err error) {
 	a.client, err = mayfly.New(mayfly.Options{Getenv: a.getenv, OnEvent: a.tell})
 	if err != nil && !filepath.IsAbs(a.getenv("HOME")) {
 		err = hint.Wrap(err, "export HOME=DIRECTORY, with your home directory")
-	}
-	if strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
-		return nil // without a client it completes no names
 	}
 	return err
 }

@@ -135,7 +135,7 @@ changed and apply what you want. Then the machine is discarded.`,
 	machines = append(machines, a.agentCommands()...)
 	net, systemd, skill, version := a.netCommand(), a.systemdCommand(), a.skillCommand(), a.versionCommand()
 	host := []*cobra.Command{
-		a.imageCommand(), a.updateCommand(), a.gcCommand(), net, a.sshConfigCommand(), systemd, a.doctorCommand(), skill, version,
+		a.loginCommand(), a.imageCommand(), a.updateCommand(), a.gcCommand(), net, a.sshConfigCommand(), systemd, a.doctorCommand(), skill, version,
 	}
 	own := append(a.internalCommands(), a.attackCommand(), a.manCommand())
 	withoutClient(net, systemd, skill, version)

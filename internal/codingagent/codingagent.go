@@ -54,6 +54,12 @@ type Agent struct {
 	Skills   Skills
 	// Logins are files with its log-in, below a user's home.
 	Logins []string
+	// Keys are the ways in which it takes a key that the host keeps for it; of those that
+	// fit a key, the first counts.
+	Keys []Key
+	// KeyVariables are more variables from which it takes a key. With one of them it needs
+	// none of the host's.
+	KeyVariables []string
 	// Continue are arguments with which it goes on with its last conversation.
 	Continue []string
 
@@ -78,6 +84,28 @@ type Host struct {
 	Keys []credential.Place
 	// Errors is the form in which its API says what is wrong.
 	Errors ErrorForm
+}
+
+// Key is a way in which an agent takes a key.
+type Key struct {
+	Variable string
+	Prefix   string   // of the keys that it is for; "" for all
+	Hosts    []string // of the provider, the only ones to which such a key ever goes
+}
+
+// KeyFor returns how the agent takes the key that begins like value.
+func (a Agent) KeyFor(value string) (Key, bool) {
+	i := slices.IndexFunc(a.Keys, func(k Key) bool { return strings.HasPrefix(value, k.Prefix) })
+	if i < 0 {
+		return Key{}, false
+	}
+	return a.Keys[i], true
+}
+
+// TakesKey reports whether the agent takes a key from a variable.
+func (a Agent) TakesKey(variable string) bool {
+	return slices.Contains(a.KeyVariables, variable) ||
+		slices.ContainsFunc(a.Keys, func(k Key) bool { return k.Variable == variable })
 }
 
 // Skills says where an agent looks for skills.

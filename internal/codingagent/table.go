@@ -33,11 +33,17 @@ func Agents() []Agent {
 			Needless: []string{"downloads.claude.ai", "http-intake.logs.us5.datadoghq.com"},
 			Nix:      []string{"claude-code"},
 			// code.claude.com/docs/en/skills
-			Skills:     Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
-			Logins:     []string{".claude/.credentials.json"},
-			Continue:   []string{"--continue"},
-			unattended: []string{"--dangerously-skip-permissions"},
-			otherwise:  []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
+			Skills: Skills{Project: ".claude/skills", User: "skills", Variable: "CLAUDE_CONFIG_DIR", Default: ".claude"},
+			Logins: []string{".claude/.credentials.json"},
+			// A token of `claude setup-token`, or a key.
+			Keys: []Key{
+				{Variable: "CLAUDE_CODE_OAUTH_TOKEN", Prefix: "sk-ant-oat", Hosts: []string{"api.anthropic.com"}},
+				{Variable: "ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}},
+			},
+			KeyVariables: []string{"ANTHROPIC_AUTH_TOKEN"},
+			Continue:     []string{"--continue"},
+			unattended:   []string{"--dangerously-skip-permissions"},
+			otherwise:    []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
 			subcommands: []string{
 				"agents", "auth", "auto-mode", "doctor", "install", "mcp", "plugin", "plugins", "project", "setup-token",
 				"update", "upgrade",
@@ -105,11 +111,14 @@ func Agents() []Agent {
 			Needless: []string{"ab.chatgpt.com"}, // statistics
 			Nix:      []string{"codex"},
 			// developers.openai.com/codex/skills; $CODEX_HOME/skills is its older place.
-			Skills:     Skills{Project: ".agents/skills", User: ".agents/skills"},
-			Logins:     []string{".codex/auth.json"},
-			Continue:   []string{"resume", "--last"},
-			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
-			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
+			Skills: Skills{Project: ".agents/skills", User: ".agents/skills"},
+			Logins: []string{".codex/auth.json"},
+			// By way of its auth.json, below.
+			Keys:         []Key{{Variable: "OPENAI_API_KEY", Hosts: []string{"api.openai.com"}}},
+			KeyVariables: []string{"CODEX_API_KEY"},
+			Continue:     []string{"resume", "--last"},
+			unattended:   []string{"--dangerously-bypass-approvals-and-sandbox"},
+			otherwise:    []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
 				"login", "logout", "mcp", "mcp-server", "app-server", "completion", "sandbox", "debug", "apply", "a",
 				"cloud", "features", "help", "review", "plugin", "update", "doctor", "agents", "remote-control", "queue",
@@ -155,10 +164,13 @@ func Agents() []Agent {
 			},
 			Nix: []string{"github-copilot-cli"},
 			// copilot skill --help
-			Skills:     Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
-			Logins:     []string{".copilot/config.json"},
-			Continue:   []string{"--continue"},
-			unattended: []string{"--allow-all"},
+			Skills: Skills{Project: ".github/skills", User: "skills", Variable: "COPILOT_HOME", Default: ".copilot"},
+			Logins: []string{".copilot/config.json"},
+			// copilot help environment: a token that may make Copilot requests.
+			Keys:         []Key{{Variable: "COPILOT_GITHUB_TOKEN", Hosts: []string{"api.github.com", "*.githubcopilot.com"}}},
+			KeyVariables: []string{"GH_TOKEN", "GITHUB_TOKEN"},
+			Continue:     []string{"--continue"},
+			unattended:   []string{"--allow-all"},
 			otherwise: []string{
 				"--yolo", "--allow-all-tools", "--allow-all-paths", "--allow-all-urls", "--allow-tool", "--allow-url",
 				"--assisted-approval",
@@ -202,12 +214,14 @@ func Agents() []Agent {
 			Needless: []string{"play.googleapis.com"}, // statistics
 			Nix:      []string{"gemini-cli"},
 			// geminicli.com/docs/cli/skills
-			Skills:      Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
-			Logins:      []string{".gemini/oauth_creds.json"},
-			Continue:    []string{"--resume", "latest"},
-			unattended:  []string{"--yolo"},
-			otherwise:   []string{"-y", "--approval-mode"},
-			subcommands: []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
+			Skills:       Skills{Project: ".gemini/skills", User: ".gemini/skills", Variable: "GEMINI_CLI_HOME"},
+			Logins:       []string{".gemini/oauth_creds.json"},
+			Keys:         []Key{{Variable: "GEMINI_API_KEY", Hosts: []string{"generativelanguage.googleapis.com"}}},
+			KeyVariables: []string{"GOOGLE_API_KEY"},
+			Continue:     []string{"--resume", "latest"},
+			unattended:   []string{"--yolo"},
+			otherwise:    []string{"-y", "--approval-mode"},
+			subcommands:  []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
 			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}, programs: []string{"tmp/bin"}}},
 			memory: "GEMINI.md",
@@ -249,8 +263,10 @@ func Agents() []Agent {
 			},
 			Nix: []string{"opencode"},
 			// opencode.ai/docs/skills; it also reads those of Claude Code and Codex.
-			Skills:     Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
-			Logins:     []string{".local/share/opencode/auth.json"},
+			Skills: Skills{Project: ".opencode/skills", User: "opencode/skills", Variable: "XDG_CONFIG_HOME", Default: ".config"},
+			Logins: []string{".local/share/opencode/auth.json"},
+			// For its makers' own models. Other providers' keys it takes from their variables.
+			Keys:       []Key{{Variable: "OPENCODE_API_KEY", Hosts: []string{"opencode.ai"}}},
 			Continue:   []string{"--continue"},
 			unattended: []string{"--auto"},
 			subcommands: []string{

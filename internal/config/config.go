@@ -89,7 +89,8 @@ type Home struct {
 
 // Agent is the section [agent].
 type Agent struct {
-	Note bool // tell coding agents where they work
+	Note  bool // tell coding agents where they work
+	Login bool // lend them the log-ins that the host keeps
 }
 
 // DefaultReviewMemoryMiB is what the list of a machine's changes may take of the memory.
@@ -119,7 +120,7 @@ func Default() Config {
 		Workspace: Workspace{Mode: "copy", Hooks: true},
 		Network:   Network{Mode: "user", Egress: "public", TrustHostAuthorities: true},
 		Git:       Git{Identity: true},
-		Agent:     Agent{Note: true},
+		Agent:     Agent{Note: true, Login: true},
 	}
 }
 
@@ -183,6 +184,9 @@ func Load(s Sources) (Config, error) {
 		}
 		if !f.Own {
 			m.errs = append(m.errs, notOwn(settings)...)
+		}
+		if !f.Own && !f.Portable {
+			m.errs = append(m.errs, notOfProject(settings)...)
 		}
 		m.merge(settings)
 	}

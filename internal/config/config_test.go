@@ -83,6 +83,7 @@ identity = false
 
 [agent]
 note = false
+login = false
 
 [env]
 GOPATH = "$HOME/go"
@@ -154,10 +155,10 @@ func TestLoadSetsEveryField(t *testing.T) {
 	cfg.Network.Address, cfg.Network.MAC = bridge.Network.Address, bridge.Network.MAC
 	cfg.Network.Proxy = "none"                                                          // TestProxy
 	cfg.Review = Review{64, []string{"a"}, []string{"a"}, []string{"a"}, []string{"a"}} // TestReviewIsTheUsersAlone
-	if cfg.Git.Identity || cfg.Agent.Note {
-		t.Error("Config.Git.Identity or Config.Agent.Note is the default")
+	if cfg.Git.Identity || cfg.Agent.Note || cfg.Agent.Login {
+		t.Error("Config.Git.Identity, Config.Agent.Note or Config.Agent.Login is the default")
 	}
-	cfg.Git.Identity, cfg.Agent.Note = true, true
+	cfg.Git.Identity, cfg.Agent.Note, cfg.Agent.Login = true, true, true
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {
@@ -445,5 +446,32 @@ func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The file of a project can come from anybody: it may keep log-ins away, and never lends
+// those that its reader keeps away.
+func TestLoginIsTheUsers(t *testing.T) {
+	no := file("config.toml", "version = 1\n[agent]\nlogin = false\n")
+	no.Own = true
+	yes := file("mayfly.toml", "version = 1\n[agent]\nlogin = true\n")
+	if _, err := Load(Sources{Files: []File{no, yes}}); err == nil || !strings.Contains(err.Error(), "mayfly.toml:3: agent.login: lends your log-ins") {
+		t.Errorf("Load() of a project that lends log-ins gives %v; want an error at its line", err)
+	}
+	if _, err := Load(Sources{Files: []File{yes}}); err == nil {
+		t.Error("Load() takes it from a project where the user says nothing; want an error")
+	}
+	machine := yes
+	machine.Portable = true
+	for _, sources := range []Sources{
+		{Files: []File{no, machine}},
+		{Files: []File{no}, Settings: []Setting{{From: "flag", Key: "agent.login", Value: true}}},
+	} {
+		if c, err := Load(sources); err != nil || !c.Agent.Login {
+			t.Errorf("Load() = %v, %v; want true: the file of a machine and a flag are the user's", c.Agent.Login, err)
+		}
+	}
+	if c, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\n[agent]\nlogin = false\n")}}); err != nil || c.Agent.Login {
+		t.Errorf("Load() = %v, %v; want false, which a project can say", c.Agent.Login, err)
 	}
 }

@@ -134,6 +134,8 @@ var fields = []field{
 
 	{"agent.note", "false", "true", "tell coding agents in a file of their user's, not of the workspace, what the machine is and may reach",
 		boolean(func(c *Config) *bool { return &c.Agent.Note })},
+	{"agent.login", "false", "true", "lend the image's coding agents the log-ins that `mayfly login` keeps on the host; a project's own file can only say `false`",
+		boolean(func(c *Config) *bool { return &c.Agent.Login })},
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 

@@ -204,6 +204,18 @@ func notOwn(settings []setting) []*Error {
 	return errs
 }
 
+// notOfProject returns what is wrong with the settings of a project's own file: whoever wrote
+// that does not lend its reader's log-ins.
+func notOfProject(settings []setting) []*Error {
+	var errs []*Error
+	for _, s := range settings {
+		if s.key == "agent.login" && s.value != false {
+			errs = append(errs, s.errorf("lends your log-ins, which only config.toml, a machine's file or a flag can"))
+		}
+	}
+	return errs
+}
+
 // shellInitLimit bounds home.shell_init, of all sources together.
 const shellInitLimit = 32 << 10
 

@@ -15,6 +15,9 @@ const (
 	NoteCodingAgent       = "coding-agent"
 	NoteAgentSettings     = "agent-settings"
 	NoteSettingsAside     = "settings-aside"
+	NoteLoginNone         = "login-none"
+	NoteLoginLater        = "login-later"
+	NoteLoginUnreadable   = "login-unreadable"
 	NoteDotfilesNotCloned = "dotfiles-not-cloned"
 	NoteImageMissing      = "image-not-built"
 	NoteBuildAsRoot       = "build-as-root"
@@ -84,6 +87,9 @@ func EventCodes() []EventCode {
 		{Note, NoteCodingAgent, []string{"agent"}, "The image has this coding agent, of this version."},
 		{Note, NoteAgentSettings, []string{"reason"}, "The settings of coding agents were not written. The agents may ask for them."},
 		{Note, NoteSettingsAside, []string{"file"}, "Settings in the machine could not be read. They are in this file now."},
+		{Note, NoteLoginNone, []string{"agent", "title", "name"}, "The coding agent has no log-in in the machine, and the host keeps none for it."},
+		{Note, NoteLoginLater, []string{"agent", "title", "name"}, "The host keeps a log-in of the coding agent, which the machine gets when it is started again."},
+		{Note, NoteLoginUnreadable, []string{"reason"}, "A log-in that the host keeps cannot be read. Machines start without it."},
 		{Note, NoteDotfilesNotCloned, []string{"url"}, "The next start clones these dotfiles."},
 		{Note, NoteImageMissing, nil, "The image is not built. The paths of its files in the plan are made up."},
 		{Note, NoteBuildAsRoot, []string{"reason"}, "The scripts of packages run as root of the host, because no other users can be had."},

@@ -266,9 +266,11 @@ func (m Machine) MissingAgent(err error, agent string) error {
 // one that is in the hands of what it keeps.
 const seedTimeout = time.Minute
 
-// Prepare writes the settings that a coding agent is to find when it starts. It reports
-// whether the agent has had a conversation in the machine.
+// Prepare writes the settings that a coding agent is to find when it starts, and says so
+// where it will have to log in. It reports whether the agent has had a conversation in the
+// machine.
 func (m Machine) Prepare(ctx context.Context, spec codingagent.Spec) (earlier bool, err error) {
+	m.adviseLogin(ctx, spec.Agent)
 	s := &wire.Seed{}
 	for _, t := range spec.Transcripts {
 		s.Transcripts = append(s.Transcripts, wire.TranscriptPlace(t))

@@ -90,6 +90,7 @@ func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Inpu
 	if in.Home, err = realPath(facts.User.Home); err != nil {
 		in.Home = ""
 	}
+	in.Logins = e.lendable()
 	if err := e.sharesInput(ctx, cfg, facts, &in); err != nil {
 		return plan.Plan{}, InputError{err}
 	}

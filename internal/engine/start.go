@@ -140,7 +140,7 @@ func (e *Engine) secrets(ctx context.Context, p plan.Plan) (map[string]secret.Va
 	values := make(map[string]secret.Value)
 	var errs []error
 	for _, s := range p.Network.Secrets {
-		v, err := secret.Resolve(ctx, s.From, e.opt.Getenv)
+		v, err := e.secret(ctx, s)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("secret %s: %w", s.Name, err))
 			continue

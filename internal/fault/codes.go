@@ -169,6 +169,14 @@ const (
 	AgentUnknown      Code = "agent-unknown"
 )
 
+// Codes of log-ins that the host keeps.
+const (
+	LoginMissing  Code = "login-missing"
+	LoginInvalid  Code = "login-invalid"
+	LoginExposed  Code = "login-exposed"
+	LoginInSecret Code = "login-in-secret"
+)
+
 // Codes of what an engine does.
 const (
 	NameDefined       Code = "name-defined"
@@ -386,6 +394,11 @@ func Kinds() []Kind {
 		{SSHConfigUnfit, []string{"file"}, "The user's own SSH configuration cannot be changed, or cannot include mayfly's file."},
 		{SkillChanged, []string{"file"}, "The instructions were changed after mayfly wrote them."},
 		{AgentUnknown, []string{"agent", "known", "first"}, "mayfly cannot start such a coding agent."},
+
+		{LoginMissing, []string{"agent"}, "The host keeps no log-in of this coding agent."},
+		{LoginInvalid, []string{"agent"}, "What is kept, or is to be kept, is no log-in of this coding agent."},
+		{LoginExposed, []string{"file"}, "Other users of the host can read the file of a log-in."},
+		{LoginInSecret, []string{"secret"}, "A secret of the configuration names the file of a log-in, which goes to its provider only."},
 
 		{NameDefined, []string{"name"}, "The name is that of a defined machine."},
 		{NameOfRun, []string{"name"}, "The name is that of a machine that is not defined."},

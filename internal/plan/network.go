@@ -21,6 +21,8 @@ type Network struct {
 	Allow   []Rule   `json:"allow,omitempty"`
 	Ports   []Port   `json:"ports,omitempty"`
 	Secrets []Secret `json:"secrets,omitempty"`
+	// NoLogins keeps the host's log-ins of coding agents out of Secrets.
+	NoLogins bool `json:"no_logins,omitempty"`
 	// Learn lets pass what is public and not allowed, for a list to be
 	// written of it.
 	Learn bool `json:"learn,omitempty"`
@@ -109,11 +111,24 @@ type Port struct {
 	GuestPort int    `json:"guest_port"` // of the guest, its loopback interface included
 }
 
+// FromLogin begins the From of a secret that is the log-in of a coding agent. No file of
+// the user's can say so: where it goes is the table of agents' to say.
+const FromLogin = "login:"
+
+// Login returns the coding agent whose log-in the secret is, "" for another secret.
+func (s Secret) Login() string {
+	agent, ok := strings.CutPrefix(s.From, FromLogin)
+	if !ok {
+		return ""
+	}
+	return agent
+}
+
 // Secret is a value that the machine can use and not read. The value itself is
 // never in a plan.
 type Secret struct {
 	Name string `json:"name"` // the variable that holds the placeholder in the guest
-	From string `json:"from"` // "env:NAME", "file:PATH" or "cmd:COMMAND"
+	From string `json:"from"` // "env:NAME", "file:PATH", "cmd:COMMAND" or FromLogin and an agent
 	// Hosts are where the value goes, in the form of Rule.Host.
 	Hosts []string `json:"hosts"`
 	// Places are where in a request the value stands, and nowhere else.

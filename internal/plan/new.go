@@ -44,6 +44,10 @@ type Input struct {
 	// Git is what git on the host says in the workspace.
 	Git host.Git
 
+	// Logins are the variables in which coding agents take the log-ins that this host
+	// keeps for them, by the agents' names.
+	Logins map[string]string
+
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool
 }
@@ -64,6 +68,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.guest(in.Name)
 	b.network(in.Learn)
 	b.image()
+	b.lend(in.Logins)
 	b.template()
 	b.workspace(in)
 	b.plan.Guest.Dotfiles = slices.Clone(in.Dotfiles)

@@ -342,3 +342,58 @@ func TestAgentEnv(t *testing.T) {
 		t.Errorf("agents are told %+v", facts)
 	}
 }
+
+// Log-ins of the host are lent to the agents of the image, each to its provider, whatever
+// files say; what the user gives the machine in their place wins.
+func TestLend(t *testing.T) {
+	facts := readFacts(t, "laptop")
+	logins := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY", "gemini": "no variable of its"}
+	lent := func(change func(*config.Config)) (froms []string) {
+		t.Helper()
+		cfg := config.Default()
+		cfg.Image.Agents = []string{"claude", "gemini"}
+		change(&cfg)
+		p, err := New(cfg, facts, Input{Name: "m1", Logins: logins})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range p.Network.Secrets {
+			froms = append(froms, s.From)
+			if s.Login() == "" {
+				continue
+			}
+			if s.Name != "ANTHROPIC_API_KEY" || !slices.Equal(s.Hosts, []string{"api.anthropic.com"}) || len(s.Places) != 2 || s.AllowForeign || len(s.Pass) > 0 {
+				t.Errorf("the secret is %+v; want that of the table", s)
+			}
+			if !slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, "Claude Code works with its log-in of this computer") }) {
+				t.Errorf("the notes are %q; want one of the log-in", p.Notes)
+			}
+		}
+		return froms
+	}
+	own := func(name, host string) func(*config.Config) {
+		return func(c *config.Config) {
+			c.Secrets = map[string]config.Secret{name: {From: "env:X", Hosts: []string{host}}}
+		}
+	}
+	for _, test := range []struct {
+		what   string
+		change func(*config.Config)
+		want   []string
+	}{
+		{"nothing", func(*config.Config) {}, []string{"login:claude"}},
+		{"another secret", own("OTHER", "x.example"), []string{"login:claude", "env:X"}},
+		{"its variable", own("ANTHROPIC_API_KEY", "x.example"), []string{"env:X"}},
+		{"its other variable", own("CLAUDE_CODE_OAUTH_TOKEN", "x.example"), []string{"env:X"}},
+		{"its host", own("OTHER", "api.anthropic.com"), []string{"env:X"}},
+		{"hosts with its host", own("OTHER", "*.anthropic.com"), []string{"env:X"}},
+		{"a variable", func(c *config.Config) { c.Env = map[string]string{"ANTHROPIC_AUTH_TOKEN": "x"} }, nil},
+		{"off", func(c *config.Config) { c.Agent.Login = false }, nil},
+		{"no network", func(c *config.Config) { c.Network.Mode = NetworkNone }, nil},
+		{"no such agent", func(c *config.Config) { c.Image.Agents = []string{"opencode"} }, nil},
+	} {
+		if got := lent(test.change); !slices.Equal(got, test.want) {
+			t.Errorf("with %s, the secrets are %q; want %q", test.what, got, test.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -81,6 +82,51 @@ func (b *builder) network(learn bool) {
 			})
 		}
 	}
+}
+
+// lend gives the coding agents of the image the log-ins that the host keeps, each to the
+// hosts of its provider and no others. What the user gives the machine in their place wins.
+func (b *builder) lend(logins map[string]string) {
+	n := &b.plan.Network
+	n.NoLogins = !b.cfg.Agent.Login
+	if n.NoLogins || n.Mode != NetworkUser {
+		return
+	}
+	for _, name := range b.plan.Image.Agents {
+		agent, ok := codingagent.Find(name)
+		i := slices.IndexFunc(agent.Keys, func(k codingagent.Key) bool { return k.Variable == logins[name] })
+		if !ok || i < 0 || b.hasOwnKey(agent, agent.Keys[i]) {
+			continue
+		}
+		key := agent.Keys[i]
+		s := config.Secret{From: FromLogin + name, Hosts: key.Hosts}
+		n.Secrets = append(n.Secrets, Secret{
+			Name: key.Variable, From: s.From, Hosts: slices.Clone(s.Hosts), Places: b.secretPlaces(key.Variable, s),
+		})
+		b.note("%s works with its log-in of this computer: requests to %s get it, the machine does not", agent.Title, strings.Join(key.Hosts, " and "))
+	}
+	slices.SortFunc(n.Secrets, func(x, y Secret) int { return strings.Compare(x.Name, y.Name) })
+}
+
+// hasOwnKey reports whether the user gives the machine a key for an agent, or a secret for
+// its provider.
+func (b *builder) hasOwnKey(agent codingagent.Agent, key codingagent.Key) bool {
+	for name, s := range b.cfg.Secrets {
+		toProvider := slices.ContainsFunc(s.Hosts, func(host string) bool {
+			return slices.ContainsFunc(key.Hosts, func(own string) bool {
+				return own == host || credential.Covers(own, host) || credential.Covers(host, own)
+			})
+		})
+		if agent.TakesKey(name) || toProvider {
+			return true
+		}
+	}
+	for name := range b.plan.Guest.Env {
+		if agent.TakesKey(name) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(b.plan.Network.Secrets, func(s Secret) bool { return s.Name == key.Variable })
 }
 
 // secretPlaces returns where requests carry a secret: where its user says, else where its

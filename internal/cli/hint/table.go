@@ -150,6 +150,11 @@ var next = map[fault.Code][]string{
 	fault.SkillChanged:      {"mayfly skill install --force replaces it"},
 	fault.AgentUnknown:      {"mayfly agent NAME {first}"},
 
+	fault.LoginMissing:  {"mayfly login {agent}"},
+	fault.LoginInvalid:  {"mayfly login {agent} keeps it anew"},
+	fault.LoginExposed:  {"chmod 600 {file|sh}"},
+	fault.LoginInSecret: {"mayfly login ls says which log-ins machines get by themselves"},
+
 	fault.NameDefined:       {"mayfly start {name}, or another --name"},
 	fault.NameOfRun:         {"mayfly rm {name}, or another name"},
 	fault.MachineDiffers:    {"mayfly inspect {name}"},

@@ -245,6 +245,10 @@ func (r *rows) reach(n mayfly.Network) {
 		r.add("", "%s%s", rule, parenthesis(rule.From))
 	}
 	for _, s := range n.Secrets {
+		if s.Login != "" {
+			r.add("log-in", "this computer's of %s, used in requests to %s; the machine has a placeholder, %s", s.Login, strings.Join(s.Hosts, ", "), s.Name)
+			continue
+		}
 		r.add("secret", "%s, used in requests to %s as %s", s.Name, strings.Join(s.Hosts, ", "), strings.Join(s.Places, ", "))
 	}
 	r.trusts(n.Authorities)

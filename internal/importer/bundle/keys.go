@@ -69,6 +69,7 @@ var rules = map[string]rule{
 
 	"git.identity": unless(false, "gets your name and e-mail address from git"),
 	"agent.note":   set,
+	"agent.login":  unless(false, "may use the log-ins that you keep on this computer"),
 
 	"review": func(r *reviewer, key string, _ any) {
 		r.refuse(key, "says how changes are judged, which only config.toml can")

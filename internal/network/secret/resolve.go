@@ -40,9 +40,7 @@ func Resolve(ctx context.Context, from string, getenv func(string) string) (Valu
 			err = fault.New(fault.VariableUnset, fault.Args{"variable": what}, "the variable %s is not set", what)
 		}
 	case "file":
-		if rest, ok := strings.CutPrefix(what, "~/"); ok {
-			what = filepath.Join(getenv("HOME"), rest)
-		}
+		what, _ = SourceFile(from, getenv)
 		plain, err = readFile(what)
 	case "cmd":
 		plain, err = runCommand(ctx, what)
@@ -52,14 +50,31 @@ func Resolve(ctx context.Context, from string, getenv func(string) string) (Valu
 	if err != nil {
 		return Value{}, err
 	}
+	return Check(from, plain)
+}
+
+// Check returns plain as a value, unless it cannot be one. what is where it comes from.
+func Check(what, plain string) (Value, error) {
 	if plain == "" {
-		return Value{}, fmt.Errorf("%s is empty", from)
+		return Value{}, fmt.Errorf("%s is empty", what)
+	}
+	if len(plain) > maxValue {
+		return Value{}, fmt.Errorf("%s is larger than %d KiB", what, maxValue>>10)
 	}
 	// It is to be a header, where a newline would begin another.
 	if strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return Value{}, fmt.Errorf("%s holds more than one line, or control characters", from)
+		return Value{}, fmt.Errorf("%s holds more than one line, or control characters", what)
 	}
 	return NewValue(plain), nil
+}
+
+// SourceFile returns the file that a source of a secret names, false for another source.
+func SourceFile(from string, getenv func(string) string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(from, "file:")
+	if rest, home := strings.CutPrefix(path, "~/"); ok && home {
+		path = filepath.Join(getenv("HOME"), rest)
+	}
+	return path, ok
 }
 
 func readFile(path string) (string, error) {
