@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -178,9 +177,7 @@ func (m *Model) pressList(key string) Action {
 		if info.Network != "user" {
 			m.Say("mayfly does not filter the network of %s: it is %s", m.cursor, words.Dash(info.Network))
 		} else if m.runs(m.cursor) {
-			m.mode, m.scroll = modeNetwork, 0
-			m.looked[m.cursor] = words.DeniedCount(m.network[m.cursor])
-			return Action{Kind: Look, Names: []string{m.cursor}}
+			return m.openNetwork()
 		}
 	}
 	return Action{}
@@ -258,43 +255,4 @@ func (m *Model) end() Action {
 		question = "stop %s, and remove those of mayfly run"
 	}
 	return m.confirm(question, a)
-}
-
-// pressNetwork takes a key while the refused hosts of a machine are shown.
-func (m *Model) pressNetwork(key string) Action {
-	all := m.network[m.cursor].Denied
-	switch key {
-	case "esc", "q", "n", "backspace":
-		m.mode = modeList
-	case "up", "k":
-		m.scroll = max(m.scroll-1, 0)
-	case "down", "j":
-		m.scroll = max(min(m.scroll+1, len(all)-1), 0)
-	case "?":
-		m.mode, m.scroll = modeHelp, 0
-	case "y":
-		if m.scroll >= len(all) {
-			break
-		}
-		rule, ok := allowRule(all[m.scroll])
-		if !ok {
-			m.Say("that is no single public host: mayfly policy %s allow HOST", m.cursor)
-			break
-		}
-		return Action{Kind: Allow, Names: []string{m.cursor}, Rule: rule}
-	}
-	return Action{}
-}
-
-// allowRule returns the rule that lets a machine reach exactly what it was refused. The
-// machine has chosen the name: one that would be a pattern, or something else than a host,
-// is none, nor is an address of a network that is not public.
-func allowRule(d mayfly.Denied) (string, bool) {
-	if _, err := netip.ParseAddr(d.Host); err != nil && !strings.Contains(d.Host, ".") || strings.Contains(d.Host, "*") {
-		return "", false
-	}
-	text := mayfly.Rule{Host: d.Host, Port: d.Port}.String()
-	r, err := mayfly.ParseRule(text)
-	ok := err == nil && r.Host == d.Host && r.Port == d.Port && len(r.Methods)+len(r.Paths) == 0 && !r.Private && !r.Passthrough
-	return text, ok && termsafe.Is(text)
 }

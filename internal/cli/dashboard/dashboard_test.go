@@ -290,6 +290,24 @@ func TestAllowRule(t *testing.T) {
 	}
 }
 
+// A machine that tries other hosts gets none of them under the key that allows one.
+func TestHostsStay(t *testing.T) {
+	m := example()
+	m.Resize(24, 80)
+	press(m, "down", "down", "n", "down") // git.example.org
+	for n := range 5 {
+		st := mayfly.NetworkState{Denied: []mayfly.Denied{{Host: fmt.Sprintf("evil%d.example", n), Port: 443, Count: 100 * n}, {Host: "git.example.org", Port: 22, Count: 5 + n}}}
+		m.SetNetwork("api", st)
+		newTerminal(m, 24, 80)
+		if a := press(m, "y"); a.Rule != "git.example.org:22" {
+			t.Fatalf("it allows %q", a.Rule)
+		}
+	}
+	if got := m.hosts[1].Count; got != 9 {
+		t.Errorf("it was refused %d times; want 9", got)
+	}
+}
+
 // The cursor stays on its machine, whatever happens to others. One that comes again under
 // the same name has nothing of the one before.
 func TestMachinesComeAndGo(t *testing.T) {

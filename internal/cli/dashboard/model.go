@@ -48,6 +48,7 @@ type Model struct {
 	message string
 	asked   Action // what a yes does
 	scroll  int    // of the help, or the host that is chosen
+	hosts   []mayfly.Denied
 }
 
 // changes is what is known of what a machine changed.
@@ -129,7 +130,11 @@ func (m *Model) SetNetwork(name string, st mayfly.NetworkState) {
 		return
 	}
 	m.network[name] = st
-	if n := words.DeniedCount(st); m.looked[name] > n || m.mode == modeNetwork && m.cursor == name {
+	shown := m.mode == modeNetwork && m.cursor == name
+	if shown {
+		m.mergeHosts()
+	}
+	if n := words.DeniedCount(st); m.looked[name] > n || shown {
 		m.looked[name] = n
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/terminal/grid"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -350,55 +349,6 @@ func (m *Model) keys() shown {
 		all = slices.Delete(all, i, i+1)
 	}
 	return shown{faint, strings.Join(all, "  ")}
-}
-
-// networkBody lists what a machine was refused.
-func (m *Model) networkBody(rows int) (header string, body []shown) {
-	st, ok := m.network[m.cursor]
-	switch {
-	case !ok:
-		return "", []shown{{plain, "asking…"}}
-	case len(st.Denied) == 0:
-		return "", []shown{{plain, m.cursor + " was refused nothing; egress is " + termsafe.Line(st.Egress)}}
-	}
-	m.scroll = min(m.scroll, len(st.Denied)-1)
-	first := max(min(m.scroll-rows+1, len(st.Denied)-rows), 0)
-	for i, d := range st.Denied[first:min(first+rows, len(st.Denied))] {
-		lead, look, host := " ", plain, termsafe.Line(d.Host)
-		if d.Port != 0 {
-			host = mayfly.Rule{Host: host, Port: d.Port}.String()
-		}
-		switch {
-		case allowed(st, d):
-			host += "  (allowed now)"
-		case d.Needless != "":
-			host += "  (" + termsafe.Line(d.Needless) + " does not need it)"
-		}
-		if first+i == m.scroll {
-			lead, look = ">", reversed
-		}
-		body = append(body, shown{look, fmt.Sprintf("%s%6d  %s", lead, d.Count, host)})
-	}
-	return "  TIMES  HOST THAT " + m.cursor + " WAS REFUSED", body
-}
-
-// allowed reports whether a machine may reach now what it was refused.
-func allowed(st mayfly.NetworkState, d mayfly.Denied) bool {
-	for _, r := range st.Allow {
-		if r.Host == d.Host && (r.Port == d.Port || r.Port == 0 && (d.Port == 80 || d.Port == 443)) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *Model) networkDetail() string {
-	st := m.network[m.cursor]
-	text := fmt.Sprintf("%s: egress %s, %s", m.cursor, words.Dash(termsafe.Line(st.Egress)), plural(len(st.Allow), "rule"))
-	if st.MoreDenied > 0 {
-		text += fmt.Sprintf(", %d more refusals", st.MoreDenied)
-	}
-	return text
 }
 
 // help says what keys and marks mean.
