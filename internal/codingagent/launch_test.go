@@ -119,7 +119,7 @@ func TestLaunchSettings(t *testing.T) {
 		"notify":                      []any{"sh", "-c", "test ! -x /run/mayfly-session/mayfly-guest || " + Hook + ` "$1"`, "sh"},
 		"tui":                         map[string]any{"notification_method": "osc9", "notification_condition": "always"},
 		"analytics":                   map[string]any{"enabled": false},
-		"features":                    map[string]any{"plugins": false},
+		"features":                    map[string]any{"plugins": false, "api_key_model_discovery": false},
 		"projects":                    map[string]any{dir: map[string]any{"trust_level": "trusted"}},
 	}
 	if d := cmp.Diff(want, got); d != "" {

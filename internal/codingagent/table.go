@@ -53,7 +53,9 @@ func Agents() []Agent {
 			// was asked for.
 			emulated: []string{"BASH_DEFAULT_TIMEOUT_MS=600000", "BASH_MAX_TIMEOUT_MS=3600000"},
 			// code.claude.com/docs/en/memory: a file of its own.
-			memory: "rules/mayfly.md",
+			memory:   "rules/mayfly.md",
+			measured: "2.1.330",
+			contacts: []Contact{{Host: "api.anthropic.com"}},
 			prepare: func(s *Spec, at Place, stores []string) {
 				s.Env = append(s.Env,
 					"DISABLE_AUTOUPDATER=1", // the image's is pinned
@@ -132,13 +134,17 @@ func Agents() []Agent {
 			// It refuses to start where CODEX_HOME is not there. It writes
 			// config.toml itself, and asks whether it may trust a directory only
 			// where it would ask for permissions too.
-			stores: []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
-			memory: "AGENTS.md",
+			stores:   []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
+			memory:   "AGENTS.md",
+			measured: "0.169.0",
+			contacts: []Contact{{Host: "api.openai.com"}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),
-					// Plugins are fetched from GitHub at each start.
-					Text: "check_for_update_on_startup = false\n" + codexNotify + "\n" + codexTUI + "\n[analytics]\nenabled = false\n\n[features]\nplugins = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
+					// Plugins are fetched from GitHub at each start. To find models
+					// it sends a key for api.openai.com to chatgpt.com, four times a
+					// start; a key that stays on the host is refused there.
+					Text: "check_for_update_on_startup = false\n" + codexNotify + "\n" + codexTUI + "\n[analytics]\nenabled = false\n\n[features]\nplugins = false\napi_key_model_discovery = false\n\n[projects." + tomlquote.String(s.Dir) + "]\ntrust_level = \"trusted\"\n",
 				}, {
 					// As `codex login --with-api-key` writes it: a key in
 					// a variable it does not take.
@@ -156,11 +162,12 @@ func Agents() []Agent {
 			Files:   []string{"LICENSE.md", "copilot", "package.json"},
 			Program: "copilot",
 			// docs.github.com/copilot/reference/copilot-allowlist-reference, without
-			// what is telemetry. It names these paths of GitHub, and no more.
+			// what is telemetry. It names these paths of GitHub, but for the releases,
+			// of which it asks at each start, whatever is said of updates.
 			Hosts: []Host{
 				api("*.githubcopilot.com", OpenAIErrors, credential.Bearer),
 				{Name: "github.com", Paths: []string{"/login/"}},
-				{Name: "api.github.com", Paths: []string{"/user", "/copilot_internal/"}, Errors: GitHubErrors},
+				{Name: "api.github.com", Paths: []string{"/user", "/copilot_internal/", "/repos/github/copilot-cli/releases"}, Errors: GitHubErrors},
 			},
 			Nix: []string{"github-copilot-cli"},
 			// copilot skill --help
@@ -181,8 +188,10 @@ func Agents() []Agent {
 			},
 			// It writes config.json itself, with comments in it, and asks
 			// whether it may trust a directory also where it may do everything.
-			stores: []store{{variable: "COPILOT_HOME", own: ".copilot", transcripts: []string{"session-state"}}},
-			memory: "copilot-instructions.md",
+			stores:   []store{{variable: "COPILOT_HOME", own: ".copilot", transcripts: []string{"session-state"}}},
+			memory:   "copilot-instructions.md",
+			measured: "1.0.102",
+			contacts: []Contact{{Host: "api.github.com"}, {Host: "api.githubcopilot.com"}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "COPILOT_AUTO_UPDATE=false")
 				s.Files = []File{{
@@ -223,8 +232,10 @@ func Agents() []Agent {
 			otherwise:    []string{"-y", "--approval-mode"},
 			subcommands:  []string{"mcp", "extensions", "extension", "skills", "skill", "hooks", "hook"},
 			// It silently forgets --yolo in a directory that it does not trust.
-			stores: []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}, programs: []string{"tmp/bin"}}},
-			memory: "GEMINI.md",
+			stores:   []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}, programs: []string{"tmp/bin"}}},
+			memory:   "GEMINI.md",
+			measured: "0.61.0",
+			contacts: []Contact{{Host: "generativelanguage.googleapis.com"}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Env = append(s.Env, "GEMINI_CLI_TRUST_WORKSPACE=true")
 				dir := stores[0]
@@ -284,7 +295,17 @@ func Agents() []Agent {
 					transcripts: []string{"opencode.db", "opencode.db-wal", "storage"},
 				},
 			},
-			memory: "AGENTS.md",
+			memory:   "AGENTS.md",
+			measured: "1.18.33",
+			contacts: []Contact{
+				{Host: "models.opencode.ai"},
+				{Host: "opencode.ai"},
+				{
+					Host: "registry.*", Tries: 2,
+					Wants: "of npm, the package with the types of its plugins, in the background",
+					Costs: "two questions for a name; the types, where you write a plugin",
+				},
+			},
 			prepare: func(s *Spec, _ Place, _ []string) {
 				s.Env = append(s.Env, "OPENCODE_DISABLE_AUTOUPDATE=1")
 			},

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/image/agents"
 )
@@ -318,5 +319,26 @@ func TestLatest(t *testing.T) {
 	fakeView(t, "1.1.0", `{"integrity": "sha1-x", "unpackedSize": 7}`)
 	if _, err := agents.Latest(t.Context(), old); err == nil {
 		t.Error("Latest without a SHA-512 works")
+	}
+}
+
+// What is said of the hosts that an agent contacts was measured with the program that is in
+// images.
+func TestMeasured(t *testing.T) {
+	lock, err := agents.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range codingagent.Agents() {
+		version, contacts := a.Measured()
+		if got := lock.Agents[a.Name].Version; got != version || len(contacts) == 0 {
+			t.Errorf("%s %s is locked, and %s was measured, with %v; let TestAgentsWork measure it again", a.Name, got, version, contacts)
+		}
+		for _, c := range contacts {
+			reached := slices.ContainsFunc(a.Hosts, func(h codingagent.Host) bool { return credential.Covers(h.Name, c.Host) })
+			if reached != (c.Tries == 0) || reached != (c.Costs == "") || reached != (c.Wants == "") {
+				t.Errorf("%s: contact %+v; want tries and their cost for what its preset does not have, and for nothing else", a.Name, c)
+			}
+		}
 	}
 }

@@ -219,6 +219,7 @@ func TestHarmlessRequests(t *testing.T) {
 			"Accept: application/json", "Anthropic-Beta: oauth-2025-04-20", "Anthropic-Dangerous-Direct-Browser-Access: true", "Anthropic-Version: 2023-06-01",
 			"Content-Type: application/json", "User-Agent: claude-cli/2.1.330 (external, cli)", "X-App: cli", "X-Stainless-Arch: x64", "X-Stainless-Retry-Count: 0",
 			"X-Stainless-Timeout: 600", "X-Claude-Code-Session-Id: 123e4567-e89b-42d3-a456-426614174000", "X-Client-Request-Id: 1", "Accept-Language: *", "Sec-Fetch-Mode: cors",
+			"X-Service-Name: claude-code",
 		},
 		"Codex": {
 			"Originator: codex_cli_rs", "Version: 0.169.0", "Session_id: 123e4567-e89b-42d3-a456-426614174000", "Conversation_id: 1", "Openai-Beta: responses=experimental",
@@ -228,11 +229,15 @@ func TestHarmlessRequests(t *testing.T) {
 		"WebSocket": {"Sec-Websocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-Websocket-Version: 13", "Sec-Websocket-Protocol: realtime", "Upgrade: websocket", "Connection: Upgrade"},
 		"Gemini":    {"X-Goog-Api-Client: google-genai-sdk/1.0 gl-node/v20", "X-Server-Timeout: 60", "X-Gemini-Api-Privileged-User-Id: 1"},
 		"opencode":  {"X-Opencode-Project: p", "X-Opencode-Session: ses_1", "Http-Referer: https://opencode.ai/", "X-Title: opencode", "X-Session-Affinity: ses_1"},
-		"Copilot":   {"Editor-Version: vscode/1", "Editor-Plugin-Version: c/1", "Copilot-Integration-Id: copilot-developer-cli", "X-Initiator: user", "X-Interaction-Id: 1", "Openai-Intent: conversation-agent", "X-Github-Api-Version: 2025-05-01"},
-		"git":       {"Git-Protocol: version=2", "Accept: application/x-git-upload-pack-result", "Content-Type: application/x-git-upload-pack-request", "Content-Encoding: gzip", "Pragma: no-cache"},
-		"gh":        {"Graphql-Features: merge_queue", "X-Github-Media-Type: github.v4"},
-		"npm":       {"Npm-Command: install", "Npm-Scope: ", "Npm-Session: abcdef0123456789", "Npm-Auth-Type: web", "Pacote-Version: 21", "Pacote-Req-Type: packument", "If-None-Match: \"x\"", "If-Modified-Since: x"},
-		"MCP":       {"Mcp-Session-Id: 123e4567-e89b-42d3-a456-426614174000", "Mcp-Protocol-Version: 2025-06-18", "Last-Event-Id: 4"},
+		"Copilot": {
+			"Editor-Version: vscode/1", "Editor-Plugin-Version: c/1", "Copilot-Integration-Id: copilot-developer-cli", "X-Initiator: user", "X-Interaction-Id: 1", "Openai-Intent: conversation-agent", "X-Github-Api-Version: 2025-05-01",
+			"X-Mcp-Host: copilot-cli", "X-Mcp-Tools: get_file_contents,search_code", "X-Client-Session-Id: 123e4567-e89b-42d3-a456-426614174000", "X-Client-Machine-Id: 1",
+			"X-Github-Repository-Nwo: a/b", "X-Github-Repository-Host: github.com", "Runtime-Client-Version: 1.0.102", "X-Copilot-Exp-Flight-Names: a;b",
+		},
+		"git": {"Git-Protocol: version=2", "Accept: application/x-git-upload-pack-result", "Content-Type: application/x-git-upload-pack-request", "Content-Encoding: gzip", "Pragma: no-cache"},
+		"gh":  {"Graphql-Features: merge_queue", "X-Github-Media-Type: github.v4"},
+		"npm": {"Npm-Command: install", "Npm-Scope: ", "Npm-Session: abcdef0123456789", "Npm-Auth-Type: web", "Pacote-Version: 21", "Pacote-Req-Type: packument", "If-None-Match: \"x\"", "If-Modified-Since: x"},
+		"MCP": {"Mcp-Session-Id: 123e4567-e89b-42d3-a456-426614174000", "Mcp-Protocol-Version: 2025-06-18", "Last-Event-Id: 4"},
 	} {
 		out, e, reason := fill(t, request("", append(headers, "Authorization: Bearer "+placeholder)...), lend(host))
 		for _, h := range headers {

@@ -26,7 +26,8 @@ var harmless = []string{
 	// coding agents
 	"originator", "version", "session_id", "session-id", "conversation_id", "conversation-id", "thread_id", "thread-id",
 	"chatgpt-account-id", "x-initiator", "x-interaction-id", "x-interaction-type", "x-agent-task-id", "x-session-affinity",
-	"editor-version", "editor-plugin-version", "x-organization-uuid",
+	"editor-version", "editor-plugin-version", "x-organization-uuid", "x-service-name", "x-client-machine-id", "x-client-session-id",
+	"x-mcp-host", "x-mcp-tools", "x-mcp-toolsets", "x-mcp-readonly", "runtime-client-version",
 	// git and package managers
 	"git-protocol", "graphql-features", "npm-auth-type", "npm-otp", "cargo-protocol", "x-local-names", "x-http-method-override",
 	// services
@@ -39,7 +40,7 @@ var harmlessBegins = []string{
 	"content-", "if-", "sec-fetch-", "sec-ch-", "x-b3-", "x-datadog-", "x-trace-", "x-sdk-",
 	"anthropic-", "x-anthropic-", "x-claude-", "openai-", "x-openai-", "x-oai-", "x-codex-", "x-responsesapi-",
 	"x-stainless-", "x-goog-api-client", "x-goog-request-", "x-goog-user-project", "x-goog-fieldmask", "x-gemini-",
-	"copilot-", "vscode-", "x-vscode-", "x-github-api-", "x-github-media-", "x-opencode-", "x-openrouter-", "mcp-",
+	"copilot-", "x-copilot-", "vscode-", "x-vscode-", "x-github-api-", "x-github-media-", "x-github-repository-", "x-opencode-", "x-openrouter-", "mcp-",
 	"npm-", "pacote-",
 }
 

@@ -1,0 +1,178 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
+	"github.com/mayfly-vm/mayfly/internal/test/lab"
+	"github.com/mayfly-vm/mayfly/internal/test/provider"
+	"github.com/mayfly-vm/mayfly/internal/test/vm"
+)
+
+// realKey is in all keys, and is to be nowhere in a machine.
+const realKey = "R3alKeyThatNoGuestMaySee4242abcdEF"
+
+// workers are the coding agents, each with the variable, the hosts and the beginning of its
+// key, and how it does one task without a terminal.
+var workers = []struct{ name, variable, hosts, key, argv string }{
+	{"claude", "ANTHROPIC_API_KEY", "api.anthropic.com", "sk-ant-api03-", "claude --dangerously-skip-permissions -p"},
+	{"codex", "OPENAI_API_KEY", "api.openai.com", "sk-proj-", "codex exec --dangerously-bypass-approvals-and-sandbox"},
+	{"copilot", "COPILOT_GITHUB_TOKEN", "api.github.com,api.githubcopilot.com", "gho_", "copilot --allow-all -p"},
+	{"gemini", "GEMINI_API_KEY", "generativelanguage.googleapis.com", "AIza", "gemini --yolo -p"},
+	// It would take another provider whose key it finds.
+	{"opencode", "OPENCODE_API_KEY", "opencode.ai", "sk-", "env -u ANTHROPIC_API_KEY -u OPENAI_API_KEY -u GEMINI_API_KEY opencode run --auto"},
+}
+
+// TestAgentsWork has the real programs of the coding agents work in a machine that reaches
+// what their presets have and nothing else. Only their providers are fakes.
+func TestAgentsWork(t *testing.T) {
+	vm.Lock(t)
+	h := vm.New(t)
+	image := []string{"--no-detect", "--profile", strings.Join(codingagent.Names(), ",")}
+	h.Run(0, append([]string{"image", "build"}, image...)...)
+	onHost(t, h.Dir, `git init -q -b main .; git config user.name U; git config user.email u@example.com
+		echo 'grep -q two "$1.txt"' > check; git add .; git commit -qm first`)
+	keys := make(map[string]string)
+	tasks := make([]provider.Task, len(workers))
+	flags := append([]string{"run", "--keep", "--name", "m", "--egress", "allowlist"}, image...)
+	for i, w := range workers {
+		for host := range strings.SplitSeq(w.hosts, ",") {
+			keys[host] = w.key + realKey
+		}
+		h.Set(w.variable, w.key+realKey)
+		flags = append(flags, "--secret", w.variable+"="+w.hosts)
+		tasks[i] = provider.Task{
+			Prompt: "the task for " + w.name, File: filepath.Join(h.Dir, w.name+".txt"), Text: "one\ntwo\n",
+			Command: fmt.Sprintf("cd %s && sh check %s && git add %[2]s.txt && git -c user.name=G -c user.email=g@example.com commit -qm 'by %[2]s'", h.Dir, w.name),
+			Answer:  w.name + " has done its task",
+		}
+	}
+	server := provider.New(keys, tasks...)
+	l := lab.New(t)
+	for _, name := range provider.Names() {
+		l.Serve(name, server)
+	}
+	h.Through = l.Command
+	h.Run(0, append(flags, "--", "true")...)
+
+	var reached []string
+	refused := make(map[string]int)
+	for i, w := range workers {
+		agent, _ := codingagent.Find(w.name)
+		_, contacts := agent.Measured()
+		for _, c := range contacts {
+			if c.Tries > 0 {
+				refused[c.Host] = c.Tries
+			} else {
+				reached = append(reached, c.Host)
+			}
+		}
+		t.Run(w.name, func(t *testing.T) {
+			before := len(server.Calls())
+			argv := append(strings.Fields("exec m -- "+w.argv), tasks[i].Prompt)
+			if r := h.For(t).Run(0, argv...); !strings.Contains(r.Stdout, tasks[i].Answer) {
+				t.Errorf("%s says %s\n%s", w.name, vm.Clip(r.Stdout), vm.Clip(r.Stderr))
+			}
+			var steps, hosts []string
+			for _, call := range server.Calls()[before:] {
+				hosts = append(hosts, call.Host)
+				if call.Key != "" && call.Key != keys[call.Host] {
+					t.Errorf("%s%s was called with %q", call.Host, call.Path, call.Key)
+				}
+				if call.Step != "" && call.Step != provider.StepAside {
+					steps = append(steps, call.Step)
+				}
+			}
+			if d := cmp.Diff([]string{provider.StepWrite, provider.StepRun, provider.StepAnswer}, steps); d != "" {
+				t.Errorf("its steps (-want +got):\n%s", d)
+			}
+			slices.Sort(hosts)
+			for _, host := range slices.Compact(hosts) {
+				if !slices.ContainsFunc(contacts, func(c codingagent.Contact) bool { return c.Host == host && c.Tries == 0 }) {
+					t.Errorf("it contacted %s, which is not among its contacts %v", host, contacts)
+				}
+			}
+		})
+	}
+
+	got := readContacts(t, h)
+	slices.Sort(reached)
+	if d := cmp.Diff(reached, got.reached); d != "" {
+		t.Errorf("hosts that were reached (-want +got):\n%s", d)
+	}
+	for pattern, most := range refused {
+		tries := 0
+		for host, n := range got.refused {
+			if ok, err := path.Match(pattern, host); ok && err == nil {
+				tries += n
+				delete(got.refused, host)
+			}
+		}
+		if tries == 0 || tries > most {
+			t.Errorf("%s was tried %d times; want 1 to %d", pattern, tries, most)
+		}
+	}
+	if len(got.refused) > 0 {
+		t.Errorf("more was refused: %v", got.refused)
+	}
+	if len(got.stripped) > 0 {
+		t.Errorf("taken out of requests: %q", got.stripped)
+	}
+	// Whatever the agents wrote down of their keys is placeholders.
+	if got := h.Run(0, "exec", "m", "--", "sh", "-c", `env; sudo grep -rl "$0" ~ "$1" || true`, realKey[1:], h.Dir).Stdout; strings.Contains(got, realKey) || strings.Contains(got, "\n/") {
+		t.Errorf("the keys are in the machine: %s", vm.Clip(got))
+	}
+
+	h.Run(0, "apply", "m")
+	for _, w := range workers {
+		if got := readFile(t, filepath.Join(h.Dir, w.name+".txt")); got != "one\ntwo\n" {
+			t.Errorf("%s.txt holds %q", w.name, got)
+		}
+	}
+	onHost(t, h.Dir, `test "$(git log --format=%s)" = "$(printf 'by opencode\nby gemini\nby copilot\nby codex\nby claude\nfirst')"
+		test -z "$(git status --porcelain)"`)
+	h.Run(0, "rm", "m")
+}
+
+// contacts are what the audit log says of a machine's network.
+type contacts struct {
+	reached  []string       // hosts, sorted
+	refused  map[string]int // how often, by host
+	stripped []string       // what was taken out of requests
+}
+
+// readContacts reads the audit log of the machine m.
+func readContacts(t *testing.T, h *vm.Host) contacts {
+	t.Helper()
+	c := contacts{refused: make(map[string]int)}
+	for lines := bufio.NewScanner(strings.NewReader(h.Run(0, "audit", "m", "--json").Stdout)); lines.Scan(); {
+		var e struct {
+			Verdict, Name, Addr, Reason string
+			Count                       int
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case e.Verdict == "deny":
+			c.refused[e.Name+e.Addr] += max(e.Count, 1)
+		case e.Verdict == "allow" && e.Name != "":
+			c.reached = append(c.reached, e.Name)
+			if strings.Contains(e.Reason, "stripped") {
+				c.stripped = append(c.stripped, e.Name+": "+e.Reason)
+			}
+		}
+	}
+	slices.Sort(c.reached)
+	c.reached = slices.Compact(c.reached)
+	return c
+}
