@@ -24,6 +24,7 @@ type app struct {
 	client   *mayfly.Client     // from open; nil in commands that need none
 	progress *terminal.Progress // nil until something takes its time
 	explain  *explanation       // nil unless the user asked for one
+	listen   func(mayfly.Event) // nil unless a client wants to know what takes its time
 
 	stuck atomic.Bool // a machine that a command waits for does not answer
 

@@ -11,6 +11,9 @@ func (a *app) tell(e mayfly.Event) {
 	if a.explain != nil {
 		a.explain.take(e)
 	}
+	if a.listen != nil {
+		a.listen(e)
+	}
 	switch e.Code {
 	case "machine-paused", "machine-unreachable":
 		a.stuck.Store(true)

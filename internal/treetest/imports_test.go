@@ -82,7 +82,8 @@ engine:             config commits host plan image image/* definition importer/b
 mayfly:             config commits plan image attack login workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
 cli/words:          mayfly                              # what it says of machines
 cli/dashboard:      mayfly cli/words                    # what mayfly top shows; it does nothing itself
-cli:                cli/dashboard cli/hint cli/words mayfly network/bridge importer/nix
+mcp:                mayfly                              # tools for coding agents outside of machines
+cli:                cli/dashboard cli/hint cli/words mayfly mcp network/bridge importer/nix
 
 test/canary:
 test/crash:
