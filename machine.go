@@ -343,7 +343,31 @@ func (m *Machine) CodingAgent(name string, args ...string) (CodingAgent, error) 
 	if err != nil {
 		return CodingAgent{}, public(err)
 	}
-	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec.Continue, spec}, nil
+	return newCodingAgent(spec), nil
+}
+
+func newCodingAgent(spec codingagent.Spec) CodingAgent {
+	return CodingAgent{spec.Agent, Cmd{Argv: spec.Argv, Dir: spec.Dir, Env: spec.Env}, spec.Continue, spec}
+}
+
+// OneShot is CodingAgent for one that reads a prompt from its standard input, which is no
+// terminal, does what that says, and ends.
+func (m *Machine) OneShot(name string) (CodingAgent, error) {
+	spec, err := m.m.OneShot(name)
+	if err != nil {
+		return CodingAgent{}, public(err)
+	}
+	return newCodingAgent(spec), nil
+}
+
+// Deliver puts a prompt into the machine and returns how the agent a, of OneShot, is started
+// with it in a session, whose standard input is a terminal. No list of processes shows it.
+func (m *Machine) Deliver(ctx context.Context, a CodingAgent, prompt string) (CodingAgent, error) {
+	spec, err := m.m.Deliver(ctx, a.spec, prompt)
+	if err != nil {
+		return CodingAgent{}, public(err)
+	}
+	return newCodingAgent(spec), nil
 }
 
 // ExpectAgent finds out before [Client.Running] builds and starts much what cannot be

@@ -47,6 +47,18 @@ func TestAgents(t *testing.T) {
 	if got := h.Run(0, "exec", "agents", "--", "sh", "-c", strings.Replace(prompt, "%s", "", 1)).Stdout; strings.Contains(got, refusal) || got == "" {
 		t.Errorf("as the user claude says %q; want it to work", got)
 	}
+	// With a prompt it does what that says and ends. Without a network it cannot, and says why.
+	const login = "Not logged in"
+	if r := h.Run(1, "claude", "agents", "--prompt", "say hi"); !strings.Contains(r.Stdout, login) {
+		t.Errorf("with a prompt claude says %q, %q; want %q", r.Stdout, r.Stderr, login)
+	}
+	h.Run(0, "agent", "agents", "claude", "--detach", "--prompt", "say hi")
+	if r := h.Run(1, "attach", "agents"); !strings.Contains(r.Stdout, login) {
+		t.Errorf("in the background claude says %q; want %q", r.Stdout, login)
+	}
+	if got := h.Run(0, "exec", "agents", "--", "sh", "-c", "ls ~/.local/share/mayfly-agents/prompts").Stdout; got != "" {
+		t.Errorf("prompts are left behind: %q", got)
+	}
 	// However an agent is started, its files are in one place.
 	const places = "echo $CLAUDE_CONFIG_DIR $CODEX_HOME $COPILOT_HOME $GEMINI_CLI_HOME; readlink -f ~/.local/share/opencode"
 	for _, argv := range [][]string{{"exec", "agents", "--", "sh", "-c", places}, {"exec", "agents", "--", "bash", "-lic", places}} {

@@ -20,6 +20,7 @@ type launching struct {
 	fresh    bool // a session of its own
 	goesOn   bool // with the last conversation
 	detached bool
+	prompt   prompting
 }
 
 func (l *launching) flags(cmd *cobra.Command) {
@@ -27,6 +28,23 @@ func (l *launching) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&l.fresh, "new", false, "start another session, even if one exists, with a new conversation")
 	cmd.Flags().BoolVarP(&l.goesOn, "continue", "c", false, "continue the last conversation")
 	cmd.Flags().BoolVarP(&l.detached, "detach", "d", false, "start it and return at once")
+	l.prompt.flags(cmd)
+}
+
+// check refuses what says two things.
+func (l *launching) check(args []string) error {
+	prompted := l.prompt.given()
+	switch {
+	case l.goesOn && l.fresh:
+		return usageError{errors.New("--new and --continue exclude each other")}
+	case prompted && l.goesOn:
+		return usageError{errors.New("--prompt and --continue exclude each other: a prompt begins a conversation")}
+	case l.goesOn && len(args) > 0:
+		return usageError{errors.New("--continue takes no arguments of the agent; those behind -- say it themselves")}
+	case prompted && len(args) > 0:
+		return usageError{errors.New("--prompt takes no arguments of the agent; those behind -- say it themselves")}
+	}
+	return nil
 }
 
 const agentHelp = `It works in the machine's workspace without asking for permission: the machine
@@ -37,6 +55,12 @@ continue its last conversation. With --continue it does, and with --new it
 begins another one. Without a terminal and with --detach, mayfly does not ask,
 and it begins another one, too. Without a terminal and without --detach, it runs
 as with mayfly exec.
+
+With --prompt or --prompt-file, the agent does what the prompt says and ends. It
+begins a new conversation and asks nothing. Its answer goes to standard output,
+and the exit code is the agent's. With --detach, it works in a session. The
+prompt is in no list of processes.
+
 Its settings and logins are kept in ~/` + codingagent.StateDir + `.`
 
 func (a *app) agentCommand() *cobra.Command {
@@ -46,7 +70,8 @@ func (a *app) agentCommand() *cobra.Command {
 		Short: "Let a coding agent work in a machine, or show it",
 		Long:  "Let a coding agent work in a machine: by default, the only one of its image.\n" + agentHelp,
 		Example: `  mayfly agent run-3f9a2c
-  mayfly agent run-3f9a2c claude --detach -- -p 'fix the tests'`,
+  mayfly agent run-3f9a2c claude --prompt 'fix the tests'
+  mayfly agent run-3f9a2c codex --detach --prompt-file task.md`,
 		Args:              usageArgs(agentArgs),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,11 +134,12 @@ func splitAtDash(cmd *cobra.Command, args []string) (before, behind []string) {
 }
 
 func (a *app) agent(ctx context.Context, name, agent string, args []string, l launching) error {
-	if l.goesOn && l.fresh {
-		return usageError{errors.New("--new and --continue exclude each other")}
+	if err := l.check(args); err != nil {
+		return err
 	}
-	if l.goesOn && len(args) > 0 {
-		return usageError{errors.New("--continue takes no arguments of the agent; those behind -- say it themselves")}
+	prompt, err := l.prompt.read(a.In)
+	if err != nil {
+		return err
 	}
 	inImage, err := a.client.ExpectAgent(name, agent)
 	if err != nil {
@@ -125,6 +151,9 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 	m, err := a.runningMachine(ctx, name)
 	if err != nil {
 		return err
+	}
+	if prompt != "" {
+		return a.agentOnce(ctx, m, agent, prompt, l)
 	}
 	coding, err := m.CodingAgent(agent, args...)
 	if err != nil {
@@ -160,9 +189,14 @@ func (a *app) agent(ctx context.Context, name, agent string, args []string, l la
 		}
 		return exitCode(code)
 	}
+	return a.viewAgent(ctx, m, what, coding, l.viewing)
+}
+
+// viewAgent begins a session of a coding agent, and shows it.
+func (a *app) viewAgent(ctx context.Context, m *mayfly.Machine, what mayfly.View, coding mayfly.CodingAgent, v viewing) error {
 	// Until a terminal looks on; its own kind takes the place of this one.
 	what.Cmd.Env = append(slices.Clip(what.Cmd.Env), "TERM=xterm-256color", "COLORTERM=truecolor")
-	err = a.view(ctx, m, what, l.viewing)
+	err := a.view(ctx, m, what, v)
 	if run, ok := errors.AsType[runError](err); ok {
 		err = commandFailed(m.Explain(run.error, coding))
 	}

@@ -45,6 +45,8 @@ type fakeMachine struct {
 	// workspace: changes are listed, and commands run, in it.
 	guest   string
 	started chan []string
+	// typed gets the standard input of each of its commands that exit, if it is not nil.
+	typed chan string
 	// said is the archive of what its coding agents said, and restored gets what is put back.
 	said     []byte
 	restored []byte
@@ -167,10 +169,18 @@ func (m *fakeMachine) answer(t *testing.T, conn net.Conn, l net.Listener) {
 			return
 		}
 		frames := wire.NewFrameReader(conn)
+		var typed []byte
 		for m.exits {
-			if kind, _, err := frames.Next(); err != nil || kind == wire.FrameStdinEOF {
+			kind, data, err := frames.Next()
+			if err != nil || kind == wire.FrameStdinEOF {
 				break
 			}
+			if kind == wire.FrameStdin {
+				typed = append(typed, data...)
+			}
+		}
+		if m.typed != nil {
+			m.typed <- string(typed)
 		}
 		wire.NewFrameWriter(conn).Write(wire.FrameExit, []byte{0})
 	case wire.OpSync:

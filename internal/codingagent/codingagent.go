@@ -63,6 +63,9 @@ type Agent struct {
 	// Continue are arguments with which it goes on with its last conversation.
 	Continue []string
 
+	// oneShot are arguments with which it reads a prompt from its standard input, does what
+	// that says, and ends; none are needed where that is no terminal.
+	oneShot     []string
 	unattended  []string // flags that make it work without asking
 	otherwise   []string // flags with which the user says how it is to ask
 	subcommands []string // that do no work, and know no such flags

@@ -136,6 +136,16 @@ func Launch(agent string, at Place, args []string) (Spec, error) {
 	return s, nil
 }
 
+// OneShot says how agent is started in a machine that does what a prompt says, and ends. It
+// reads the prompt from its standard input, which no list of processes shows.
+func OneShot(agent string, at Place) (Spec, error) {
+	a, err := Get(agent)
+	if err != nil {
+		return Spec{}, err
+	}
+	return Launch(agent, at, a.oneShot)
+}
+
 // store is a directory of an agent.
 type store struct {
 	variable string // that names it, or the directory Sub of which it is; "" for none

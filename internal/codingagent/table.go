@@ -42,6 +42,7 @@ func Agents() []Agent {
 			},
 			KeyVariables: []string{"ANTHROPIC_AUTH_TOKEN"},
 			Continue:     []string{"--continue"},
+			oneShot:      []string{"-p"},
 			unattended:   []string{"--dangerously-skip-permissions"},
 			otherwise:    []string{"--permission-mode", "--allow-dangerously-skip-permissions"},
 			subcommands: []string{
@@ -119,6 +120,7 @@ func Agents() []Agent {
 			Keys:         []Key{{Variable: "OPENAI_API_KEY", Hosts: []string{"api.openai.com"}}},
 			KeyVariables: []string{"CODEX_API_KEY"},
 			Continue:     []string{"resume", "--last"},
+			oneShot:      []string{"exec", "--skip-git-repo-check", "-"},
 			unattended:   []string{"--dangerously-bypass-approvals-and-sandbox"},
 			otherwise:    []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
@@ -279,6 +281,7 @@ func Agents() []Agent {
 			// For its makers' own models. Other providers' keys it takes from their variables.
 			Keys:       []Key{{Variable: "OPENCODE_API_KEY", Hosts: []string{"opencode.ai"}}},
 			Continue:   []string{"--continue"},
+			oneShot:    []string{"run"},
 			unattended: []string{"--auto"},
 			subcommands: []string{
 				"completion", "acp", "mcp", "attach", "debug", "providers", "auth", "agent", "upgrade", "uninstall",
