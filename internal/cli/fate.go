@@ -65,7 +65,33 @@ func (f *fate) settle() error {
 // runIn runs a command in a machine that was started for it, and settles what becomes of
 // its changes and of the machine. attended says that there was somebody to ask when it
 // started.
-func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string, attended bool) (err error) {
+func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string, attended bool) error {
+	w := work{
+		keep: o.keep, discard: o.discard,
+		do: func() (int, error) { return a.execIn(ctx, m, argv, o.noTTY) },
+		finish: func() (discard bool, err error) {
+			err = a.reportNetwork(m, o.learn)
+			a.phase("list and apply the changes")
+			discard, reviewErr := a.finish(ctx, o, m, attended)
+			return discard, errors.Join(err, lostMeanwhile(m, reviewErr))
+		},
+	}
+	return a.workIn(ctx, m, w)
+}
+
+// work is what a machine was started for.
+type work struct {
+	keep    bool // the machine lives on, in any case
+	discard bool // or not, once the work is done
+	// do does it, and returns its exit code.
+	do func() (int, error)
+	// finish brings back what came of it, and reports whether the machine is not needed any
+	// more.
+	finish func() (discard bool, err error)
+}
+
+// workIn does work in a machine that was started for it, and settles what becomes of that.
+func (a *app) workIn(ctx context.Context, m started, w work) (err error) {
 	f := &fate{a: a, m: m}
 	defer func() {
 		settled := f.settle()
@@ -81,10 +107,10 @@ func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string
 
 	a.phase("run the command")
 	if ctx.Err() != nil {
-		f.discard = !o.keep // nothing has run
+		f.discard = !w.keep // nothing has run
 		return context.Cause(ctx)
 	}
-	code, err := a.execIn(ctx, m, argv, o.noTTY)
+	code, err := w.do()
 	if errors.Is(err, syscall.EPIPE) && errorCode(err) == "" {
 		// Its reader has ended, as head does: the command gets no further, either.
 		code, err = 128+int(syscall.SIGPIPE), nil
@@ -93,20 +119,14 @@ func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string
 	case "machine-lost":
 		err = runError{m.Lost(), exitMayfly}
 	case "command-not-found", "command-refused": // nothing has run
-		f.discard = !o.keep
+		f.discard = !w.keep
 	}
 	if err != nil {
 		return commandFailed(err)
 	}
-	err = a.reportNetwork(m, o.learn)
-	a.phase("list and apply the changes")
-	discard, reviewErr := a.finish(ctx, o, m, attended)
-	if errorCode(reviewErr) == "machine-lost" {
-		reviewErr = runError{m.Lost(), exitMayfly}
-	}
-	err = errors.Join(err, reviewErr)
-	// With --discard it was decided before.
-	f.discard = o.discard || discard && err == nil
+	discard, err := w.finish()
+	// With discard it was decided before.
+	f.discard = w.discard || discard && err == nil
 	if code == 0 {
 		return err
 	}
@@ -115,6 +135,14 @@ func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string
 		a.printError(a.interrupted(err), false)
 	}
 	return exitCode(code)
+}
+
+// lostMeanwhile says why the machine ended, if that is what err is about.
+func lostMeanwhile(m started, err error) error {
+	if errorCode(err) == "machine-lost" {
+		return runError{m.Lost(), exitMayfly}
+	}
+	return err
 }
 
 // surviveHangup keeps the machine at once when the terminal is closed, since whoever
