@@ -100,3 +100,25 @@ func (c *Client) Watch(ctx context.Context, names []string, yield func(MachineEv
 	})
 	return any, public(err)
 }
+
+// SessionChange is a session whose state is new, or a machine that has ended.
+type SessionChange struct {
+	Machine string   `json:"machine"`
+	Session *Session `json:"session,omitempty"` // nil if the machine has ended
+	// First says that it was so when the watch began.
+	First bool `json:"first,omitempty"`
+}
+
+// WatchSessions calls yield with the sessions of the machines with these names, of all
+// without any, and whenever the state of one is new, until ctx ends or yield fails. It waits
+// for machines that begin later.
+func (c *Client) WatchSessions(ctx context.Context, names []string, yield func(SessionChange) error) error {
+	return public(c.e.WatchSessions(ctx, names, func(change engine.SessionChange) error {
+		out := SessionChange{Machine: change.Machine, First: change.First}
+		if !change.Ended() {
+			s := newSession(change.Session)
+			out.Session = &s
+		}
+		return yield(out)
+	}))
+}

@@ -142,6 +142,8 @@ func testClaudeSession(t *testing.T, h *vm.Host) {
 	if r := h.Run(0, "ls"); !strings.Contains(r.Stdout, "claude (idle, ") {
 		t.Errorf("ls says %s", r.Stdout)
 	}
+	watch := h.Terminal("watch", "s")
+	watch.Expect("s: claude idle, ")
 	const report = `{"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"npm publish"}}`
 	for _, who := range []string{"sudo -u nobody ", ""} {
 		h.Run(0, "exec", "s", "--", "sh", "-c", "echo '"+report+"' | "+who+"env MAYFLY_SESSION=claude "+codingagent.Hook)
@@ -152,7 +154,16 @@ func testClaudeSession(t *testing.T, h *vm.Host) {
 	if r := h.Run(0, "ls"); !strings.Contains(r.Stdout, "claude (needs permission, ") || !strings.Contains(r.Stdout, ": Bash: npm publish)") {
 		t.Errorf("ls says %s", r.Stdout)
 	}
+	watch.Expect("s: claude needs permission, ")
+	longest := h.Terminal("attach")
+	longest.Expect("claude in s needs permission, ")
+	longest.Expect(ready)
+	longest.Type(leaveKeys)
+	ends(t, longest, 0)
 	h.Run(0, "exec", "s", "--", "sh", "-c", `echo '{"hook_event_name":"UserPromptSubmit"}' | MAYFLY_SESSION=claude `+codingagent.Hook)
+	watch.Expect("s: claude works, ")
+	watch.Signal(syscall.SIGINT)
+	ends(t, watch, 0)
 
 	// The terminal is gone at once, as with a lost connection.
 	term.Signal(syscall.SIGKILL)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
+	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
 )
@@ -32,21 +34,31 @@ func (a *app) attachCommand() *cobra.Command {
 	var v viewing
 	var end bool
 	cmd := &cobra.Command{
-		Use:   "attach [flags] NAME [SESSION]",
+		Use:   "attach [flags] [NAME [SESSION]]",
 		Short: "Show the session of a coding agent, or end it",
 		Long: `Show the session of a coding agent, or another session, of a machine. It keeps
 running when you close the terminal or type Ctrl-] twice. Several terminals can
 show one session, which then has the size of the smallest. The exit code is that
 of the session's program.
 
+Without NAME, mayfly shows the session that has waited for you the longest: one
+that needs an answer or a permission before one that is done.
+
 With --end, mayfly closes the terminal of the program, asks the program to end,
 and kills it after some seconds. The machine keeps running.`,
-		Example: `  mayfly attach run-3f9a2c
+		Example: `  mayfly attach
+  mayfly attach run-3f9a2c
   mayfly attach --read-only run-3f9a2c claude
   mayfly attach --end run-3f9a2c`,
-		Args:              takes(1, 2),
+		Args:              takes(0, 2),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && end {
+				return usageError{errors.New("--end needs the name of a machine")}
+			}
+			if len(args) == 0 {
+				return a.attachLongest(cmd.Context(), v)
+			}
 			wanted := strings.Join(args[1:], "")
 			if wanted != "" && !naming.ValidSession(wanted) {
 				return usageError{fmt.Errorf("%q is no session's name", wanted)}
@@ -81,6 +93,68 @@ func (a *app) attach(ctx context.Context, name, wanted string, v viewing) error 
 		}
 	}
 	return a.view(ctx, m, mayfly.View{Name: wanted, ReadOnly: v.readOnly}, v)
+}
+
+// attached is a session that runs in a machine.
+type attached struct {
+	machine string
+	session mayfly.Session
+}
+
+// waiters returns the sessions that run, and those of them that wait for their user, the
+// one first that has waited the longest. What needs an answer comes before what is done.
+func waiters(list []mayfly.Info) (running, waiting []attached) {
+	asks := func(s mayfly.Session) bool {
+		return s.State == mayfly.SessionNeedsAnswer || s.State == mayfly.SessionNeedsPermission
+	}
+	for _, i := range list {
+		for _, s := range i.Sessions {
+			if s.Exited {
+				continue
+			}
+			running = append(running, attached{i.Name, s})
+			if asks(s) || s.State == mayfly.SessionDone {
+				waiting = append(waiting, attached{i.Name, s})
+			}
+		}
+	}
+	slices.SortStableFunc(waiting, func(x, y attached) int {
+		if asks(x.session) != asks(y.session) {
+			if asks(x.session) {
+				return -1
+			}
+			return 1
+		}
+		return x.session.Since.Compare(y.session.Since)
+	})
+	return running, waiting
+}
+
+// attachLongest shows the session that has waited for its user the longest, or the only
+// one.
+func (a *app) attachLongest(ctx context.Context, v viewing) error {
+	list, err := a.client.List(ctx)
+	if err != nil {
+		return err
+	}
+	running, waiting := waiters(list)
+	var to attached
+	switch {
+	case len(waiting) > 0:
+		to = waiting[0]
+	case len(running) == 1:
+		to = running[0]
+	case len(running) == 0:
+		return hint.Errorf("mayfly agent NAME", "no agent works in any machine")
+	default:
+		return hint.Errorf("mayfly ls, then mayfly attach NAME", "%d agents work, and none waits for you", len(running))
+	}
+	more := ""
+	if n := len(waiting) - 1; n > 0 {
+		more = fmt.Sprintf("; %d more wait", n)
+	}
+	a.note("%s in %s %s%s", to.session.Name, to.machine, words.SessionState(to.session, time.Now()), more)
+	return a.attach(ctx, to.machine, to.session.Name, v)
 }
 
 // endTimeout is more than a guest takes to end a session.

@@ -128,7 +128,7 @@ changed and apply what you want. Then the machine is discarded.`,
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.resetCommand(),
 		a.agentCommand(), a.attachCommand(), a.execCommand(), a.shellCommand(), a.sshCommand(), a.cpCommand(),
 		a.diffCommand(), a.applyCommand(), a.undoCommand(), a.syncCommand(),
-		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.eventsCommand(), a.rmCommand(),
+		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.eventsCommand(), a.watchCommand(), a.rmCommand(),
 		a.exportCommand(), a.initCommand(), a.importCommand(),
 		a.policyCommand(), a.auditCommand(), a.portCommand(), a.transcriptsCommand(), a.mcpCommand(),
 	}

@@ -51,7 +51,7 @@ func TestCommandTable(t *testing.T) {
 }
 
 // readers are the commands that print what they find out.
-const readers = `audit check diff doctor events inspect ls policy port sync top version
+const readers = `audit check diff doctor events inspect ls policy port sync top version watch
 	image-build image-check image-ls import-nix init login-ls net-status new update`
 
 // others are the commands that do something else: act, show a terminal, or print a text

@@ -24,9 +24,9 @@ The image of a machine is one of:
   stale     the machine runs with an older one; mayfly restart changes that
   outdated  the one that a start would use is not built; mayfly check builds it
 
-Of each agent or other session, its name is followed by what it does, for how long,
-and the last that it said: needs answer, needs permission, works, idle, done, stopped,
-out of memory, crashed or failed.`,
+The name of each agent is followed by what it does, for how long, and the last
+that it said: needs answer, needs permission, works, idle, done, stopped, out of
+memory, crashed or failed.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
