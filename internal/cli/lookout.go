@@ -28,9 +28,9 @@ type lookout struct {
 }
 
 const (
-	// lookInterval is how often the list is read when nothing is heard. Sessions of a machine
-	// change without an event, and asking for them costs its guest.
-	lookInterval = 5 * time.Second
+	// lookInterval is how often the list is read when nothing is heard: files of machines that
+	// are defined change without an event.
+	lookInterval = 10 * time.Second
 	// lookPause is the least time between two lists.
 	lookPause = 250 * time.Millisecond
 	// mostNotes are kept for the end.
@@ -52,6 +52,7 @@ func newLookout(ctx context.Context, getenv func(string) string) (*lookout, erro
 // begin begins to look.
 func (l *lookout) begin() {
 	l.spawn(l.list)
+	l.spawn(l.sessions)
 	l.spawn(l.measure)
 }
 
@@ -118,9 +119,6 @@ func (l *lookout) list() {
 				continue
 			}
 			l.watch(info.Name)
-			if info.State == "running" && info.Network == "user" {
-				l.network(info.Name, false)
-			}
 		}
 		pause := time.After(lookPause)
 		select {
@@ -132,6 +130,19 @@ func (l *lookout) list() {
 		case <-pause:
 		case <-l.ctx.Done():
 		}
+	}
+}
+
+// sessions hears of what the programs in machines do.
+func (l *lookout) sessions() {
+	err := l.client.WatchSessions(l.ctx, nil, func(c mayfly.SessionChange) error {
+		if !c.First {
+			l.again()
+		}
+		return nil
+	})
+	if err != nil && l.ctx.Err() == nil {
+		l.tell(func(m *dashboard.Model) { m.Say("watch sessions: %v", err) })
 	}
 }
 
@@ -193,7 +204,7 @@ func (l *lookout) network(name string, asked bool) {
 	})
 }
 
-// measure tells what machines use, and notices new ones.
+// measure tells what machines use and were refused, and notices new ones.
 func (l *lookout) measure() {
 	meter, err := l.client.NewMeter()
 	var before []string
@@ -210,6 +221,7 @@ func (l *lookout) measure() {
 		var names []string
 		for _, r := range rows {
 			names = append(names, r.Name)
+			l.network(r.Name, false) // its supervisor knows, and asks nobody
 		}
 		if before != nil && !slices.Equal(names, before) {
 			l.again()
