@@ -4,18 +4,21 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mayfly-vm/mayfly/internal/terminal/filter"
 	"github.com/mayfly-vm/mayfly/internal/terminal/screen"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // Guard is our terminal while a program of a machine writes on it. Write is for one
 // goroutine.
 type Guard struct {
 	keys   filter.Keys
+	mu     sync.Mutex // held while anything is written
 	filter *filter.Filter
 	screen screen.Screen
 	to     io.Writer
@@ -47,7 +50,20 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func (g *Guard) Write(p []byte) (int, error) { return g.filter.Write(p) }
+func (g *Guard) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.filter.Write(p)
+}
+
+// Notice shows a line in the title of the terminal's window, with a bell: what the program
+// has drawn stays as it is. It may be called beside Write, whose control sequences reach the
+// terminal as a whole.
+func (g *Guard) Notice(text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.followed().Write([]byte("\x1b]2;" + termsafe.Line(text) + "\a\a"))
+}
 
 // Input returns in, whose keys the guard hears of.
 func (g *Guard) Input(in io.Reader) io.Reader { return io.TeeReader(in, &g.keys) }
