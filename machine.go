@@ -149,6 +149,9 @@ type Cmd struct {
 	Signals <-chan byte
 	// Terminal makes a terminal the command's standard streams; Stderr is not used.
 	Terminal *Terminal
+	// Attended says that somebody sees the events while it runs, and can answer the
+	// questions of the machine: see [NetworkState].
+	Attended bool
 }
 
 // Terminal is the terminal of a command.
@@ -169,8 +172,16 @@ type Size struct{ Rows, Cols uint16 }
 func (m *Machine) Exec(ctx context.Context, cmd Cmd) (int, error) {
 	req, stdio, end := cmd.internal()
 	defer end()
-	code, err := m.m.Exec(ctx, req, stdio)
+	code, err := m.attendedBy(cmd).Exec(ctx, req, stdio)
 	return code, public(err)
+}
+
+// attendedBy returns the engine's machine for cmd.
+func (m *Machine) attendedBy(cmd Cmd) engine.Machine {
+	if cmd.Attended {
+		return m.m.Answering()
+	}
+	return m.m
 }
 
 func (c Cmd) internal() (*wire.Exec, client.Stdio, func()) {
@@ -322,7 +333,7 @@ func (m *Machine) View(ctx context.Context, v View, begun func(Session)) (int, e
 	if len(v.Cmd.Argv) > 0 {
 		req.Exec = exec
 	}
-	code, err := m.m.Session(ctx, req, stdio, func(i wire.SessionInfo) { begun(newSession(i)) })
+	code, err := m.attendedBy(v.Cmd).Session(ctx, req, stdio, func(i wire.SessionInfo) { begun(newSession(i)) })
 	return code, public(err)
 }
 

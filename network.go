@@ -21,6 +21,7 @@ type Rule struct {
 	Paths       []string `json:"paths,omitempty"`   // the only ones that pass, with what is below them
 	Private     bool     `json:"private,omitempty"` // the host may have addresses that are not public
 	Passthrough bool     `json:"passthrough,omitempty"`
+	Once        bool     `json:"once,omitempty"` // only for connections that wait for an answer
 	From        string   `json:"from,omitempty"` // who made the rule, when it is not the user
 }
 
@@ -66,7 +67,7 @@ type Secret struct {
 // NetworkChange is what is to change of a running machine's network. What is set is done
 // in the order of the fields.
 type NetworkChange struct {
-	Egress string // "public", "allowlist" or "none"
+	Egress string // "public", "allowlist", "ask" or "none"
 	Deny   []Rule
 	Allow  []Rule
 	Open   *Port
@@ -84,6 +85,20 @@ type NetworkState struct {
 	Denied     []Denied `json:"denied"` // what was refused most often first
 	MoreDenied int      `json:"more_denied,omitempty"`
 	Opened     *Port    `json:"opened,omitempty"` // the port that the change opened
+
+	// Questions are the hosts to which connections wait for an answer, the oldest first: a
+	// change that allows or denies one is the answer. Unattended counts the connections
+	// that were refused at once, because nobody could be asked.
+	Questions  []Question `json:"questions"`
+	Unattended int        `json:"unattended,omitempty"`
+}
+
+// Question is a host that no rule covers, to which connections of a machine wait.
+type Question struct {
+	Host        string    `json:"host"` // the guest's word, or an address
+	Port        int       `json:"port"`
+	Since       time.Time `json:"since"`
+	Connections int       `json:"connections"`
 }
 
 // Denied is a host that a machine was refused.
@@ -111,7 +126,10 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 	}
 	out := NetworkState{
 		Mode: st.Mode, Egress: st.Egress, Allow: rules(st.Allow), Deny: rules(st.Deny), Ports: ports(st.Ports),
-		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied,
+		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied, Unattended: st.Unattended,
+	}
+	if st.Questions != nil {
+		out.Questions = convert(st.Questions, func(q control.Question) Question { return Question(q) })
 	}
 	if st.Denied != nil {
 		out.Denied = convert(st.Denied, func(d audit.Denied) Denied {

@@ -57,7 +57,7 @@ type Share struct {
 // Network is what a machine may reach, and what of it can be reached.
 type Network struct {
 	Mode    string // "none", "user" or "bridge"
-	Egress  string // what it may reach without a rule: "public" or "allowlist"
+	Egress  string // what it may reach without a rule: "public", "allowlist" or "ask"
 	Allow   []Rule
 	Ports   []Port
 	Secrets []Secret

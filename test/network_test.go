@@ -191,6 +191,7 @@ func TestNetworkAllowlist(t *testing.T) {
 	})
 	t.Run("secret", func(t *testing.T) { testSecret(t, h, l) })
 	t.Run("ports", func(t *testing.T) { testPorts(t, h, l) })
+	t.Run("ask", func(t *testing.T) { testAsk(t, h) })
 	t.Run("policy", func(t *testing.T) { testPolicy(t, h) })
 
 	for _, touched := range l.Touched() {
@@ -496,6 +497,51 @@ func testPolicy(t *testing.T, h *vm.Host) {
 		t.Errorf("the cuts are not in the record:\n%s", out)
 	}
 	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+}
+
+// testAsk has another command answer what a machine asks for.
+func testAsk(t *testing.T, h *vm.Host) {
+	h = h.For(t)
+	h.Run(0, "policy", "m", "egress", "ask")
+	events := h.Mayfly("events", "m")
+	events.Start()
+	events.Printed("ready")
+	get := func() *vm.Command {
+		c := h.Mayfly("exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+		c.Start()
+		return c
+	}
+	c := get()
+	events.Printed("m wants to reach other.example:443, which no rule covers")
+	if out := h.Run(0, "policy", "m").Stdout; !strings.Contains(out, "asks     other.example:443  (for ") {
+		t.Errorf("what waits is not listed:\n%s", out)
+	}
+	h.Run(0, "policy", "m", "allow", "--once", "other.example")
+	if r := c.Wait(); r.Code != 0 || r.Stdout != "hello from other.example\n" {
+		t.Errorf("what was allowed: %d, %q\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+	events.Printed("other.example:443 is allowed once")
+	c = get()
+	c.Until("a second question", func() bool {
+		return strings.Contains(h.Run(0, "policy", "m").Stdout, "asks     other.example:443")
+	})
+	begun := time.Now()
+	h.Run(0, "policy", "m", "deny", "other.example")
+	if r := c.Wait(); r.Code != 7 || time.Since(begun) > 15*time.Second {
+		t.Errorf("what was denied: exit code %d after %v", r.Code, time.Since(begun))
+	}
+	h.Run(6, "exec", "m", "--", "curl", "-sS", "https://other.example/hello")
+	events.Signal(os.Interrupt)
+	events.Wait()
+	begun = time.Now()
+	h.Run(7, "exec", "m", "--", "curl", "-sS", "https://evil.example/hello")
+	if took := time.Since(begun); took > 15*time.Second {
+		t.Errorf("without anybody to ask it took %v", took)
+	}
+	if out := h.Run(0, "audit", "m").Stdout; !strings.Contains(out, "nobody is there to be asked") || !strings.Contains(out, "[once]") || !strings.Contains(out, "[deny]") {
+		t.Errorf("the answers are not in the record:\n%s", out)
+	}
+	h.Run(0, "policy", "m", "egress", "allowlist")
 }
 
 // noticed takes any number of bytes, and remembers that there were some.

@@ -27,6 +27,8 @@ type app struct {
 	listen   func(mayfly.Event) // nil unless a client wants to know what takes its time
 
 	stuck atomic.Bool // a machine that a command waits for does not answer
+	// drawn is our terminal while a program of a machine draws on it.
+	drawn atomic.Pointer[terminal.Guard]
 
 	verbose bool
 	raw     bool // a machine's output reaches the terminal as it is

@@ -239,7 +239,10 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		} else {
 			guard := terminal.NewGuard(shown, m.Name(), m.Plan().Workspace)
 			what.Cmd.Stdin, what.Cmd.Stdout = guard.Input(what.Cmd.Stdin), guard
+			what.Cmd.Attended = a.attended()
+			a.drawn.Store(guard)
 			leave = func(ended bool) {
+				a.drawn.Store(nil)
 				guard.Tidy()
 				shown.Leave(ended)
 				in.Stop() // it would read the answers that are drained

@@ -140,6 +140,7 @@ func (a *app) exec(ctx context.Context, m commander, cmd mayfly.Cmd, noTTY bool)
 		}
 		defer restore()
 	}
+	cmd.Attended = a.attended() && (cmd.Terminal == nil || !a.raw)
 	defer a.guard(&cmd, m, in)()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)

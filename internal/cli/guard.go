@@ -39,8 +39,12 @@ func (a *app) guard(cmd *mayfly.Cmd, m described, in *terminal.Input) (end func(
 	cmd.Stdout, cmd.Stderr = guarded(cmd.Stdout), guarded(cmd.Stderr)
 	for _, g := range guards {
 		cmd.Stdin = g.Input(cmd.Stdin)
+		if cmd.Terminal != nil {
+			a.drawn.Store(g)
+		}
 	}
 	return func() {
+		a.drawn.Store(nil)
 		in.Stop() // it would read the answers that are drained
 		for _, g := range guards {
 			g.Restore()

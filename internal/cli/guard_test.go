@@ -26,6 +26,29 @@ func (w *writing) Exec(_ context.Context, cmd mayfly.Cmd) (int, error) {
 	return 0, nil
 }
 
+// A question of a machine's is a line, unless a program draws on the terminal: then only the
+// title says it.
+func TestTellQuestion(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drawn strings.Builder
+	a := &app{Streams: Streams{Err: w}}
+	question := mayfly.Event{Kind: mayfly.EventNote, Code: "egress-question", Args: map[string]string{"name": "m", "host": "a.example", "port": "443"}}
+	a.tell(question)
+	a.drawn.Store(terminal.NewGuard(&drawn, "m", "/w"))
+	a.tell(question)
+	question.Code = "egress-answered"
+	a.tell(question)
+	w.Close()
+	line, _ := io.ReadAll(r)
+	const want = "mayfly: m wants to reach a.example:443: mayfly policy m allow a.example, or deny, in another terminal"
+	if string(line) != want+"\n" || drawn.String() != "\x1b]2;"+want+"\a\a" {
+		t.Errorf("told %q, and drawn %q", line, drawn.String())
+	}
+}
+
 // What a program of a machine writes reaches a terminal without what types into the shell
 // after it, and what the terminal answers it does not reach the shell.
 func TestGuard(t *testing.T) {

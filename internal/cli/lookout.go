@@ -253,7 +253,7 @@ func (l *lookout) do(do dashboard.Action) {
 
 // allow lets a machine reach what a rule says, as mayfly policy does.
 func (l *lookout) allow(name, rule string) {
-	change, err := policyChange([]string{"allow", rule}, false)
+	change, err := policyChange([]string{"allow", rule}, policyOptions{})
 	var st mayfly.NetworkState
 	if err == nil {
 		st, err = l.client.ChangeNetwork(name, change)

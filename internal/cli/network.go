@@ -22,11 +22,10 @@ func (a *app) reportNetwork(m started, learn string) error {
 		a.debug("%v", err)
 	}
 	if n := words.DeniedCount(st); n > 0 {
-		what := "connections"
-		if n == 1 {
-			what = "connection"
-		}
-		a.note("%d %s denied: %s; mayfly audit %s", n, what, words.Denied(st), m.Name())
+		a.note("%s denied: %s; mayfly audit %s", words.Connections(n), words.Denied(st), m.Name())
+	}
+	if text := words.Unattended(st); text != "" {
+		a.note("denied %s; mayfly policy %s allow HOST", text, m.Name())
 	}
 	if text := words.Needless(st); text != "" {
 		a.debug("denied, and not needed by the coding agent: %s", text)

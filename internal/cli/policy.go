@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,10 +12,16 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
 )
 
+// policyOptions are the flags of mayfly policy.
+type policyOptions struct {
+	private bool
+	once    bool
+}
+
 func (a *app) policyCommand() *cobra.Command {
-	var private bool
+	var o policyOptions
 	cmd := &cobra.Command{
-		Use:   "policy NAME [allow|deny RULE… | egress public|allowlist|none]",
+		Use:   "policy NAME [allow|deny RULE… | egress public|allowlist|ask|none]",
 		Short: "Show or change what a running machine may reach",
 		Long: `Show or change the egress policy of a running machine. A rule is a host, or *.
 and a name for all hosts below it, and a port; without one, ports 80 and 443:
@@ -22,21 +29,29 @@ example.org, *.example.org, git.example.org:22. host.mayfly.internal:PORT is a
 service on the host's own loopback interface.
 
 A change takes effect at once, for this machine and until its end. Connections
-that are no longer allowed are cut.`,
+that are no longer allowed are cut.
+
+With egress ask, a connection that no rule covers waits up to 50 seconds for your
+answer. Without allow or deny, mayfly policy lists what waits. Both answer it:
+allow for this machine until its end, allow --once for the connections that wait
+now, deny until the end. Where nobody could answer, the connection is refused at
+once: open mayfly events in another terminal to be asked.`,
 		Example: `  mayfly policy run-3f9a2c
   mayfly policy run-3f9a2c allow proxy.example.org:443
+  mayfly policy run-3f9a2c allow --once example.org
   mayfly policy run-3f9a2c egress allowlist`,
 		Args:              takes(1, anyNumber),
 		ValidArgsFunction: a.completePolicy,
 		RunE: func(_ *cobra.Command, args []string) error {
-			change, err := policyChange(args[1:], private)
+			change, err := policyChange(args[1:], o)
 			if err != nil {
 				return usageError{err}
 			}
 			return a.policy(args[0], change)
 		},
 	}
-	cmd.Flags().BoolVar(&private, "private", false, "with allow: also if the host has addresses that are not public")
+	cmd.Flags().BoolVar(&o.private, "private", false, "with allow: also if the host has addresses that are not public")
+	cmd.Flags().BoolVar(&o.once, "once", false, "with allow: only the connections that wait for an answer")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -48,18 +63,32 @@ func (a *app) completePolicy(cmd *cobra.Command, args []string, prefix string) (
 	case len(args) == 1:
 		return []string{"allow", "deny", "egress"}, cobra.ShellCompDirectiveNoFileComp
 	case args[1] == "egress":
-		return []string{"public", "allowlist", "none"}, cobra.ShellCompDirectiveNoFileComp
+		return []string{"public", "allowlist", "ask", "none"}, cobra.ShellCompDirectiveNoFileComp
+	case a.client != nil:
+		// A host that is asked about.
+		var hosts []string
+		if st, err := a.client.ChangeNetwork(args[0], mayfly.NetworkChange{}); err == nil {
+			for _, q := range st.Questions {
+				hosts = append(hosts, q.Host)
+			}
+		}
+		return hosts, cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // policyChange reads what is to change; words are empty for nothing.
-func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
+func policyChange(words []string, o policyOptions) (mayfly.NetworkChange, error) {
 	var c mayfly.NetworkChange
-	if len(words) == 0 {
-		if private {
+	if len(words) == 0 || words[0] != "allow" {
+		switch {
+		case o.private && len(words) == 0:
 			return c, errors.New("--private is for allow")
+		case o.once:
+			return c, errors.New("--once is for allow")
 		}
+	}
+	if len(words) == 0 {
 		return c, nil
 	}
 	verb, words := words[0], words[1:]
@@ -68,7 +97,7 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 		case "allow", "deny":
 			return c, hint.Errorf("mayfly policy NAME "+verb+" example.org", "%s needs a rule, such as a host", verb)
 		case "egress":
-			return c, hint.Errorf("mayfly policy NAME egress allowlist", "egress needs a word: public, allowlist or none")
+			return c, hint.Errorf("mayfly policy NAME egress allowlist", "egress needs a word: public, allowlist, ask or none")
 		}
 	}
 	switch verb {
@@ -78,7 +107,10 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 			if err != nil {
 				return c, err
 			}
-			rule.Private, rule.From = rule.Private || private, "mayfly policy"
+			rule.Private, rule.From, rule.Once = rule.Private || o.private, "mayfly policy", o.once
+			if o.once && (strings.HasPrefix(rule.Host, "*.") || len(rule.Methods)+len(rule.Paths) > 0) {
+				return c, fmt.Errorf("--once: %s is not a host that waits for an answer", rule)
+			}
 			if verb == "allow" {
 				c.Allow = append(c.Allow, rule)
 			} else {
@@ -90,10 +122,10 @@ func policyChange(words []string, private bool) (mayfly.NetworkChange, error) {
 			return c, errors.New("egress takes one word")
 		}
 		switch words[0] {
-		case "public", "allowlist", "none":
+		case "public", "allowlist", "ask", "none":
 			c.Egress = words[0]
 		default:
-			return c, fmt.Errorf("egress %q: it is public, allowlist or none", words[0])
+			return c, fmt.Errorf("egress %q: it is public, allowlist, ask or none", words[0])
 		}
 	default:
 		return c, fmt.Errorf("unknown word %q: it is allow, deny or egress", verb)

@@ -73,7 +73,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.BoolVar(not(s, "no-login", "agent.login"), "no-login", false, "do not lend the machine the log-ins that mayfly login keeps")
 	f.BoolVar(not(s, "no-git-identity", "git.identity"), "no-git-identity", false, "do not give git in the machine your name and e-mail address")
 	f.StringVar(key[string](s, "network", "network.mode"), "network", "", "`mode` of the network: user, none or bridge")
-	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist or none")
+	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist, ask or none")
 	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
 	f.StringSliceVar(key[[]string](s, "preset", "network.presets"), "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
 	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")

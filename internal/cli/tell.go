@@ -20,6 +20,13 @@ func (a *app) tell(e mayfly.Event) {
 	case "machine-goes-on":
 		a.stuck.Store(false)
 	}
+	switch g := a.drawn.Load(); {
+	case e.Code == "egress-question" && g != nil:
+		g.Notice("mayfly: " + words.Event(e))
+		return
+	case e.Code == "egress-answered":
+		return // whoever answered was told
+	}
 	switch e.Kind {
 	case mayfly.EventNote:
 		a.note("%s", words.Event(e))

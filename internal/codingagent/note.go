@@ -15,6 +15,7 @@ type Facts struct {
 	Network bool     // it has a network card
 	Decided bool     // and mayfly decides what it reaches
 	Public  bool     // also what no rule names, if it is public
+	Asks    bool     // also what no rule names, if the user says so
 	Allow   []string // the rules: "api.github.com"
 	Ports   []string // published: "127.0.0.1:8080 on the user's computer is port 80 here"
 }
@@ -43,6 +44,8 @@ func (f Facts) note(dir string) string {
 		line("There is no network.")
 	case f.Decided && f.Public:
 		line("Public hosts can be reached, by HTTPS and HTTP.%s", named(" These only as their rules say: ", f.Allow))
+	case f.Decided && f.Asks:
+		line("A connection to a host may wait for a minute, until the user has said whether it passes.%s", named(" These pass at once: ", f.Allow))
 	case f.Decided && len(f.Allow) == 0:
 		line("No host can be reached.")
 	case f.Decided:

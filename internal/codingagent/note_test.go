@@ -21,6 +21,7 @@ func TestNote(t *testing.T) {
 		{Facts{Network: true, Decided: true, Allow: []string{"a.example", "b.example:22"}, Ports: []string{"80 as 127.0.0.1:8080"}},
 			"Only these hosts can be reached: a.example, b.example:22.|Published are: 80 as 127.0.0.1:8080.", "Public hosts"},
 		{Facts{Network: true, Decided: true, Allow: many}, "h19.example and 5 more", "h20.example"},
+		{Facts{Network: true, Decided: true, Asks: true, Allow: []string{"a.example"}}, "may wait for a minute|These pass at once: a.example.|mayfly policy m allow HOST", "Only these|No host"},
 		{Facts{Network: true, Decided: true}, "No host can be reached", "Only"},
 		{Facts{Network: true, Live: true}, "changed at once", "mayfly policy|no network|private copy"},
 		{Facts{}, "There is no network", "mayfly policy"},

@@ -39,7 +39,7 @@ func (m *merger) checkMode() {
 		return // for none, plan says what is not used: it may be none for once
 	}
 	const why = `network.mode is "bridge", where nobody looks into connections`
-	if n.Egress == "allowlist" {
+	if n.Egress == "allowlist" || n.Egress == "ask" {
 		m.fail("network.egress", m.last("network.egress"), "is %q, but %s", n.Egress, why)
 	}
 	m.fail("network.allow", 0, "allows what will not be reached: %s", why)

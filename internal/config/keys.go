@@ -112,8 +112,8 @@ var fields = []field{
 
 	{"network.mode", `"bridge"`, `"user"`, "no network card, one whose connections mayfly decides on, or one on the host's bridge",
 		choice(func(c *Config) *string { return &c.Network.Mode }, "none", "user", "bridge")},
-	{"network.egress", `"allowlist"`, `"public"`, "what the machine may reach without a rule",
-		choice(func(c *Config) *string { return &c.Network.Egress }, "none", "public", "allowlist")},
+	{"network.egress", `"allowlist"`, `"public"`, "what the machine may reach without a rule: with `ask`, what you allow when it tries",
+		choice(func(c *Config) *string { return &c.Network.Egress }, "none", "public", "allowlist", "ask")},
 	{"network.proxy", `"http://proxy.example:3128"`, "those of the host's environment", "proxy through which connections leave the host: `http://`, `https://`, `socks5://`, or `none`",
 		kind{"string", func(c *Config, s setting) *Error { return asProxy(s, &c.Network.Proxy) }}},
 	{"network.trust_host_authorities", "false", "true", "the machine trusts the certificate authorities that this computer trusts beside its distribution's, as where a network looks into TLS",

@@ -14,7 +14,7 @@ import (
 // Network is the section [network].
 type Network struct {
 	Mode    string   // "none", "user" or "bridge"
-	Egress  string   // what may be reached without a rule: "none", "public" or "allowlist"
+	Egress  string   // what may be reached without a rule: "none", "public", "allowlist" or "ask"
 	Presets []string // "npm"; may hold a name twice
 	Allow   []Rule
 	Ports   []Port

@@ -200,7 +200,7 @@ methods = ["get"]
 			`f.toml:3: network.egres: unknown key (did you mean "egress"?)`}},
 		{"words", "\nnetwork.mode = \"nat\"\nnetwork.egress = \"pubic\"", []string{
 			`f.toml:2: network.mode: is "nat"; must be "none", "user" or "bridge"`,
-			`f.toml:3: network.egress: is "pubic"; must be "none", "public" or "allowlist" (did you mean "public"?)`}},
+			`f.toml:3: network.egress: is "pubic"; must be "none", "public", "allowlist" or "ask" (did you mean "public"?)`}},
 		{"a bridge", "\nnetwork.mode = \"bridge\"\nnetwork.egress = \"allowlist\"\nnetwork.allow = [\"a.example\"]", []string{
 			`f.toml:3: network.egress: is "allowlist", but network.mode is "bridge", where nobody looks into connections`,
 			`f.toml:4: network.allow: allows what will not be reached: network.mode is "bridge"`}},

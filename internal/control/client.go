@@ -33,9 +33,12 @@ const (
 
 // Request is what a client asks a supervisor for.
 type Request struct {
-	Version int            `json:"version"`
-	Op      Op             `json:"op"`
-	Token   token          `json:"token,omitempty"` // set by who connects
+	Version int   `json:"version"`
+	Op      Op    `json:"op"`
+	Token   token `json:"token,omitempty"` // set by who connects
+	// Answers says that as long as the connection is there, so is somebody who is told of
+	// events and can answer the machine's questions. It is for OpGuest and OpWatch.
+	Answers bool           `json:"answers,omitempty"`
 	Change  *NetworkChange `json:"change,omitempty"`
 }
 
@@ -172,13 +175,29 @@ func OpenGuest(ctx context.Context, m state.Machine) (net.Conn, error) {
 	return conn, err
 }
 
+// OpenAttended is OpenGuest for who is told of events, and can answer questions, until the
+// stream ends.
+func OpenAttended(ctx context.Context, m state.Machine) (net.Conn, error) {
+	conn, _, err := dial(ctx, m, Request{Op: OpGuest, Answers: true})
+	return conn, err
+}
+
 // ErrLost is the error of a watcher that was too slow.
 var ErrLost = errors.New("too slow: events were lost")
 
 // Watch calls seen with the present state of the machine m and then with what happens
 // to it, until its end. An error of seen ends it, and so does ctx.
 func Watch(ctx context.Context, m state.Machine, seen func(Event) error) error {
-	conn, _, err := dial(ctx, m, Request{Op: OpWatch})
+	return watch(ctx, m, Request{Op: OpWatch}, seen)
+}
+
+// Attend is Watch for who can answer questions.
+func Attend(ctx context.Context, m state.Machine, seen func(Event) error) error {
+	return watch(ctx, m, Request{Op: OpWatch, Answers: true}, seen)
+}
+
+func watch(ctx context.Context, m state.Machine, req Request, seen func(Event) error) error {
+	conn, _, err := dial(ctx, m, req)
 	if err != nil {
 		return err
 	}

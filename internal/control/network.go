@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
@@ -14,9 +15,10 @@ import (
 type NetworkChange struct {
 	Egress string      `json:"egress,omitempty"` // as plan.Network.Egress, or plan.EgressNone
 	Deny   []plan.Rule `json:"deny,omitempty"`
-	Allow  []plan.Rule `json:"allow,omitempty"`
-	Open   *plan.Port  `json:"open,omitempty"`
-	Close  int         `json:"close,omitempty"` // port of the host
+	// Allow can have rules that say Once, for connections that wait.
+	Allow []plan.Rule `json:"allow,omitempty"`
+	Open  *plan.Port  `json:"open,omitempty"`
+	Close int         `json:"close,omitempty"` // port of the host
 	// Audit is set to read the audit log next: lines that wait for more that are alike
 	// are written.
 	Audit bool `json:"audit,omitempty"`
@@ -35,8 +37,21 @@ type NetworkState struct {
 	// most often first; MoreDenied counts what is not in it.
 	Denied     []audit.Denied `json:"denied"`
 	MoreDenied int            `json:"more_denied,omitempty"`
+	// Questions are about hosts that no rule covers, the oldest first. Unattended counts the
+	// connections that were refused because nobody could be asked.
+	Questions  []Question `json:"questions"`
+	Unattended int        `json:"unattended,omitempty"`
 	// Opened is the port that the change opened.
 	Opened *plan.Port `json:"opened,omitempty"`
+}
+
+// Question is a host to which connections wait for the user's answer: a change that allows
+// or denies it.
+type Question struct {
+	Host        string    `json:"host"`
+	Port        int       `json:"port"`
+	Since       time.Time `json:"since"`
+	Connections int       `json:"connections"`
 }
 
 // ChangeNetwork changes the network of the running machine m and returns its state.

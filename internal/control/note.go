@@ -21,6 +21,8 @@ const (
 	NoteOutOfMemory         fault.Code = "guest-out-of-memory"   // name, memory, program: the kernel of the guest killed that
 	NoteDiskLess            fault.Code = "disk-less"             // bytes, dir, free
 	NotePortHalf            fault.Code = "port-half"             // port: another program has it on ::1
+	NoteQuestion            fault.Code = "egress-question"       // name, host, port: connections to it wait for an answer
+	NoteAnswered            fault.Code = "egress-answered"       // name, host, port, answer: allow, once, deny or none
 	NoteMemoryFailure       fault.Code = "memory-failure"        // name: of the host's hardware
 	NoteGit                 fault.Code = "git"                   // reason: what git misses in the copy of the workspace
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is

@@ -48,7 +48,7 @@ func (m Machine) attend(ctx context.Context) *attendance {
 			if ev.Code == control.NoteOutOfMemory {
 				a.killed.Store(true)
 			}
-			if ev.Note != "" && tellsOfGuest(ev) {
+			if ev.Note != "" && (tellsOfGuest(ev) || m.answers && ev.Code == control.NoteQuestion) {
 				m.e.opt.Tell(Event{Kind: FromMachine, Machine: &ev})
 			}
 			return nil

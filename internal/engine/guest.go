@@ -48,11 +48,22 @@ func lostError(err error) error {
 
 // open opens a stream to the guest. The end of ctx closes it.
 func (m Machine) open(ctx context.Context) (net.Conn, error) {
-	conn, err := control.OpenGuest(ctx, m.m)
+	open := control.OpenGuest
+	if m.answers {
+		open = control.OpenAttended
+	}
+	conn, err := open(ctx, m.m)
 	if err != nil {
 		return nil, m.e.aboutVersion(err, m.Name())
 	}
 	return &stream{conn, context.AfterFunc(ctx, func() { conn.Close() })}, nil
+}
+
+// Answering returns the machine for whose commands somebody is there who is told of events and
+// can answer questions.
+func (m Machine) Answering() Machine {
+	m.answers = true
+	return m
 }
 
 // stream is a connection that the end of a context closes.

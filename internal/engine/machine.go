@@ -22,6 +22,8 @@ type Machine struct {
 	e *Engine
 	m state.Machine
 	p plan.Plan
+
+	answers bool // somebody can answer its questions
 }
 
 // Name returns the machine's name.

@@ -11,7 +11,7 @@ import (
 
 // Watch calls yield with what happens to the machines with these names, of all that run
 // without any, until all have ended or ctx has. One call is made at a time. It reports
-// whether there was a machine to watch.
+// whether there was a machine to watch. Who watches is somebody who can answer questions.
 func (e *Engine) Watch(ctx context.Context, names []string, yield func(machine string, ev control.Event) error) (bool, error) {
 	machines, err := e.watchable(names)
 	if err != nil {
@@ -22,7 +22,7 @@ func (e *Engine) Watch(ctx context.Context, names []string, yield func(machine s
 	errs := make([]error, len(machines))
 	for i, m := range machines {
 		watching.Go(func() {
-			err := control.Watch(ctx, m, func(ev control.Event) error {
+			err := control.Attend(ctx, m, func(ev control.Event) error {
 				telling.Lock()
 				defer telling.Unlock()
 				return yield(m.Name, ev)

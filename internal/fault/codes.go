@@ -137,6 +137,7 @@ const (
 	BridgeRecordVersion  Code = "bridge-record-version"
 	TapDeviceForbidden   Code = "tap-device-forbidden"
 	PortTaken            Code = "port-taken"
+	QuestionNone         Code = "question-none"
 	PortPrivileged       Code = "port-privileged"
 	DirectoryShared      Code = "directory-shared"
 	VariableUnset        Code = "variable-unset"
@@ -372,6 +373,7 @@ func Kinds() []Kind {
 		{BridgeNetworkTaken, []string{"network", "interface"}, "The network for the bridge is behind another interface of the host."},
 		{BridgeRecordVersion, []string{"file", "version"}, "The record of the bridge was written by another version of mayfly."},
 		{TapDeviceForbidden, []string{"device"}, "The user may not open the device for taps."},
+		{QuestionNone, []string{"host"}, "No connection to this host waits for an answer, so that none can be let pass once."},
 		{PortTaken, []string{"address", "port", "guest-port"}, "A program on the host has the port already."},
 		{PortPrivileged, []string{"address", "port", "guest-port"}, "Only root may open the port."},
 		{DirectoryShared, []string{"path"}, "Another user could change a directory of mayfly's."},

@@ -27,20 +27,23 @@ type flow struct {
 	cancel  context.CancelFunc
 	begun   time.Time
 
-	name        string // "" for an address that is no name's
-	dst         netip.AddrPort
-	intercepted bool
-	rule        string
+	name string // "" for an address that is no name's
+	dst  netip.AddrPort
+	rule string
+
+	once bool // it passes by a rule for those that waited
 
 	// moved is when it carried something last, in ns since 1970, and blocked since when
 	// it waits for the host to take something; 0 if it does not.
 	moved, blocked atomic.Int64
 
 	// Guarded by Network.mu.
-	guest  net.Conn       // nil until it is accepted
-	host   netip.AddrPort // what it was passed on to, once it is
-	said   string         // the name in TLS, if it is not for its name alone
-	reason string         // why it was ended by us
+	decided     bool // whether it may pass, by the policy in force; else it may wait for an answer
+	intercepted bool
+	guest       net.Conn       // nil until it is accepted
+	host        netip.AddrPort // what it was passed on to, once it is
+	said        string         // the name in TLS, if it is not for its name alone
+	reason      string         // why it was ended by us
 }
 
 // decide returns what the policy says of the flow.
@@ -85,6 +88,9 @@ func (n *Network) recheck() {
 	p := n.policy.Load()
 	n.mu.Lock()
 	for f := range n.flows {
+		if !f.decided {
+			continue // it will be, by p
+		}
 		switch v := f.decide(p); {
 		case !v.Allow:
 			f.endLocked(cutReason + v.Reason)
@@ -114,6 +120,11 @@ func (n *Network) tcp(ctx context.Context, a *vnet.Attempt) {
 	f := &flow{network: n, cancel: cancel, begun: time.Now(), dst: a.Dst}
 	f.moved.Store(f.begun.UnixNano())
 	f.name, _ = n.names.Pool.Name(a.Dst.Addr())
+	defer func() {
+		if f.once {
+			n.endOnce(f.about()) // when it is out of the table, or it would be cut
+		}
+	}()
 	// In the table first, and then the policy is asked: no change of it can
 	// fall in between.
 	n.mu.Lock()
@@ -125,7 +136,21 @@ func (n *Network) tcp(ctx context.Context, a *vnet.Attempt) {
 		n.mu.Unlock()
 	}()
 	v := f.decide(n.policy.Load())
+	why := ""
+	if isOpen(v) {
+		why = f.hold(ctx)
+	}
+	n.mu.Lock()
+	v = f.decide(n.policy.Load())
+	f.decided, f.intercepted = true, v.Allow && v.Intercept
+	n.mu.Unlock()
 	f.rule = v.Rule
+	switch {
+	case why != "":
+		v.Allow, v.Reason = false, why
+	case isOpen(v) && !f.once:
+		v.Allow, v.Reason = false, "the answer was taken back" // by a change just now
+	}
 	if !v.Allow {
 		a.Reject()
 		n.record(f, audit.Deny, v.Reason, nil)
@@ -237,7 +262,6 @@ func (f *flow) done(t *traffic, err error) {
 
 // intercept hands the connection to the proxy.
 func (f *flow) intercept(ctx context.Context, a *vnet.Attempt) {
-	f.intercepted = true
 	conn, err := f.accept(a)
 	if err != nil {
 		f.done(nil, err)

@@ -50,6 +50,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Budget is what the machine may make us hold; nil for one of the network's own.
 	Budget *budget.Budget
+	// Ask says whom to ask under plan.EgressAsk; without anybody, nothing is asked.
+	Ask Asker
 	// Half is called with a published port that another program of this host has on ::1;
 	// nil for nobody.
 	Half func(p plan.Port)
@@ -81,7 +83,10 @@ type Network struct {
 	work   sync.WaitGroup
 
 	policy atomic.Pointer[policy.Set]
-	edit   sync.Mutex // held while the policy is changed
+	edit   sync.Mutex     // held while the policy is changed
+	once   map[target]int // flows that pass by rules that say Once; guarded by edit
+
+	questions *questions
 
 	edited chan struct{} // has a value when ports has changed
 
@@ -110,6 +115,7 @@ func New(cfg Config) (*Network, error) {
 		edited:  make(chan struct{}, 1),
 		denied:  make(map[netip.Addr]string),
 		unknown: make(map[string]time.Time),
+		once:    make(map[target]int), questions: newQuestions(cfg.Ask),
 	}
 	n.lookup = n.dialer.Lookup
 	if cfg.Budget == nil {
@@ -209,13 +215,24 @@ func (n *Network) Close() {
 // Policy returns the policy that is in force.
 func (n *Network) Policy() *policy.Set { return n.policy.Load() }
 
-// Allow adds a rule, also for a host that was denied.
+// Allow adds a rule, also for a host that was denied. One without a port is also for the
+// ports of the host about which there are questions.
 func (n *Network) Allow(r plan.Rule) {
 	n.change("allow "+r.String(), func(p *plan.Network, denied *[]plan.Rule) {
 		*denied = slices.DeleteFunc(*denied, func(d plan.Rule) bool {
 			return d.Host == r.Host && (d.Port == 0 || d.Port == r.Port)
 		})
 		p.Allow = append(p.Allow, r)
+		if r.Port != 0 {
+			return
+		}
+		for _, t := range n.waiting(r) {
+			if t.port != 80 && t.port != 443 {
+				asked := r
+				asked.Port = int(t.port)
+				p.Allow = append(p.Allow, asked)
+			}
+		}
 	})
 }
 
@@ -233,7 +250,7 @@ func (n *Network) Deny(r plan.Rule) {
 }
 
 // SetEgress changes what may be reached without a rule: plan.EgressPublic,
-// EgressAllowlist or EgressNone.
+// EgressAllowlist, EgressAsk or EgressNone.
 func (n *Network) SetEgress(egress string) {
 	n.change("egress "+egress, func(p *plan.Network, _ *[]plan.Rule) { p.Egress, p.Learn = egress, false })
 }
@@ -242,12 +259,21 @@ func (n *Network) SetEgress(egress string) {
 func (n *Network) change(what string, f func(p *plan.Network, denied *[]plan.Rule)) {
 	n.edit.Lock()
 	defer n.edit.Unlock()
+	n.changeLocked(what, nil, f)
+}
+
+// changeLocked is change with edit held. Questions about once are answered by that; what is
+// empty for a change that nobody asked for.
+func (n *Network) changeLocked(what string, once []target, f func(p *plan.Network, denied *[]plan.Rule)) {
 	old := n.policy.Load()
 	p, denied := old.Network(), slices.Clone(old.Denied())
 	p.Allow = slices.Clone(p.Allow)
 	f(&p, &denied)
 	n.policy.Store(policy.New(p, denied...))
-	n.audit.Record(audit.Event{Kind: audit.Policy, Rule: what})
+	if what != "" {
+		n.audit.Record(audit.Event{Kind: audit.Policy, Rule: what})
+	}
+	n.settle(once)
 	n.recheck()
 }
 
@@ -262,6 +288,9 @@ func (n *Network) knows(ctx context.Context, name, question string) error {
 	v := n.policy.Load().Name(name)
 	if !v.Allow {
 		return deny(v.Rule, v.Reason)
+	}
+	if why := neverAskedName(name); v.Ask && why != "" {
+		return deny(v.Rule, why)
 	}
 	if v.Bound || name == plan.HostName {
 		// It is looked up when somebody connects, and not to find out

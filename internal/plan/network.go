@@ -14,7 +14,7 @@ type Network struct {
 	// Mode is "none" for no network card, "user" for a network that the
 	// supervisor plays to the machine, "bridge" for a port of the host's bridge.
 	Mode   string `json:"mode"`
-	Egress string `json:"egress,omitempty"` // mode user: "public" or "allowlist"
+	Egress string `json:"egress,omitempty"` // mode user: "public", "allowlist" or "ask"
 
 	// Allow are the rules for connections. A host that has any is judged by
 	// them alone, also when Egress is "public".
@@ -56,7 +56,12 @@ const (
 	EgressNone      = "none"
 	EgressPublic    = "public"
 	EgressAllowlist = "allowlist"
+	// EgressAsk is EgressAllowlist, where the user is asked about what no rule covers.
+	EgressAsk = "ask"
 )
+
+// Listed reports whether a host is only reached by a rule, a preset or an answer.
+func (n Network) Listed() bool { return n.Egress == EgressAllowlist || n.Egress == EgressAsk }
 
 // HostName is the name by which a machine reaches the loopback services of its
 // host that a rule names.
@@ -79,6 +84,8 @@ type Rule struct {
 	// Passthrough leaves TLS to the two ends. Nothing but the name is known
 	// of such a connection.
 	Passthrough bool `json:"passthrough,omitempty"`
+	// Once lets only the connections pass that waited for the rule. No plan has it.
+	Once bool `json:"once,omitempty"`
 	// From says who made the rule, when it is not the user: "preset npm".
 	From string `json:"from,omitempty"`
 }

@@ -179,7 +179,7 @@ func (b *builder) preset(name string) {
 	if i < 0 {
 		return // config knows no other
 	}
-	listed := n.Egress == EgressAllowlist
+	listed := n.Listed()
 	if !all[i].Packages() {
 		if listed {
 			for _, r := range all[i].Rules {

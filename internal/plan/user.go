@@ -93,7 +93,7 @@ func (p Plan) facts() *codingagent.Facts {
 	f := &codingagent.Facts{
 		Quiet: p.Guest.AgentSilent,
 		Name:  p.Name, Live: p.Workspace.Mode == ModeShare,
-		Network: n.Mode != NetworkNone, Decided: n.Mode == NetworkUser, Public: n.Egress == EgressPublic,
+		Network: n.Mode != NetworkNone, Decided: n.Mode == NetworkUser, Public: n.Egress == EgressPublic, Asks: n.Egress == EgressAsk,
 	}
 	for _, r := range n.Allow {
 		f.Allow = append(f.Allow, r.String())

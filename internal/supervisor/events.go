@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type events struct {
 	ended    bool
 	// trouble is what a watcher hears then, of a machine that is not well.
 	trouble *control.Event
+	// questions are open: a watcher hears of them, too.
+	questions []control.Event
+	answering int // who can answer them
 
 	watching sync.WaitGroup // until they have told all that they were told
 }
@@ -107,6 +111,14 @@ func (ev *events) send(e control.Event) {
 			ev.trouble = nil
 		}
 	}
+	switch e.Code {
+	case control.NoteQuestion:
+		ev.questions = append(ev.questions, e)
+	case control.NoteAnswered:
+		ev.questions = slices.DeleteFunc(ev.questions, func(q control.Event) bool {
+			return q.Args["host"] == e.Args["host"] && q.Args["port"] == e.Args["port"]
+		})
+	}
 	for w := range ev.watchers {
 		select {
 		case w <- e:
@@ -114,6 +126,24 @@ func (ev *events) send(e control.Event) {
 			ev.leaveLocked(w)
 		}
 	}
+}
+
+// attend counts somebody who can answer questions, until leave.
+func (ev *events) attend() (leave func()) {
+	add := func(n int) {
+		ev.mu.Lock()
+		defer ev.mu.Unlock()
+		ev.answering += n
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// attended reports whether anybody can answer questions.
+func (ev *events) attended() bool {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	return ev.answering > 0
 }
 
 // how returns how the machine does.
@@ -160,6 +190,9 @@ func (ev *events) watch(ctx context.Context, tell func(control.Event) error) (co
 	}
 	if ev.trouble != nil {
 		w <- *ev.trouble
+	}
+	for _, q := range ev.questions {
+		w <- q
 	}
 	if ev.ended {
 		close(w)

@@ -26,6 +26,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/network/vnet"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/termsafe"
 )
 
 // maxSecrets bounds the values of a machine's secrets together, in bytes.
@@ -100,6 +101,7 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 	}
 	n.Network, err = network.New(network.Config{
 		Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget, Half: s.noteHalf,
+		Ask: network.Asker{Attended: s.events.attended, Asked: s.noteQuestion, Settled: s.noteAnswer},
 	})
 	if err != nil {
 		return nil, err
@@ -112,6 +114,25 @@ func (s *supervisor) noteHalf(p plan.Port) {
 	port := strconv.Itoa(p.HostPort)
 	s.note(control.NotePortHalf, fault.Args{"port": port},
 		"another program has [::1]:%s: localhost:%s may lead to it, and 127.0.0.1:%s leads to the machine", port, port, port)
+}
+
+// noteQuestion says that a host is asked about. Its name can be any that a host may have, and is
+// told as it is: of a long one the end says whose it is.
+func (s *supervisor) noteQuestion(q network.Question) {
+	host, port := termsafe.Line(q.Host), strconv.Itoa(q.Port)
+	s.note(control.NoteQuestion, fault.Args{"name": s.machine.Name, "host": host, "port": port},
+		"%s wants to reach %s:%s, which no rule covers; it waits for an answer", s.machine.Name, host, port)
+}
+
+// noteAnswer says what became of a question.
+func (s *supervisor) noteAnswer(q network.Question, answer network.Answer) {
+	host, port := termsafe.Line(q.Host), strconv.Itoa(q.Port)
+	words := map[network.Answer]string{
+		network.AnsweredAllow: "is allowed", network.AnsweredOnce: "is allowed once",
+		network.AnsweredDeny: "is denied", network.Unanswered: "is denied, as nobody answered",
+	}
+	s.note(control.NoteAnswered, fault.Args{"name": s.machine.Name, "host": host, "port": port, "answer": string(answer)},
+		"%s:%s %s", host, port, words[answer])
 }
 
 // openTap opens a port of the host's bridge for a machine with this address.

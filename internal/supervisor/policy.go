@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/network"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -23,7 +25,11 @@ func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 			n.Deny(r)
 		}
 		for _, r := range c.Allow {
-			n.Allow(r)
+			if !r.Once {
+				n.Allow(r)
+			} else if !n.AllowOnce(r) {
+				return control.Refuse(fault.New(fault.QuestionNone, fault.Args{"host": r.Host}, "no connection to %s waits for an answer", r))
+			}
 		}
 		if c.Open != nil {
 			p, err := n.OpenPort(*c.Open)
@@ -46,6 +52,11 @@ func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 		Mode: p.Network().Mode, Egress: p.Network().Egress,
 		Allow: p.Network().Allow, Deny: p.Denied(), Ports: n.Ports(),
 		Secrets: p.Network().Secrets, Opened: opened,
+	}
+	var open []network.Question
+	open, st.Unattended = n.Questions()
+	for _, q := range open {
+		st.Questions = append(st.Questions, control.Question{Host: q.Host, Port: q.Port, Since: q.Since, Connections: q.Conns})
 	}
 	st.Denied, st.MoreDenied = n.audit.Denials()
 	slices.SortFunc(st.Denied, func(a, b audit.Denied) int {

@@ -109,6 +109,9 @@ func (s *server) answer(conn *net.UnixConn, l *control.Listener) {
 		wire.WriteMessage(conn, control.Refuse(err))
 		return
 	}
+	if req.Answers {
+		defer s.events.attend()()
+	}
 	switch req.Op {
 	case control.OpGuest:
 		s.joinGuest(conn)

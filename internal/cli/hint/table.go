@@ -127,6 +127,7 @@ var next = map[fault.Code][]string{
 	fault.BridgeNetworkTaken:   {"sudo mayfly net up --address 10.83.0.1/24, or another network that is free"},
 	fault.BridgeRecordVersion:  {"use the mayfly that made it"},
 	fault.TapDeviceForbidden:   {"sudo chmod 0666 {device}"},
+	fault.QuestionNone:         {"mayfly policy NAME allow {host} lets later ones pass, too"},
 	fault.PortTaken:            {"choose another: {address}:0:{guest-port} takes any that is free"},
 	fault.PortPrivileged:       {"ports below 1024 are root's; choose a higher one"},
 	fault.DirectoryShared:      {"chmod go-w {path}, if it is yours; else set the XDG_ variables to directories of your own"},

@@ -128,6 +128,7 @@ func TestTable(t *testing.T) {
 		{fault.BridgeNetworkTaken, fault.Args{"network": "192.168.83.0/24", "interface": "eth0"}, "sudo mayfly net up --address 10.83.0.1/24, or another network that is free"},
 		{fault.BridgeRecordVersion, fault.Args{"file": "/f", "version": "2"}, "use the mayfly that made it"},
 		{fault.TapDeviceForbidden, fault.Args{"device": "/dev/net/tun"}, "sudo chmod 0666 /dev/net/tun"},
+		{fault.QuestionNone, fault.Args{"host": "a.example"}, "mayfly policy NAME allow a.example lets later ones pass, too"},
 		{fault.PortTaken, fault.Args{"address": "127.0.0.1", "port": "8080", "guest-port": "80"}, "choose another: 127.0.0.1:0:80 takes any that is free"},
 		{fault.PortPrivileged, fault.Args{"port": "80"}, "ports below 1024 are root's; choose a higher one"},
 		{fault.DirectoryShared, fault.Args{"path": "/d"}, "chmod go-w /d, if it is yours; else set the XDG_ variables to directories of your own"},

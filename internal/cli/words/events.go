@@ -59,6 +59,7 @@ var events = map[string]string{
 	"systemd-degraded":    "{text}; look with: mayfly exec {name} -- systemctl status",
 	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",
 	"guest-out-of-memory": "{text}; give it more with --memory",
+	"egress-question":     "{name} wants to reach {host}:{port}: mayfly policy {name} allow {host}, or deny, in another terminal",
 	"share-owner":         "{text} (chown -R {uid}:{gid} {source})",
 
 	"accelerator":    "accelerator {accelerator}: {reason}",

@@ -237,6 +237,9 @@ func (r *rows) reach(n mayfly.Network) {
 	if n.Egress == "public" {
 		reach, but = "may reach the public internet, and neither the host nor its networks", ", except:"
 	}
+	if n.Egress == "ask" {
+		reach = "asks you about each host"
+	}
 	if len(n.Allow) == 0 {
 		but = ""
 	}

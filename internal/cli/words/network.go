@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -18,11 +19,18 @@ func Policy(st mayfly.NetworkState) []Row {
 		return r
 	}
 	r.add("egress", "%s", st.Egress)
+	for _, q := range st.Questions {
+		// The name as a whole: its end says whose it is.
+		r.add("asks", "%s  (for %s, %s)", hostPort(q.Host, q.Port), time.Since(q.Since).Round(time.Second), Connections(q.Connections))
+	}
 	for _, rule := range st.Deny {
 		r.add("deny", "%s", rule)
 	}
 	for _, rule := range st.Allow {
 		var remarks []string
+		if rule.Once {
+			remarks = append(remarks, "once")
+		}
 		if rule.Private {
 			remarks = append(remarks, "private")
 		}
@@ -42,6 +50,9 @@ func Policy(st mayfly.NetworkState) []Row {
 		r.add("secret", "%s to %s as %s", s.Name, strings.Join(s.Hosts, ", "), strings.Join(s.Places, ", "))
 	}
 	if text := Denied(st); text != "" {
+		r.add("denied", "%s", text)
+	}
+	if text := Unattended(st); text != "" {
 		r.add("denied", "%s", text)
 	}
 	if text := Needless(st); text != "" {
@@ -74,10 +85,7 @@ func list(all []mayfly.Denied, more int) string {
 			more += d.Count
 			continue
 		}
-		text := termsafe.Line(d.Host)
-		if d.Port != 0 {
-			text = fmt.Sprintf("%s:%d", text, d.Port)
-		}
+		text := hostPort(d.Host, d.Port)
 		if d.Count > 1 {
 			text += fmt.Sprintf(" (%d)", d.Count)
 		}
@@ -87,6 +95,30 @@ func list(all []mayfly.Denied, more int) string {
 		parts = append(parts, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(parts, ", ")
+}
+
+func hostPort(host string, port int) string {
+	host = termsafe.Line(host)
+	if port == 0 {
+		return host
+	}
+	return fmt.Sprintf("%s:%d", host, port)
+}
+
+// Connections counts them.
+func Connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return fmt.Sprintf("%d connections", n)
+}
+
+// Unattended says that nobody was asked, "" if that did not happen.
+func Unattended(st mayfly.NetworkState) string {
+	if st.Unattended == 0 {
+		return ""
+	}
+	return Connections(st.Unattended) + " without a question, as nobody was there to answer"
 }
 
 // DeniedCount is how often a machine was refused what Denied says.

@@ -72,6 +72,33 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// What is asked about is shown with its whole name: the end of a long one says whose it is.
+func TestPolicyAsks(t *testing.T) {
+	long := strings.Repeat("github.com.", 20) + "evil.example"
+	st := mayfly.NetworkState{
+		Mode: "user", Egress: "ask", Unattended: 1,
+		Questions: []mayfly.Question{
+			{Host: long, Port: 443, Since: time.Now().Add(-12 * time.Second), Connections: 3},
+			{Host: "xn--gthub-jua.example", Port: 22, Since: time.Now(), Connections: 1},
+		},
+		Allow: []mayfly.Rule{{Host: "once.example", Port: 443, Once: true, From: "mayfly policy"}},
+	}
+	want := []Row{
+		{"egress", "ask"},
+		{"asks", long + ":443  (for 12s, 3 connections)"},
+		{"asks", "xn--gthub-jua.example:22  (for 0s, 1 connection)"},
+		{"allow", "once.example:443  (once, mayfly policy)"},
+		{"denied", "1 connection without a question, as nobody was there to answer"},
+	}
+	if d := cmp.Diff(want, Policy(st)); d != "" {
+		t.Errorf("Policy() differs (-want +got):\n%s", d)
+	}
+	e := mayfly.Event{Kind: mayfly.EventNote, Code: "egress-question", Args: map[string]string{"name": "m", "host": long, "port": "443", "text": "x"}}
+	if got, want := Event(e), "m wants to reach "+long+":443: mayfly policy m allow "+long+", or deny, in another terminal"; got != want {
+		t.Errorf("Event() = %q; want %q", got, want)
+	}
+}
+
 // What a machine trusts of its host is shown with its end, and a subject cannot write on the
 // terminal.
 func TestTrusts(t *testing.T) {

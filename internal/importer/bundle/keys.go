@@ -51,7 +51,7 @@ var rules = map[string]rule{
 	"volume": each(widen("keeps, when it stops,")),
 
 	"network.mode":    unlessAny([]any{"user", "none"}, "is on a bridge, where nobody looks into connections"),
-	"network.egress":  unlessAny([]any{"allowlist", "none"}, "reaches all of the public internet"),
+	"network.egress":  unlessAny([]any{"allowlist", "ask", "none"}, "reaches all of the public internet"),
 	"network.allow":   each(widen("reaches")),
 	"network.presets": each(widen("reaches what this preset names:")),
 	"network.ports":   each((*reviewer).port),

@@ -21,6 +21,7 @@ const (
 	Packet  Kind = "packet"  // packets that are never let in
 	Policy  Kind = "policy"  // a change of the policy
 	Port    Kind = "port"    // a port that was opened or closed
+	Answer  Kind = "answer"  // of the user, to a question about a host that no rule covers
 	Note    Kind = "note"    // of the log itself: lines that were left out
 )
 

@@ -172,7 +172,7 @@ func (d *Dialer) lookupProxied(ctx context.Context, name string, port uint16, pr
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case err != nil && !private && isLocalName(name):
+	case err != nil && !private && LocalName(name):
 		return nil, &AddressError{Name: name, Why: "a name of a local network"}
 	case err != nil:
 		// For as long as an answer: it would take as long each time.
@@ -216,9 +216,9 @@ func (d *Dialer) dialProxied(ctx context.Context, u *url.URL, name string, port 
 	return conn, err
 }
 
-// isLocalName reports whether a name is one that the internet does not have, RFC 6761,
+// LocalName reports whether a name is one that the internet does not have, RFC 6761,
 // RFC 8375, and ICANN's decision on internal.
-func isLocalName(name string) bool {
+func LocalName(name string) bool {
 	if !strings.Contains(name, ".") {
 		return true
 	}

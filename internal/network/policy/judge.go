@@ -45,8 +45,12 @@ func (s *Set) DeniedAddr(addr netip.Addr, port uint16) (plan.Rule, bool) {
 	return s.deniedBy(addr.Unmap().String(), port)
 }
 
-// DeniedNames returns the rules that forbid a host by its whole name.
+// DeniedNames returns the rules that forbid a host by its whole name. Where the user is asked
+// there are none: the names are the machine's words, and to look one up would tell its servers.
 func (s *Set) DeniedNames() []plan.Rule {
+	if s.asks() {
+		return nil
+	}
 	var list []plan.Rule
 	for _, r := range s.denied {
 		if _, err := netip.ParseAddr(r.Host); err != nil && !strings.HasPrefix(r.Host, "*.") && r.Host != plan.HostName {

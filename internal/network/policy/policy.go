@@ -29,6 +29,11 @@ type Set struct {
 // Verdict is the answer to a question.
 type Verdict struct {
 	Allow bool
+	// Ask says that no rule speaks of a connection, so that the user is to be asked: a name
+	// may be known, and a connection waits.
+	Ask bool
+	// Once says that only the connections may pass that waited for the rule.
+	Once bool
 	// Intercept says that the connection's TLS is to be ended here, so that
 	// each request is seen.
 	Intercept bool
@@ -64,7 +69,7 @@ func New(n plan.Network, denied ...plan.Rule) *Set {
 		for _, host := range secret.Hosts {
 			s.secrets[host] = append(s.secrets[host], secret.Name)
 			// Whoever gives a secret to a host means that it is reached.
-			if n.Egress == plan.EgressAllowlist && len(s.rules(host, webTLS)) == 0 {
+			if n.Listed() && len(s.rules(host, webTLS)) == 0 {
 				s.add(plan.Rule{Host: host, Port: webTLS, From: "secret " + secret.Name})
 			}
 		}
@@ -176,6 +181,18 @@ const notOnList = "not on the list of allowed hosts"
 // public reports whether what no rule speaks of may be reached if it is public.
 func (s *Set) public() bool { return s.network.Egress == plan.EgressPublic || s.network.Learn }
 
+// asks reports whether the user is asked about what no rule speaks of.
+func (s *Set) asks() bool { return s.network.Egress == plan.EgressAsk && !s.network.Learn }
+
+const ruleAsk = "egress " + plan.EgressAsk
+
+// ask is the verdict on a connection that no rule speaks of.
+func ask(format string, args ...any) Verdict {
+	v := deny(ruleAsk, format, args...)
+	v.Ask = true
+	return v
+}
+
 // Name decides whether a name is one that the machine may know: whether there is
 // a port on which it could be reached.
 func (s *Set) Name(name string) Verdict {
@@ -190,6 +207,10 @@ func (s *Set) Name(name string) Verdict {
 	}
 	if s.public() {
 		return Verdict{Allow: true, Rule: egressRule(s.network)}
+	}
+	if s.asks() {
+		// Bound: nobody but the machine is told of a name that it may have made up.
+		return Verdict{Allow: true, Ask: true, Bound: true, Rule: ruleAsk}
 	}
 	return deny("", notOnList)
 }
@@ -218,6 +239,10 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 		switch v := s.Name(name); {
 		case !v.Allow:
 			return v
+		case v.Ask:
+			return ask(notOnList)
+		case s.asks() && name != plan.HostName:
+			return ask("port %d of this host is not allowed", port)
 		case !s.public() || name == plan.HostName:
 			return deny("", "port %d of this host is not allowed", port)
 		case len(s.rules(name, anyPort)) > 0 && !s.network.Learn:
@@ -225,7 +250,7 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 		}
 		return Verdict{Allow: true, Intercept: isWeb(port) && s.hasSecret(name) || s.judged(port), Rule: egressRule(s.network)}
 	}
-	v := Verdict{Allow: true, Private: isPrivate(rules), Rule: rules[0].String(), Bound: true}
+	v := Verdict{Allow: true, Private: isPrivate(rules), Rule: rules[0].String(), Bound: true, Once: once(rules)}
 	passthrough := slices.ContainsFunc(rules, func(r plan.Rule) bool { return r.Passthrough })
 	limited := !slices.ContainsFunc(rules, func(r plan.Rule) bool { return !limits(r) })
 	switch {
@@ -247,6 +272,11 @@ func (s *Set) Connect(name string, port uint16) Verdict {
 	return v
 }
 
+// once reports whether all rules are for connections that waited.
+func once(rules []plan.Rule) bool {
+	return !slices.ContainsFunc(rules, func(r plan.Rule) bool { return !r.Once })
+}
+
 // isMirror reports whether a rule is for where packages come from, which is the web
 // whatever the port.
 func isMirror(r plan.Rule) bool { return strings.HasPrefix(r.From, plan.FromPreset) }
@@ -261,13 +291,20 @@ func (s *Set) Addr(addr netip.Addr, port uint16) Verdict {
 	if r, ok := s.deniedBy(addr.String(), port); ok {
 		return deny("deny "+r.String(), "denied")
 	}
+	var v Verdict
 	for _, r := range s.addrs[addr] {
-		if hasPort(r, port) {
-			return Verdict{Allow: true, Private: r.Private, Rule: r.String()}
+		if hasPort(r, port) && (!v.Allow || v.Once) {
+			v = Verdict{Allow: true, Private: r.Private, Rule: r.String(), Once: r.Once}
 		}
+	}
+	if v.Allow {
+		return v
 	}
 	if s.public() {
 		return Verdict{Allow: true, Intercept: s.judged(port), Rule: egressRule(s.network)}
+	}
+	if s.asks() {
+		return ask("an address and no name")
 	}
 	return deny("", "an address and no name: only names can be allowed, or a rule for the address")
 }

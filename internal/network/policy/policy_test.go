@@ -312,3 +312,53 @@ func TestSays(t *testing.T) {
 		t.Error("an address that is denied is allowed as a name")
 	}
 }
+
+// Where the user is asked, names are known without a look at them, and connections that no
+// rule covers are open. What a rule covers is as on a list.
+func TestAsks(t *testing.T) {
+	n := plan.Network{Egress: plan.EgressAsk, Allow: []plan.Rule{
+		{Host: "known.example", Port: 443}, {Host: "limited.example", Methods: []string{"GET"}}, {Host: plan.HostName, Port: 11434},
+		{Host: "once.example", Port: 443, Once: true}, {Host: "93.184.216.34", Once: true}, {Host: "93.184.216.34"},
+	}, Secrets: []plan.Secret{{Name: "KEY", Hosts: []string{"api.example"}}}}
+	s := New(n, plan.Rule{Host: "bad.example"})
+	for _, test := range []struct {
+		name             string
+		port             uint16
+		allow, ask, once bool
+	}{
+		{"known.example", 443, true, false, false},
+		{"known.example", 22, false, true, false},
+		{"api.example", 443, true, false, false},
+		{"limited.example", 443, true, false, false},
+		{"new.example", 443, false, true, false},
+		{"once.example", 443, true, false, true},
+		{"bad.example", 443, false, false, false},
+		{plan.HostName, 11434, true, false, false},
+		{plan.HostName, 22, false, false, false},
+		{"8.8.8.8", 443, false, true, false},
+		{"93.184.216.34", 443, true, false, false},
+	} {
+		v := s.Connect(test.name, test.port)
+		if v.Allow != test.allow || v.Ask != test.ask || v.Once != test.once || !v.Allow && v.Reason == "" {
+			t.Errorf("Connect(%s, %d) = %+v; want %+v", test.name, test.port, v, test)
+		}
+	}
+	for name, want := range map[string]bool{"new.example": true, "known.example": true, "bad.example": false} {
+		if v := s.Name(name); v.Allow != want || v.Allow && !v.Bound {
+			t.Errorf("Name(%s) = %+v; want %v, without a look", name, v, want)
+		}
+	}
+	if v := s.Request("new.example", 443, "GET", "/"); v.Allow {
+		t.Error("a request to what is asked about passes")
+	}
+	if v := s.Request("limited.example", 443, "POST", "/"); v.Allow || v.Ask {
+		t.Errorf("a request that a rule excludes: %+v", v)
+	}
+	n.Learn = true
+	if v := New(n).Connect("new.example", 443); !v.Allow || v.Ask {
+		t.Errorf("while it learns: %+v", v)
+	}
+	if names := s.DeniedNames(); len(names) > 0 {
+		t.Errorf("the names %v would be looked up", names)
+	}
+}
