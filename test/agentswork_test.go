@@ -42,20 +42,17 @@ func TestAgentsWork(t *testing.T) {
 	onHost(t, h.Dir, `git init -q -b main .; git config user.name U; git config user.email u@example.com
 		echo 'grep -q two "$1.txt"' > check; git add .; git commit -qm first`)
 	keys := make(map[string]string)
-	tasks := make([]provider.Task, len(workers))
+	var tasks []provider.Task
 	flags := append([]string{"run", "--keep", "--name", "m", "--egress", "allowlist"}, image...)
-	for i, w := range workers {
+	for _, w := range workers {
 		for host := range strings.SplitSeq(w.hosts, ",") {
 			keys[host] = w.key + realKey
 		}
 		h.Set(w.variable, w.key+realKey)
 		flags = append(flags, "--secret", w.variable+"="+w.hosts)
-		tasks[i] = provider.Task{
-			Prompt: "the task for " + w.name, File: filepath.Join(h.Dir, w.name+".txt"), Text: "one\ntwo\n",
-			Command: fmt.Sprintf("cd %s && sh check %s && git add %[2]s.txt && git -c user.name=G -c user.email=g@example.com commit -qm 'by %[2]s'", h.Dir, w.name),
-			Answer:  w.name + " has done its task",
-		}
+		tasks = append(tasks, task(h, w.name, "first"))
 	}
+	tasks = append(tasks, task(h, "claude", "second"), task(h, "codex", "second"), task(h, "claude", "third"))
 	server := provider.New(keys, tasks...)
 	l := lab.New(t)
 	for _, name := range provider.Names() {
@@ -97,16 +94,18 @@ func TestAgentsWork(t *testing.T) {
 			}
 			slices.Sort(hosts)
 			for _, host := range slices.Compact(hosts) {
-				if !slices.ContainsFunc(contacts, func(c codingagent.Contact) bool { return c.Host == host && c.Tries == 0 }) {
+				if !slices.ContainsFunc(contacts, func(c codingagent.Contact) bool { return c.Host == host && c.Tries == 0 && !c.Terminal }) {
 					t.Errorf("it contacted %s, which is not among its contacts %v", host, contacts)
 				}
 			}
 		})
 	}
 
+	t.Run("on a terminal", func(t *testing.T) { workOnTerminals(t, h.For(t), server) })
+
 	got := readContacts(t, h)
 	slices.Sort(reached)
-	if d := cmp.Diff(reached, got.reached); d != "" {
+	if d := cmp.Diff(slices.Compact(reached), got.reached); d != "" {
 		t.Errorf("hosts that were reached (-want +got):\n%s", d)
 	}
 	for pattern, most := range refused {
@@ -134,13 +133,48 @@ func TestAgentsWork(t *testing.T) {
 
 	h.Run(0, "apply", "m")
 	for _, w := range workers {
-		if got := readFile(t, filepath.Join(h.Dir, w.name+".txt")); got != "one\ntwo\n" {
-			t.Errorf("%s.txt holds %q", w.name, got)
+		if got := readFile(t, filepath.Join(h.Dir, w.name+"-first.txt")); got != "one\ntwo\n" {
+			t.Errorf("%s wrote %q", w.name, got)
 		}
 	}
 	onHost(t, h.Dir, `test "$(git log --format=%s)" = "$(printf 'by opencode\nby gemini\nby copilot\nby codex\nby claude\nfirst')"
-		test -z "$(git status --porcelain)"`)
+		test "$(git status --porcelain)" = "$(printf '?? claude-second.txt\n?? claude-third.txt\n?? codex-second.txt')"`)
 	h.Run(0, "rm", "m")
+}
+
+// task is a task of an agent. The first ends with a commit.
+func task(h *vm.Host, agent, which string) provider.Task {
+	name := agent + "-" + which
+	command := fmt.Sprintf("cd %s && sh check %s", h.Dir, name)
+	if which == "first" {
+		command += fmt.Sprintf(" && git add %s.txt && git -c user.name=G -c user.email=g@example.com commit -qm 'by %s'", name, agent)
+	}
+	return provider.Task{
+		Prompt: "the " + which + " task for " + agent, File: filepath.Join(h.Dir, name+".txt"), Text: "one\ntwo\n", Command: command,
+		Answer: name + "-is-done", // a word: on a terminal, agents jump over spaces
+	}
+}
+
+// workOnTerminals has two agents work at once, each on a terminal, and then one go on with
+// its conversation without.
+func workOnTerminals(t *testing.T, h *vm.Host, server *provider.Server) {
+	names := []string{"claude", "codex"}
+	var terms []*vm.Terminal
+	for _, name := range names {
+		terms = append(terms, h.Terminal("agent", "m", name, "--", "the second task for "+name))
+	}
+	for i, name := range names {
+		terms[i].Expect(name + "-second-is-done")
+		terms[i].Type(leaveKeys)
+		ends(t, terms[i], 0)
+		h.Run(0, "attach", "--end", "m", name)
+	}
+	r := h.Run(0, "exec", "m", "--", "claude", "--dangerously-skip-permissions", "--continue", "-p", "the third task for claude")
+	calls := server.Calls()
+	i := slices.IndexFunc(calls, func(c provider.Call) bool { return c.Earlier == 1 && c.Step == provider.StepAnswer })
+	if !strings.Contains(r.Stdout, "claude-third-is-done") || i < 0 || calls[i].Host != "api.anthropic.com" {
+		t.Errorf("it goes on with %q, in call %d", r.Stdout, i)
+	}
 }
 
 // contacts are what the audit log says of a machine's network.

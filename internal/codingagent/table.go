@@ -56,7 +56,11 @@ func Agents() []Agent {
 			// code.claude.com/docs/en/memory: a file of its own.
 			memory:   "rules/mayfly.md",
 			measured: "2.1.330",
-			contacts: []Contact{{Host: "api.anthropic.com"}},
+			contacts: []Contact{
+				{Host: "api.anthropic.com"},
+				{Host: "downloads.claude.ai", Tries: 2, Terminal: true, Wants: "its catalogue of models, of which it has a copy", Costs: "two questions for a name"},
+				{Host: "raw.githubusercontent.com", Terminal: true},
+			},
 			prepare: func(s *Spec, at Place, stores []string) {
 				s.Env = append(s.Env,
 					"DISABLE_AUTOUPDATER=1", // the image's is pinned
@@ -139,7 +143,7 @@ func Agents() []Agent {
 			stores:   []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
 			memory:   "AGENTS.md",
 			measured: "0.169.0",
-			contacts: []Contact{{Host: "api.openai.com"}},
+			contacts: []Contact{{Host: "api.openai.com"}, {Host: "raw.githubusercontent.com", Terminal: true}},
 			prepare: func(s *Spec, _ Place, stores []string) {
 				s.Files = []File{{
 					Path: path.Join(stores[0], "config.toml"),

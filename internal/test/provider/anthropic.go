@@ -79,7 +79,7 @@ func (s *Server) answerMessages(w http.ResponseWriter, r *http.Request, c *Call)
 		tools = append(tools, tool{name: t.Name})
 	}
 	m := s.next(s.follow(progress{task: -1}, items), tools)
-	c.Model, c.Step = q.Model, m.step
+	c.says(q.Model, m)
 
 	n := s.number()
 	message := object{

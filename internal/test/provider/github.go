@@ -28,7 +28,8 @@ func gitHubError(status int, message string) any {
 	return object{"message": message, "status": http.StatusText(status)}
 }
 
-// serveCatalogue serves opencode's catalogue of models.
-func serveCatalogue(s *Server, w http.ResponseWriter, r *http.Request, c *Call) {
+// serveNothing stands for what agents can do without: opencode's catalogue of models, and
+// news of programs, which GitHub has.
+func serveNothing(s *Server, w http.ResponseWriter, r *http.Request, c *Call) {
 	s.failed(w, c, http.StatusNotFound, "no such thing")
 }

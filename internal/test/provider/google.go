@@ -73,7 +73,7 @@ func (s *Server) answerContent(w http.ResponseWriter, r *http.Request, c *Call, 
 		// task is, and whose turn it is.
 		m.text = `{"reasoning": "none", "model_choice": "pro", "complexity_reasoning": "none", "complexity_score": 50, "next_speaker": "user"}`
 	}
-	c.Step = m.step
+	c.says(c.Model, m)
 	part := object{"text": m.text}
 	if m.tool.name != "" {
 		part = object{"functionCall": object{"name": m.tool.name, "args": m.arguments}}

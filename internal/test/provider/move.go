@@ -19,9 +19,9 @@ type tool struct {
 	free bool // takes a text and no object
 }
 
-// progress is how far a conversation is: whose task it does, and how many results of tools it
-// has since. A task of -1 is none.
-type progress struct{ task, results int }
+// progress is how far a conversation is: which task it does, how many results of tools it has
+// since, and how many tasks there were before. A task of -1 is none.
+type progress struct{ task, results, earlier int }
 
 // follow returns how far items bring a conversation that was at p.
 func (s *Server) follow(p progress, items []item) progress {
@@ -30,9 +30,14 @@ func (s *Server) follow(p progress, items []item) progress {
 			p.results++
 			continue
 		}
-		if i := slices.IndexFunc(s.tasks, func(t Task) bool { return strings.Contains(it.text, t.Prompt) }); i >= 0 {
-			p = progress{i, 0}
+		i := slices.IndexFunc(s.tasks, func(t Task) bool { return strings.Contains(it.text, t.Prompt) })
+		if i < 0 || i == p.task {
+			continue
 		}
+		if p.task >= 0 {
+			p.earlier++
+		}
+		p.task, p.results = i, 0
 	}
 	return p
 }
@@ -40,6 +45,7 @@ func (s *Server) follow(p progress, items []item) progress {
 // move is what a model says: a call of a tool, or a text.
 type move struct {
 	step      string
+	earlier   int // tasks of the conversation
 	tool      tool
 	arguments object // of the tool, unless it is free
 	text      string // of an answer, or for a free tool
@@ -47,6 +53,12 @@ type move struct {
 
 // next returns what a model says at p to an agent that offers tools.
 func (s *Server) next(p progress, tools []tool) move {
+	m := s.step(p, tools)
+	m.earlier = p.earlier
+	return m
+}
+
+func (s *Server) step(p progress, tools []tool) move {
 	if p.task < 0 || len(tools) == 0 {
 		return move{step: StepAside, text: "A small change"}
 	}

@@ -115,8 +115,8 @@ func (s *Server) keep(st state) string {
 	return id
 }
 
-// answer returns the events that answer q, and what the model does.
-func (s *Server) answer(q response) ([]object, string) {
+// answer returns the events that answer q, and what the model says.
+func (s *Server) answer(q response) ([]object, move) {
 	// What was said before a response is not said again behind it.
 	before := s.state(q.Previous)
 	tools := append(slices.Clone(before.tools), offered(q.Tools)...)
@@ -149,7 +149,7 @@ func (s *Server) answer(q response) ([]object, string) {
 	done := object{"id": id, "object": "response", "created_at": 1754000000, "status": "completed", "model": q.Model, "output": []object{}, "usage": usage}
 	all := []object{{"type": "response.created", "response": created}}
 	if q.Generate != nil && !*q.Generate {
-		return append(all, object{"type": "response.completed", "response": done}), StepAside
+		return append(all, object{"type": "response.completed", "response": done}), move{step: StepAside}
 	}
 	m := s.next(p, tools)
 	var out object
@@ -180,7 +180,7 @@ func (s *Server) answer(q response) ([]object, string) {
 	all = append(all, object{"type": "response.output_item.added", "output_index": 0, "item": begun})
 	all = append(all, deltas...)
 	all = append(all, object{"type": "response.output_item.done", "output_index": 0, "item": out})
-	return append(all, object{"type": "response.completed", "response": done}), m.step
+	return append(all, object{"type": "response.completed", "response": done}), m
 }
 
 func (s *Server) answerResponses(w http.ResponseWriter, r *http.Request, c *Call) {
@@ -188,8 +188,8 @@ func (s *Server) answerResponses(w http.ResponseWriter, r *http.Request, c *Call
 	if !s.asked(w, r, c, &q) {
 		return
 	}
-	all, step := s.answer(q)
-	c.Model, c.Step = q.Model, step
+	all, m := s.answer(q)
+	c.says(q.Model, m)
 	if !q.Stream {
 		writeJSON(w, all[len(all)-1]["response"])
 		return
@@ -236,8 +236,9 @@ func (s *Server) answerSocket(w http.ResponseWriter, r *http.Request, c *Call) {
 			send(object{"type": "error", "status": status, "error": openAIError(status, why).(object)["error"]})
 			continue
 		}
-		all, step := s.answer(q)
-		asked.Model, asked.Step, asked.Status = q.Model, step, http.StatusOK
+		all, m := s.answer(q)
+		asked.says(q.Model, m)
+		asked.Status = http.StatusOK
 		s.record(asked)
 		for i, o := range all {
 			o["sequence_number"] = i
@@ -275,7 +276,7 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, c *Call) {
 		tools = append(tools, tool{name: t.Function.Name})
 	}
 	m := s.next(s.follow(progress{task: -1}, items), tools)
-	c.Model, c.Step = q.Model, m.step
+	c.says(q.Model, m)
 
 	n := s.number()
 	said, reason := object{"role": "assistant", "content": m.text}, "stop"

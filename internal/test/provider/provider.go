@@ -47,7 +47,9 @@ type Call struct {
 	Key    string // the credential that came with it
 	Model  string // that is asked, if one is
 	Step   string // what the model answered; "" if none is asked
-	Status int    // of the answer
+	// Earlier is how many tasks the conversation had before this one.
+	Earlier int
+	Status  int // of the answer
 }
 
 // maxRequest bounds what a request may say, in bytes.
@@ -66,7 +68,8 @@ func services() map[string]service {
 		"api.openai.com":                    openAI,
 		"chatgpt.com":                       openAI,
 		"opencode.ai":                       openAI,
-		"models.opencode.ai":                {serveCatalogue, openAIError},
+		"models.opencode.ai":                {serveNothing, openAIError},
+		"raw.githubusercontent.com":         {serveNothing, gitHubError},
 		"generativelanguage.googleapis.com": {serveGoogle, googleError},
 		"api.github.com":                    {serveGitHub, gitHubError},
 		"api.githubcopilot.com":             openAI,
@@ -130,6 +133,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.record(call)
 }
+
+// says notes what a model answers.
+func (c *Call) says(model string, m move) { c.Model, c.Step, c.Earlier = model, m.step, m.earlier }
 
 func (s *Server) record(c Call) {
 	s.mu.Lock()

@@ -148,6 +148,30 @@ func TestTask(t *testing.T) {
 	}
 }
 
+// A conversation that goes on has its next task done, from the beginning.
+func TestEarlier(t *testing.T) {
+	s := newServer()
+	another := testTask()
+	another.Prompt, another.Answer = "mend that", "it is mended"
+	s.tasks = append(s.tasks, another)
+	for _, c := range clients()[:3] {
+		key := "messages"
+		if c.name == "responses" {
+			key = "input"
+		}
+		q := c.next(c.first)
+		q[key] = append(q[key].([]object), object{"role": "user", "content": "mend that"})
+		for _, want := range []string{StepWrite, StepRun, StepAnswer} {
+			post(s, c.url, q)
+			calls := s.Calls()
+			if got := calls[len(calls)-1]; got.Step != want || got.Earlier != 1 {
+				t.Errorf("%s: %+v; want the step %s behind one task", c.name, got, want)
+			}
+			q = c.next(q)
+		}
+	}
+}
+
 // Without a stream the answer is one object, as its API has it.
 func TestWhole(t *testing.T) {
 	for _, c := range clients()[:3] {

@@ -113,27 +113,34 @@ func profiles() string {
 		}
 	}
 	p.table([]string{"coding agent", "tries, and does not need"}, rows)
-	p.paragraph("This is what each coding agent contacts when it does a task in a machine without a terminal: write\n" +
-		"a file, test it, commit. A test measures it with the program that images have, a key that stays on\n" +
-		"the host, and the presets. The providers are fakes.")
+	p.paragraph("This is what each coding agent contacts when it does a task in a machine: write a file, test it,\n" +
+		"commit. A test measures it with the program that images have, a key that stays on the host, and the\n" +
+		"presets. The providers are fakes.")
 	rows = nil
 	for _, a := range codingagent.Agents() {
 		version, contacts := a.Measured()
-		var reached, refused, costs []string
+		var reached, terminal, refused, costs []string
 		for _, c := range contacts {
-			if c.Tries == 0 {
+			switch {
+			case c.Tries > 0:
+				refused = append(refused, code(c.Host)+": "+c.Wants)
+				costs = append(costs, c.Costs)
+			case c.Terminal:
+				terminal = append(terminal, c.Host)
+			default:
 				reached = append(reached, c.Host)
-				continue
 			}
-			refused = append(refused, code(c.Host)+": "+c.Wants)
-			costs = append(costs, c.Costs)
+		}
+		also := "not measured"
+		if len(terminal) > 0 {
+			also = codes(terminal)
 		}
 		if len(refused) == 0 {
 			refused, costs = []string{"nothing"}, []string{"nothing"}
 		}
-		rows = append(rows, []string{a.Title + " " + version, codes(reached), strings.Join(refused, "; "), strings.Join(costs, "; ")})
+		rows = append(rows, []string{a.Title + " " + version, codes(reached), also, strings.Join(refused, "; "), strings.Join(costs, "; ")})
 	}
-	p.table([]string{"coding agent", "contacts", "is refused", "the refusal costs"}, rows)
+	p.table([]string{"coding agent", "contacts", "on a terminal also", "is refused", "the refusal costs"}, rows)
 	return p.String()
 }
 
