@@ -12,6 +12,10 @@ import (
 type Spec struct {
 	// Name of the machine, lower-case letters, digits and hyphens; made up when empty.
 	Name string
+	// Definition is the machine with a file of its own that this is to be another one of: on a
+	// new copy of the same workspace, with nothing that that machine keeps, and without its
+	// published ports. Nothing else but Name is used then.
+	Definition string
 	// Dir is the directory that the machine works on, at the same path. Empty for the
 	// current one.
 	Dir string
@@ -47,7 +51,7 @@ type Setting struct {
 
 func (s Spec) internal() (engine.Spec, error) {
 	out := engine.Spec{
-		Name: s.Name, Dir: s.Dir, NoWorkspace: s.NoWorkspace, ConfigFile: s.ConfigFile,
+		Name: s.Name, Definition: s.Definition, Dir: s.Dir, NoWorkspace: s.NoWorkspace, ConfigFile: s.ConfigFile,
 		NoDetect: s.NoDetect, Command: s.Command, Learn: s.Learn, Trust: s.Trust,
 		Settings: settings(s.Settings),
 	}

@@ -23,9 +23,13 @@ type prompting struct {
 }
 
 func (p *prompting) flags(cmd *cobra.Command) {
-	p.changed = cmd.Flags().Changed
 	cmd.Flags().StringVarP(&p.text, "prompt", "p", "", "do what this `text` says, and end")
-	cmd.Flags().StringVar(&p.file, "prompt-file", "", `do what this file says, and end; "-" is standard input`)
+	p.fileFlag(cmd)
+}
+
+func (p *prompting) fileFlag(cmd *cobra.Command) {
+	p.changed = cmd.Flags().Changed
+	cmd.Flags().StringVar(&p.file, "prompt-file", "", "do what this `file` says, and end; \"-\" is standard input")
 }
 
 // given reports whether there is one.

@@ -210,8 +210,10 @@ type groups struct {
 	withheld []mayfly.Change // never come back, and somebody may want to know
 }
 
-func (g *groups) empty() bool {
-	return len(g.ordinary)+len(g.builds)+len(g.alone)+len(g.withheld) == 0
+func (g *groups) empty() bool { return g.count() == 0 }
+
+func (g *groups) count() int {
+	return len(g.ordinary) + len(g.builds) + len(g.alone) + len(g.withheld)
 }
 
 // name has no questions asked about changes whose own paths the user gave: who names one

@@ -17,6 +17,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/dotfiles"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
+	"github.com/mayfly-vm/mayfly/internal/naming"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/share"
 	"github.com/mayfly-vm/mayfly/internal/workspace"
@@ -25,6 +26,9 @@ import (
 
 // planSpec makes the plan of a machine without a file of its own.
 func (e *Engine) planSpec(ctx context.Context, s Spec) (plan.Plan, error) {
+	if s.Definition != "" {
+		return e.planAnother(ctx, s)
+	}
 	cfg, err := e.load(s)
 	if err != nil {
 		return plan.Plan{}, err
@@ -35,6 +39,36 @@ func (e *Engine) planSpec(ctx context.Context, s Spec) (plan.Plan, error) {
 	}
 	if !s.NoWorkspace {
 		in.Workspace = plan.WorkspacePath(cfg, e.home(), s.Dir)
+	}
+	return e.planConfig(ctx, cfg, in, s.DryRun)
+}
+
+// planAnother makes the plan of another machine of a definition.
+func (e *Engine) planAnother(ctx context.Context, s Spec) (plan.Plan, error) {
+	d, err := e.definitions().Get(s.Definition)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	file, err := config.ReadFile(d.Path)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	cfg, err := e.loadFile(file)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	if cfg.Network.Mode == plan.NetworkBridge && e.machines().At(d.Name).Alive() {
+		return plan.Plan{}, fault.New(fault.MachineForeign, args{"name": d.Name}, "%s runs, and has the only address that its file gives on the bridge", d.Name)
+	}
+	cfg.Network.Ports = nil // they are the named one's
+	in := plan.Input{Name: s.Name}
+	if in.Name == "" {
+		if in.Name = d.Name + strings.TrimPrefix(newName(), "run"); len(in.Name) > naming.MaxMachine {
+			in.Name = newName()
+		}
+	}
+	if cfg.Workspace.Path != "" {
+		in.Workspace = plan.WorkspacePath(cfg, e.home(), "")
 	}
 	return e.planConfig(ctx, cfg, in, s.DryRun)
 }

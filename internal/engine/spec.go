@@ -25,6 +25,10 @@ const projectFile = "mayfly.toml"
 type Spec struct {
 	// Name of the machine; made up when it is empty.
 	Name string
+	// Definition is the machine with a file of its own that it is to be another one of: a new
+	// copy of the same workspace, with nothing that that keeps and no published ports. All
+	// that follows is left alone then.
+	Definition string
 	// Dir is the directory that the machine works on unless Settings name another.
 	Dir string
 	// NoWorkspace gives the machine no directory at all.
