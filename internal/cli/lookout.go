@@ -239,8 +239,8 @@ func (l *lookout) do(do dashboard.Action) {
 		for _, name := range do.Names {
 			l.network(name, true)
 		}
-	case dashboard.Allow:
-		l.spawn(func() { l.allow(do.Names[0], do.Rule) })
+	case dashboard.Policy:
+		l.spawn(func() { l.policy(do.Names[0], do.Verb, do.Rule) })
 	case dashboard.Count:
 		l.spawn(func() {
 			for _, name := range do.Names {
@@ -251,20 +251,27 @@ func (l *lookout) do(do dashboard.Action) {
 	}
 }
 
-// allow lets a machine reach what a rule says, as mayfly policy does.
-func (l *lookout) allow(name, rule string) {
-	change, err := policyChange([]string{"allow", rule}, policyOptions{})
+// policy allows or denies a machine what a rule says, as mayfly policy does.
+func (l *lookout) policy(name string, verb dashboard.Verb, rule string) {
+	word, said := "allow", "%s may reach %s until it ends"
+	switch verb {
+	case dashboard.AllowOnce:
+		said = "what waits of %s may reach %s"
+	case dashboard.Deny:
+		word, said = "deny", "%s may not reach %s until it ends"
+	}
+	change, err := policyChange([]string{word, rule}, policyOptions{once: verb == dashboard.AllowOnce})
 	var st mayfly.NetworkState
 	if err == nil {
 		st, err = l.client.ChangeNetwork(name, change)
 	}
 	l.tell(func(m *dashboard.Model) {
 		if err != nil {
-			m.Say("allow %s: %v", rule, err)
+			m.Say("%s %s: %v", word, rule, err)
 			return
 		}
 		m.SetNetwork(name, st)
-		m.Say("%s may reach %s until it ends", name, rule)
+		m.Say(said, name, rule)
 	})
 }
 

@@ -35,7 +35,7 @@ With egress ask, a connection that no rule covers waits up to 50 seconds for you
 answer. Without allow or deny, mayfly policy lists what waits. Both answer it:
 allow for this machine until its end, allow --once for the connections that wait
 now, deny until the end. Where nobody could answer, the connection is refused at
-once: open mayfly events in another terminal to be asked.`,
+once: open mayfly top in another terminal to be asked.`,
 		Example: `  mayfly policy run-3f9a2c
   mayfly policy run-3f9a2c allow proxy.example.org:443
   mayfly policy run-3f9a2c allow --once example.org

@@ -21,8 +21,18 @@ const (
 	Redraw       // draw the screen anew
 	Run          // give the screen to commands
 	Look         // ask for the state of the networks of Names
-	Allow        // let Names[0] reach Rule
+	Policy       // Verb of Rule for the machine Names[0]
 	Count        // count the changes of Names
+)
+
+// Verb is what becomes of a host that a machine was refused, or asks for.
+type Verb string
+
+// The verbs.
+const (
+	Allow     Verb = "allow"      // until the machine ends
+	AllowOnce Verb = "allow once" // the connections that wait
+	Deny      Verb = "deny"       // until the machine ends
 )
 
 // Action is what a key asks for.
@@ -30,6 +40,7 @@ type Action struct {
 	Kind  Kind
 	Names []string
 	Rule  string
+	Verb  Verb
 	// Commands are those of mayfly that Run is about, each with its arguments, to be done one
 	// after the other. With Read, what they print is to be read.
 	Commands [][]string

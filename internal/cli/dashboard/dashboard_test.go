@@ -108,7 +108,7 @@ func TestScreens(t *testing.T) {
 		}{
 			{"list", nil},
 			{"moved", []string{"down", "down", " ", "down"}},
-			{"network", []string{"down", "down", "n", "down"}},
+			{"network", []string{"down", "down", "n", "down"}}, // api
 			{"help", []string{"?"}},
 			{"filter", []string{"/", "w", "o", "r", "k"}},
 			{"stop", []string{" ", "x"}},
@@ -203,9 +203,11 @@ func TestKeys(t *testing.T) {
 		{"space down space esc d", run(true, "diff evil"), ""},
 		{"c", Action{Kind: Count, Names: []string{"web"}}, ""},
 		{"n", Action{Kind: Look, Names: []string{"web"}}, ""},
-		{"down down n y", Action{Kind: Allow, Names: []string{"api"}, Rule: "registry.example.org:443"}, ""},
-		{"down down n down y", Action{Kind: Allow, Names: []string{"api"}, Rule: "git.example.org:22"}, ""},
+		{"down down n y", Action{Kind: Policy, Names: []string{"api"}, Rule: "registry.example.org:443", Verb: Allow}, ""},
+		{"down down n down y", Action{Kind: Policy, Names: []string{"api"}, Rule: "git.example.org:22", Verb: Allow}, ""},
 		{"down down n down down y", Action{}, "no single public host"},
+		{"down down n down o", Action{}, "no connection to git.example.org:22 waits"},
+		{"down down n down d", Action{Kind: Policy, Names: []string{"api"}, Rule: "git.example.org:22", Verb: Deny}, ""},
 		{"down down n esc q", Action{Kind: Quit}, ""},
 		{"? q", Action{}, ""},
 		{"? q q", Action{Kind: Quit}, ""},
@@ -263,7 +265,7 @@ func TestPaste(t *testing.T) {
 
 // The rule that a key makes of a refusal lets exactly that host pass, whatever name the guest
 // chose for it.
-func TestAllowRule(t *testing.T) {
+func TestHostRule(t *testing.T) {
 	for _, tt := range []struct {
 		denied mayfly.Denied
 		want   string
@@ -283,10 +285,41 @@ func TestAllowRule(t *testing.T) {
 		{mayfly.Denied{Host: "ICMP"}, ""},
 		{mayfly.Denied{Host: ""}, ""},
 	} {
-		got, ok := allowRule(tt.denied)
+		got, ok := hostRule(tt.denied)
 		if ok != (tt.want != "") || ok && got != tt.want {
-			t.Errorf("allowRule(%v) = %q, %t; want %q", tt.denied, got, ok, tt.want)
+			t.Errorf("hostRule(%v) = %q, %t; want %q", tt.denied, got, ok, tt.want)
 		}
+	}
+}
+
+// A machine that asks its user is among the first, and what it asks for is the first that is
+// shown. The end of a name, which says whose it is, is in sight.
+func TestQuestions(t *testing.T) {
+	m := example()
+	m.Resize(10, 50)
+	st := m.network["api"]
+	st.Questions = []mayfly.Question{
+		{Host: "accounts.example.com." + strings.Repeat("x", 80) + ".evil.example", Port: 443, Since: noon.Add(-10 * time.Second), Connections: 2},
+		{Host: "git.example.org", Port: 22, Since: noon, Connections: 1},
+	}
+	m.SetNetwork("api", st)
+	if !slices.Equal(m.listed[:2], []string{"web", "api"}) || m.status["api"].word != "asks" || m.age("api") != "10s" {
+		t.Errorf("listed %q, api %+v", m.listed, m.status["api"])
+	}
+	press(m, "down", "n")
+	screen := newTerminal(m, 10, 50).shown.String()
+	for _, want := range []string{".evil.example:443\n", "git.example.org:22  (waits for you)"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("it does not show %q:\n%s", want, screen)
+		}
+	}
+	if a := press(m, "down", "o"); a.Verb != AllowOnce || a.Rule != "git.example.org:22" {
+		t.Errorf("o does %+v", a)
+	}
+	st.Questions = nil
+	m.SetNetwork("api", st)
+	if a := press(m, "o"); a.Kind != None || m.status["api"].word != "works" {
+		t.Errorf("after the answer o does %+v, and api %+v", a, m.status["api"])
 	}
 }
 

@@ -6,6 +6,7 @@ package dashboard
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ type Model struct {
 	message string
 	asked   Action // what a yes does
 	scroll  int    // of the help, or the host that is chosen
-	hosts   []mayfly.Denied
+	hosts   []host // that are shown of one machine
 }
 
 // changes is what is known of what a machine changed.
@@ -80,7 +81,7 @@ func (m *Model) Say(format string, args ...any) {
 func (m *Model) SetMachines(list []mayfly.Info) {
 	infos := make(map[string]mayfly.Info)
 	for _, i := range list {
-		st := statusOf(i)
+		st := asking(statusOf(i), m.network[i.Name])
 		if st.since.IsZero() {
 			was, ok := m.status[i.Name]
 			switch {
@@ -130,6 +131,9 @@ func (m *Model) SetNetwork(name string, st mayfly.NetworkState) {
 		return
 	}
 	m.network[name] = st
+	if (len(st.Questions) > 0) != (m.status[name].word == wordAsks) {
+		m.SetMachines(slices.Collect(maps.Values(m.infos)))
+	}
 	shown := m.mode == modeNetwork && m.cursor == name
 	if shown {
 		m.mergeHosts()

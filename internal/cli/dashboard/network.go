@@ -22,18 +22,39 @@ func (m *Model) openNetwork() Action {
 	return Action{Kind: Look, Names: []string{m.cursor}}
 }
 
-// mergeHosts takes what is new of the hosts that are shown. Each stays in its row: a machine
-// that tries other hosts must not get another one under the key that allows it.
+// host is one that is shown of a machine.
+type host struct {
+	mayfly.Denied
+	asked bool // connections wait for an answer about it
+}
+
+// mergeHosts takes what is new of the hosts that are shown, those first that wait for an
+// answer. Each stays in its row: a machine that tries other hosts must not get another one
+// under the key that allows it.
 func (m *Model) mergeHosts() {
-	for _, d := range m.network[m.cursor].Denied {
-		same := func(o mayfly.Denied) bool { return o.Host == d.Host && o.Port == d.Port }
+	take := func(h host) {
+		same := func(o host) bool { return o.Host == h.Host && o.Port == h.Port }
 		if i := slices.IndexFunc(m.hosts, same); i >= 0 {
-			m.hosts[i] = d
+			m.hosts[i] = h
 		} else if len(m.hosts) < mostHosts {
-			m.hosts = append(m.hosts, d)
+			m.hosts = append(m.hosts, h)
 		}
 	}
+	for i := range m.hosts {
+		m.hosts[i].asked = false
+	}
+	st := m.network[m.cursor]
+	for _, q := range st.Questions {
+		take(host{mayfly.Denied{Host: q.Host, Port: q.Port, Count: q.Connections}, true})
+	}
+	for _, d := range st.Denied {
+		asked := slices.ContainsFunc(st.Questions, func(q mayfly.Question) bool { return q.Host == d.Host && q.Port == d.Port })
+		take(host{d, asked})
+	}
 }
+
+// hostKeys are the keys that decide about a host.
+var hostKeys = map[string]Verb{"y": Allow, "o": AllowOnce, "d": Deny}
 
 // pressNetwork takes a key while the refused hosts of a machine are shown.
 func (m *Model) pressNetwork(key string) Action {
@@ -46,24 +67,28 @@ func (m *Model) pressNetwork(key string) Action {
 		m.scroll = max(min(m.scroll+1, len(m.hosts)-1), 0)
 	case "?":
 		m.mode, m.scroll = modeHelp, 0
-	case "y":
-		if m.scroll >= len(m.hosts) {
-			break
-		}
-		rule, ok := allowRule(m.hosts[m.scroll])
-		if !ok {
-			m.Say("that is no single public host: mayfly policy %s allow HOST", m.cursor)
-			break
-		}
-		return Action{Kind: Allow, Names: []string{m.cursor}, Rule: rule}
+	}
+	verb, ok := hostKeys[key]
+	if !ok || m.scroll >= len(m.hosts) {
+		return Action{}
+	}
+	h := m.hosts[m.scroll]
+	rule, ok := hostRule(h.Denied)
+	switch {
+	case !ok:
+		m.Say("that is no single public host: mayfly policy %s allow HOST", m.cursor)
+	case verb == AllowOnce && !h.asked:
+		m.Say("no connection to %s waits", rule)
+	default:
+		return Action{Kind: Policy, Names: []string{m.cursor}, Rule: rule, Verb: verb}
 	}
 	return Action{}
 }
 
-// allowRule returns the rule that lets a machine reach exactly what it was refused. The
+// hostRule returns the rule for exactly what a machine was refused, or asks for. The
 // machine has chosen the name: one that would be a pattern, or something else than a host,
 // is none, nor is an address of a network that is not public.
-func allowRule(d mayfly.Denied) (string, bool) {
+func hostRule(d mayfly.Denied) (string, bool) {
 	if _, err := netip.ParseAddr(d.Host); err != nil && !strings.Contains(d.Host, ".") || strings.Contains(d.Host, "*") {
 		return "", false
 	}
@@ -80,26 +105,44 @@ func (m *Model) networkBody(rows int) (header string, body []shown) {
 	case !ok:
 		return "", []shown{{plain, "asking…"}}
 	case len(m.hosts) == 0:
-		return "", []shown{{plain, m.cursor + " was refused nothing; egress is " + termsafe.Line(st.Egress)}}
+		return "", []shown{{plain, m.cursor + " was refused nothing, and asks for nothing; egress is " + termsafe.Line(st.Egress)}}
 	}
 	first := max(min(m.scroll-rows+1, len(m.hosts)-rows), 0)
-	for i, d := range m.hosts[first:min(first+rows, len(m.hosts))] {
-		lead, look, host := " ", plain, termsafe.Line(d.Host)
-		if d.Port != 0 {
-			host = mayfly.Rule{Host: host, Port: d.Port}.String()
-		}
+	for i, h := range m.hosts[first:min(first+rows, len(m.hosts))] {
+		lead, look := " ", plain
 		switch {
-		case allowed(st, d):
-			host += "  (allowed now)"
-		case d.Needless != "":
-			host += "  (" + termsafe.Line(d.Needless) + " does not need it)"
-		}
-		if first+i == m.scroll {
+		case first+i == m.scroll:
 			lead, look = ">", reversed
+		case h.asked:
+			look = strong
 		}
-		body = append(body, shown{look, fmt.Sprintf("%s%6d  %s", lead, d.Count, host)})
+		text := fmt.Sprintf("%s%6d  ", lead, h.Count)
+		// The end of a name says whose it is: what there is no room for is its beginning.
+		text += lastCells(hostPort(h.Host, h.Port), m.cols-width(text))
+		remark := ""
+		switch {
+		case h.asked:
+			remark = "  (waits for you)"
+		case allowed(st, h.Denied):
+			remark = "  (allowed now)"
+		case h.Needless != "":
+			remark = "  (" + termsafe.Line(h.Needless) + " does not need it)"
+		}
+		if width(text+remark) <= m.cols {
+			text += remark
+		}
+		body = append(body, shown{look, text})
 	}
-	return "  TIMES  HOST THAT " + m.cursor + " WAS REFUSED", body
+	return "  TIMES  HOST THAT " + m.cursor + " ASKS FOR, OR WAS REFUSED", body
+}
+
+// hostPort is a host of the guest's words with its port, if it has one.
+func hostPort(name string, port int) string {
+	name = termsafe.Line(name)
+	if port == 0 {
+		return name
+	}
+	return mayfly.Rule{Host: name, Port: port}.String()
 }
 
 // allowed reports whether a machine may reach now what it was refused.

@@ -79,6 +79,20 @@ func statusOf(i mayfly.Info) status {
 	return st
 }
 
+// wordAsks is the state of a machine whose connections wait for an answer.
+const wordAsks = "asks"
+
+// asking is a status, or that of a machine whose network asks its user.
+func asking(st status, network mayfly.NetworkState) status {
+	if len(network.Questions) == 0 {
+		return st
+	}
+	q := network.Questions[0] // the oldest
+	st.rank, st.mark, st.word, st.since = rankWaits, marks[rankWaits], wordAsks, q.Since
+	st.line = "may it reach " + hostPort(q.Host, q.Port) + "? n answers"
+	return st
+}
+
 // running reports whether commands can be run in a machine.
 func running(i mayfly.Info) bool { return i.State == "running" }
 

@@ -336,7 +336,7 @@ func (m *Model) keys() shown {
 	case modeHelp:
 		all = []string{"Esc back"}
 	case modeNetwork:
-		all = []string{"y allow for this machine", "Esc back", "? help"}
+		all = []string{"y allow until it ends", "o once", "d deny", "? help", "Esc back"}
 	default:
 		all = []string{"Enter attach", "d diff", "a apply", "n net", "s shell", "l logs", "x stop", "? help", "q quit"}
 		if m.filter != "" {
@@ -356,7 +356,8 @@ var help = []string{
 	"Enter   show the agent's session; Ctrl-] twice comes back here",
 	"d  D    list the changes; show the lines that differ",
 	"a       apply what is ordinary to your directory, and ask about the rest",
-	"n       show the hosts that it was refused; y allows one until it ends",
+	"n       show hosts that it asks for or was refused: y allows one until the",
+	"        machine ends, o allows what waits for an answer, d denies",
 	"s  l    open a shell; print the console",
 	"x       stop the machine, or remove one of mayfly run",
 	"c       count the files that it changed",
@@ -364,7 +365,6 @@ var help = []string{
 	"/       show only machines with this text; Esc shows all",
 	"j  k    down, up, as the arrow keys; Page Down, Page Up; G, g for the ends",
 	"Ctrl-Z  leave this for a while; Ctrl-L draws it anew; q, Ctrl-C end it",
-	"",
 	"!  waits for you, or is in trouble    *  works      +  is done",
 	".  idle, or runs without an agent     -  stopped    x  dead",
 	"AGE     how long it is so; with +, at least as long",
@@ -404,6 +404,20 @@ func cells(text string, n int) string {
 		}
 	}
 	return text
+}
+
+// lastCells returns a text, or as much of its end as n cells hold.
+func lastCells(text string, n int) string {
+	if width(text) <= n {
+		return text
+	}
+	runes := []rune(text)
+	w, i := 1, len(runes)
+	for i > 0 && w+grid.Width(runes[i-1]) <= n {
+		i--
+		w += grid.Width(runes[i])
+	}
+	return "…" + string(runes[i:])
 }
 
 // age returns a time in few characters.
