@@ -100,6 +100,30 @@ func lockedShape() crashShape {
 // A normal user, too, has none of it left open, and all taken back.
 func TestCrashesAsUser(t *testing.T) { asUser(t, "^TestCrashes$/^locked", 2) }
 
+// An Apply that was finished can be taken back also after it was repeated, and so found
+// nothing to do.
+func TestRepeated(t *testing.T) {
+	from, _, to, changes := crashTrees()
+	for _, c := range []crashShape{{"all kinds", from, to, changes, nil}, lockedShape()} {
+		t.Run(c.name, func(t *testing.T) {
+			_, s := c.session(t)
+			want := exactTree(t, s.dir)
+			for range 2 {
+				if res := s.apply(t); len(res.Conflicts) > 0 {
+					t.Errorf("conflicts: %v", res.Conflicts)
+				}
+			}
+			s.undo(t)
+			got := exactTree(t, s.dir)
+			withoutDirTimes(want)
+			withoutDirTimes(got)
+			sameTree(t, "taken back", got, want)
+		})
+	}
+}
+
+func TestRepeatedAsUser(t *testing.T) { asUser(t, "^TestRepeated$/^locked", 1) }
+
 // asUser has so many sub-tests run as a user who is not root.
 func asUser(t *testing.T, pattern string, tests int) {
 	t.Helper()

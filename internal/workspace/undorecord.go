@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -249,7 +250,9 @@ func (a *applier) recordEdit(ctx context.Context, r *recorder, n int, e *Edit, p
 				return nil
 			}
 		}
-	} else if e.Op != Add {
+	} else if e.Op != Add || errors.Is(err, fs.ErrPermission) {
+		// A directory that its owner may not look into is one that an Apply has finished:
+		// what is in it is there.
 		return nil
 	}
 	line := undoEdit{N: n, Op: e.Op.String(), Path: []byte(e.Path), Implied: !e.counts()}
