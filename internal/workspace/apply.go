@@ -135,7 +135,12 @@ func (a *applier) run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	defer func() { err = errors.Join(err, a.journal.end()) }()
+	defer func() {
+		// In this order: what a clean-up by the journal changes back after a kill is not
+		// an Apply that came to its end.
+		err = errors.Join(err, a.journal.end())
+		err = errors.Join(err, a.finishRecord(err == nil))
+	}()
 	if edits, err = a.together(ctx, edits); err != nil {
 		return err
 	}
@@ -143,7 +148,6 @@ func (a *applier) run(ctx context.Context) (err error) {
 		if err := a.record(ctx, dir, edits); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, a.finishRecord(err == nil)) }()
 	}
 	defer a.finishDirs()
 	defer a.dropBatch()
