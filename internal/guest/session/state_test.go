@@ -82,7 +82,7 @@ func TestState(t *testing.T) {
 		expect("declined", wire.StateIdle, at, "")
 
 		// Interrupted, of which no hook tells.
-		at = after()
+		after()
 		s.Report(hook.Report{State: wire.StateWorks, Last: "more"})
 		s.typed(v, []byte("\x1b"))
 		s.Output([]byte("."))
@@ -99,7 +99,7 @@ func TestState(t *testing.T) {
 		s.Output([]byte("\x1b]9;Approval requested: rm\a"))
 		expect("it notifies that it needs a permission", wire.StatePermission, at, "Approval requested: rm")
 
-		at = after()
+		after()
 		s.Report(hook.Report{State: wire.StateWorks, Last: "last"})
 		at = after()
 		s.Exit(Exit{Code: 137})
