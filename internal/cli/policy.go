@@ -31,11 +31,11 @@ service on the host's own loopback interface.
 A change takes effect at once, for this machine and until its end. Connections
 that are no longer allowed are cut.
 
-With egress ask, a connection that no rule covers waits up to 50 seconds for your
-answer. Without allow or deny, mayfly policy lists what waits. Both answer it:
-allow for this machine until its end, allow --once for the connections that wait
-now, deny until the end. Where nobody could answer, the connection is refused at
-once: open mayfly top in another terminal to be asked.`,
+With egress ask, a connection that no rule covers waits up to 50 seconds for
+your answer. Without allow or deny, mayfly policy lists what waits. Both answer
+it: allow for this machine until its end, allow --once for the connections that
+wait now, deny until the end. Where nobody could answer, the connection is
+refused at once: open mayfly top in another terminal to be asked.`,
 		Example: `  mayfly policy run-3f9a2c
   mayfly policy run-3f9a2c allow proxy.example.org:443
   mayfly policy run-3f9a2c allow --once example.org

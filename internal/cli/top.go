@@ -22,8 +22,8 @@ uses of the host, and what it said last. The screen follows what happens.
 
 Keys do what commands do. Enter shows the agent's session; when you leave that,
 the screen is back. d lists the changes and a applies them, n shows the hosts
-that the machine was refused and lets it reach one, s opens a shell, l prints the
-console, x stops the machine. ? explains all keys, and q ends.
+that the machine was refused and lets it reach one, s opens a shell, l prints
+the console, x stops the machine. ? explains all keys, and q ends.
 
 Without a terminal, or with --once, print once what running machines use of the
 host, as a table.`,
