@@ -185,11 +185,13 @@ func Load(s Sources) (Config, error) {
 		if !f.Own {
 			m.errs = append(m.errs, notOwn(settings)...)
 		}
-		if !f.Own && !f.Portable {
+		m.project = !f.Own && !f.Portable
+		if m.project {
 			m.errs = append(m.errs, notOfProject(settings)...)
 		}
 		m.merge(settings)
 	}
+	m.project = false
 	settings := make([]setting, 0, len(s.Settings))
 	for _, v := range s.Settings {
 		settings = append(settings, setting{origin{name: v.From}, v.Key, v.Value})
@@ -207,6 +209,8 @@ type merger struct {
 	cfg  Config
 	dir  string
 	errs []*Error
+	// project says that what is merged is a project's own file, or a profile that it names.
+	project bool
 
 	// places are where the values of each key were written, in the order in
 	// which they were merged: for a list, that of its elements in cfg.
@@ -258,6 +262,9 @@ func (m *merger) profiles(from origin, names []string) {
 		}
 		m.cfg.Profiles = append(m.cfg.Profiles, name)
 		for _, s := range settings {
+			if m.project && lends(s) {
+				continue // the profile is the user's, but that it is used here is the project's word
+			}
 			m.apply(s)
 		}
 	}

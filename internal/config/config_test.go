@@ -471,6 +471,16 @@ func TestLoginIsTheUsers(t *testing.T) {
 			t.Errorf("Load() = %v, %v; want true: the file of a machine and a flag are the user's", c.Agent.Login, err)
 		}
 	}
+	// A profile of the user's that a project names is used at the project's word.
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "work.toml"), "version = 1\n[agent]\nlogin = true\n")
+	names := file("mayfly.toml", "version = 1\nprofiles = [\"work\"]\n")
+	if c, err := Load(Sources{ProfileDir: dir, Files: []File{no, names}}); err != nil || c.Agent.Login {
+		t.Errorf("Load() with a profile that a project names = %v, %v; want false", c.Agent.Login, err)
+	}
+	if c, err := Load(Sources{ProfileDir: dir, Files: []File{no}, Settings: []Setting{{"--profile", "profiles", []string{"work"}}}}); err != nil || !c.Agent.Login {
+		t.Errorf("Load() with a profile that a flag names = %v, %v; want true", c.Agent.Login, err)
+	}
 	if c, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\n[agent]\nlogin = false\n")}}); err != nil || c.Agent.Login {
 		t.Errorf("Load() = %v, %v; want false, which a project can say", c.Agent.Login, err)
 	}

@@ -209,12 +209,15 @@ func notOwn(settings []setting) []*Error {
 func notOfProject(settings []setting) []*Error {
 	var errs []*Error
 	for _, s := range settings {
-		if s.key == "agent.login" && s.value != false {
+		if lends(s) {
 			errs = append(errs, s.errorf("lends your log-ins, which only config.toml, a machine's file or a flag can"))
 		}
 	}
 	return errs
 }
+
+// lends reports whether a setting lends the log-ins that the host keeps.
+func lends(s setting) bool { return s.key == "agent.login" && s.value != false }
 
 // shellInitLimit bounds home.shell_init, of all sources together.
 const shellInitLimit = 32 << 10

@@ -178,6 +178,7 @@ func TestCheckWorkspace(t *testing.T) {
 		"/tmp":                     "directory of the system",
 		"/data":                    "mayfly's own files",
 		"/data/u/mayfly":           "mayfly's own files",
+		"/data/u/mayfly/logins":    "mayfly's own",
 		"/tmp/a\nb":                "not printable",
 		"/tmp/\xff":                "not printable",
 		"/home/u/.ssh\x1b[2J/../x": "not printable",

@@ -175,11 +175,6 @@ func refuseLive(dir string, p Protected) string {
 			return "holds the socket " + termsafe.Quote(socket)
 		}
 	}
-	for _, own := range p.Own {
-		if own != "" && within(dir, filepath.Clean(own)) {
-			return "is mayfly's own (" + termsafe.Quote(own) + ")"
-		}
-	}
 	return ""
 }
 

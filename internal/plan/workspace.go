@@ -120,8 +120,14 @@ func refuse(dir string, p Protected) string {
 		return why
 	}
 	for _, own := range p.Own {
-		if own != "" && within(own, dir) {
+		if own == "" {
+			continue
+		}
+		if within(own, dir) {
 			return "holds mayfly's own files (" + termsafe.Quote(own) + ")"
+		}
+		if within(dir, filepath.Clean(own)) {
+			return "is mayfly's own (" + termsafe.Quote(own) + ")"
 		}
 	}
 	return ""
