@@ -45,10 +45,11 @@ func (s *Set) DeniedAddr(addr netip.Addr, port uint16) (plan.Rule, bool) {
 	return s.deniedBy(addr.Unmap().String(), port)
 }
 
-// DeniedNames returns the rules that forbid a host by its whole name. Where the user is asked
-// there are none: the names are the machine's words, and to look one up would tell its servers.
+// DeniedNames returns the rules that forbid a host by its whole name, where all that is public
+// can be reached and their addresses are to be known. Elsewhere there are none: what a user
+// denies may be the machine's words, and to look one up would tell its servers.
 func (s *Set) DeniedNames() []plan.Rule {
-	if s.asks() {
+	if !s.public() {
 		return nil
 	}
 	var list []plan.Rule

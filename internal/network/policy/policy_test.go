@@ -358,7 +358,10 @@ func TestAsks(t *testing.T) {
 	if v := New(n).Connect("new.example", 443); !v.Allow || v.Ask {
 		t.Errorf("while it learns: %+v", v)
 	}
-	if names := s.DeniedNames(); len(names) > 0 {
-		t.Errorf("the names %v would be looked up", names)
+	for _, egress := range []string{plan.EgressAsk, plan.EgressAllowlist} {
+		n := plan.Network{Egress: egress}
+		if names := New(n, plan.Rule{Host: "secret.evil.example", Port: 443}).DeniedNames(); len(names) > 0 {
+			t.Errorf("with egress %s, the names %v would be looked up", egress, names)
+		}
 	}
 }
