@@ -163,13 +163,19 @@ func (s *Server) write(ctx context.Context, c *call, in writeInput) (writeOutput
 	return writeOutput{Path: name, Bytes: len(in.Text)}, put(ctx, m, name, in.Text)
 }
 
+// putScript has all of a file before it begins to write it: a call that is cancelled leaves
+// what was there.
+const putScript = `mkdir -p -- "${1%/*}/" && t=$(mktemp) || exit 1
+trap 'rm -f "$t"' EXIT
+cat >"$t" && cat "$t" >"$1"`
+
 // put writes a file of the guest. What is there keeps its mode, and a link leads on.
 func put(ctx context.Context, m Machine, name, text string) error {
 	if len(text) > mostFile {
 		return fmt.Errorf("the text has %d bytes; at most %d are possible", len(text), mostFile)
 	}
 	_, err := tool(ctx, m, 0, mayfly.Cmd{
-		Argv:  []string{"sh", "-c", `mkdir -p -- "${1%/*}/" && cat >"$1"`, "sh", name},
+		Argv:  []string{"sh", "-c", putScript, "sh", name},
 		Stdin: strings.NewReader(text),
 	})
 	return err

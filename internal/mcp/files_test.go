@@ -2,11 +2,14 @@ package mcp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -223,4 +226,50 @@ func FuzzWindow(f *testing.F) {
 			t.Errorf("%d lines from %d of %q: %q", lines, skip, text, w.text)
 		}
 	})
+}
+
+// A write that is killed before it has all of the text leaves what was there.
+func TestPutKilled(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "dir", "f")
+	put := func() *exec.Cmd { return exec.Command("sh", "-c", putScript, "sh", name) }
+	c := put()
+	c.Stdin = strings.NewReader("old\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(name, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	c = put()
+	c.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: somebody has read of it when this returns.
+	if _, err := in.Write(make([]byte, 256<<10)); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(-c.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	c.Wait()
+	text, err := os.ReadFile(name)
+	if err != nil || string(text) != "old\n" {
+		t.Errorf("after a write that was killed there are %d bytes, %v; want what was there", len(text), err)
+	}
+	c = put()
+	c.Stdin = strings.NewReader("new\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	text, err = os.ReadFile(name)
+	fi, statErr := os.Stat(name)
+	if err != nil || statErr != nil || string(text) != "new\n" || fi.Mode().Perm() != 0o750 {
+		t.Errorf("after a write: %q, %v, mode %v", text, errors.Join(err, statErr), fi.Mode())
+	}
 }

@@ -477,7 +477,7 @@ func TestJobDoesNotRead(t *testing.T) {
 func TestDenied(t *testing.T) {
 	p := newPeer(t)
 	p.denied = []mayfly.Denied{
-		{Host: "a.example.org", Port: 443, Count: 2}, {Host: "b.example.org", Port: 22, Count: 1},
+		{Host: "a.example.org", Port: 443, Count: 2}, {Host: "b.example.org", Port: 22, Count: 1}, {Host: "a.example.org", Port: 80, Count: 1},
 		{Host: "x;reboot", Port: 443, Count: 1}, {Host: "up.example.org", Port: 443, Count: 9, Needless: "claude"},
 		{Host: "\x1b[2J\u202e", Count: 1},
 	}
@@ -490,7 +490,7 @@ func TestDenied(t *testing.T) {
 	}
 	net := must[networkOutput](p, "network", args{})
 	want := []string{"mayfly policy m allow a.example.org", "mayfly policy m allow b.example.org:22"}
-	if !slices.Equal(net.User, want) || len(net.Refused) != 5 || net.Egress != "allowlist" {
+	if !slices.Equal(net.User, want) || len(net.Refused) != 6 || net.Egress != "allowlist" {
 		t.Errorf("network = %+v; want the commands %q", net, want)
 	}
 }

@@ -167,7 +167,7 @@ func (s *Server) network(ctx context.Context, c *call, _ networkInput) (networkO
 			refused.Note = d.Needless + " tries this and needs nothing of it"
 		}
 		out.Refused = append(out.Refused, refused)
-		if text, ok := allow(m.Name(), d); ok && d.Needless == "" {
+		if text, ok := allow(m.Name(), d); ok && d.Needless == "" && !slices.Contains(out.User, text) {
 			out.User = append(out.User, text)
 		}
 	}
@@ -202,10 +202,11 @@ func (s *Server) newlyDenied(m Machine) []string {
 	var hosts []string
 	for _, d := range st.Denied[:min(len(st.Denied), mostHosts)] {
 		name := oneLine(d.Host)
-		if d.Count > s.denied[name] && d.Needless == "" && !slices.Contains(hosts, name) {
+		place := fmt.Sprintf("%s:%d", d.Host, d.Port)
+		if d.Count > s.denied[place] && d.Needless == "" && !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)
 		}
-		s.denied[name] = d.Count
+		s.denied[place] = d.Count
 	}
 	return hosts
 }
