@@ -30,6 +30,8 @@ type app struct {
 	// drawn is our terminal while a program of a machine draws on it.
 	drawn atomic.Pointer[terminal.Guard]
 
+	detached bool // the user has left a session, which goes on
+
 	verbose bool
 	raw     bool // a machine's output reaches the terminal as it is
 	json    bool // the command was asked for JSON

@@ -259,6 +259,7 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		return exitCode(code)
 	case info.Name != "" && (detached.Load() || ctx.Err() != nil):
 		a.note("%s goes on; mayfly attach %s", info.Name, attachWords())
+		a.detached = detached.Load()
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -166,7 +166,7 @@ func (s *screen) run(do dashboard.Action) (on bool, err error) {
 	ctx := s.look.ctx
 	s.leave()
 	end := s.holdSignals()
-	read := do.Read
+	read, handed := do.Read, false
 	for _, args := range do.Commands {
 		if len(do.Commands) > 1 {
 			s.a.note("%s of %s:", args[0], args[len(args)-1])
@@ -175,6 +175,7 @@ func (s *screen) run(do dashboard.Action) (on bool, err error) {
 		if command.execute(args) != exitOK {
 			read = true
 		}
+		handed = handed || (args[0] == "attach" || args[0] == "shell") && !command.detached
 	}
 	end()
 	if read && ctx.Err() == nil {
@@ -185,6 +186,9 @@ func (s *screen) run(do dashboard.Action) (on bool, err error) {
 	}
 	if ctx.Err() != nil {
 		return false, nil
+	}
+	if handed {
+		s.model.Hold()
 	}
 	s.look.again()
 	return true, s.enter()

@@ -63,9 +63,14 @@ func (m *Model) Press(k Key) Action {
 	case "ctrl-z":
 		return Action{Kind: Suspend}
 	case "ctrl-l":
+		if m.mode == modeHeld {
+			m.mode = modeList
+		}
 		return Action{Kind: Redraw}
 	}
 	switch m.mode {
+	case modeHeld:
+		return Action{}
 	case modeFilter:
 		m.typeFilter(k.Name)
 		return Action{}

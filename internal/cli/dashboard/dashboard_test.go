@@ -164,6 +164,29 @@ func TestAllSizes(t *testing.T) {
 	}
 }
 
+// A program of a machine's that ends while its user types gets no command out of that, also
+// not from the rest of a paste, which no longer looks like one.
+func TestHold(t *testing.T) {
+	m := example()
+	m.Resize(24, 80)
+	m.Hold()
+	var keys Keys
+	for _, k := range keys.Read([]byte("always finally\r\nq x y\x1b[201~ n y a y\r")) {
+		if do := m.Press(k); do.Kind != None {
+			t.Errorf("%q does %+v; want nothing", k.Name, do)
+		}
+	}
+	if screen := fmt.Sprint(m.screen()); !strings.Contains(screen, "Ctrl-L goes on") {
+		t.Errorf("the screen does not say how to go on:\n%s", screen)
+	}
+	if do := m.Press(Key{Name: "ctrl-l"}); do.Kind != Redraw {
+		t.Errorf("Ctrl-L does %+v", do)
+	}
+	if do := m.Press(Key{Name: "q"}); do.Kind != Quit {
+		t.Errorf("after Ctrl-L, q does %+v; want the end", do)
+	}
+}
+
 // Keys do what commands do, to the machine that is chosen or to those that are marked, and
 // ask before they change anything.
 func TestKeys(t *testing.T) {

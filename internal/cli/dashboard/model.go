@@ -25,6 +25,7 @@ const (
 	modeConfirm      // a question is answered
 	modeNetwork      // hosts that one machine was refused
 	modeHelp
+	modeHeld // nothing is a command
 )
 
 // Model is all that is shown. Its zero value, resized, shows that nothing is known yet.
@@ -76,6 +77,10 @@ func (m *Model) Tick(now time.Time) { m.now = now }
 func (m *Model) Say(format string, args ...any) {
 	m.message = termsafe.Line(fmt.Sprintf(format, args...))
 }
+
+// Hold takes no key as a command until Ctrl-L: what is typed or pasted is for a program of a
+// machine's, which has just ended, at a moment of its own choice.
+func (m *Model) Hold() { m.mode = modeHeld }
 
 // SetMachines takes a new list of machines.
 func (m *Model) SetMachines(list []mayfly.Info) {

@@ -333,6 +333,8 @@ func (m *Model) keys() shown {
 		return shown{strong, "/" + m.filter + "_"}
 	case modeConfirm:
 		return shown{strong, cmp.Or(m.message, "y/n")}
+	case modeHeld:
+		all = []string{"the session has ended by itself", "Ctrl-L goes on"}
 	case modeHelp:
 		all = []string{"Esc back"}
 	case modeNetwork:
