@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -48,11 +49,15 @@ func (a *app) commits(w io.Writer, set *mayfly.ChangeSet) (some bool) {
 	return some
 }
 
+// refusedCommits reports whether there are commits that cannot be brought back, which is said
+// by commits. Their machine has them alone.
+func refusedCommits(set *mayfly.ChangeSet) bool {
+	return slices.ContainsFunc(set.Repositories, func(r mayfly.Repository) bool { return r.Refused != "" })
+}
+
 // landed says what became of commits, and returns whether all of them are on the host.
 func (a *app) landed(set *mayfly.ChangeSet, machine string) bool {
-	all := true
 	for _, r := range set.Repositories {
-		all = all && r.Refused == ""
 		for _, b := range r.Branches {
 			if b.Forward || b.Landed != "" {
 				a.note("%s", words.Landed(r, b))
@@ -62,5 +67,5 @@ func (a *app) landed(set *mayfly.ChangeSet, machine string) bool {
 			}
 		}
 	}
-	return all
+	return !refusedCommits(set)
 }

@@ -387,19 +387,40 @@ func TestCommitsRefused(t *testing.T) {
 	s := newCommitter(t)
 	s.write(s.guest, "a.txt", "2\n")
 	s.commit(s.guest, "one")
-	bin := filepath.Join(s.home, "bin")
-	s.write(bin, "git", "#!/bin/sh\ncase \"$1\" in bundle) echo '# v2 git bundle'; echo nonsense;; *) exec "+gitPath(t)+" \"$@\";; esac\n")
-	if err := os.Chmod(filepath.Join(bin, "git"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	s.lie()
 	head := s.git(s.dir, "rev-parse", "HEAD")
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	messages, err := s.mayfly("apply", "m")
 	if code := exitCode(0); !errors.As(err, &code) || code != exitError {
 		t.Errorf("apply = %v; want exit code %d", err, exitError)
 	}
 	s.says(messages, "commits cannot be brought back: the machine's commits were refused: ")
 	s.is("HEAD", s.git(s.dir, "rev-parse", "HEAD"), head)
+}
+
+// The same where no file differs from the host's: the commits are on another branch.
+func TestCommitsRefusedAlone(t *testing.T) {
+	s := newCommitter(t)
+	s.git(s.guest, "switch", "-q", "-c", "fix")
+	s.write(s.guest, "a.txt", "2\n")
+	s.commit(s.guest, "one")
+	s.git(s.guest, "switch", "-q", "main")
+	s.lie()
+	messages, err := s.mayfly("apply", "m")
+	if code := exitCode(0); !errors.As(err, &code) || code != exitError {
+		t.Errorf("apply = %v; want exit code %d: the machine has the commits alone", err, exitError)
+	}
+	s.says(messages, "commits cannot be brought back: the machine's commits were refused: ")
+}
+
+// lie has git write nonsense for the bundles that it is asked for.
+func (s *committer) lie() {
+	s.t.Helper()
+	bin := filepath.Join(s.home, "bin")
+	s.write(bin, "git", "#!/bin/sh\ncase \"$1\" in bundle) echo '# v2 git bundle'; echo nonsense;; *) exec "+gitPath(s.t)+" \"$@\";; esac\n")
+	if err := os.Chmod(filepath.Join(bin, "git"), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 }
 
 func gitPath(t *testing.T) string {

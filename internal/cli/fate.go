@@ -82,6 +82,7 @@ func (a *app) runIn(ctx context.Context, m started, o *runOptions, argv []string
 // work is what a machine was started for.
 type work struct {
 	keep    bool // the machine lives on, in any case
+	lasting bool // it lives on if mayfly is killed
 	discard bool // or not, once the work is done
 	// do does it, and returns its exit code.
 	do func() (int, error)
@@ -109,6 +110,12 @@ func (a *app) workIn(ctx context.Context, m started, w work) (err error) {
 	if ctx.Err() != nil {
 		f.discard = !w.keep // nothing has run
 		return context.Cause(ctx)
+	}
+	if w.lasting {
+		if err := f.keep(); err != nil {
+			f.discard = true // nothing has run
+			return err
+		}
 	}
 	code, err := w.do()
 	if errors.Is(err, syscall.EPIPE) && errorCode(err) == "" {

@@ -120,8 +120,7 @@ func (a *app) pickOpen(ctx context.Context, m changed, q *questions) (answer, er
 			s.approved = append(s.approved, c.Path)
 		}
 	}
-	refused := func(r mayfly.Repository) bool { return r.Refused != "" } // which is said, and keeps the machine
-	sel.FilesOnly = !q.committed && !slices.ContainsFunc(q.set.Repositories, refused)
+	sel.FilesOnly = !q.committed && !refusedCommits(q.set)
 	what, left, err := a.pick(ctx, m, q.set, sel, s)
 	if err != nil {
 		return "", err

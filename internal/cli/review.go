@@ -101,6 +101,9 @@ func (a *app) review(ctx context.Context, m changed, o reviewOptions) (answer, e
 	groups := a.overview(a.Err, set, changes, mostOrdinary)
 	groups.name(sel.Paths)
 	if groups.empty() && !committed {
+		if len(sel.Paths) == 0 && !o.discard && refusedCommits(set) {
+			return answerConflict, nil
+		}
 		if len(changes)+set.IgnoredFiles > 0 && !o.keep && !o.running && !o.discard {
 			a.note("they go with the machine; mayfly run --keep keeps it, and them")
 		}

@@ -34,10 +34,12 @@ mayfly asks the agent to commit its work. When the agent ends, its commits
 become branches mayfly/MACHINE/BRANCH of your repository; your branch and your
 files stay as they are. Then the machine ends. What the agent changed and did
 not commit is held back: the machine is kept with it, also if you interrupted
-the task.
+the task or mayfly was killed. What git ignores goes with the machine, and so do
+stashes.
 
 The exit code is that of the agent if that is not 0; 3 if something was held
-back, and 0 if all that was done is in the branches. With 125, mayfly failed.`,
+back, 1 if commits could not be brought back, and 0 if all that was done is in
+the branches. With 125, the machine was lost.`,
 		Example: `  mayfly task web 'fix issue 12 and add a test'
   mayfly task web --agent codex --prompt-file task.md`,
 		Args:              takes(1, 2),
@@ -93,6 +95,7 @@ func (a *app) task(ctx context.Context, name, agent, prompt string) error {
 	}
 	a.note("%s works in %s, another machine of %s; mayfly shell %s looks on", coding.Name, m.Name(), name, m.Name())
 	return a.workIn(ctx, m, work{
+		lasting: true, // it may take hours, and nobody looks on
 		do: func() (int, error) {
 			code, err := a.execOnce(ctx, m, coding, prompt+commitRequest)
 			return code, m.Explain(err, coding)
@@ -114,7 +117,7 @@ func (a *app) bringCommits(ctx context.Context, m started) (discard bool, err er
 	}
 	defer set.Close()
 	set.BranchOnly()
-	if len(set.Changes) == 0 && len(set.Repositories) == 0 {
+	if len(set.Changes) == 0 && len(set.Repositories) == 0 && set.IgnoredFiles == 0 && set.GitFiles == 0 {
 		a.note("nothing was changed")
 		return true, nil
 	}
@@ -134,7 +137,11 @@ func (a *app) bringCommits(ctx context.Context, m started) (discard bool, err er
 			return false, errors.Join(err, held(what))
 		}
 	}
-	if left.empty() {
+	switch {
+	case left.empty() && refusedCommits(set):
+		a.note("the machine is kept, with the commits that were not brought back")
+		return false, held(answerConflict)
+	case left.empty():
 		if !committed {
 			a.note("nothing was changed that an apply would bring back")
 		}

@@ -33,23 +33,33 @@ func TestTask(t *testing.T) {
 		kept    bool
 		commits bool
 		says    string
+		lies    bool // the machine's git
 	}{
-		"commits":                {func(s *committer) { s.write(s.guest, "a.txt", "2\n"); s.commit(s.guest, "one") }, 0, nil, 0, false, true, "branch mayfly/m/main"},
-		"commits of a failure":   {func(s *committer) { s.write(s.guest, "a.txt", "2\n"); s.commit(s.guest, "one") }, 130, nil, 130, false, true, "branch mayfly/m/main"},
-		"nothing":                {func(*committer) {}, 0, nil, 0, false, false, "nothing was changed"},
-		"nothing but a failure":  {func(*committer) {}, 7, nil, 7, false, false, "nothing was changed"},
-		"no commit":              {func(s *committer) { s.write(s.guest, "a.txt", "2\n") }, 0, nil, exitHeld, true, false, "a change is in no commit, and held back"},
-		"no commit of a failure": {func(s *committer) { s.write(s.guest, "a.txt", "2\n") }, 130, nil, 130, true, false, "a change is in no commit, and held back"},
+		"commits that are refused": {func(s *committer) {
+			s.git(s.guest, "switch", "-q", "-c", "fix")
+			s.write(s.guest, "a.txt", "2\n")
+			s.commit(s.guest, "one")
+			s.git(s.guest, "switch", "-q", "main")
+		}, 0, nil, exitError, true, false, "the machine is kept, with the commits that were not brought back", true},
+		"commits":                {func(s *committer) { s.write(s.guest, "a.txt", "2\n"); s.commit(s.guest, "one") }, 0, nil, 0, false, true, "branch mayfly/m/main", false},
+		"commits of a failure":   {func(s *committer) { s.write(s.guest, "a.txt", "2\n"); s.commit(s.guest, "one") }, 130, nil, 130, false, true, "branch mayfly/m/main", false},
+		"nothing":                {func(*committer) {}, 0, nil, 0, false, false, "nothing was changed", false},
+		"nothing but a failure":  {func(*committer) {}, 7, nil, 7, false, false, "nothing was changed", false},
+		"no commit":              {func(s *committer) { s.write(s.guest, "a.txt", "2\n") }, 0, nil, exitHeld, true, false, "a change is in no commit, and held back", false},
+		"no commit of a failure": {func(s *committer) { s.write(s.guest, "a.txt", "2\n") }, 130, nil, 130, true, false, "a change is in no commit, and held back", false},
 		"both": {func(s *committer) {
 			s.write(s.guest, "a.txt", "2\n")
 			s.commit(s.guest, "one")
 			s.write(s.guest, "dir/b.txt", "2\n")
 			s.write(s.guest, "Makefile", "all:\n\ttrue\n")
-		}, 0, nil, exitHeld, true, true, "2 changes are in no commit, and held back"},
-		"lost": {func(*committer) {}, 0, fails, 0, true, false, ""},
+		}, 0, nil, exitHeld, true, true, "2 changes are in no commit, and held back", false},
+		"lost": {func(*committer) {}, 0, fails, 0, true, false, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newCommitter(t)
+			if tt.lies {
+				s.lie()
+			}
 			head, index := s.git(s.dir, "rev-parse", "HEAD"), s.git(s.dir, "ls-files", "--stage")
 			a := userOf(t, s.home, nil)
 			stderr, err := os.Create(filepath.Join(t.TempDir(), "err"))
@@ -87,6 +97,24 @@ func TestTask(t *testing.T) {
 			s.is("index", s.git(s.dir, "ls-files", "--stage"), index)
 			s.is("git status", s.git(s.dir, "status", "--porcelain"), "")
 		})
+	}
+}
+
+// A task goes on in a machine that outlives mayfly, so that a kill loses nothing.
+func TestTaskOutlivesMayfly(t *testing.T) {
+	for _, lasting := range []bool{false, true} {
+		m := &fakeStarted{}
+		var kept, atWork bool
+		m.onKeep = func() { kept = true }
+		a := userOf(t, t.TempDir(), nil)
+		err := a.workIn(t.Context(), m, work{
+			lasting: lasting,
+			do:      func() (int, error) { atWork = kept; return 0, nil },
+			finish:  func() (bool, error) { return true, nil },
+		})
+		if err != nil || atWork != lasting || !m.discarded {
+			t.Errorf("lasting %v: %v, kept before the work %v, discarded at the end %v", lasting, err, atWork, m.discarded)
+		}
 	}
 }
 
