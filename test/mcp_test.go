@@ -156,8 +156,9 @@ func TestMCP(t *testing.T) {
 	t.Run("wrapped", func(t *testing.T) {
 		h := h.For(t)
 		c := startMCP(t, h, "run", "--discard", "--no-workspace", "--egress", "allowlist", "--", "sh", "-c", server)
-		if got := c.InitializeResult().ServerInfo.Name; got != "dev" {
-			t.Errorf("the server runs as %q; want the user of the machine", got)
+		want, _ := guestUser(t, h)
+		if got := c.InitializeResult().ServerInfo.Name; got != want {
+			t.Errorf("the server runs as %q; want %q, the user of the machine", got, want)
 		}
 		begun := time.Now()
 		if err := c.Close(); err != nil || time.Since(begun) > vm.Slack {
