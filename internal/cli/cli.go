@@ -130,7 +130,7 @@ changed and apply what you want. Then the machine is discarded.`,
 		a.diffCommand(), a.applyCommand(), a.undoCommand(), a.syncCommand(),
 		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.eventsCommand(), a.watchCommand(), a.rmCommand(),
 		a.exportCommand(), a.initCommand(), a.importCommand(),
-		a.policyCommand(), a.auditCommand(), a.portCommand(), a.transcriptsCommand(), a.mcpCommand(),
+		a.policyCommand(), a.auditCommand(), a.portCommand(), a.transcriptsCommand(), a.mcpCommand(), a.acpCommand(),
 	}
 	machines = append(machines, a.agentCommands()...)
 	net, systemd, skill, version := a.netCommand(), a.systemdCommand(), a.skillCommand(), a.versionCommand()
