@@ -67,9 +67,9 @@ func (f *Filter) say(format string, args ...any) {
 
 // FromAgent takes a line of the agent.
 func (f *Filter) FromAgent(line []byte) Passed {
+	m, err := parse(line)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m, err := parse(line)
 	if err != nil {
 		f.say("a message of the agent was left out: %v", err)
 		return Passed{}
@@ -195,9 +195,9 @@ func (f *Filter) welcome(result object) {
 
 // FromEditor takes a line of the editor.
 func (f *Filter) FromEditor(line []byte) Passed {
+	m, err := parse(line)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m, err := parse(line)
 	if err != nil {
 		f.say("a message of the editor was left out: %v", err)
 		return Passed{Editor: failure(nil, codeParse, "%v", err)}
