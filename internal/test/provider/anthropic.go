@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // serveAnthropic serves the messages API, docs.anthropic.com/en/api/messages.
@@ -49,6 +50,15 @@ func (b *blocks) UnmarshalJSON(data []byte) error {
 	err := json.Unmarshal(data, &parts)
 	*b = parts
 	return err
+}
+
+// text returns the texts of all parts.
+func (b blocks) text() string {
+	var text strings.Builder
+	for _, part := range b {
+		text.WriteString(part.Text)
+	}
+	return text.String()
 }
 
 func (s *Server) answerMessages(w http.ResponseWriter, r *http.Request, c *Call) {

@@ -127,16 +127,19 @@ func (s *Server) answer(q response) ([]object, move) {
 	}
 	for _, part := range parts {
 		var p struct {
-			Type  string  `json:"type"`
-			Role  string  `json:"role"`
-			Tools []offer `json:"tools"`
+			Type    string  `json:"type"`
+			Role    string  `json:"role"`
+			Content blocks  `json:"content"`
+			Tools   []offer `json:"tools"`
 		}
-		json.Unmarshal(part, &p) // a text is none, and has no type
+		if json.Unmarshal(part, &p) != nil {
+			json.Unmarshal(part, &p.Content) // a text alone
+		}
 		if p.Type == "additional_tools" {
 			tools = append(tools, offered(p.Tools)...)
 		}
 		if p.Role != "assistant" {
-			items = append(items, item{string(part), strings.HasSuffix(p.Type, "_call_output")})
+			items = append(items, item{p.Content.text(), strings.HasSuffix(p.Type, "_call_output")})
 		}
 	}
 	p := s.follow(before.progress, items)
@@ -253,8 +256,8 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, c *Call) {
 		Model    string `json:"model"`
 		Stream   bool   `json:"stream"`
 		Messages []struct {
-			Role    string          `json:"role"`
-			Content json.RawMessage `json:"content"`
+			Role    string `json:"role"`
+			Content blocks `json:"content"`
 		} `json:"messages"`
 		Tools []struct {
 			Function struct {
@@ -268,7 +271,7 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, c *Call) {
 	var items []item
 	for _, m := range q.Messages {
 		if m.Role != "assistant" {
-			items = append(items, item{string(m.Content), m.Role == "tool"})
+			items = append(items, item{m.Content.text(), m.Role == "tool"})
 		}
 	}
 	var tools []tool

@@ -148,6 +148,22 @@ func TestTask(t *testing.T) {
 	}
 }
 
+// A task is known by its text, and not by how JSON writes that.
+func TestTaskOfLines(t *testing.T) {
+	for _, c := range clients() {
+		s := newServer()
+		s.tasks[0].Prompt = "fix\n<it> 漢"
+		var q any
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(quote(c.first), "fix it", `fix\n\u003cit\u003e \u6f22`)), &q); err != nil {
+			t.Fatal(err)
+		}
+		post(s, c.url, q)
+		if calls := s.Calls(); len(calls) != 1 || calls[0].Step != StepWrite {
+			t.Errorf("%s: calls %+v; want one that writes", c.name, calls)
+		}
+	}
+}
+
 // A conversation that goes on has its next task done, from the beginning.
 func TestEarlier(t *testing.T) {
 	s := newServer()
