@@ -161,13 +161,8 @@ func (s *Session) leader() *viewer {
 
 // answer says what a terminal would: there are programs that end without it.
 func (s *Session) answer(q screen.Query) {
-	text := map[screen.Query]string{
-		screen.QueryAttributes: "\x1b[?62;22c", // a VT220 with colours
-		screen.QueryStatus:     "\x1b[0n",
-		screen.QueryCursor:     "\x1b[1;1R", // as good as any: there is no cursor
-	}[q]
 	select {
-	case s.input <- input{nil, []byte(text)}:
+	case s.input <- input{nil, []byte(q.Answer())}:
 	default: // it does not read, and so does not wait
 	}
 }

@@ -64,6 +64,15 @@ const (
 	QueryCursor                  // where the cursor is
 )
 
+// Answer returns what a terminal answers of which nobody sees anything.
+func (q Query) Answer() string {
+	return map[Query]string{
+		QueryAttributes: "\x1b[?62;22c", // a VT220 with colours
+		QueryStatus:     "\x1b[0n",
+		QueryCursor:     "\x1b[1;1R", // as good as any: there is no cursor
+	}[q]
+}
+
 // maxQueries bounds Output.Queries.
 const maxQueries = 16
 
