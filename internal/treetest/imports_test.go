@@ -96,7 +96,7 @@ test/provider:      test/websocket
 test/systemd:       test/env
 test/vm:            test/env
 test/script:        cli control
-test/bench:         mayfly commits control plan machine network/* review state guest/client guest/wire workspace   # layers below package mayfly, and what is compared with it
+test/bench:         mayfly codingagent commits control plan machine network/* review state terminal/* guest/client guest/wire workspace   # layers below package mayfly, and what is compared with it
 test:
 treetest/reference: cli config engine review
 treetest:

@@ -82,6 +82,7 @@ func allGroups() []group {
 		{"template", "starts from a template", true, (*bench).measureTemplate},
 		{"first", "the first command", true, (*bench).measureFirst},
 		{"claude", "the first output of claude", true, (*bench).measureClaude},
+		{"paint", "the first paint of coding agents", true, (*bench).measurePaint},
 		{"idle", "idle machines", true, (*bench).measureIdle},
 		{"save", "saving a template", true, (*bench).measureSave},
 		{"transfer", "the network's throughput", true, (*bench).measureTransfer},

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,5 +55,16 @@ func TestBare(t *testing.T) {
 	}
 	if _, err := bare(machine.Command{}); err == nil {
 		t.Error("bare of an empty command: no error")
+	}
+}
+
+func TestPaints(t *testing.T) {
+	// It clears, asks where the cursor is and waits for that, and then paints.
+	took, err := paints(exec.CommandContext(t.Context(), "sh", "-c", `stty raw -echo; printf '\033[2J\033[6n'; dd bs=1 count=6 2>/dev/null >&2; printf 'Ask for anything'; sleep 1000`))
+	if err != nil || took <= 0 {
+		t.Errorf("paints = %v, %v; want a time", took, err)
+	}
+	if _, err := paints(exec.CommandContext(t.Context(), "sh", "-c", "echo no image >&2; printf '\\033[2J...'")); err == nil || !strings.Contains(err.Error(), "no image") {
+		t.Errorf("paints of nothing: %v; want what it said", err)
 	}
 }
