@@ -28,12 +28,12 @@ func TestAgentOffersToContinue(t *testing.T) {
 		{"the first conversation", []string{"claude", "m"}, false, "", []string{"claude", flag}, ""},
 		{"yes", []string{"claude", "m"}, true, "yes\n", []string{"claude", flag, "--continue"}, ""},
 		{"no", []string{"claude", "m"}, true, "no\n", []string{"claude", flag}, ""},
-		{"another agent", []string{"codex", "m"}, true, "y\n", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
+		{"another agent", []string{"codex", "m"}, true, "y\n", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last", "--include-non-interactive"}, ""},
 		{"arguments", []string{"claude", "m", "--", "-r"}, true, "", []string{"claude", flag, "-r"}, ""},
 		{"--new", []string{"claude", "--new", "m"}, true, "", []string{"claude", flag}, ""},
 		{"--detach", []string{"claude", "--detach", "m"}, true, "", []string{"claude", flag}, "mayfly claude m --continue continues the last one"},
 		{"--continue", []string{"claude", "--continue", "m"}, true, "", []string{"claude", flag, "--continue"}, ""},
-		{"--continue --detach", []string{"codex", "-dc", "m"}, true, "", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
+		{"--continue --detach", []string{"codex", "-dc", "m"}, true, "", []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last", "--include-non-interactive"}, ""},
 		{"--continue of nothing", []string{"claude", "--continue", "m"}, false, "", []string{"claude", flag}, "it begins the first one"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestAgentOffersToContinue(t *testing.T) {
 	}{
 		{[]string{"claude", "m"}, []string{"claude", flag}, "mayfly claude m --continue continues the last one"},
 		{[]string{"claude", "-c", "m"}, []string{"claude", flag, "--continue"}, ""},
-		{[]string{"agent", "m", "codex", "--continue"}, []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last"}, ""},
+		{[]string{"agent", "m", "codex", "--continue"}, []string{"codex", "resume", "--no-daemon", "--dangerously-bypass-approvals-and-sandbox", "--last", "--include-non-interactive"}, ""},
 		{[]string{"claude", "--new", "m"}, []string{"claude", flag}, ""},
 		{[]string{"claude", "m", "--", "-p", "hi"}, []string{"claude", flag, "-p", "hi"}, ""},
 	} {

@@ -123,10 +123,11 @@ func Agents() []Agent {
 			// By way of its auth.json, below.
 			Keys:         []Key{{Variable: "OPENAI_API_KEY", Hosts: []string{"api.openai.com"}}},
 			KeyVariables: []string{"CODEX_API_KEY"},
-			Continue:     []string{"resume", "--last"},
-			oneShot:      []string{"exec", "--skip-git-repo-check", "-"},
-			unattended:   []string{"--dangerously-bypass-approvals-and-sandbox"},
-			otherwise:    []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
+			// What was begun by codex exec is no session for it else.
+			Continue:   []string{"resume", "--last", "--include-non-interactive"},
+			oneShot:    []string{"exec", "--skip-git-repo-check", "-"},
+			unattended: []string{"--dangerously-bypass-approvals-and-sandbox"},
+			otherwise:  []string{"--yolo", "--full-auto", "-a", "--ask-for-approval", "-s", "--sandbox"},
 			subcommands: []string{
 				"login", "logout", "mcp", "mcp-server", "app-server", "completion", "sandbox", "debug", "apply", "a",
 				"cloud", "features", "help", "review", "plugin", "update", "doctor", "agents", "remote-control", "queue",
