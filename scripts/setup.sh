@@ -51,6 +51,7 @@ curl curl asks the servers of tests
 gcc gcc links the race detector into tests
 libc6-dev /usr/include/stdio.h links the race detector into tests
 npm npm fetches the coding agents that tests run
+tmux tmux is the terminal of coding agents in tests
 nix-bin nix evaluates definitions of machines in tests
 EOF
 }

@@ -78,6 +78,7 @@ images() {
 	bin/mayfly doctor --fix &&
 		bin/mayfly image build --no-detect &&
 		bin/mayfly image build --no-detect --profile "$agents" &&
+		bin/mayfly image build --no-detect --profile "$agents" --package tree && # of TestAgentsGoOn
 		bin/mayfly image build --no-detect --profile docker
 }
 

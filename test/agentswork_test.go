@@ -21,9 +21,11 @@ import (
 // realKey is in all keys, and is to be nowhere in a machine.
 const realKey = "R3alKeyThatNoGuestMaySee4242abcdEF"
 
-// workers are the coding agents, each with the variable, the hosts and the beginning of its
-// key, and how it does one task without a terminal.
-var workers = []struct{ name, variable, hosts, key, argv string }{
+// worker is a coding agent, with the variable, the hosts and the beginning of its key, and
+// how it does one task without a terminal.
+type worker struct{ name, variable, hosts, key, argv string }
+
+var workers = []worker{
 	{"claude", "ANTHROPIC_API_KEY", "api.anthropic.com", "sk-ant-api03-", "claude --dangerously-skip-permissions -p"},
 	{"codex", "OPENAI_API_KEY", "api.openai.com", "sk-proj-", "codex exec --dangerously-bypass-approvals-and-sandbox"},
 	{"copilot", "COPILOT_GITHUB_TOKEN", "api.github.com,api.githubcopilot.com", "gho_", "copilot --allow-all -p"},
@@ -41,25 +43,12 @@ func TestAgentsWork(t *testing.T) {
 	h.Run(0, append([]string{"image", "build"}, image...)...)
 	onHost(t, h.Dir, `git init -q -b main .; git config user.name U; git config user.email u@example.com
 		echo 'grep -q two "$1.txt"' > check; git add .; git commit -qm first`)
-	keys := make(map[string]string)
 	var tasks []provider.Task
-	flags := append([]string{"run", "--keep", "--name", "m", "--egress", "allowlist"}, image...)
 	for _, w := range workers {
-		for host := range strings.SplitSeq(w.hosts, ",") {
-			keys[host] = w.key + realKey
-		}
-		h.Set(w.variable, w.key+realKey)
-		flags = append(flags, "--secret", w.variable+"="+w.hosts)
 		tasks = append(tasks, task(h, w.name, "first"))
 	}
-	tasks = append(tasks, task(h, "claude", "second"), task(h, "codex", "second"), task(h, "claude", "third"))
-	server := provider.New(keys, tasks...)
-	l := lab.New(t)
-	for _, name := range provider.Names() {
-		l.Serve(name, server)
-	}
-	h.Through = l.Command
-	h.Run(0, append(flags, "--", "true")...)
+	server, keys, flags := serveAgents(t, h, workers, append(tasks, task(h, "claude", "second"), task(h, "codex", "second"), task(h, "claude", "third"))...)
+	h.Run(0, slices.Concat([]string{"run", "--keep", "--name", "m"}, flags, image, []string{"--", "true"})...)
 
 	var reached []string
 	refused := make(map[string]int)
@@ -140,6 +129,28 @@ func TestAgentsWork(t *testing.T) {
 	onHost(t, h.Dir, `test "$(git log --format=%s)" = "$(printf 'by opencode\nby gemini\nby copilot\nby codex\nby claude\nfirst')"
 		test "$(git status --porcelain)" = "$(printf '?? claude-second.txt\n?? claude-third.txt\n?? codex-second.txt')"`)
 	h.Run(0, "rm", "m")
+}
+
+// serveAgents gives h an internet in which models do tasks. It returns the keys of the hosts,
+// and the flags with which a machine has what the agents need of it and nothing else.
+func serveAgents(t *testing.T, h *vm.Host, agents []worker, tasks ...provider.Task) (server *provider.Server, keys map[string]string, flags []string) {
+	t.Helper()
+	keys = make(map[string]string)
+	flags = []string{"--egress", "allowlist"}
+	for _, w := range agents {
+		for host := range strings.SplitSeq(w.hosts, ",") {
+			keys[host] = w.key + realKey
+		}
+		h.Set(w.variable, w.key+realKey)
+		flags = append(flags, "--secret", w.variable+"="+w.hosts)
+	}
+	server = provider.New(keys, tasks...)
+	l := lab.New(t)
+	for _, name := range provider.Names() {
+		l.Serve(name, server)
+	}
+	h.Through = l.Command
+	return server, keys, flags
 }
 
 // task is a task of an agent. The first ends with a commit.

@@ -63,6 +63,9 @@ func (s *Server) step(p progress, tools []tool) move {
 		return move{step: StepAside, text: "A small change"}
 	}
 	t := s.tasks[p.task]
+	if t.File == "" {
+		return move{step: StepAnswer, text: t.Answer}
+	}
 	switch p.results {
 	case 0:
 		for _, offered := range tools {

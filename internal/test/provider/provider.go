@@ -25,7 +25,7 @@ import (
 // Task is what a model has an agent do.
 type Task struct {
 	Prompt  string // is in what the agent is asked, and in nothing else
-	File    string // absolute; the agent writes it
+	File    string // absolute; the agent writes it. Without one it only answers
 	Text    string // into it, lines
 	Command string // then it runs that
 	Answer  string // and this is what it says in the end
