@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,16 +59,24 @@ func (p *process) runSession(s *session.Session) {
 }
 
 // keys writes to the terminal of a program. What is typed for one that is stopped continues
-// it: if it has the terminal, no shell looks after it.
+// it: if it has the terminal, no shell looks after it. So does Ctrl-Z itself, where the
+// kernel does not let a program stop.
 type keys struct {
-	p      *process
-	looked time.Time
+	p        *process
+	looked   time.Time
+	resuming atomic.Bool
 }
 
 // lookTime is the least that is between two looks whether a program is stopped.
 const lookTime = time.Second
 
 func (k *keys) Write(b []byte) (int, error) {
+	if suspends(b) && !k.p.lineMode() && k.resuming.CompareAndSwap(false, true) {
+		go func() {
+			defer k.resuming.Store(false)
+			k.p.resume()
+		}()
+	}
 	n, err := k.p.tty.Write(b)
 	if now := time.Now(); now.Sub(k.looked) >= lookTime {
 		k.looked = now
@@ -75,6 +85,56 @@ func (k *keys) Write(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// suspends reports whether Ctrl-Z is in what is typed, in one of the forms that programs
+// ask terminals for.
+func suspends(typed []byte) bool {
+	for _, key := range []string{"\x1a", "\x1b[122;5u", "\x1b[27;5;122~"} {
+		if bytes.Contains(typed, []byte(key)) {
+			return true
+		}
+	}
+	return false
+}
+
+// A program has resumeTime to suspend itself, and is looked at so often.
+const (
+	resumeTime = 30 * time.Second
+	resumeLook = 100 * time.Millisecond
+)
+
+// resume continues p when it suspends itself on Ctrl-Z: it gives the terminal back, sends
+// itself SIGTSTP, and waits for SIGCONT. The kernel drops the first in a process group
+// without a parent in its session, setpgid(2), so nobody hears of it. That the program
+// takes the terminal again says that it goes on.
+func (p *process) resume() {
+	given := false
+	for deadline := time.Now().Add(resumeTime); time.Now().Before(deadline); time.Sleep(resumeLook) {
+		switch line := p.lineMode(); {
+		case line && p.foreground() == p.pid: // no shell is between
+			given = true
+			continueGroup(p.pid)
+		case line, given:
+			return
+		}
+	}
+}
+
+// lineMode reports whether p's terminal gathers lines, as shells have it; also when it is
+// closed.
+func (p *process) lineMode() bool {
+	line := true
+	conn, err := p.tty.SyscallConn()
+	if err != nil {
+		return line
+	}
+	conn.Control(func(fd uintptr) {
+		if t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS); err == nil {
+			line = t.Lflag&unix.ICANON != 0
+		}
+	})
+	return line
 }
 
 // foreground is the process group that reads p's terminal, or 0.

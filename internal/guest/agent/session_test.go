@@ -496,6 +496,20 @@ func TestSessionStopped(t *testing.T) {
 	}
 }
 
+// A program that suspends itself as Claude Code does, on a key that it reads, goes on.
+func TestSessionSuspended(t *testing.T) {
+	const script = `stty raw -echo; echo ready; head -c 1 >/dev/null; trap 'stty raw; echo back; sleep 1000' CONT
+		stty sane; kill -TSTP $$; while :; do sleep 0.1; done`
+	for _, key := range []string{"\x1a", "\x1b[122;5u"} {
+		g := startGuest(t)
+		v := look(t, g, wire.Session{Name: "s", Exec: &wire.Exec{Argv: bash(t, script)}})
+		v.expect("ready", 1)
+		v.typeKeys(key)
+		v.expect("back", 1)
+		v.leave()
+	}
+}
+
 // A pager shows the same to whoever comes later.
 func TestSessionPager(t *testing.T) {
 	if _, err := exec.LookPath("less"); err != nil {
