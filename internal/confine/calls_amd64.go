@@ -1,69 +1,66 @@
-package supervisor
+package confine
 
-import (
-	"golang.org/x/sys/unix"
+import "golang.org/x/sys/unix"
 
-	"github.com/mayfly-vm/mayfly/internal/confine"
-)
-
-// maySignal bounds the processes that a supervisor may signal by their numbers.
+// maySignal bounds the processes that a process may signal by their numbers.
 const maySignal = 32
 
-// callFilter returns the filter of system calls of a machine that is ready: what the Go
-// runtime needs, files, and connections of the internet's families. What is not listed
-// fails. children are the processes that the supervisor has started, self is its own.
+// NetworkCalls returns the filter of system calls of a process that has started all that it
+// ever starts and goes on with files and the network: what the Go runtime needs, files, and
+// connections of the internet's families. What is not listed fails. children are the
+// processes that it has started, self is its own number.
 //
 // Where a call has another way to be made, the answer is ENOSYS: who makes it tries that.
-func callFilter(self int, children []int) confine.Filter {
+func NetworkCalls(self int, children []int) Filter {
 	const refused = unix.EPERM
 	processes := []uint32{uint32(self)}
 	for _, pid := range children[:min(len(children), maySignal)] {
 		processes = append(processes, uint32(pid))
 	}
-	var rules []confine.Rule
+	var rules []Rule
 	for _, call := range freeCalls {
-		rules = append(rules, confine.Rule{Call: call, Answer: confine.Allow()})
+		rules = append(rules, Rule{Call: call, Answer: Allow()})
 	}
 	rules = append(rules,
 		// No code but ours: neither memory that becomes code nor a program.
-		confine.Rule{Call: unix.SYS_MMAP, Answer: confine.FailBits(2, unix.PROT_EXEC, refused)},
-		confine.Rule{Call: unix.SYS_MPROTECT, Answer: confine.FailBits(2, unix.PROT_EXEC, refused)},
+		Rule{Call: unix.SYS_MMAP, Answer: FailBits(2, unix.PROT_EXEC, refused)},
+		Rule{Call: unix.SYS_MPROTECT, Answer: FailBits(2, unix.PROT_EXEC, refused)},
 		// Threads, and no processes.
-		confine.Rule{Call: unix.SYS_CLONE, Answer: confine.NeedBits(0, unix.CLONE_THREAD, refused, confine.FailBits(0, namespaces, refused))},
-		confine.Rule{Call: unix.SYS_CLONE3, Answer: confine.Fail(unix.ENOSYS)}, // its flags are in memory
+		Rule{Call: unix.SYS_CLONE, Answer: NeedBits(0, unix.CLONE_THREAD, refused, FailBits(0, namespaces, refused))},
+		Rule{Call: unix.SYS_CLONE3, Answer: Fail(unix.ENOSYS)}, // its flags are in memory
 		// A file has the mode with which it is made, which is never setuid.
-		confine.Rule{Call: unix.SYS_OPENAT, Answer: confine.IfBits(2, unix.O_CREAT, confine.FailBits(3, unix.S_ISUID|unix.S_ISGID, refused))},
-		confine.Rule{Call: unix.SYS_OPENAT2, Answer: confine.Fail(unix.ENOSYS)}, // its mode is in memory
+		Rule{Call: unix.SYS_OPENAT, Answer: IfBits(2, unix.O_CREAT, FailBits(3, unix.S_ISUID|unix.S_ISGID, refused))},
+		Rule{Call: unix.SYS_OPENAT2, Answer: Fail(unix.ENOSYS)}, // its mode is in memory
 		// No socket that leads to another program of this computer: connections
 		// to the supervisor's own socket are accepted and not made. Routes and
 		// addresses are read by netlink.
-		confine.Rule{Call: unix.SYS_SOCKET, Answer: confine.When(0, unix.AF_NETLINK,
-			confine.OnlyIf(2, refused, unix.NETLINK_ROUTE), confine.OnlyIf(0, refused, unix.AF_INET, unix.AF_INET6))},
-		confine.Rule{Call: unix.SYS_SETSOCKOPT, Answer: confine.When(1, unix.SOL_SOCKET, noPrograms(refused), confine.Allow())},
+		Rule{Call: unix.SYS_SOCKET, Answer: When(0, unix.AF_NETLINK,
+			OnlyIf(2, refused, unix.NETLINK_ROUTE), OnlyIf(0, refused, unix.AF_INET, unix.AF_INET6))},
+		Rule{Call: unix.SYS_SETSOCKOPT, Answer: When(1, unix.SOL_SOCKET, noPrograms(refused), Allow())},
 		// Descriptors are copied and made non-blocking. An owner or a signal of
 		// one would be a way to signal any process.
-		confine.Rule{Call: unix.SYS_FCNTL, Answer: confine.OnlyIf(1, refused, unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD,
+		Rule{Call: unix.SYS_FCNTL, Answer: OnlyIf(1, refused, unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD,
 			unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC, unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ)},
-		confine.Rule{Call: unix.SYS_IOCTL, Answer: confine.Fail(unix.ENOTTY)},
-		confine.Rule{Call: unix.SYS_PRCTL, Answer: confine.OnlyIf(0, refused, unix.PR_SET_VMA)},
-		confine.Rule{Call: unix.SYS_PRLIMIT64, Answer: confine.OnlyIf(0, refused, 0)},
+		Rule{Call: unix.SYS_IOCTL, Answer: Fail(unix.ENOTTY)},
+		Rule{Call: unix.SYS_PRCTL, Answer: OnlyIf(0, refused, unix.PR_SET_VMA)},
+		Rule{Call: unix.SYS_PRLIMIT64, Answer: OnlyIf(0, refused, 0)},
 		// Where the kernel gave no descriptor of a child, it is killed by number.
-		confine.Rule{Call: unix.SYS_KILL, Answer: confine.OnlyIf(0, refused, processes...)},
-		confine.Rule{Call: unix.SYS_TGKILL, Answer: confine.OnlyIf(0, refused, uint32(self))},
+		Rule{Call: unix.SYS_KILL, Answer: OnlyIf(0, refused, processes...)},
+		Rule{Call: unix.SYS_TGKILL, Answer: OnlyIf(0, refused, uint32(self))},
 	)
-	return confine.NewFilter(rules, confine.Fail(refused))
+	return NewFilter(rules, Fail(refused))
 }
 
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
 // noPrograms refuses the options of a socket that give the kernel a program to run.
-func noPrograms(errno unix.Errno) confine.Answer {
-	answer := confine.Allow()
+func noPrograms(errno unix.Errno) Answer {
+	answer := Allow()
 	for _, option := range []uint32{
 		unix.SO_ATTACH_FILTER, unix.SO_ATTACH_BPF, unix.SO_ATTACH_REUSEPORT_CBPF, unix.SO_ATTACH_REUSEPORT_EBPF,
 	} {
-		answer = confine.When(2, option, confine.Fail(errno), answer)
+		answer = When(2, option, Fail(errno), answer)
 	}
 	return answer
 }
