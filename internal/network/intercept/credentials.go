@@ -89,12 +89,18 @@ func (f *filling) misplaced(found []*secret.Secret, where string) {
 	}
 }
 
-// take notes that a secret goes out, unless it must not.
-func (f *filling) take(s *secret.Secret) {
+// take returns the value of a secret and notes that it goes out, unless it must not.
+func (f *filling) take(s *secret.Secret) (value string) {
 	if !f.exchange.conn.isTLS {
 		f.refuse("the secret %s does not go out unencrypted", s.Name)
 	}
+	// One that is renewed may have gone meanwhile: this is the one look at it.
+	value = s.Value.Reveal()
+	if value == "" {
+		f.refuse("the secret %s has no value: %s", s.Name, s.Value.Missing())
+	}
 	f.exchange.used = append(f.exchange.used, s)
+	return value
 }
 
 func (f *filling) headers(in http.Header) http.Header {
@@ -154,8 +160,7 @@ func (f *filling) place(name, v string) (filled string, ok bool) {
 					credential, prefix = rest, p.Scheme+" "
 				}
 				if name == p.Name && s.Stands(credential) {
-					f.take(s)
-					return prefix + s.Value.Reveal(), true
+					return prefix + f.take(s), true
 				}
 			case credential.Basic:
 				encoding, user, password, ok := basicAuth(v)
@@ -167,8 +172,7 @@ func (f *filling) place(name, v string) (filled string, ok bool) {
 				// documents as the password or without one.
 				asUser := p.AnyUser && s.Stands(user) && (password == "" || password == "x-oauth-basic")
 				if named && s.Stands(password) || asUser {
-					f.take(s)
-					return "Basic " + encoding.EncodeToString([]byte(p.Name+":"+s.Value.Reveal())), true
+					return "Basic " + encoding.EncodeToString([]byte(p.Name+":"+f.take(s))), true
 				}
 			}
 		}
@@ -220,8 +224,7 @@ func (f *filling) parameter(pair string) string {
 	for _, s := range f.own {
 		for _, p := range s.At(f.exchange.conn.name) {
 			if p.Kind == credential.Query && p.Name == name && s.Stands(value) {
-				f.take(s)
-				return url.QueryEscape(name) + "=" + url.QueryEscape(s.Value.Reveal())
+				return url.QueryEscape(name) + "=" + url.QueryEscape(f.take(s))
 			}
 		}
 	}

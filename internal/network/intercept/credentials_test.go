@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/credential"
 	"github.com/mayfly-vm/mayfly/internal/network/audit"
@@ -406,4 +407,36 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("%q passes for %s", to, host)
 		}
 	})
+}
+
+// A value that is renewed goes out as it is now. One that has expired goes nowhere, and what
+// the host says of earlier ones is replaced as well.
+func TestRenewedSecret(t *testing.T) {
+	const renewed = "sk-RENEWED-0123456789abcdef-0123"
+	live := secret.NewLive(value, time.Time{})
+	s := lend(host)
+	s.Places, s.Value = []credential.Place{credential.Bearer}, live.Value()
+	p := &Proxy{cfg: Config{Secrets: secret.NewTable([]secret.Secret{s})}, scrubbers: make(map[string]*scrubber)}
+	send := func() (string, string) {
+		out, _, reason := fill(t, request("", "Authorization: Bearer "+placeholder), s)
+		return all(out), reason
+	}
+	scrub := func(text string) string { return p.scrubberFor([]*secret.Secret{&s}).text(text) }
+	if got, reason := send(); reason != "" || !strings.Contains(got, value) || strings.Contains(scrub(value), value) {
+		t.Errorf("the first value: %q, %q", got, reason)
+	}
+	live.Set(renewed, time.Time{})
+	if got, reason := send(); reason != "" || !strings.Contains(got, renewed) || strings.Contains(got, value) {
+		t.Errorf("the second value: %q, %q", got, reason)
+	}
+	if got := scrub(value + " " + renewed); strings.Contains(got, value) || strings.Contains(got, renewed) {
+		t.Errorf("an answer with both becomes %q", got)
+	}
+	live.Clear("the log-in is gone")
+	if got, reason := send(); !strings.Contains(reason, "the log-in is gone") || strings.Contains(got, value) || strings.Contains(got, renewed) {
+		t.Errorf("without a value: %q, %q; want a refusal", got, reason)
+	}
+	if got := scrub(renewed); strings.Contains(got, renewed) {
+		t.Errorf("an answer with the last value becomes %q", got)
+	}
 }

@@ -21,6 +21,7 @@ type scrubber struct {
 	longest  int
 	begins   [256]bool // the first bytes of patterns
 	seen     map[string]bool
+	values   []string // that it knows, in the order of their secrets
 }
 
 // pattern is a text and one of the same length that replaces it.
@@ -37,35 +38,41 @@ func newPatterns() *scrubber { return &scrubber{seen: make(map[string]bool)} }
 func newScrubber(secrets []*secret.Secret) *scrubber {
 	s := newPatterns()
 	for _, one := range secrets {
-		value := one.Value.Reveal()
-		if value == "" {
-			continue
-		}
-		instead := one.Placeholder
-		if len(instead) != len(value) {
-			instead = strings.Repeat("*", len(value))
-		}
-		s.replace(value, instead)
-		forms, others := encoded(value), encoded(instead)
-		for i, form := range forms {
-			if len(form) >= minEncoded {
-				s.replace(form, others[i])
-			}
+		for _, value := range one.Value.All() {
+			s.values = append(s.values, value)
+			s.hide(value, one.Placeholder)
 		}
 	}
 	return s.sorted()
 }
 
-// scrubberFor returns the scrubber for secrets of the machine's, which is made once.
+// hide has a value replaced by its placeholder, in all forms.
+func (s *scrubber) hide(value, instead string) {
+	if len(instead) != len(value) {
+		instead = strings.Repeat("*", len(value))
+	}
+	s.replace(value, instead)
+	forms, others := encoded(value), encoded(instead)
+	for i, form := range forms {
+		if len(form) >= minEncoded {
+			s.replace(form, others[i])
+		}
+	}
+}
+
+// scrubberFor returns the scrubber for secrets of the machine's, which is made once for the
+// values that they have.
 func (p *Proxy) scrubberFor(secrets []*secret.Secret) *scrubber {
 	var names strings.Builder
+	var values []string
 	for _, s := range secrets {
 		names.WriteString(s.Name + "\n")
+		values = append(values, s.Value.All()...)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.scrubbers[names.String()]
-	if s == nil {
+	if s == nil || !slices.Equal(s.values, values) {
 		s = newScrubber(secrets)
 		p.scrubbers[names.String()] = s
 	}

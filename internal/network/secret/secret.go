@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -30,17 +31,46 @@ type Value struct {
 	// A pointer, since fmt calls no methods of what is in an unexported field,
 	// and prints strings that it finds there.
 	plain *string
+	live  *Live // in the place of plain, unless it is nil
 }
 
 // NewValue returns a Value.
-func NewValue(plain string) Value { return Value{&plain} }
+func NewValue(plain string) Value { return Value{plain: &plain} }
 
-// Reveal returns the value itself, for the one place where it is used.
+// Reveal returns the value itself, for the one place where it is used. It is "" for a value
+// that there is none of now.
 func (v Value) Reveal() string {
-	if v.plain == nil {
-		return ""
+	plain, _ := v.reveal()
+	return plain
+}
+
+// reveal returns the value, "" and the reason if there is none.
+func (v Value) reveal() (plain, why string) {
+	switch {
+	case v.live != nil:
+		return v.live.get(time.Now())
+	case v.plain == nil:
+		return "", ""
 	}
-	return *v.plain
+	return *v.plain, ""
+}
+
+// Missing returns why there is no value now, "" if there is one.
+func (v Value) Missing() string {
+	_, why := v.reveal()
+	return why
+}
+
+// All returns the value and those that were in its place before, which may still show up
+// where the value went.
+func (v Value) All() []string {
+	if v.live != nil {
+		return v.live.all()
+	}
+	if plain := v.Reveal(); plain != "" {
+		return []string{plain}
+	}
+	return nil
 }
 
 func (Value) String() string               { return redacted }

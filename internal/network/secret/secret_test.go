@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -206,5 +208,43 @@ func TestResolve(t *testing.T) {
 	cancel()
 	if _, err := Resolve(ctx, "cmd:sleep 100", getenv); err == nil {
 		t.Error("a command goes on after its context")
+	}
+}
+
+// A value that is renewed is what it is now, remembers what it was, and is none once it has
+// expired or was taken away.
+func TestLive(t *testing.T) {
+	at := time.Now()
+	l := NewLive("one", at.Add(time.Hour))
+	v := l.Value()
+	if v.Reveal() != "one" || v.Missing() != "" || !slices.Equal(v.All(), []string{"one"}) {
+		t.Errorf("it is %q, %q, %q; want one", v.Reveal(), v.Missing(), v.All())
+	}
+	l.Explain("nobody renews it")
+	if plain, why := l.get(at.Add(2 * time.Hour)); plain != "" || why != "nobody renews it" {
+		t.Errorf("an expired one is %q, %q", plain, why)
+	}
+	l.Set("two", time.Time{})
+	if plain, why := l.get(at.Add(10000 * time.Hour)); plain != "two" || why != "" || !slices.Equal(v.All(), []string{"two", "one"}) {
+		t.Errorf("it is %q, %q, %q; want two, and one before it", plain, why, v.All())
+	}
+	l.Set("two", at)
+	if why := v.Missing(); !strings.Contains(why, "expired") {
+		t.Errorf("an expired one is missing for %q", why)
+	}
+	l.Clear("it was revoked")
+	l.Clear("it was revoked")
+	if v.Reveal() != "" || v.Missing() != "it was revoked" || !slices.Equal(v.All(), []string{"two", "one"}) {
+		t.Errorf("what was taken away is %q, %q, %q", v.Reveal(), v.Missing(), v.All())
+	}
+	for i := range 100 {
+		l.Set(fmt.Sprint("value", i), time.Time{})
+	}
+	if n := len(v.All()); n != maxPast+1 {
+		t.Errorf("%d values are remembered; want %d", n, maxPast+1)
+	}
+	hidden := struct{ v Value }{NewLive("the value", time.Time{}).Value()}
+	if text := fmt.Sprintf("%v %+v %#v %s %v %+v", v, v, l, l, hidden, hidden); strings.Contains(text, "value") {
+		t.Errorf("it prints as %s", text)
 	}
 }
