@@ -60,6 +60,9 @@ type Agent struct {
 	// KeyVariables are more variables from which it takes a key. With one of them it needs
 	// none of the host's.
 	KeyVariables []string
+	// Subscription is how it takes the log-in of one; nil for an agent of which that is not
+	// known.
+	Subscription *Subscription
 	// Continue are arguments with which it goes on with its last conversation.
 	Continue []string
 

@@ -41,6 +41,16 @@ func Agents() []Agent {
 				{Variable: "ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}},
 			},
 			KeyVariables: []string{"ANTHROPIC_AUTH_TOKEN"},
+			// From the program. It takes the token of a subscription from the same
+			// variable as that of `claude setup-token`, and looks for no file then: so
+			// it has nothing to renew, and a log-in that is in the machine stays as it
+			// is.
+			Subscription: &Subscription{
+				Variable: "CLAUDE_CODE_OAUTH_TOKEN", Hosts: []string{"api.anthropic.com"},
+				File: ".credentials.json", Place: "CLAUDE_CONFIG_DIR", Default: ".claude",
+				Endpoint: "https://platform.claude.com/v1/oauth/token", Client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+				read: readClaude, env: claudeEnv,
+			},
 			Continue:     []string{"--continue"},
 			oneShot:      []string{"-p"},
 			unattended:   []string{"--dangerously-skip-permissions"},
