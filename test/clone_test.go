@@ -256,7 +256,7 @@ func startPlan(t *testing.T, h *vm.Host, p plan.Plan) (*control.Owner, *control.
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner, err := control.Spawn(program, m, lock, nil, control.Proxies{})
+	owner, err := control.Spawn(program, m, lock, nil, control.Given{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/hint"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/terminal"
@@ -19,6 +20,7 @@ import (
 
 func (a *app) loginCommand() *cobra.Command {
 	var keyFile string
+	var imported bool
 	cmd := &cobra.Command{
 		Use:   "login [flags] AGENT",
 		Short: "Keep the log-in of a coding agent on this computer",
@@ -31,8 +33,14 @@ on. Requests to the agent's provider get the key on their way, and no others.
 --no-login, or login = false in [agent], keeps it from a machine. What you give
 a machine with --secret or [secrets] for the same agent wins.
 
-The key is in a file that only you can read, in mayfly's state directory.`,
+With --import, mayfly takes over the log-in of a subscription that the agent has
+on this computer (Claude Code). It renews the tokens from then on, for all
+machines. A log-in can be renewed by one program only: the agent on this
+computer has to log in anew when its own one has ended.
+
+What is kept is in a file that only you can read, in mayfly's state directory.`,
 		Example: `  mayfly login claude
+  mayfly login claude --import
   mayfly login codex --key-file ~/openai-key
   mayfly login ls`,
 		Args:      loginArgs,
@@ -41,12 +49,17 @@ The key is in a file that only you can read, in mayfly's state directory.`,
 			if len(args) == 0 {
 				return cmd.Help()
 			}
+			if imported {
+				return a.importLogin(cmd.Context(), args[0])
+			}
 			return a.login(cmd.Context(), args[0], keyFile)
 		},
 		// Unlike other commands that have commands, it does something itself.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.openClient() },
 	}
 	cmd.Flags().StringVar(&keyFile, "key-file", "", "read the key from this `file`, which stays as it is")
+	cmd.Flags().BoolVar(&imported, "import", false, "take over the log-in that the agent has on this computer")
+	cmd.MarkFlagsMutuallyExclusive("key-file", "import")
 	cmd.AddCommand(a.loginLsCommand(), a.loginRmCommand())
 	return cmd
 }
@@ -78,6 +91,21 @@ func (a *app) login(ctx context.Context, agent, keyFile string) error {
 	}
 	a.note("%s is logged in: from their next start on, machines with %s get a placeholder, and requests to %s the key",
 		title, agent, strings.Join(l.Hosts, " and "))
+	return nil
+}
+
+func (a *app) importLogin(ctx context.Context, agent string) error {
+	l, file, err := a.client.ImportLogin(ctx, agent)
+	if err != nil {
+		return err
+	}
+	title := agent
+	if known, ok := codingagent.Find(agent); ok {
+		title = known.Title
+	}
+	a.note("the log-in of %s is taken over from %s: from their next start on, machines with %s get a placeholder, and requests to %s the token, which mayfly renews",
+		title, file, agent, strings.Join(l.Hosts, " and "))
+	a.note("%s on this computer will have to log in anew: what renews a log-in first ends it for the other", title)
 	return nil
 }
 
@@ -119,9 +147,9 @@ func (a *app) loginLsCommand() *cobra.Command {
 			if a.json {
 				return errors.Join(a.printJSON(list), err)
 			}
-			t := newTable(a.Out, "AGENT", "KIND", "VARIABLE", "GOES TO", "SINCE")
+			t := newTable(a.Out, "AGENT", "KIND", "VARIABLE", "GOES TO", "SINCE", "STATE")
 			for _, l := range list {
-				t.row(l.Agent, l.Kind, l.Variable, strings.Join(l.Hosts, " "), l.Since.Local().Format(time.DateTime))
+				t.row(l.Agent, l.Kind, l.Variable, strings.Join(l.Hosts, " "), l.Since.Local().Format(time.DateTime), loginState(l))
 			}
 			return errors.Join(t.flush(), err)
 		},
@@ -130,12 +158,21 @@ func (a *app) loginLsCommand() *cobra.Command {
 	return cmd
 }
 
+// loginState says what there is to do about a log-in.
+func loginState(l mayfly.Login) string {
+	if l.Ended {
+		return "ended: mayfly login " + l.Agent + " --import"
+	}
+	return "-"
+}
+
 func (a *app) loginRmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm AGENT…",
 		Short: "Forget log-ins that this computer keeps",
 		Long: `Forget log-ins that this computer keeps. A machine that runs has what it was
-lent until it ends. The key stays valid: revoke it at the provider.`,
+lent until it ends; the tokens of a subscription it has until the next look at
+what is kept, some seconds. A key stays valid: revoke it at the provider.`,
 		Args:      takes(1, anyNumber),
 		ValidArgs: codingagent.Names(),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -56,6 +56,9 @@ func (Proxies) GoString() string { return "REDACTED" }
 type Given struct {
 	Secrets map[string]string `json:"secrets,omitempty"` // values, by the names in the plan
 	Proxies Proxies           `json:"proxies"`
+	// Logins is the directory of the log-ins that the host keeps, where a secret of the
+	// plan is one that is renewed.
+	Logins string `json:"logins,omitempty"`
 }
 
 // Spawned reports whether this process was started by Spawn.
@@ -89,11 +92,11 @@ type Owner struct {
 
 // Spawn starts the supervisor of m, which takes lock over, as a process of its
 // own: exe with the arguments Command and the machine's directory. secrets are the
-// values of those in the machine's plan, by their names. They and the host's proxies go
-// through a pipe: arguments, variables and files can be read by others.
-func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]secret.Value, proxies Proxies) (*Owner, error) {
+// values of those in the machine's plan, by their names. They and the rest of what is given,
+// which has none, go through a pipe: arguments, variables and files can be read by others.
+func Spawn(exe string, m state.Machine, lock *state.Lock, secrets map[string]secret.Value, given Given) (*Owner, error) {
 	defer lock.Release()
-	secretsR, err := secretsPipe(secrets, proxies)
+	secretsR, err := secretsPipe(secrets, given)
 	if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
@@ -266,12 +269,12 @@ func (o *Owner) Close() error {
 
 // secretsPipe returns a pipe from which a Given can be read. It may be closed before it
 // all is.
-func secretsPipe(values map[string]secret.Value, proxies Proxies) (*os.File, error) {
-	plain := make(map[string]string, len(values))
+func secretsPipe(values map[string]secret.Value, given Given) (*os.File, error) {
+	given.Secrets = make(map[string]string, len(values))
 	for name, v := range values {
-		plain[name] = v.Reveal()
+		given.Secrets[name] = v.Reveal()
 	}
-	data, err := json.Marshal(Given{Secrets: plain, Proxies: proxies})
+	data, err := json.Marshal(given)
 	if err != nil {
 		return nil, err
 	}

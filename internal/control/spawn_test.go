@@ -20,7 +20,7 @@ func spawnScript(t testing.TB, script string) (*Owner, state.Machine) {
 	if err := os.WriteFile(exe, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	o, err := Spawn(exe, m, lock, nil, Proxies{})
+	o, err := Spawn(exe, m, lock, nil, Given{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestSpawnFloods(t *testing.T) {
 
 func TestSpawnFails(t *testing.T) {
 	_, m, lock := newMachine(t, t.TempDir(), "m")
-	if _, err := Spawn("/no/such/mayfly", m, lock, nil, Proxies{}); err == nil {
+	if _, err := Spawn("/no/such/mayfly", m, lock, nil, Given{}); err == nil {
 		t.Error("Spawn() of no program = nil; want an error")
 	}
 	if m.Alive() {

@@ -18,6 +18,7 @@ const (
 	NoteLoginNone         = "login-none"
 	NoteLoginLater        = "login-later"
 	NoteLoginUnreadable   = "login-unreadable"
+	NoteLoginEnded        = "login-ended"
 	NoteDotfilesNotCloned = "dotfiles-not-cloned"
 	NoteImageMissing      = "image-not-built"
 	NoteBuildAsRoot       = "build-as-root"
@@ -90,6 +91,7 @@ func EventCodes() []EventCode {
 		{Note, NoteLoginNone, []string{"agent", "title", "name"}, "The coding agent has no log-in in the machine, and the host keeps none for it."},
 		{Note, NoteLoginLater, []string{"agent", "title", "name"}, "The host keeps a log-in of the coding agent, which the machine gets when it is started again."},
 		{Note, NoteLoginUnreadable, []string{"reason"}, "A log-in that the host keeps cannot be read. Machines start without it."},
+		{Note, NoteLoginEnded, []string{"agent"}, "The provider does not renew a log-in that the host keeps. Machines start without it."},
 		{Note, NoteDotfilesNotCloned, []string{"url"}, "The next start clones these dotfiles."},
 		{Note, NoteImageMissing, nil, "The image is not built. The paths of its files in the plan are made up."},
 		{Note, NoteBuildAsRoot, []string{"reason"}, "The scripts of packages run as root of the host, because no other users can be had."},
@@ -141,6 +143,7 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteQuestion), []string{"text", "name", "host", "port"}, "Connections of the machine to this host wait for an answer, as no rule covers it: allow or deny it by a change of the policy."},
 		{Note, string(control.NoteAnswered), []string{"text", "name", "host", "port", "answer"}, "That question is settled: allow, once, deny, or none when nobody answered."},
 		{Note, string(control.NoteDiskLess), []string{"text", "bytes", "dir", "free"}, "The machine can write less to its disk than asked for, because the host has too little space."},
+		{Note, string(control.NoteLoginRefused), []string{"text", "name", "agent"}, "The provider of a log-in that the machine is lent does not renew it any more."},
 		{Note, string(control.NoteMemoryFailure), []string{"text", "name"}, "The host's memory has a fault in what the machine uses."},
 		{Note, string(control.NoteGit), []string{"text", "reason"}, "git misses something in the copy of the workspace, whose repository lies elsewhere."},
 		{Note, string(control.NoteWorkspace), []string{"text", "reason"}, "A file of the workspace was left out of the copy or changed in it."},

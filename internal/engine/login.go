@@ -2,6 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/login"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // logins is the store of log-ins that the host keeps.
@@ -42,18 +46,47 @@ func (e *Engine) RemoveLogin(ctx context.Context, agent string) error {
 	return e.logins().Remove(ctx, agent)
 }
 
-// lendable returns the variables in which agents take the log-ins that the host keeps. One
-// that cannot be read is no reason not to start a machine.
-func (e *Engine) lendable() map[string]string {
+// ImportLogin takes over the log-in that an agent has on this host, in the place of what is
+// kept for it. file is where the agent has it.
+func (e *Engine) ImportLogin(ctx context.Context, agent string) (l login.Login, file string, err error) {
+	a, err := codingagent.Get(agent)
+	if err != nil {
+		return l, "", InputError{err}
+	}
+	if a.Subscription == nil {
+		return l, "", InputError{fault.New(fault.LoginImport, args{"agent": agent}, "the log-in of %s cannot be imported", a.Title)}
+	}
+	file = a.Subscription.HostFile(e.home(), e.opt.Getenv)
+	data, err := userfile.Read(file, maxLoginFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, "", fault.New(fault.LoginImport, args{"agent": agent}, "%s is not logged in on this computer: there is no %s", a.Title, file)
+	}
+	if err != nil {
+		return l, "", fmt.Errorf("import the log-in of %s: %w", a.Title, err)
+	}
+	l, err = e.logins().Import(ctx, agent, data, time.Now())
+	return l, file, err
+}
+
+// maxLoginFile bounds the file of an agent's own log-in, in bytes.
+const maxLoginFile = 1 << 20
+
+// lendable returns the log-ins that the host keeps, by their agents. One that cannot be read,
+// or has ended, is no reason not to start a machine.
+func (e *Engine) lendable() map[string]plan.Login {
 	list, err := e.logins().List()
 	if err != nil {
 		e.note(NoteLoginUnreadable, args{"reason": err.Error()})
 	}
-	variables := make(map[string]string)
+	logins := make(map[string]plan.Login)
 	for _, l := range list {
-		variables[l.Agent] = l.Key.Variable
+		if l.Refused {
+			e.note(NoteLoginEnded, args{"agent": l.Agent})
+			continue
+		}
+		logins[l.Agent] = plan.Login{Variable: l.Key.Variable, Subscription: l.Kind == login.Subscription, Account: l.Account}
 	}
-	return variables
+	return logins
 }
 
 // secret gets the value of a secret.
@@ -76,7 +109,7 @@ func (m Machine) adviseLogin(ctx context.Context, name string) {
 	}
 	list, _ := m.e.logins().List()
 	a := args{"agent": name, "title": agent.Title, "name": m.Name()}
-	switch kept := slices.ContainsFunc(list, func(l login.Login) bool { return l.Agent == name }); {
+	switch kept := slices.ContainsFunc(list, func(l login.Login) bool { return l.Agent == name && !l.Refused }); {
 	case m.loggedIn(ctx, agent):
 	case kept && slices.Contains(m.p.Image.Agents, name):
 		m.e.note(NoteLoginLater, a)

@@ -128,7 +128,7 @@ func (e *Engine) spawn(ctx context.Context, p plan.Plan, img image.Image, secret
 		lock.Release()
 		return nil, errors.Join(err, m.Remove())
 	}
-	owner, err := control.Spawn(e.opt.Program, m, lock, secrets, control.Proxies(proxies))
+	owner, err := control.Spawn(e.opt.Program, m, lock, secrets, control.Given{Proxies: control.Proxies(proxies), Logins: e.logins().Dir})
 	if err != nil {
 		return nil, errors.Join(err, m.Remove())
 	}

@@ -176,6 +176,7 @@ const (
 	LoginInvalid  Code = "login-invalid"
 	LoginExposed  Code = "login-exposed"
 	LoginInSecret Code = "login-in-secret"
+	LoginImport   Code = "login-import"
 )
 
 // Codes of what an engine does.
@@ -400,6 +401,7 @@ func Kinds() []Kind {
 		{LoginMissing, []string{"agent"}, "The host keeps no log-in of this coding agent."},
 		{LoginInvalid, []string{"agent"}, "What is kept, or is to be kept, is no log-in of this coding agent."},
 		{LoginExposed, []string{"file"}, "Other users of the host can read the file of a log-in."},
+		{LoginImport, []string{"agent"}, "The log-in that the coding agent has on the host cannot be taken over."},
 		{LoginInSecret, []string{"secret"}, "A secret of the configuration names the file of a log-in, which goes to its provider only."},
 
 		{NameDefined, []string{"name"}, "The name is that of a defined machine."},

@@ -34,13 +34,20 @@ type Login struct {
 	Kind  Kind
 	Key   codingagent.Key // how the agent takes it, and where it goes
 	Since time.Time
+	// Account is what a machine may know of a subscription.
+	Account codingagent.Account
+	// Refused says that the provider does not renew the subscription's tokens any more.
+	Refused bool
 }
 
 // Kind is what a log-in consists of.
 type Kind string
 
-// APIKey is a key, or a token, that stays the same.
-const APIKey Kind = "key"
+// The kinds.
+const (
+	APIKey       Kind = "key"          // or a token, that stays the same
+	Subscription Kind = "subscription" // tokens that are renewed
+)
 
 // Store is the directory of a user's log-ins. It need not exist.
 type Store struct{ Dir string }
@@ -57,6 +64,12 @@ type kept struct {
 	Kind    Kind      `json:"kind"`
 	Since   time.Time `json:"since"`
 	Key     string    `json:"key,omitempty"`
+
+	// Of a subscription.
+	Tokens  codingagent.Tokens  `json:"tokens,omitzero"`
+	Account codingagent.Account `json:"account,omitzero"`
+	Renewed time.Time           `json:"renewed,omitzero"` // when mayfly got Tokens
+	Refused bool                `json:"refused,omitempty"`
 }
 
 const suffix = ".json"
@@ -74,7 +87,7 @@ func (s Store) put(ctx context.Context, agent string, k kept) (Login, error) {
 	if err != nil {
 		return l, err
 	}
-	release, err := s.lock(ctx)
+	release, err := s.Lock(ctx)
 	if err != nil {
 		return l, err
 	}
@@ -95,8 +108,8 @@ func (s Store) write(agent string, k kept) error {
 	return nil
 }
 
-// lock makes the directory, and makes those who write in it take turns.
-func (s Store) lock(ctx context.Context) (release func(), err error) {
+// Lock makes the directory, and makes those who write in it take turns.
+func (s Store) Lock(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keep log-ins: %w", err)
 	}
@@ -117,6 +130,14 @@ func (k kept) login(agent string) (Login, error) {
 	a, err := codingagent.Get(agent)
 	if err != nil {
 		return Login{}, err
+	}
+	if k.Kind == Subscription {
+		s := a.Subscription
+		if s == nil {
+			return Login{}, fault.New(fault.LoginInvalid, fault.Args{"agent": agent}, "%s has no subscription that mayfly knows", a.Title)
+		}
+		key := codingagent.Key{Variable: s.Variable, Hosts: s.Hosts}
+		return Login{Agent: agent, Kind: k.Kind, Key: key, Since: k.Since, Account: k.Account, Refused: k.Refused}, nil
 	}
 	key, ok := a.KeyFor(k.Key)
 	if !ok {
@@ -142,17 +163,32 @@ func (s Store) read(agent string) (k kept, err error) {
 	if err != nil {
 		return k, fmt.Errorf("read the log-in of %s: %w", agent, err)
 	}
-	if json.Unmarshal(data, &k) != nil || k.Version != version || k.Kind != APIKey || k.Key == "" {
+	if json.Unmarshal(data, &k) != nil || k.Version != version || !k.whole() {
 		return kept{}, fault.New(fault.LoginInvalid, fault.Args{"agent": agent}, "read the log-in of %s: %s is of another version of mayfly, or damaged", agent, name)
 	}
 	return k, nil
 }
 
-// Value returns what requests to the agent's provider carry.
+// whole reports whether k has what its kind consists of.
+func (k kept) whole() bool {
+	switch k.Kind {
+	case APIKey:
+		return k.Key != ""
+	case Subscription:
+		return k.Tokens.Check() == nil
+	}
+	return false
+}
+
+// Value returns what requests to the agent's provider carry; of a subscription that is the
+// access token, which may have expired.
 func (s Store) Value(agent string) (secret.Value, error) {
 	k, err := s.read(agent)
 	if err != nil {
 		return secret.Value{}, err
+	}
+	if k.Kind == Subscription {
+		return secret.NewValue(k.Tokens.Access), nil
 	}
 	return secret.Check("the log-in of "+agent, k.Key)
 }
@@ -194,7 +230,7 @@ func (s Store) Remove(ctx context.Context, agent string) error {
 	if _, err := codingagent.Get(agent); err != nil {
 		return err
 	}
-	release, err := s.lock(ctx)
+	release, err := s.Lock(ctx)
 	if err != nil {
 		return err
 	}

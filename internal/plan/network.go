@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/credential"
 )
@@ -146,4 +147,16 @@ type Secret struct {
 	// Pass are headers, and parameters of the query behind a "?", in lower case,
 	// that pass to these hosts beside those that are known to be no credentials.
 	Pass []string `json:"pass,omitempty"`
+	// Renewed says that the value changes while the machine lives: it is the access token
+	// of a subscription.
+	Renewed bool `json:"renewed,omitempty"`
+}
+
+// Login is a log-in of a coding agent that the host keeps, as far as a plan knows it.
+type Login struct {
+	Variable string // in which the agent takes what stands for it
+	// Subscription says that it is one of a subscription, and Account what the agent may
+	// know of that.
+	Subscription bool
+	Account      codingagent.Account
 }

@@ -44,9 +44,8 @@ type Input struct {
 	// Git is what git on the host says in the workspace.
 	Git host.Git
 
-	// Logins are the variables in which coding agents take the log-ins that this host
-	// keeps for them, by the agents' names.
-	Logins map[string]string
+	// Logins are the log-ins of coding agents that this host keeps, by the agents' names.
+	Logins map[string]Login
 
 	// Learn lets everything public pass, for a list to be written of it.
 	Learn bool

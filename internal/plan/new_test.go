@@ -348,7 +348,7 @@ func TestAgentEnv(t *testing.T) {
 // files say; what the user gives the machine in their place wins.
 func TestLend(t *testing.T) {
 	facts := readFacts(t, "laptop")
-	logins := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY", "gemini": "no variable of its"}
+	logins := map[string]Login{"claude": {Variable: "ANTHROPIC_API_KEY"}, "codex": {Variable: "OPENAI_API_KEY"}, "gemini": {Variable: "no variable of its"}}
 	lent := func(change func(*config.Config)) (froms []string) {
 		t.Helper()
 		cfg := config.Default()

@@ -86,7 +86,7 @@ func (b *builder) network(learn bool) {
 
 // lend gives the coding agents of the image the log-ins that the host keeps, each to the
 // hosts of its provider and no others. What the user gives the machine in their place wins.
-func (b *builder) lend(logins map[string]string) {
+func (b *builder) lend(logins map[string]Login) {
 	n := &b.plan.Network
 	n.NoLogins = !b.cfg.Agent.Login
 	if n.NoLogins || n.Mode != NetworkUser {
@@ -94,18 +94,34 @@ func (b *builder) lend(logins map[string]string) {
 	}
 	for _, name := range b.plan.Image.Agents {
 		agent, ok := codingagent.Find(name)
-		i := slices.IndexFunc(agent.Keys, func(k codingagent.Key) bool { return k.Variable == logins[name] })
-		if !ok || i < 0 || b.hasOwnKey(agent, agent.Keys[i]) {
+		l := logins[name]
+		key, known := l.key(agent)
+		if !ok || !known || b.hasOwnKey(agent, key) {
 			continue
 		}
-		key := agent.Keys[i]
 		s := config.Secret{From: FromLogin + name, Hosts: key.Hosts}
 		n.Secrets = append(n.Secrets, Secret{
 			Name: key.Variable, From: s.From, Hosts: slices.Clone(s.Hosts), Places: b.secretPlaces(key.Variable, s),
+			Renewed: l.Subscription,
 		})
+		if l.Subscription {
+			b.addEnv(agent.Subscription.Env(l.Account))
+		}
 		b.note("%s works with its log-in of this computer: requests to %s get it, the machine does not", agent.Title, strings.Join(key.Hosts, " and "))
 	}
 	slices.SortFunc(n.Secrets, func(x, y Secret) int { return strings.Compare(x.Name, y.Name) })
+}
+
+// key returns how the agent takes the log-in, false if it does not.
+func (l Login) key(agent codingagent.Agent) (codingagent.Key, bool) {
+	if s := agent.Subscription; l.Subscription && s != nil {
+		return codingagent.Key{Variable: s.Variable, Hosts: s.Hosts}, s.Variable == l.Variable
+	}
+	i := slices.IndexFunc(agent.Keys, func(k codingagent.Key) bool { return k.Variable == l.Variable })
+	if i < 0 || l.Subscription {
+		return codingagent.Key{}, false
+	}
+	return agent.Keys[i], true
 }
 
 // hasOwnKey reports whether the user gives the machine a key for an agent, or a secret for

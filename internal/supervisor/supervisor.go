@@ -140,6 +140,13 @@ func supervise(ctx context.Context, m state.Machine, held held, events *events, 
 		machine: m, plan: p, image: img, driver: driver, log: log, events: events, owner: owner, held: held,
 		proxies: dial.Proxies(given.Proxies), budget: budget.New(budget.Default),
 	}
+	lent := make(lent)
+	lent.values(p.Network.Secrets, secrets)
+	endLender, err := s.startLender(lent, given)
+	if err != nil {
+		return err
+	}
+	defer endLender()
 	s.measure = func(path string) (diskspace.Usage, error) { return diskspace.Of(held.path(path)) }
 	s.confine = s.confineProcess
 	return s.run(ctx, secrets)

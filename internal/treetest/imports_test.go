@@ -37,9 +37,10 @@ image:              plan image/*
 network/policy:     plan
 network/audit:
 network/secret:
-login:              network/secret                      # log-ins that the host keeps
 network/dns:
 network/dial:
+login:              network/secret                      # log-ins that the host keeps
+login/lender:       login network/dial                  # a process that renews them
 network/link:
 network/vnet:       network/link
 network/intercept:  network/policy network/audit network/secret
@@ -77,9 +78,9 @@ template:           plan image machine
 
 hardware:           plan image definition state machine network/vnet
 control:            plan state workspace network/audit network/secret guest/wire   # a supervisor's clients; nothing of how it does its work
-supervisor:         commits control hardware plan image definition template network network/* share workspace workspace/repository state machine machine/drivers guest/client guest/wire
+supervisor:         commits control hardware login/lender plan image definition template network network/* share workspace workspace/repository state machine machine/drivers guest/client guest/wire
 engine:             config commits host plan image image/* definition importer/bundle network/* login workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer transcript   # what front ends share
-mayfly:             config commits plan image attack login workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
+mayfly:             config commits plan image attack login login/lender workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
 cli/words:          mayfly                              # what it says of machines
 cli/dashboard:      mayfly cli/words                    # what mayfly top shows; it does nothing itself
 mcp:                mayfly                              # tools for coding agents outside of machines

@@ -154,6 +154,7 @@ var next = map[fault.Code][]string{
 	fault.LoginMissing:  {"mayfly login {agent}"},
 	fault.LoginInvalid:  {"mayfly login {agent} keeps it anew"},
 	fault.LoginExposed:  {"chmod 600 {file|sh}"},
+	fault.LoginImport:   {"log in with the agent on this computer first, or keep a key: mayfly login {agent}"},
 	fault.LoginInSecret: {"mayfly login ls says which log-ins machines get by themselves"},
 
 	fault.NameDefined:       {"mayfly start {name}, or another --name"},

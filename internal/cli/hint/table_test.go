@@ -151,6 +151,7 @@ func TestTable(t *testing.T) {
 		{fault.LoginMissing, fault.Args{"agent": "claude"}, "mayfly login claude"},
 		{fault.LoginInvalid, fault.Args{"agent": "claude"}, "mayfly login claude keeps it anew"},
 		{fault.LoginExposed, fault.Args{"file": "/a b"}, "chmod 600 '/a b'"},
+		{fault.LoginImport, fault.Args{"agent": "claude"}, "log in with the agent on this computer first, or keep a key: mayfly login claude"},
 		{fault.LoginInSecret, fault.Args{"secret": "T"}, "mayfly login ls says which log-ins machines get by themselves"},
 		{fault.NameDefined, fault.Args{"name": "web"}, "mayfly start web, or another --name"},
 		{fault.NameOfRun, fault.Args{"name": "web"}, "mayfly rm web, or another name"},

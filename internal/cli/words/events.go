@@ -25,6 +25,8 @@ var events = map[string]string{
 	"login-none":          "no log-in of {title} yet: mayfly login {agent} keeps one on this computer for all machines",
 	"login-later":         "{title} has a log-in on this computer that {name} does not have yet: mayfly restart {name}",
 	"login-unreadable":    "{reason}; machines start without it",
+	"login-ended":         "the log-in of {agent} has ended, so machines start without it: mayfly login {agent} --import",
+	"login-refused":       "{text}: mayfly login {agent} --import",
 	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
 	"image-not-built":     "the image is not built yet, so the paths of its files are examples",
 	"build-as-root":       "the scripts of packages run as root, with all its rights: {reason}",

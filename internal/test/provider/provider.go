@@ -90,6 +90,9 @@ func Names() []string {
 type Server struct {
 	keys  map[string]string
 	tasks []Task
+	// In the place of a key: at an API, what gives the token that is valid there.
+	tokens    map[string]*Tokens
+	endpoints map[string]*Tokens
 
 	mu       sync.Mutex
 	calls    []Call
@@ -101,6 +104,15 @@ type Server struct {
 // New returns a server whose models do tasks for who has the key of their host in keys.
 func New(keys map[string]string, tasks ...Task) *Server {
 	return &Server{keys: keys, tasks: tasks, states: make(map[string]state)}
+}
+
+// Renew has api take the access tokens of t, in the place of a key, and endpoint, the name of
+// another host, renew them. It is to be called before the server is used.
+func (s *Server) Renew(api, endpoint string, t *Tokens) {
+	if s.tokens == nil {
+		s.tokens, s.endpoints = make(map[string]*Tokens), make(map[string]*Tokens)
+	}
+	s.tokens[api], s.endpoints[endpoint] = t, t
 }
 
 // Calls returns the requests that came, in their order.
@@ -125,7 +137,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	call := Call{Host: host, Method: r.Method, Path: r.URL.Path, Key: key(r), Status: http.StatusOK}
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-	if service, ok := services()[host]; ok {
+	if endpoint := s.endpoints[host]; endpoint != nil {
+		endpoint.ServeHTTP(w, r)
+	} else if service, ok := services()[host]; ok {
 		service.serve(s, w, r, &call)
 	} else {
 		call.Status = http.StatusNotFound
@@ -161,7 +175,13 @@ func key(r *http.Request) string {
 }
 
 // knows reports whether c came with the key of its host.
-func (s *Server) knows(c *Call) bool { return c.Key != "" && c.Key == s.keys[c.Host] }
+func (s *Server) knows(c *Call) bool {
+	key := s.keys[c.Host]
+	if t := s.tokens[c.Host]; t != nil {
+		key = t.Access()
+	}
+	return c.Key != "" && c.Key == key
+}
 
 // refused says why a model does not answer, with the status 0 if it does.
 func (s *Server) refused(c *Call) (status int, why string) {

@@ -1,0 +1,78 @@
+package supervisor
+
+import (
+	"os"
+	"time"
+
+	"github.com/mayfly-vm/mayfly/internal/control"
+	"github.com/mayfly-vm/mayfly/internal/fault"
+	"github.com/mayfly-vm/mayfly/internal/login/lender"
+	"github.com/mayfly-vm/mayfly/internal/network/secret"
+	"github.com/mayfly-vm/mayfly/internal/plan"
+)
+
+// lent are the values of secrets that are renewed while the machine lives, by the agents
+// whose log-ins they are.
+type lent map[string]*secret.Live
+
+// values puts live values into the places of the secrets that are renewed.
+func (l lent) values(planned []plan.Secret, secrets []secret.Secret) {
+	for i, p := range planned {
+		if p.Renewed {
+			l[p.Login()] = secret.NewLive(secrets[i].Value.Reveal(), time.Time{})
+			secrets[i].Value = l[p.Login()].Value()
+		}
+	}
+}
+
+// startLender starts the process that renews the log-ins of l, and returns what lets it end.
+// It has to be started before this process confines itself.
+func (s *supervisor) startLender(l lent, given control.Given) (end func(), err error) {
+	if len(l) == 0 {
+		return func() {}, nil
+	}
+	o := lender.Order{Proxies: s.proxies}
+	for agent := range l {
+		o.Agents = append(o.Agents, agent)
+	}
+	process, err := lender.Start(given.Logins, o, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		err := process.Follow(func(n lender.News) { s.hearLender(l, n) })
+		for _, live := range l {
+			live.Explain("the process that renews it has ended: start the machine again")
+		}
+		s.log.Info("log-ins are not renewed any more", "err", err)
+	}()
+	return func() {
+		process.Close()
+		<-followed
+	}, nil
+}
+
+// hearLender uses what is new of a log-in. What a guest may read of it is ours: the lender's
+// words are about the host.
+func (s *supervisor) hearLender(l lent, n lender.News) {
+	live, ok := l[n.Agent]
+	if !ok {
+		return
+	}
+	s.log.Info("log-in", "agent", n.Agent, "expires", n.Expires, "token", n.Token != "", "refused", n.Refused, "why", n.Why)
+	if n.Token == "" {
+		live.Clear("the host does not keep this log-in any more")
+		return
+	}
+	live.Set(n.Token, n.Expires)
+	switch {
+	case n.Refused:
+		live.Explain("it has expired, and its provider does not renew it: mayfly login " + n.Agent + " --import, on the host")
+		s.note(control.NoteLoginRefused, fault.Args{"name": s.machine.Name, "agent": n.Agent},
+			"the log-in of %s has ended: its provider does not renew it any more", n.Agent)
+	case n.Why != "":
+		live.Explain("it has expired, and its provider could not be asked for another one yet")
+	}
+}
