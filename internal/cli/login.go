@@ -49,6 +49,9 @@ What is kept is in a file that only you can read, in mayfly's state directory.`,
 			if len(args) == 0 {
 				return cmd.Help()
 			}
+			if imported && keyFile != "" {
+				return usageError{errors.New("--import takes the agent's own log-in, and no --key-file")}
+			}
 			if imported {
 				return a.importLogin(cmd.Context(), args[0])
 			}
@@ -59,7 +62,6 @@ What is kept is in a file that only you can read, in mayfly's state directory.`,
 	}
 	cmd.Flags().StringVar(&keyFile, "key-file", "", "read the key from this `file`, which stays as it is")
 	cmd.Flags().BoolVar(&imported, "import", false, "take over the log-in that the agent has on this computer")
-	cmd.MarkFlagsMutuallyExclusive("key-file", "import")
 	cmd.AddCommand(a.loginLsCommand(), a.loginRmCommand())
 	return cmd
 }

@@ -54,7 +54,7 @@ func (e *Engine) ImportLogin(ctx context.Context, agent string) (l login.Login, 
 		return l, "", InputError{err}
 	}
 	if a.Subscription == nil {
-		return l, "", InputError{fault.New(fault.LoginImport, args{"agent": agent}, "the log-in of %s cannot be imported", a.Title)}
+		return l, "", InputError{fault.New(fault.LoginInvalid, args{"agent": agent}, "the log-in of %s cannot be imported", a.Title)}
 	}
 	file = a.Subscription.HostFile(e.home(), e.opt.Getenv)
 	data, err := userfile.Read(file, maxLoginFile)

@@ -25,7 +25,7 @@ func (s Store) Import(ctx context.Context, agent string, file []byte, now time.T
 		return Login{}, err
 	}
 	if a.Subscription == nil {
-		return Login{}, fault.New(fault.LoginImport, fault.Args{"agent": agent}, "the log-in of %s cannot be imported", a.Title)
+		return Login{}, fault.New(fault.LoginInvalid, fault.Args{"agent": agent}, "the log-in of %s cannot be imported", a.Title)
 	}
 	tokens, account, err := a.Subscription.Read(file)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/host"
@@ -341,6 +342,41 @@ func TestAgentEnv(t *testing.T) {
 	want := []string{"80 as 127.0.0.1:8080", "a.example:22"}
 	if facts := p.Place().Facts; facts.Quiet || !facts.Network || !facts.Decided || !slices.Equal(append(facts.Ports, facts.Allow...), want) {
 		t.Errorf("agents are told %+v", facts)
+	}
+}
+
+// The log-in of a subscription is lent as a secret that is renewed, and the machine is told
+// what it is for; what the user sets stays.
+func TestLendSubscription(t *testing.T) {
+	account := codingagent.Account{Plan: "max", Scopes: []string{"user:inference", "user:profile"}}
+	lend := func(l Login, env map[string]string) Plan {
+		t.Helper()
+		cfg := config.Default()
+		cfg.Image.Agents, cfg.Env = []string{"claude"}, env
+		p, err := New(cfg, readFacts(t, "laptop"), Input{Name: "m1", Logins: map[string]Login{"claude": l}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := lend(Login{Variable: "CLAUDE_CODE_OAUTH_TOKEN", Subscription: true, Account: account}, map[string]string{"CLAUDE_CODE_OAUTH_SCOPES": "mine"})
+	if s := p.Network.Secrets; len(s) != 1 || !s[0].Renewed || s[0].Name != "CLAUDE_CODE_OAUTH_TOKEN" || !slices.Equal(s[0].Hosts, []string{"api.anthropic.com"}) {
+		t.Errorf("the secrets are %+v", s)
+	}
+	if env := p.Guest.Env; env["CLAUDE_CODE_SUBSCRIPTION_TYPE"] != "max" || env["CLAUDE_CODE_OAUTH_SCOPES"] != "mine" {
+		t.Errorf("the machine's variables are %q", env)
+	}
+	// A token of claude setup-token is not renewed.
+	if s := lend(Login{Variable: "CLAUDE_CODE_OAUTH_TOKEN"}, nil).Network.Secrets; len(s) != 1 || s[0].Renewed {
+		t.Errorf("the secrets are %+v", s)
+	}
+	for _, l := range []Login{{Variable: "OTHER", Subscription: true}, {Variable: "ANTHROPIC_API_KEY", Subscription: true}} {
+		if s := lend(l, nil).Network.Secrets; len(s) > 0 {
+			t.Errorf("%+v is lent as %+v", l, s)
+		}
+	}
+	if s := lend(Login{Variable: "CLAUDE_CODE_OAUTH_TOKEN", Subscription: true}, map[string]string{"ANTHROPIC_API_KEY": "own"}).Network.Secrets; len(s) > 0 {
+		t.Errorf("beside a key of the user's, %+v is lent", s)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,15 +26,19 @@ import (
 const agent = codingagent.Default
 
 // Variables of a process of the test that is a lender: its store, and the endpoint that it
-// asks.
+// asks, without which it is one as users have it.
 const (
 	storeVariable    = "MAYFLY_TEST_LOGINS"
 	endpointVariable = "MAYFLY_TEST_ENDPOINT"
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(storeVariable); dir != "" {
-		lend(dir, os.Getenv(endpointVariable))
+	switch dir, endpoint := os.Getenv(storeVariable), os.Getenv(endpointVariable); {
+	case endpoint != "":
+		lend(dir, endpoint)
+		return
+	case dir != "":
+		Main(dir, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		return
 	}
 	os.Exit(m.Run())
@@ -265,4 +270,48 @@ func FuzzReadAnswer(f *testing.F) {
 			t.Errorf("%d: it expires at %v", status, got.Expires)
 		}
 	})
+}
+
+// A lender has only its log-ins, no capabilities and no programs. Signals do not end it, and
+// the end of its supervisor does.
+func TestConfined(t *testing.T) {
+	s := login.Store{Dir: filepath.Join(t.TempDir(), "logins")}
+	keep(t, s, provider.NewTokens("access-", "refresh-", time.Hour), time.Hour)
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), storeVariable+"="+s.Dir)
+	l, err := start(cmd, Order{Agents: []string{agent}}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := 0
+	if err := l.Follow(func(n News) {
+		heard++
+		if n.Token != "access-0000" || n.Why != "" {
+			t.Errorf("the news are of %q: %s", n.Token, n.Why)
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if err != nil {
+			t.Error(err)
+		}
+		said, _ := os.ReadFile(log.Name())
+		want := []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"}
+		if strings.Contains(string(said), "CGO_ENABLED") { // as with the race detector
+			want = want[:1]
+		}
+		for _, line := range want {
+			if !strings.Contains(string(status), line+"\n") {
+				t.Errorf("it has no %q: %s", line, status)
+			}
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		l.order.Close()
+	}); err != nil || heard != 1 {
+		t.Errorf("Follow() = %v after %d news", err, heard)
+	}
 }
