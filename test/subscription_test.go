@@ -9,25 +9,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/test/lab"
 	"github.com/mayfly-vm/mayfly/internal/test/provider"
 	"github.com/mayfly-vm/mayfly/internal/test/vm"
 )
 
 // TestSubscription has the real Claude Code work with the log-in of a subscription that was
-// taken over from the host, before and after its tokens were renewed. Nothing of them is in
-// the machine, nor in what mayfly writes down but for the one file.
+// taken over from the host, while its tokens are renewed. Nothing of them is in the machine,
+// nor in what mayfly writes down but for the one file.
 func TestSubscription(t *testing.T) {
 	vm.Lock(t)
 	h := vm.New(t)
-	image := []string{"--no-detect", "--profile", "claude,codex,copilot,gemini,opencode"}
+	image := []string{"--no-detect", "--profile", strings.Join(codingagent.Names(), ",")}
 	h.Run(0, append([]string{"image", "build"}, image...)...)
-	onHost(t, h.Dir, `git init -q -b main .; git config user.name U; git config user.email u@example.com
-		echo 'grep -q two "$1.txt"' > check; git add .; git commit -qm first`)
+	onHost(t, h.Dir, `git init -q -b main .; echo 'grep -q two "$1.txt"' > check; git add .
+		git -c user.name=U -c user.email=u@example.com commit -qm first`)
 
 	const api, endpoint = "api.anthropic.com", "platform.claude.com"
 	tokens := provider.NewTokens("sk-ant-oat01-"+realKey, "sk-ant-ort01-"+realKey, 8*time.Hour)
-	server := provider.New(nil, task(h, "claude", "second"), task(h, "claude", "third"))
+	work := task(h, "claude", "second")
+	work.Command = "until test -e /tmp/renewed; do sleep 1; done; " + work.Command
+	server := provider.New(nil, work)
 	server.Renew(api, endpoint, tokens)
 	l := lab.New(t)
 	for _, name := range append(provider.Names(), endpoint) {
@@ -35,55 +38,50 @@ func TestSubscription(t *testing.T) {
 	}
 	h.Through = l.Command
 
-	claude := filepath.Join(h.Home, ".claude")
-	h.Set("CLAUDE_CONFIG_DIR", claude)
+	dir := filepath.Join(h.Home, ".claude")
 	importWith := func(left time.Duration) {
 		t.Helper()
 		file := fmt.Sprintf(`{"claudeAiOauth":{"accessToken":%q,"refreshToken":%q,"expiresAt":%d,"scopes":["user:inference","user:profile"],"subscriptionType":"max"}}`,
 			tokens.Access(), tokens.Refresh(), time.Now().Add(left).UnixMilli())
-		if err := os.MkdirAll(claude, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(claude, ".credentials.json"), []byte(file), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte(file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if r := h.Run(0, "login", "claude", "--import"); strings.Contains(r.Stdout+r.Stderr, realKey) {
 			t.Errorf("it says %s", r.Stderr)
 		}
 	}
-	work := func(which string) {
-		t.Helper()
-		before := len(server.Calls())
-		r := h.Run(0, "exec", "m", "--", "claude", "--dangerously-skip-permissions", "-p", "the "+which+" task for claude")
-		if !strings.Contains(r.Stdout, "claude-"+which+"-is-done") {
-			t.Errorf("it says %s\n%s", vm.Clip(r.Stdout), vm.Clip(r.Stderr))
-		}
-		steps := 0
-		for _, call := range server.Calls()[before:] {
-			if call.Key != "" && call.Key != tokens.Access() {
-				t.Errorf("%s%s was called with another token than %q", call.Host, call.Path, tokens.Access())
-			}
-			if call.Step == provider.StepAnswer {
-				steps++
-			}
-		}
-		if steps != 1 {
-			t.Errorf("%d tasks were done; want 1", steps)
-		}
-	}
-
 	importWith(time.Hour)
 	flags := append([]string{"run", "--keep", "--name", "m", "--egress", "allowlist"}, image...)
 	h.Run(0, append(flags, "--", "true")...)
-	work("second")
+	first := tokens.Access()
+	claude := h.Mayfly("exec", "m", "--", "claude", "--dangerously-skip-permissions", "-p", work.Prompt)
+	claude.Start()
+	asked := func(step string) (token string) {
+		for _, call := range server.Calls() {
+			if call.Step == step {
+				token = call.Key
+			}
+		}
+		return token
+	}
+	claude.Until("it is to run a command", func() bool { return asked(provider.StepRun) != "" })
 	if times, refused := tokens.Renewed(); times != 0 || refused != 0 {
 		t.Errorf("tokens were renewed %d times, and not %d times; want neither", times, refused)
 	}
-
 	// The machine that runs gets what is kept, and renews what is about to expire.
 	importWith(time.Minute)
-	eventually(t, "the tokens to be renewed", func() bool { times, _ := tokens.Renewed(); return times == 1 })
-	work("third")
+	claude.Until("the tokens are renewed", func() bool { times, _ := tokens.Renewed(); return times > 0 })
+	h.Run(0, "exec", "m", "--", "touch", "/tmp/renewed")
+	if r := claude.Wait(); r.Code != 0 || !strings.Contains(r.Stdout, work.Answer) {
+		t.Errorf("it ends with %d and says %s\n%s", r.Code, vm.Clip(r.Stdout), vm.Clip(r.Stderr))
+	}
+	second := tokens.Access()
+	if w, a := asked(provider.StepWrite), asked(provider.StepAnswer); w != first || a != second || first == second {
+		t.Errorf("it asked with the tokens %q and %q; want %q and %q", w, a, first, second)
+	}
 	if times, refused := tokens.Renewed(); times != 1 || refused != 0 || tokens.Ended() {
 		t.Errorf("tokens were renewed %d times, and not %d times; want once", times, refused)
 	}
