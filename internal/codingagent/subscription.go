@@ -19,6 +19,9 @@ type Subscription struct {
 	// Variable is that in which a machine gets what stands for the access token.
 	Variable string
 	Hosts    []string // of the provider, the only ones to which the access token ever goes
+	// Withheld are parts of paths there to which it does not go, in lower case: what they
+	// answer is a credential that would stay.
+	Withheld []string
 	// File is where the agent keeps its log-in on a host, in the directory that Place
 	// names, or else in Default of the user's home.
 	File, Place, Default string

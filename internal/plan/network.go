@@ -150,6 +150,8 @@ type Secret struct {
 	// Renewed says that the value changes while the machine lives: it is the access token
 	// of a subscription.
 	Renewed bool `json:"renewed,omitempty"`
+	// Withheld are parts of paths, in lower case, to which the value does not go.
+	Withheld []string `json:"withheld,omitempty"`
 }
 
 // Login is a log-in of a coding agent that the host keeps, as far as a plan knows it.

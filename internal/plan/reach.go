@@ -100,13 +100,15 @@ func (b *builder) lend(logins map[string]Login) {
 			continue
 		}
 		s := config.Secret{From: FromLogin + name, Hosts: key.Hosts}
-		n.Secrets = append(n.Secrets, Secret{
+		lent := Secret{
 			Name: key.Variable, From: s.From, Hosts: slices.Clone(s.Hosts), Places: b.secretPlaces(key.Variable, s),
 			Renewed: l.Subscription,
-		})
+		}
 		if l.Subscription {
+			lent.Withheld = slices.Clone(agent.Subscription.Withheld)
 			b.addEnv(agent.Subscription.Env(l.Account))
 		}
+		n.Secrets = append(n.Secrets, lent)
 		b.note("%s works with its log-in of this computer: requests to %s get it, the machine does not", agent.Title, strings.Join(key.Hosts, " and "))
 	}
 	slices.SortFunc(n.Secrets, func(x, y Secret) int { return strings.Compare(x.Name, y.Name) })

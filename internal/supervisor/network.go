@@ -53,7 +53,7 @@ func makeSecrets(values map[string]string, planned []plan.Secret, had map[string
 		}
 		s := secret.Secret{
 			Name: p.Name, Value: secret.NewValue(value), Hosts: p.Hosts, Places: p.Places,
-			AllowForeign: p.AllowForeign, Pass: p.Pass,
+			AllowForeign: p.AllowForeign, Pass: p.Pass, Withheld: p.Withheld,
 		}
 		s.Placeholder, s.Earlier = secret.Renew(s.Value, had[p.Name])
 		had[p.Name] = s.Placeholders()

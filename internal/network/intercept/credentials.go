@@ -23,6 +23,7 @@ func (p *Proxy) addSecrets(e *exchange, r *http.Request) (_ *http.Request, reaso
 	}
 	f := &filling{table: p.cfg.Secrets, exchange: e, own: p.cfg.Secrets.For(e.conn.name)}
 	f.exclusive = slices.ContainsFunc(f.own, func(s *secret.Secret) bool { return !s.AllowForeign })
+	f.path = strings.ToLower(r.URL.Path)
 	f.target(r)
 	out := r.Clone(r.Context())
 	out.Header = f.headers(r.Header)
@@ -52,6 +53,7 @@ type filling struct {
 	table     *secret.Table
 	exchange  *exchange
 	own       []*secret.Secret // those that may go to the host
+	path      string           // of the request, in lower case
 	exclusive bool             // the request may carry no credentials but own
 	reason    string           // why the request is refused; the first counts
 }
@@ -93,6 +95,9 @@ func (f *filling) misplaced(found []*secret.Secret, where string) {
 func (f *filling) take(s *secret.Secret) (value string) {
 	if !f.exchange.conn.isTLS {
 		f.refuse("the secret %s does not go out unencrypted", s.Name)
+	}
+	if slices.ContainsFunc(s.Withheld, func(part string) bool { return strings.Contains(f.path, part) }) {
+		f.refuse("the secret %s does not go to this path, whose answer would be a credential", s.Name)
 	}
 	// One that is renewed may have gone meanwhile: this is the one look at it.
 	value = s.Value.Reveal()

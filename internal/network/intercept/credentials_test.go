@@ -432,6 +432,14 @@ func TestRenewedSecret(t *testing.T) {
 	if got := scrub(value + " " + renewed); strings.Contains(got, value) || strings.Contains(got, renewed) {
 		t.Errorf("an answer with both becomes %q", got)
 	}
+	s.Withheld = []string{"create_api_key"}
+	for path, refused := range map[string]bool{"/api/x/create_api_key": true, "/api/Create_API_Key/": true, "/v1/messages": false} {
+		r := request("", "Authorization: Bearer "+placeholder)
+		r.URL.Path = path
+		if out, _, reason := fill(t, r, s); (reason != "") != refused || strings.Contains(all(out), renewed) == refused {
+			t.Errorf("to %s: %q", path, reason)
+		}
+	}
 	live.Clear("the log-in is gone")
 	if got, reason := send(); !strings.Contains(reason, "the log-in is gone") || strings.Contains(got, value) || strings.Contains(got, renewed) {
 		t.Errorf("without a value: %q, %q; want a refusal", got, reason)

@@ -96,6 +96,8 @@ type Secret struct {
 	// Pass are headers, and parameters of the query behind a "?", in lower case,
 	// that requests may carry though they are not known to be harmless.
 	Pass []string
+	// Withheld are parts of paths, in lower case, to which the value does not go.
+	Withheld []string
 }
 
 // Placeholders returns all texts that stand for the value.
