@@ -1,10 +1,12 @@
 package lender
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -30,10 +32,15 @@ const agent = codingagent.Default
 const (
 	storeVariable    = "MAYFLY_TEST_LOGINS"
 	endpointVariable = "MAYFLY_TEST_ENDPOINT"
+	// With it, the process starts a lender, and waits.
+	ownerVariable = "MAYFLY_TEST_OWNER"
 )
 
 func TestMain(m *testing.M) {
 	switch dir, endpoint := os.Getenv(storeVariable), os.Getenv(endpointVariable); {
+	case os.Getenv(ownerVariable) != "":
+		own(dir)
+		return
 	case endpoint != "":
 		lend(dir, endpoint)
 		return
@@ -47,6 +54,10 @@ func TestMain(m *testing.M) {
 // lend is a lender that looks at its log-in all the time, until it is killed. It says each
 // token that it could use.
 func lend(dir, endpoint string) {
+	go func() {
+		io.Copy(io.Discard, os.Stdin) // until the test is gone
+		os.Exit(0)
+	}()
 	r := newRound(login.Store{Dir: dir}, []string{agent}, asking(endpoint), slog.New(slog.DiscardHandler))
 	for {
 		for _, n := range r.next(context.Background()) {
@@ -58,6 +69,50 @@ func lend(dir, endpoint string) {
 		r.at = make(map[string]time.Time) // it asks again at once
 		// The lock is for who comes next by chance: with a pause, all have one.
 		time.Sleep(rand.N(100 * time.Millisecond))
+	}
+}
+
+// own is the owner of a lender, which it says it has heard of.
+func own(dir string) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), storeVariable+"="+dir, ownerVariable+"=")
+	l, err := start(cmd, Order{Agents: []string{agent}}, os.Stderr)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	l.Follow(func(News) { fmt.Println("heard") })
+}
+
+// A lender ends with its supervisor, also when that is killed.
+func TestEndsWithOwner(t *testing.T) {
+	s := login.Store{Dir: filepath.Join(t.TempDir(), "logins")}
+	keep(t, s, provider.NewTokens("access-", "refresh-", time.Hour), time.Hour)
+	// Both have its other end.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), storeVariable+"="+s.Dir, ownerVariable+"=1")
+	cmd.Stderr = w
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "heard\n" {
+		t.Errorf("the owner says %q, %v", line, err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	r.SetReadDeadline(time.Now().Add(time.Minute))
+	if said, err := io.ReadAll(r); err != nil {
+		t.Errorf("the lender did not end: %v: %s", err, said)
 	}
 }
 
