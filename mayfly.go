@@ -44,7 +44,6 @@ import (
 
 	"github.com/mayfly-vm/mayfly/internal/control"
 	"github.com/mayfly-vm/mayfly/internal/engine"
-	"github.com/mayfly-vm/mayfly/internal/login/lender"
 	"github.com/mayfly-vm/mayfly/internal/machine"
 	"github.com/mayfly-vm/mayfly/internal/share"
 	"github.com/mayfly-vm/mayfly/internal/supervisor"
@@ -95,7 +94,7 @@ func convert[S, T any](list []S, f func(S) T) []T {
 
 // InternalCommands are the words with which Internal's args begin.
 func InternalCommands() []string {
-	return []string{control.Command, share.Command, lender.Command, machine.Word}
+	return []string{control.Command, share.Command, supervisor.LendCommand, machine.Word}
 }
 
 // Internal runs one of mayfly's own processes if args, the program's arguments, ask for
@@ -118,11 +117,11 @@ func Internal(ctx context.Context, args []string, log io.Writer) (bool, error) {
 		}
 		share.Main(args[1])
 		return true, errors.New("the server of a live directory did not start") // its supervisor was told
-	case lender.Command:
-		if !lender.Spawned() {
+	case supervisor.LendCommand:
+		if !supervisor.LendSpawned() {
 			return true, public(engine.InputError{Err: errors.New(args[0] + " is for mayfly itself")})
 		}
-		return true, lender.Main(args[1], slog.New(slog.NewTextHandler(log, nil))) // it has said it
+		return true, supervisor.Lend(args[1], slog.New(slog.NewTextHandler(log, nil))) // it has said it
 	case machine.Word:
 		if !machine.Spawned(args[1]) {
 			return true, public(engine.InputError{Err: errors.New(args[0] + " is for mayfly itself")})

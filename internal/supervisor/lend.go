@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"log/slog"
 	"os"
 	"time"
 
@@ -10,6 +11,16 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
+
+// LendCommand is the hidden word of the command line that runs the process in which a
+// supervisor has log-ins renewed.
+const LendCommand = lender.Command
+
+// LendSpawned reports whether this process was started as one, and Lend is the body of it.
+func LendSpawned() bool { return lender.Spawned() }
+
+// Lend renews the log-ins in dir until the supervisor is gone.
+func Lend(dir string, log *slog.Logger) error { return lender.Main(dir, log) }
 
 // lent are the values of secrets that are renewed while the machine lives, by the agents
 // whose log-ins they are.
