@@ -41,6 +41,7 @@ type agent struct {
 
 	sessions session.Table
 	reports  reports
+	programs activity
 	seeding  sync.Mutex // held while settings are written
 	clock    sync.Mutex // held while the clock is compared and put right
 	tracing  sync.Mutex // held while the kernel's tracing is set up
@@ -169,6 +170,8 @@ func (a *agent) serve(stream net.Conn, came time.Time) {
 		wire.WriteMessage(stream, a.restore(stream, req.Restore))
 	case req.Op == wire.OpShareLost && req.ShareLost != nil:
 		wire.WriteMessage(stream, a.shareLost(req.ShareLost.Tag))
+	case req.Op == wire.OpPorts && req.Ports != nil && req.Ports.All:
+		a.noticePorts(stream)
 	case req.Op == wire.OpPorts && req.Ports != nil:
 		a.ports(stream, req.Ports)
 	case req.Op == wire.OpNews:

@@ -26,6 +26,7 @@ func (a *agent) exec(stream net.Conn, req *wire.Exec) {
 	if err == nil {
 		var p *process
 		if p, err = a.execProcess(m, req); err == nil {
+			defer a.programs.begin()()
 			p.run(stream, out, a.lookAtPorts)
 			return
 		}

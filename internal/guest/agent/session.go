@@ -40,7 +40,10 @@ func (a *agent) session(stream net.Conn, req *wire.Session) {
 			Foreground: p.foreground,
 		}, nil
 	}
-	a.sessions.Serve(stream, req, start, func(s *session.Session) { p.runSession(s) })
+	a.sessions.Serve(stream, req, start, func(s *session.Session) {
+		defer a.programs.begin()()
+		p.runSession(s)
+	})
 }
 
 // runSession moves the output of a program to its session until it has ended.

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,6 +147,29 @@ func Ports(stream io.ReadWriter, ports []int, seen func(listening []int)) error 
 		if _, err := stream.Write([]byte{0}); err != nil {
 			return err
 		}
+	}
+}
+
+// Noticed calls seen with the ports on which anybody listens in the guest, whenever that
+// changes, until the stream ends: different numbers from 1 to 65535, sorted, at most
+// wire.MaxListening.
+func Noticed(stream io.ReadWriter, seen func(listening []int)) error {
+	if err := wire.WriteRequest(stream, wire.Request{Op: wire.OpPorts, Ports: &wire.Ports{All: true}}); err != nil {
+		return err
+	}
+	for {
+		var l wire.Listening
+		if err := wire.ReadMessage(stream, &l); err != nil {
+			return err
+		}
+		if len(l.Ports) > wire.MaxListening {
+			return errors.New("the guest tells of more ports than it may")
+		}
+		slices.Sort(l.Ports)
+		if n := len(l.Ports); n > 0 && (l.Ports[0] < 1 || l.Ports[n-1] > math.MaxUint16) {
+			return errors.New("the guest tells of ports that there are not")
+		}
+		seen(slices.Compact(l.Ports))
 	}
 }
 

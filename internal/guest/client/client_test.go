@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -415,4 +416,50 @@ func TestGuestErrorWithoutText(t *testing.T) {
 			t.Errorf("GuestError{%q} = %q", text, got)
 		}
 	}
+}
+
+// A guest tells of few ports, all of which there are, and in order.
+func TestNoticedHostile(t *testing.T) {
+	many := strings.Repeat("1,", wire.MaxListening) + "1"
+	for said, want := range map[string][]int{
+		`{"ports": [3000, 80, 80]}`:   {80, 3000},
+		`{}`:                          nil,
+		`{"ports": [` + many + `]}`:   nil,
+		`{"ports": [0]}`:              nil,
+		`{"ports": [-1, 80]}`:         nil,
+		`{"ports": [80, 65536]}`:      nil,
+		`{"ports": [1e99]}`:           nil,
+		`{"ports": ["\u001b[2J"]}`:    nil,
+		`{"ports": {"3000": "auto"}}`: nil,
+	} {
+		var in bytes.Buffer
+		if err := wire.WriteMessage(&in, json.RawMessage(said)); err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		if err := Noticed(says{&in}, func(ports []int) { got = slices.Clone(ports) }); err == nil || !slices.Equal(got, want) {
+			t.Errorf("%.40s: %v, %v; want %v and the end", said, got, err, want)
+		}
+	}
+}
+
+// FuzzNoticed plays a guest that tells of its ports.
+func FuzzNoticed(f *testing.F) {
+	for _, said := range []string{`{"ports": [3000, 80]}`, `{"ports": [65536]}`, `{"ports": null}`} {
+		var in bytes.Buffer
+		wire.WriteMessage(&in, json.RawMessage(said))
+		f.Add(in.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		err := Noticed(says{bytes.NewReader(in)}, func(ports []int) {
+			for i, p := range ports {
+				if p < 1 || p > 65535 || i > 0 && ports[i-1] >= p || len(ports) > wire.MaxListening {
+					t.Errorf("the guest listens on %v", ports)
+				}
+			}
+		})
+		if err == nil {
+			t.Error("Noticed() = nil at the end of a guest")
+		}
+	})
 }

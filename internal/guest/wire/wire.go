@@ -50,7 +50,7 @@ const (
 	OpTranscripts Op = "transcripts" // FrameStdout…, FrameEnd or FrameError; see Transcripts
 	OpRestore     Op = "restore"     // FrameStdin…, FrameStdinEOF; Restored from the guest at any time
 	OpShareLost   Op = "share-lost"  // Done; see ShareLost
-	OpPorts       Op = "ports"       // Listening messages, each answered by a byte, until the host closes the stream
+	OpPorts       Op = "ports"       // Listening messages until the host closes the stream, see Ports; each answered by a byte
 	OpNews        Op = "news"        // News messages, until the host closes the stream
 	OpInit        Op = "init"        // Done; with the end of the conversation it happens, see Configure.Init
 	OpBooted      Op = "booted"      // Booted
@@ -318,12 +318,19 @@ type Connect struct {
 // Ports asks on which ports of the guest somebody listens.
 type Ports struct {
 	Ports []int `json:"ports"`
+	// All asks about all ports instead that the guest's loopback interface reaches. The
+	// guest looks while programs of its user's run. No answer is answered.
+	All bool `json:"all,omitempty"`
 }
 
-// Listening answers Ports, at once and whenever it changes.
+// Listening answers Ports, at once and whenever it changes; with All not before there is
+// somebody.
 type Listening struct {
-	Ports []int `json:"ports"` // of those that were asked for
+	Ports []int `json:"ports"` // of those that were asked for; with All sorted, at most MaxListening
 }
+
+// MaxListening bounds the ports that a guest tells of by itself.
+const MaxListening = 64
 
 // Connected answers Connect and SSHClient. Without an error the connection follows.
 type Connected struct {
