@@ -42,6 +42,8 @@ type Info struct {
 	Sessions []Session `json:"sessions,omitempty"`
 	// Ports are those that are published, or that a start would publish.
 	Ports []Port `json:"ports,omitempty"`
+	// Listening are the ports on which programs of the machine listen, as it says itself.
+	Listening []Listening `json:"listening,omitempty"`
 	// MemoryUsed and DiskUsed are in bytes, of the host's.
 	MemoryUsed int64 `json:"memory_used"`
 	DiskUsed   int64 `json:"disk_used"`
@@ -75,6 +77,7 @@ func newInfo(r engine.Listed) Info {
 	return Info{
 		r.Name, r.State, r.Started, r.Kept, r.Workspace, r.VCPUs, r.MemoryMiB,
 		r.Defined, r.File, r.Network, r.Address, r.Image, r.Changed, newSessions(r.Sessions), convert(r.Ports, func(p plan.Port) Port { return Port(p) }),
+		convert(r.Listening, func(l control.Listening) Listening { return Listening(l) }),
 		r.MemoryUsed, r.DiskUsed, r.DiskBound, reason, public(r.FileErr), public(r.PlanErr), public(r.Trouble),
 	}
 }

@@ -45,6 +45,17 @@ type Port struct {
 	GuestPort int    `json:"guest_port"` // of the guest, its loopback interface included
 }
 
+// Listening is a port of a machine on which a program listens, as the machine says. mayfly
+// looks while commands and sessions run.
+type Listening struct {
+	Port      int  `json:"port"`
+	Published bool `json:"published,omitempty"` // a port of the host leads to it
+	Auto      bool `json:"auto,omitempty"`      // by itself, as long as the program listens: the same one of the loopback interface
+	// Why says why it is not, where ports are forwarded by themselves: "low", "well-known",
+	// "taken", "closed", "many" or "failed".
+	Why string `json:"why,omitempty"`
+}
+
 // ParsePort reads [ADDRESS:]PORT:GUEST-PORT.
 func ParsePort(text string) (Port, error) {
 	p, err := config.ParsePort(text)
@@ -72,19 +83,23 @@ type NetworkChange struct {
 	Allow  []Rule
 	Open   *Port
 	Close  int // a port of the host
+	// AutoPorts forwards ports by themselves from now on, or no more; nil leaves that.
+	AutoPorts *bool
 }
 
 // NetworkState is the state of a running machine's network.
 type NetworkState struct {
-	Mode       string   `json:"mode"`
-	Egress     string   `json:"egress"`
-	Allow      []Rule   `json:"allow"`
-	Deny       []Rule   `json:"deny"`
-	Ports      []Port   `json:"ports"`
-	Secrets    []Secret `json:"secrets"`
-	Denied     []Denied `json:"denied"` // what was refused most often first
-	MoreDenied int      `json:"more_denied,omitempty"`
-	Opened     *Port    `json:"opened,omitempty"` // the port that the change opened
+	Mode       string      `json:"mode"`
+	Egress     string      `json:"egress"`
+	Allow      []Rule      `json:"allow"`
+	Deny       []Rule      `json:"deny"`
+	Ports      []Port      `json:"ports"`
+	Listening  []Listening `json:"listening,omitempty"`  // on which programs of the machine listen
+	AutoPorts  bool        `json:"auto_ports,omitempty"` // these are forwarded by themselves
+	Secrets    []Secret    `json:"secrets"`
+	Denied     []Denied    `json:"denied"` // what was refused most often first
+	MoreDenied int         `json:"more_denied,omitempty"`
+	Opened     *Port       `json:"opened,omitempty"` // the port that the change opened
 
 	// Questions are the hosts to which connections wait for an answer, the oldest first: a
 	// change that allows or denies one is the answer. Unattended counts the connections
@@ -115,7 +130,7 @@ type Denied struct {
 // end, and returns the state of its network. The zero change only asks for the state.
 func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState, error) {
 	toPlan := func(r Rule) plan.Rule { return plan.Rule(r) }
-	in := control.NetworkChange{Egress: change.Egress, Close: change.Close, Deny: convert(change.Deny, toPlan), Allow: convert(change.Allow, toPlan)}
+	in := control.NetworkChange{Egress: change.Egress, Close: change.Close, AutoPorts: change.AutoPorts, Deny: convert(change.Deny, toPlan), Allow: convert(change.Allow, toPlan)}
 	if change.Open != nil {
 		p := plan.Port(*change.Open)
 		in.Open = &p
@@ -127,6 +142,7 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 	out := NetworkState{
 		Mode: st.Mode, Egress: st.Egress, Allow: rules(st.Allow), Deny: rules(st.Deny), Ports: ports(st.Ports),
 		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied, Unattended: st.Unattended,
+		Listening: convert(st.Listening, func(l control.Listening) Listening { return Listening(l) }), AutoPorts: st.AutoPorts,
 	}
 	if st.Questions != nil {
 		out.Questions = convert(st.Questions, func(q control.Question) Question { return Question(q) })

@@ -56,11 +56,13 @@ type Share struct {
 
 // Network is what a machine may reach, and what of it can be reached.
 type Network struct {
-	Mode    string // "none", "user" or "bridge"
-	Egress  string // what it may reach without a rule: "public", "allowlist" or "ask"
-	Allow   []Rule
-	Ports   []Port
-	Secrets []Secret
+	Mode   string // "none", "user" or "bridge"
+	Egress string // what it may reach without a rule: "public", "allowlist" or "ask"
+	Allow  []Rule
+	Ports  []Port
+	// AutoPorts forwards each port on which a program of the machine listens, within bounds.
+	AutoPorts bool
+	Secrets   []Secret
 	// Authorities are those of the host that the machine trusts beside its own.
 	Authorities []Authority
 	Address     string // on the bridge: "192.168.83.6/24"
@@ -83,7 +85,7 @@ func newPlan(p plan.Plan) Plan {
 		Workspace: p.Workspace.Path, Mode: p.Workspace.Mode, Notes: p.Notes,
 		Network: Network{
 			Mode: p.Network.Mode, Egress: p.Network.Egress, Address: p.Network.Address, MAC: p.Network.MAC,
-			Allow: rules(p.Network.Allow), Ports: ports(p.Network.Ports), Secrets: secrets(p.Network.Secrets),
+			Allow: rules(p.Network.Allow), Ports: ports(p.Network.Ports), AutoPorts: p.Network.AutoPorts, Secrets: secrets(p.Network.Secrets),
 		},
 		document: newDocument(p),
 	}

@@ -26,7 +26,8 @@ The image of a machine is one of:
 
 The name of each agent is followed by what it does, for how long, and the last
 that it said: needs answer, needs permission, works, idle, done, stopped, out of
-memory, crashed or failed.`,
+memory, crashed or failed. Lines below the table name ports on which programs of
+a machine listen.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.ls(cmd.Context()) },
 	}
@@ -96,6 +97,9 @@ func (a *app) ls(ctx context.Context) error {
 			if s.Stopped {
 				a.note("%s has stopped itself in %s; mayfly attach %s %s, then press a key to continue it", s.Name, r.Name, r.Name, s.Name)
 			}
+		}
+		if text := words.ListeningOf(r.Info); text != "" {
+			a.note("%s: %s", r.Name, text)
 		}
 		if r.Error != "" {
 			a.note("%s: %s", r.Name, r.Error)

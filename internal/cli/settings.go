@@ -76,7 +76,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist, ask or none")
 	f.StringArrayVar(key[[]string](s, "allow", "network.allow"), "allow", nil, "allow a `host`: NAME, *.NAME, NAME:PORT (repeatable)")
 	f.StringSliceVar(key[[]string](s, "preset", "network.presets"), "preset", nil, "allow the hosts of a `preset`: apt, npm, go, pypi, crates, github, "+codingagent.Default+", … (repeatable)")
-	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT` (repeatable)")
+	f.StringArrayVar(key[[]string](s, "publish", "network.ports"), "publish", nil, "publish a guest port on the host: `[ADDRESS:]PORT:GUEST-PORT`, or auto for each on which a program listens (repeatable)")
 	f.StringArrayVar(&s.secrets, "secret", nil, "use your variable in requests to these hosts; the guest gets a placeholder: `NAME=HOST[,HOST…][:PLACE]` (repeatable)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "set a variable `KEY=VALUE` in the machine; KEY alone copies yours (repeatable)")
 }

@@ -24,6 +24,11 @@ func (a *app) tell(e mayfly.Event) {
 	case e.Code == "egress-question" && g != nil:
 		g.Notice("mayfly: " + words.Event(e))
 		return
+	case (e.Code == "port-listening" || e.Code == "port-forwarded") && g != nil:
+		g.Title("mayfly: " + words.Event(e))
+		return
+	case e.Code == "port-listening" && e.Args["why"] == "":
+		return // tests listen on many ports; mayfly ls names them
 	case e.Code == "egress-answered":
 		return // whoever answered was told
 	}

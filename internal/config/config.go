@@ -262,10 +262,12 @@ func (m *merger) profiles(from origin, names []string) {
 		}
 		m.cfg.Profiles = append(m.cfg.Profiles, name)
 		for _, s := range settings {
-			if m.project && lends(s) {
-				continue // the profile is the user's, but that it is used here is the project's word
+			for _, s := range s.elements() {
+				if m.project && ofUser(s) {
+					continue // the profile is the user's, but that it is used here is the project's word
+				}
+				m.apply(s)
 			}
-			m.apply(s)
 		}
 	}
 }

@@ -95,7 +95,7 @@ foreign_credentials = "allow"
 `
 
 func TestLoadEverything(t *testing.T) {
-	got, err := Load(Sources{Files: []File{file("mayfly.toml", everything)}})
+	got, err := Load(Sources{Files: []File{file("mayfly.toml", everything)}, Settings: []Setting{{From: "--publish", Key: "network.ports", Value: "auto"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestLoadEverything(t *testing.T) {
 				{Host: "api.github.com", Port: 443, Methods: []string{"GET"}, Paths: []string{"/repos/acme/"}, Private: true},
 				{Host: "pinned.example", Passthrough: true},
 			},
-			Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
+			AutoPorts: true, Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
 		},
 		Home: Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077", History: true},
 		Env:  map[string]string{"GOPATH": "$HOME/go"},
@@ -143,7 +143,7 @@ func TestLoadEverything(t *testing.T) {
 // Every field of Config is set by the text above: a field that is added to the
 // struct but not to the format fails here.
 func TestLoadSetsEveryField(t *testing.T) {
-	cfg, err := Load(Sources{Files: []File{file("mayfly.toml", everything)}})
+	cfg, err := Load(Sources{Files: []File{file("mayfly.toml", everything)}, Settings: []Setting{{From: "--publish", Key: "network.ports", Value: "auto"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -483,5 +483,34 @@ func TestLoginIsTheUsers(t *testing.T) {
 	}
 	if c, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\n[agent]\nlogin = false\n")}}); err != nil || c.Agent.Login {
 		t.Errorf("Load() = %v, %v; want false, which a project can say", c.Agent.Login, err)
+	}
+}
+
+// A project can name its ports, which its reader has seen, and does not let a machine choose them.
+func TestAutoPortsAreTheUsers(t *testing.T) {
+	own := file("config.toml", "version = 1\n[network]\nports = \"auto\"\n")
+	own.Own = true
+	project := file("mayfly.toml", "version = 1\n[network]\nports = [\"8080:80\", \"auto\"]\n")
+	if _, err := Load(Sources{Files: []File{project}}); err == nil || !strings.Contains(err.Error(), `mayfly.toml:3: network.ports: "auto" forwards whatever listens`) {
+		t.Errorf("Load() of a project gives %v; want an error at its line", err)
+	}
+	machine := project
+	machine.Portable = true
+	for _, sources := range []Sources{
+		{Files: []File{own}}, {Files: []File{machine}},
+		{Settings: []Setting{{From: "--publish", Key: "network.ports", Value: []string{"auto", "8080:80"}}}},
+	} {
+		if c, err := Load(sources); err != nil || !c.Network.AutoPorts {
+			t.Errorf("Load() = %v, %v; want true", c.Network, err)
+		}
+	}
+	// A profile of the user's that a project names is used at the project's word.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "dev.toml"), []byte("version = 1\n[network]\nports = [\"auto\", \"8080:80\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\nprofiles = [\"dev\"]\n")}, ProfileDir: dir})
+	if err != nil || c.Network.AutoPorts || len(c.Network.Ports) != 1 {
+		t.Errorf("by a profile, a project gets %+v, %v; want its port and no more", c.Network, err)
 	}
 }

@@ -158,7 +158,7 @@ var lists = []field{
 		kind{"list of strings", addPreset}},
 	{"network.allow", `["github.com", "*.golang.org", "git.example.org:22"]`, "", "hosts that the machine may reach; a rule without a port is for 80 and 443",
 		kind{"list of strings or tables", addRule}},
-	{"network.ports", `["127.0.0.1:8080:80"]`, "", "ports of the machine to publish: [ADDRESS:]PORT:GUEST-PORT",
+	{"network.ports", `["127.0.0.1:8080:80"]`, "", "ports of the machine to publish: [ADDRESS:]PORT:GUEST-PORT; `\"auto\"` for each on which a program listens, not in a project's file",
 		kind{"list of strings", addPort}},
 	{"workspace.clone", `["https://git.example.org/project.git"]`, "", "git repositories that `mayfly new` clones into the workspace",
 		kind{"list of strings or tables", addClone}},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -205,16 +206,25 @@ func notOwn(settings []setting) []*Error {
 }
 
 // notOfProject returns what is wrong with the settings of a project's own file: whoever wrote
-// that does not lend its reader's log-ins.
+// that does not lend its reader's log-ins, or let a machine choose ports of the host.
 func notOfProject(settings []setting) []*Error {
 	var errs []*Error
 	for _, s := range settings {
 		if lends(s) {
 			errs = append(errs, s.errorf("lends your log-ins, which only config.toml, a machine's file or a flag can"))
 		}
+		if slices.ContainsFunc(s.elements(), forwards) {
+			errs = append(errs, s.errorf("%q forwards whatever listens in the machine, which only config.toml, a machine's file or a flag can", autoPorts))
+		}
 	}
 	return errs
 }
+
+// ofUser reports whether a setting is none that a project may have.
+func ofUser(s setting) bool { return lends(s) || forwards(s) }
+
+// forwards reports whether an element of a setting lets the machine choose ports of the host.
+func forwards(s setting) bool { return s.key == "network.ports" && s.value == autoPorts }
 
 // lends reports whether a setting lends the log-ins that the host keeps.
 func lends(s setting) bool { return s.key == "agent.login" && s.value != false }

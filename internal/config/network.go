@@ -18,7 +18,10 @@ type Network struct {
 	Presets []string // "npm"; may hold a name twice
 	Allow   []Rule
 	Ports   []Port
-	Proxy   string // "http://proxy.example:3128", "none"; "" for those of the environment
+	// AutoPorts is what "auto" among the ports means: each port on which a program of the
+	// machine listens is forwarded.
+	AutoPorts bool
+	Proxy     string // "http://proxy.example:3128", "none"; "" for those of the environment
 	// TrustHostAuthorities lets the machine trust the authorities that this host trusts
 	// beside its distribution's.
 	TrustHostAuthorities bool
@@ -57,6 +60,10 @@ func addPort(c *Config, s setting) *Error {
 	var text string
 	if err := asString(s, &text); err != nil {
 		return err
+	}
+	if text == autoPorts {
+		c.Network.AutoPorts = true
+		return nil
 	}
 	p, err := parsePort(text)
 	if err != nil {

@@ -106,6 +106,9 @@ func (w *walker) secret(key string, value any) {
 
 // list makes a setting of each element.
 func (w *walker) list(key string, value any) {
+	if key == "network.ports" && value == autoPorts {
+		value = []any{value} // which is not one of several
+	}
 	list, ok := value.([]any)
 	if !ok {
 		w.fail(key, w.line(key), fmt.Sprintf("must be a list, not %s", describe(value)))

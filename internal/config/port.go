@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// autoPorts among the ports stands for all on which programs listen.
+const autoPorts = "auto"
+
 // Port makes a port of the machine one of the host: an element of
 // network.ports.
 type Port struct {

@@ -19,6 +19,8 @@ type NetworkChange struct {
 	Allow []plan.Rule `json:"allow,omitempty"`
 	Open  *plan.Port  `json:"open,omitempty"`
 	Close int         `json:"close,omitempty"` // port of the host
+	// AutoPorts forwards ports by themselves from now on, or no more; nil leaves that.
+	AutoPorts *bool `json:"auto_ports,omitempty"`
 	// Audit is set to read the audit log next: lines that wait for more that are alike
 	// are written.
 	Audit bool `json:"audit,omitempty"`
@@ -31,6 +33,10 @@ type NetworkState struct {
 	Allow  []plan.Rule `json:"allow"`
 	Deny   []plan.Rule `json:"deny"`
 	Ports  []plan.Port `json:"ports"`
+	// Listening are the ports on which programs of the guest listen, as it says; AutoPorts
+	// says that they are forwarded by themselves.
+	Listening []Listening `json:"listening,omitempty"`
+	AutoPorts bool        `json:"auto_ports,omitempty"`
 	// Secrets are lent to requests to their hosts, which are allowed by that.
 	Secrets []plan.Secret `json:"secrets"`
 	// Denied is what was refused since the machine's start, what was refused
@@ -43,6 +49,14 @@ type NetworkState struct {
 	Unattended int        `json:"unattended,omitempty"`
 	// Opened is the port that the change opened.
 	Opened *plan.Port `json:"opened,omitempty"`
+}
+
+// Listening is a port of a guest on which a program listens: network.Listener.
+type Listening struct {
+	Port      int    `json:"port"`
+	Published bool   `json:"published,omitempty"` // a port of the host leads to it
+	Auto      bool   `json:"auto,omitempty"`      // as long as it listens
+	Why       string `json:"why,omitempty"`       // it was not forwarded by itself
 }
 
 // Question is a host to which connections wait for the user's answer: a change that allows
@@ -73,16 +87,16 @@ func changeNetwork(ctx context.Context, m state.Machine, change NetworkChange) (
 	return *answer.Network, nil
 }
 
-// PortsOf asks which ports of the running machine m are published. It waits until ctx ends
-// at most, and ok is false then.
-func PortsOf(ctx context.Context, m state.Machine) (ports []plan.Port, ok bool) {
+// PortsOf asks which ports of the running machine m are published, and on which programs
+// listen. It waits until ctx ends at most, and ok is false then.
+func PortsOf(ctx context.Context, m state.Machine) (ports []plan.Port, listening []Listening, ok bool) {
 	conn, answer, err := dial(ctx, m, Request{Op: OpNetwork, Change: &NetworkChange{}})
 	if err != nil {
-		return nil, false
+		return nil, nil, false
 	}
 	conn.Close()
 	if answer.Network == nil {
-		return nil, false
+		return nil, nil, false
 	}
-	return answer.Network.Ports, true
+	return answer.Network.Ports, answer.Network.Listening, true
 }

@@ -23,6 +23,8 @@ const (
 	NotePortHalf            fault.Code = "port-half"             // port: another program has it on ::1
 	NoteQuestion            fault.Code = "egress-question"       // name, host, port: connections to it wait for an answer
 	NoteAnswered            fault.Code = "egress-answered"       // name, host, port, answer: allow, once, deny or none
+	NoteListening           fault.Code = "port-listening"        // name, port, why: a program of the guest listens on it, and nothing leads there
+	NoteForwarded           fault.Code = "port-forwarded"        // name, port: the same port of the host leads to it by itself
 	NoteMemoryFailure       fault.Code = "memory-failure"        // name: of the host's hardware
 	NoteGit                 fault.Code = "git"                   // reason: what git misses in the copy of the workspace
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is

@@ -48,7 +48,7 @@ func (m Machine) attend(ctx context.Context) *attendance {
 			if ev.Code == control.NoteOutOfMemory {
 				a.killed.Store(true)
 			}
-			if ev.Note != "" && (tellsOfGuest(ev) || m.answers && ev.Code == control.NoteQuestion) {
+			if ev.Note != "" && (tellsOfGuest(ev) || m.answers && tellsOfConnections(ev)) {
 				m.e.opt.Tell(Event{Kind: FromMachine, Machine: &ev})
 			}
 			return nil
@@ -60,6 +60,11 @@ func (m Machine) attend(ctx context.Context) *attendance {
 // tellsOfGuest reports whether who waits for a guest is to hear of ev.
 func tellsOfGuest(ev control.Event) bool {
 	return ev.Condition != nil || ev.Code == control.NoteOutOfMemory || ev.Code == control.NoteShareUnguarded
+}
+
+// tellsOfConnections reports whether whoever shows a guest on a terminal is to hear of ev.
+func tellsOfConnections(ev control.Event) bool {
+	return ev.Code == control.NoteQuestion || ev.Code == control.NoteListening || ev.Code == control.NoteForwarded
 }
 
 func (a *attendance) end() { a.cancel() }

@@ -140,6 +140,8 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteGoesOn), []string{"text", "name"}, "A machine that was paused goes on."},
 		{Note, string(control.NoteOutOfMemory), []string{"text", "name", "memory", "program"}, "The machine ran out of memory, and its kernel killed this program."},
 		{Note, string(control.NotePortHalf), []string{"text", "port"}, "Another program of the host has a published port on ::1."},
+		{Note, string(control.NoteListening), []string{"text", "name", "port", "why"}, "A program of the machine listens on this port, and no port of the host leads there. With automatic ports, why says the reason: low, well-known, taken, closed, many or failed."},
+		{Note, string(control.NoteForwarded), []string{"text", "name", "port"}, "A program of the machine listens on this port, and the same one of the host's 127.0.0.1 and ::1 leads there until it ends."},
 		{Note, string(control.NoteQuestion), []string{"text", "name", "host", "port"}, "Connections of the machine to this host wait for an answer, as no rule covers it: allow or deny it by a change of the policy."},
 		{Note, string(control.NoteAnswered), []string{"text", "name", "host", "port", "answer"}, "That question is settled: allow, once, deny, or none when nobody answered."},
 		{Note, string(control.NoteDiskLess), []string{"text", "bytes", "dir", "free"}, "The machine can write less to its disk than asked for, because the host has too little space."},

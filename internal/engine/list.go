@@ -53,6 +53,8 @@ type Listed struct {
 	Changed  bool   // the file was changed since the machine was started
 	Sessions []wire.SessionInfo
 	Ports    []plan.Port // that are published, or would be
+	// Listening are the ports on which programs of the guest listen.
+	Listening []control.Listening
 
 	MemoryUsed int64 // bytes of the host's
 	DiskUsed   int64 // bytes of the host's
@@ -83,6 +85,7 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 	sessions := make([][]wire.SessionInfo, len(running))
 	conditions := make([]control.Condition, len(running))
 	ports := make([][]plan.Port, len(running))
+	listening := make([][]control.Listening, len(running))
 	var asked sync.WaitGroup
 	for i, m := range running {
 		ports[i] = rows[i].Ports
@@ -91,8 +94,8 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 			asked.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
 				defer cancel()
-				if now, ok := control.PortsOf(ctx, m); ok {
-					ports[i] = now
+				if now, heard, ok := control.PortsOf(ctx, m); ok {
+					ports[i], listening[i] = now, heard
 				}
 			})
 		}
@@ -114,7 +117,7 @@ func (e *Engine) List(ctx context.Context) ([]Listed, error) {
 	}
 	for i := range running {
 		j := slices.IndexFunc(rows, func(r Listed) bool { return r.Name == running[i].Name })
-		rows[j].Sessions, rows[j].Ports = sessions[i], ports[i]
+		rows[j].Sessions, rows[j].Ports, rows[j].Listening = sessions[i], ports[i], listening[i]
 		if err := conditions[i].Err(); err != nil {
 			rows[j].State, rows[j].Trouble = string(conditions[i].Health), err
 		}

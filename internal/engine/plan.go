@@ -60,7 +60,7 @@ func (e *Engine) planAnother(ctx context.Context, s Spec) (plan.Plan, error) {
 	if cfg.Network.Mode == plan.NetworkBridge && e.machines().At(d.Name).Alive() {
 		return plan.Plan{}, fault.New(fault.MachineForeign, args{"name": d.Name}, "%s runs, and has the only address that its file gives on the bridge", d.Name)
 	}
-	cfg.Network.Ports = nil // they are the named one's
+	cfg.Network.Ports, cfg.Network.AutoPorts = nil, false // they are the named one's
 	in := plan.Input{Name: s.Name}
 	if in.Name == "" {
 		if in.Name = d.Name + strings.TrimPrefix(newName(), "run"); len(in.Name) > naming.MaxMachine {

@@ -55,6 +55,9 @@ type Config struct {
 	// Half is called with a published port that another program of this host has on ::1;
 	// nil for nobody.
 	Half func(p plan.Port)
+	// Noticed is called with a port on which a program of the guest begins to listen,
+	// unless the user has published it; nil for nobody.
+	Noticed func(Listener)
 }
 
 // Guest is what is behind published ports. What it says is a guest's, and not trusted.
@@ -87,6 +90,7 @@ type Network struct {
 	once   map[target]int // flows that pass by rules that say Once; guarded by edit
 
 	questions *questions
+	noticed   *noticed
 
 	edited chan struct{} // has a value when ports has changed
 
@@ -116,6 +120,7 @@ func New(cfg Config) (*Network, error) {
 		denied:  make(map[netip.Addr]string),
 		unknown: make(map[string]time.Time),
 		once:    make(map[target]int), questions: newQuestions(cfg.Ask),
+		noticed: newNoticed(cfg.Plan.AutoPorts, cfg.Noticed),
 	}
 	n.lookup = n.dialer.Lookup
 	if cfg.Budget == nil {

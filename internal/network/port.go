@@ -78,6 +78,9 @@ func (n *Network) await(opened ...*published) {
 // OpenPort publishes a port of the guest. It returns p with the port of the host
 // that was chosen. Who connects then is accepted if somebody listens in the guest.
 func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
+	if p.Address == "127.0.0.1" && p.HostPort == p.GuestPort && n.leaveAuto(p.HostPort, false) {
+		return p, nil // it is open, and stays so
+	}
 	opened, err := n.reserve(p)
 	if err != nil {
 		return p, err
@@ -86,8 +89,13 @@ func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
 	return opened.Port, nil
 }
 
-// reserve keeps a port of the host for one of the guest.
-func (n *Network) reserve(p plan.Port) (*published, error) {
+// reserve keeps a port of the host for one of the guest, on ::1 if that is to be had.
+func (n *Network) reserve(p plan.Port) (*published, error) { return n.reserveAs(p, false) }
+
+// reserveWhole is reserve for a port that is an error if another program has it on ::1.
+func (n *Network) reserveWhole(p plan.Port) (*published, error) { return n.reserveAs(p, true) }
+
+func (n *Network) reserveAs(p plan.Port, whole bool) (*published, error) {
 	addr, err := netip.ParseAddr(p.Address)
 	if err != nil {
 		return nil, fmt.Errorf("open port: %w", err)
@@ -105,6 +113,11 @@ func (n *Network) reserve(p plan.Port) (*published, error) {
 		return nil, err
 	}
 	p.HostPort = host.Number()
+	if host.Half && whole {
+		host.Close()
+		return nil, fault.New(fault.PortTaken, fault.Args{"address": "::1", "port": strconv.Itoa(p.HostPort), "guest-port": strconv.Itoa(p.GuestPort)},
+			"another program has port %d of ::1", p.HostPort)
+	}
 	if host.Half && n.half != nil {
 		n.half(p)
 	}
@@ -238,20 +251,35 @@ func plainError(err error) error {
 // Connections that are made stay.
 func (n *Network) ClosePort(hostPort int) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for key, p := range n.ports {
+	var found *published
+	for _, p := range n.ports {
 		if p.HostPort == hostPort {
-			if p.open {
-				p.shut()
-			}
-			p.host.Close()
-			delete(n.ports, key)
-			n.portsEdited()
-			n.audit.Record(audit.Event{Kind: audit.Port, Addr: p.Address, Port: p.HostPort, Reason: "closed"})
-			return nil
+			found = p
 		}
 	}
-	return fmt.Errorf("port %d of this computer is none of the machine's", hostPort)
+	n.mu.Unlock()
+	if found == nil {
+		return fmt.Errorf("port %d of this computer is none of the machine's", hostPort)
+	}
+	n.leaveAuto(hostPort, true)
+	n.closePort(found)
+	return nil
+}
+
+// closePort ends a publication, once.
+func (n *Network) closePort(p *published) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.isClosed() || n.ports[p.Port] != p {
+		return
+	}
+	if p.open {
+		p.shut()
+	}
+	p.host.Close()
+	delete(n.ports, p.Port)
+	n.portsEdited()
+	n.audit.Record(audit.Event{Kind: audit.Port, Addr: p.Address, Port: p.HostPort, Reason: "closed"})
 }
 
 // Ports returns what is published, in the order of the host's ports.

@@ -22,6 +22,9 @@ type Network struct {
 	Allow   []Rule   `json:"allow,omitempty"`
 	Ports   []Port   `json:"ports,omitempty"`
 	Secrets []Secret `json:"secrets,omitempty"`
+	// AutoPorts forwards each port on which a program of the machine listens to the same
+	// one of the host's loopback interface, within bounds.
+	AutoPorts bool `json:"auto_ports,omitempty"`
 	// NoLogins keeps the host's log-ins of coding agents out of Secrets.
 	NoLogins bool `json:"no_logins,omitempty"`
 	// Learn lets pass what is public and not allowed, for a list to be

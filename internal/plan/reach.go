@@ -34,6 +34,7 @@ func (b *builder) network(learn bool) {
 	if cfg.None() {
 		n.Mode = NetworkNone
 	}
+	n.AutoPorts = cfg.AutoPorts
 	for _, p := range cfg.Ports {
 		if slices.Contains(n.Ports, NewPort(p)) {
 			continue // a file and a flag may agree

@@ -100,7 +100,7 @@ func (s *supervisor) openNetwork(secrets []secret.Secret) (_ *guestNetwork, err 
 		opened.add(func() { n.tap.Close() })
 	}
 	n.Network, err = network.New(network.Config{
-		Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget, Half: s.noteHalf,
+		Plan: s.plan.Network, Secrets: secrets, Proxies: s.proxies, Audit: record, Log: s.log, Budget: s.budget, Half: s.noteHalf, Noticed: s.noteListener,
 		Ask: network.Asker{Attended: s.events.attended, Asked: s.noteQuestion, Settled: s.noteAnswer},
 	})
 	if err != nil {
@@ -114,6 +114,18 @@ func (s *supervisor) noteHalf(p plan.Port) {
 	port := strconv.Itoa(p.HostPort)
 	s.note(control.NotePortHalf, fault.Args{"port": port},
 		"another program has [::1]:%s: localhost:%s may lead to it, and 127.0.0.1:%s leads to the machine", port, port, port)
+}
+
+// noteListener says that a program of the guest listens, and what leads to it.
+func (s *supervisor) noteListener(l network.Listener) {
+	port := strconv.Itoa(l.Port)
+	args := fault.Args{"name": s.machine.Name, "port": port, "why": string(l.Why)}
+	if l.Published {
+		s.note(control.NoteForwarded, fault.Args{"name": s.machine.Name, "port": port},
+			"a program in %s listens on port %s, which is localhost:%s here", s.machine.Name, port, port)
+		return
+	}
+	s.note(control.NoteListening, args, "a program in %s listens on port %s", s.machine.Name, port)
 }
 
 // noteQuestion says that a host is asked about. Its name can be any that a host may have, and is
@@ -211,6 +223,28 @@ func (g guestPorts) Watch(ctx context.Context, ports []int, seen func(listening 
 		case <-ctx.Done():
 		}
 	})
+}
+
+// noticeInterval is how often a guest can change what it says of itself: each time, ports of
+// the host can be opened and closed.
+const noticeInterval = 250 * time.Millisecond
+
+// notice follows on which ports anybody listens in the guest, until the conversation ends.
+func (s *supervisor) notice(g *guest, n *guestNetwork) {
+	stream, err := g.open()
+	if err != nil {
+		return
+	}
+	defer stream.Close()
+	err = client.Noticed(stream, func(listening []int) {
+		n.Noticed(listening)
+		select {
+		case <-time.After(noticeInterval):
+		case <-g.session.CloseChan():
+		}
+	})
+	s.log.Debug("notice the ports of the guest", "err", err)
+	n.Noticed(nil)
 }
 
 // connectTimeout bounds the time in which the guest has to connect to a port.

@@ -44,6 +44,9 @@ func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 			}
 		}
 	}
+	if c != nil && c.AutoPorts != nil {
+		n.SetAutoPorts(*c.AutoPorts)
+	}
 	if c != nil && c.Audit {
 		n.audit.Flush()
 	}
@@ -52,6 +55,11 @@ func (n *guestNetwork) change(c *control.NetworkChange) control.Response {
 		Mode: p.Network().Mode, Egress: p.Network().Egress,
 		Allow: p.Network().Allow, Deny: p.Denied(), Ports: n.Ports(),
 		Secrets: p.Network().Secrets, Opened: opened,
+	}
+	var listening []network.Listener
+	listening, st.AutoPorts = n.Listeners()
+	for _, l := range listening {
+		st.Listening = append(st.Listening, control.Listening{Port: l.Port, Published: l.Published, Auto: l.Auto, Why: string(l.Why)})
 	}
 	var open []network.Question
 	open, st.Unattended = n.Questions()

@@ -188,6 +188,7 @@ func (s *supervisor) run(ctx context.Context, secrets []secret.Secret) error {
 	}
 	s.events.send(control.Event{Ready: true, Start: &m.how})
 	following.Go(func() { s.follow(m.guest) })
+	following.Go(func() { s.notice(m.guest, m.network) })
 	limitMemory()
 
 	err = s.hold(needed, m)

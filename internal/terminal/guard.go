@@ -59,10 +59,15 @@ func (g *Guard) Write(p []byte) (int, error) {
 // Notice shows a line in the title of the terminal's window, with a bell: what the program
 // has drawn stays as it is. It may be called beside Write, whose control sequences reach the
 // terminal as a whole.
-func (g *Guard) Notice(text string) {
+func (g *Guard) Notice(text string) { g.title(text, "\a") }
+
+// Title is Notice without a bell.
+func (g *Guard) Title(text string) { g.title(text, "") }
+
+func (g *Guard) title(text, after string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.followed().Write([]byte("\x1b]2;" + termsafe.Line(text) + "\a\a"))
+	g.followed().Write([]byte("\x1b]2;" + termsafe.Line(text) + "\a" + after))
 }
 
 // Input returns in, whose keys the guard hears of.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mayfly-vm/mayfly"
 	"github.com/mayfly-vm/mayfly/internal/cli/words"
 	"github.com/mayfly-vm/mayfly/internal/terminal/grid"
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -312,9 +313,13 @@ func (m *Model) detail() string {
 		parts = append(parts, st.line)
 	}
 	for _, p := range info.Ports {
-		if running(info) && p.HostPort != 0 {
+		auto := slices.ContainsFunc(info.Listening, func(l mayfly.Listening) bool { return l.Auto && l.Port == p.HostPort })
+		if running(info) && p.HostPort != 0 && !auto {
 			parts = append(parts, fmt.Sprintf("%s is its port %d", net.JoinHostPort(p.Address, strconv.Itoa(p.HostPort)), p.GuestPort))
 		}
+	}
+	if text := words.ListeningOf(info); text != "" && running(info) {
+		parts = append(parts, text)
 	}
 	if next, _ := words.Next(info); next != "" {
 		parts = append(parts, next)

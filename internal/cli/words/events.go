@@ -5,6 +5,7 @@ package words
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly"
@@ -62,6 +63,7 @@ var events = map[string]string{
 	"systemd-state":       "{text}; look with: mayfly exec {name} -- systemctl status",
 	"guest-out-of-memory": "{text}; give it more with --memory",
 	"egress-question":     "{name} wants to reach {host}:{port}: mayfly policy {name} allow {host}, or deny, in another terminal",
+	"port-forwarded":      "port {port} of {name} is localhost:{port}",
 	"share-owner":         "{text} (chown -R {uid}:{gid} {source})",
 
 	"accelerator":    "accelerator {accelerator}: {reason}",
@@ -92,6 +94,10 @@ var phases = map[string]string{
 
 // Event returns the words for an event on one line. Arguments can be a guest's.
 func Event(e mayfly.Event) string {
+	if e.Code == "port-listening" {
+		port, _ := strconv.Atoi(e.Args["port"])
+		return Listening(termsafe.Line(e.Args["name"]), mayfly.Listening{Port: port, Why: e.Args["why"]})
+	}
 	text, ok := events[e.Code]
 	if !ok && e.Args["text"] != "" {
 		text = "{text}" // a remark of a machine's, which speaks for itself

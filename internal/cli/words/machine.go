@@ -191,6 +191,14 @@ func Details(d mayfly.Details) []Row {
 	for _, p := range i.Ports {
 		r.add("port", "%s:%d of the host is port %d of the machine", p.Address, p.HostPort, p.GuestPort)
 	}
+	if p.Network.AutoPorts {
+		r.add("ports", "each on which a program listens is forwarded by itself, within bounds")
+	}
+	for _, l := range i.Listening {
+		if text := Listening(i.Name, l); !l.Published && text != "" {
+			r.add("listens", "%s", text)
+		}
+	}
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,6 +139,71 @@ func OpenToOthers(p mayfly.Port) string {
 		return ""
 	}
 	return fmt.Sprintf("port %d of the host is open to others (%s)", p.HostPort, p.Address)
+}
+
+// Listening says in one line that a program of a machine listens, and what forwards its port;
+// "" for one that the user has published.
+func Listening(machine string, l mayfly.Listening) string {
+	switch {
+	case l.Auto:
+		return fmt.Sprintf("port %d of %s is localhost:%d", l.Port, machine, l.Port)
+	case l.Published:
+		return ""
+	}
+	hostPort := l.Port
+	if l.Port < 1024 || l.Why == "taken" || l.Why == "failed" {
+		hostPort = 0 // any that is free
+	}
+	return fmt.Sprintf("a program in %s listens on port %d%s: mayfly port %s add %d:%d", machine, l.Port, whyNot[l.Why], machine, hostPort, l.Port)
+}
+
+// whyNot says why a port is not forwarded by itself.
+var whyNot = map[string]string{
+	"low":        ", which is below 1024 and not taken by itself",
+	"well-known": ", at which programs here expect a service of their own",
+	"taken":      ", which another program here has or had",
+	"closed":     ", whose publication you have ended",
+	"many":       ", and enough ports are forwarded",
+	"failed":     ", which could not be had here",
+}
+
+// ListeningOf says in one line what Listening says of the ports of a machine, "" for nothing.
+func ListeningOf(i mayfly.Info) string {
+	var here, there []string
+	for _, l := range i.Listening {
+		port := strconv.Itoa(l.Port)
+		switch {
+		case l.Auto:
+			here = append(here, "localhost:"+port)
+		case !l.Published:
+			there = append(there, port)
+		}
+	}
+	var parts []string
+	if len(here) > 0 {
+		parts = append(parts, "its programs are at "+some(here))
+	}
+	switch len(there) {
+	case 0:
+	case 1:
+		l := i.Listening[slices.IndexFunc(i.Listening, func(l mayfly.Listening) bool { return !l.Published && !l.Auto })]
+		parts = append(parts, Listening(i.Name, l))
+	default:
+		parts = append(parts, fmt.Sprintf("its programs listen on ports %s: mayfly port %s", some(there), i.Name))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// shownPorts is the number of ports that a line names.
+const shownPorts = 6
+
+// some names the first of all.
+func some(all []string) string {
+	text := strings.Join(all[:min(len(all), shownPorts)], ", ")
+	if more := len(all) - shownPorts; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // Learned returns a configuration that allows the hosts that a machine reached, for its

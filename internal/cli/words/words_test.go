@@ -170,3 +170,33 @@ func TestSession(t *testing.T) {
 		}
 	}
 }
+
+func TestListening(t *testing.T) {
+	for _, tt := range []struct {
+		l    mayfly.Listening
+		want string
+	}{
+		{mayfly.Listening{Port: 3000, Published: true, Auto: true}, "port 3000 of m is localhost:3000"},
+		{mayfly.Listening{Port: 3000, Published: true}, ""},
+		{mayfly.Listening{Port: 3000}, "a program in m listens on port 3000: mayfly port m add 3000:3000"},
+		{mayfly.Listening{Port: 80}, "a program in m listens on port 80: mayfly port m add 0:80"},
+		{mayfly.Listening{Port: 3000, Why: "taken"}, "a program in m listens on port 3000, which another program here has or had: mayfly port m add 0:3000"},
+	} {
+		if got := Listening("m", tt.l); got != tt.want {
+			t.Errorf("Listening(%+v) = %q; want %q", tt.l, got, tt.want)
+		}
+	}
+	var many mayfly.Info
+	many.Name = "m"
+	for port := range 9 {
+		many.Listening = append(many.Listening, mayfly.Listening{Port: 4000 + port}, mayfly.Listening{Port: 5000 + port, Published: true, Auto: port == 0})
+	}
+	const want = "its programs are at localhost:5000; its programs listen on ports 4000, 4001, 4002, 4003, 4004, 4005 and 3 more: mayfly port m"
+	if got := ListeningOf(many); got != want {
+		t.Errorf("ListeningOf() = %q; want %q", got, want)
+	}
+	e := mayfly.Event{Kind: mayfly.EventNote, Code: "port-listening", Args: map[string]string{"name": "m", "port": "80", "why": "low", "text": "x"}}
+	if got := Event(e); got != "a program in m listens on port 80, which is below 1024 and not taken by itself: mayfly port m add 0:80" {
+		t.Errorf("Event() = %q", got)
+	}
+}

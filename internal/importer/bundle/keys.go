@@ -266,6 +266,8 @@ func (r *reviewer) share(key string, v any) {
 func (r *reviewer) port(key string, v any) {
 	text, _ := v.(string)
 	switch {
+	case text == "auto":
+		r.add(Widen, key, "publishes ports that the machine chooses for programs of this computer: %s", render(v))
 	case strings.HasPrefix(text, "127.0.0.1:") || strings.HasPrefix(text, "[::1]:") || strings.Count(text, ":") == 1:
 		r.add(Widen, key, "publishes a port for programs of this computer: %s", render(v))
 	default:
