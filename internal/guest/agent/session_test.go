@@ -406,6 +406,40 @@ func TestSessionNames(t *testing.T) {
 }
 
 // Somebody has to answer what programs ask their terminal before they begin.
+// What is pasted comes in brackets, if the program wants to know, and without Enter.
+func TestSessionPaste(t *testing.T) {
+	g := startGuest(t)
+	paste := func(name string, texts ...string) error {
+		var info wire.SessionInfo
+		_, err := client.Session(g.open(t), &wire.Session{Name: name, Paste: texts}, client.Stdio{}, func(i wire.SessionInfo) { info = i })
+		if err == nil && !info.Pasted {
+			t.Errorf("it says of the session %+v", info)
+		}
+		return err
+	}
+	if err := paste("s", "/a.png"); err == nil || len(list(t, g)) > 0 {
+		t.Errorf("into a session that there is not: %v, and there are %+v", err, list(t, g))
+	}
+	v := look(t, g, wire.Session{Name: "s", Exec: echoing()})
+	v.expect("begun", 1)
+	if err := paste("s", "/a.png", "/b.png"); err != nil {
+		t.Fatal(err)
+	}
+	v.typeKeys("?\r")
+	v.expect("got /a.png /b.png?", 1)
+	v.typeKeys("end\r")
+	v.exit(7)
+
+	v = look(t, g, wire.Session{Name: "s", Exec: &wire.Exec{Argv: []string{"/bin/sh", "-c", `printf '\033[?2004hready'; stty -echo; read -r x; printf %s "$x" | od -An -c`}}})
+	v.expect("ready", 1)
+	if err := paste("s", "/a.png", "/b.png"); err != nil {
+		t.Fatal(err)
+	}
+	v.typeKeys("\r")
+	v.expect("033   [   2   0   0   ~   /   a   .   p   n   g 033   [   2   0", 1)
+	v.exit(0)
+}
+
 func TestSessionAnswers(t *testing.T) {
 	g := startGuest(t)
 	detach(t, g, "s", bash(t, `stty -echo

@@ -33,7 +33,7 @@ func Session(stream io.ReadWriteCloser, req *wire.Session, stdio Stdio, begun fu
 		begun(info)
 		return nil
 	})
-	if req.Detached && errors.Is(err, errDetached) {
+	if (req.Detached || len(req.Paste) > 0) && errors.Is(err, errDetached) {
 		return 0, nil
 	}
 	return code, err

@@ -453,9 +453,10 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-func (s *Session) greeting(fresh bool) []byte {
+// greeting is the first frame of a viewer, with what did says of its request.
+func (s *Session) greeting(did wire.SessionInfo) []byte {
 	i := s.info()
-	i.New = fresh
+	i.New, i.Pasted = did.New, did.Pasted
 	b, err := json.Marshal(i)
 	if err != nil {
 		return []byte("{}")

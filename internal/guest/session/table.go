@@ -38,8 +38,14 @@ func (t *Table) Serve(stream net.Conn, req *wire.Session, start Start, run func(
 	if fresh {
 		go run(s)
 	}
-	greeting := s.greeting(fresh)
-	if req.Detached {
+	if len(req.Paste) > 0 {
+		if err := s.paste(req.Paste); err != nil {
+			wire.NewFrameWriter(stream).WriteError(err)
+			return
+		}
+	}
+	greeting := s.greeting(wire.SessionInfo{New: fresh, Pasted: len(req.Paste) > 0})
+	if req.Detached || len(req.Paste) > 0 {
 		fw := wire.NewFrameWriter(stream)
 		if fw.Write(wire.FrameSession, greeting) == nil {
 			fw.Write(wire.FrameEnd, nil)
@@ -66,7 +72,7 @@ func (t *Table) open(req *wire.Session, start Start) (s *Session, fresh bool, er
 	defer t.mu.Unlock()
 	t.forgetLocked()
 	s = t.find(req.Name)
-	if req.Exec == nil || req.End {
+	if req.Exec == nil || req.End || len(req.Paste) > 0 {
 		if s == nil {
 			return nil, false, fmt.Errorf("no session %s", req.Name)
 		}

@@ -20,6 +20,10 @@ type Session struct {
 	// End ends the program of the session, which is not started for that. Who asks
 	// looks on until then.
 	End bool `json:"end,omitempty"`
+	// Paste is typed at the program, which is not started for that, with spaces between:
+	// each text as one that is pasted, if the program wants to know. Who asks looks not
+	// on: FrameEnd follows FrameSession, which says so by Pasted.
+	Paste []string `json:"paste,omitempty"`
 	// ReadOnly looks on and sends no input.
 	ReadOnly bool     `json:"read_only,omitempty"`
 	TTY      *Winsize `json:"tty,omitempty"` // of the viewer, where Exec is nil
@@ -31,6 +35,7 @@ type SessionInfo struct {
 	Argv    []string `json:"argv"`              // may be cut short
 	Started int64    `json:"started"`           // ns since 1970
 	New     bool     `json:"new,omitempty"`     // in FrameSession: it was started for this request
+	Pasted  bool     `json:"pasted,omitempty"`  // in FrameSession: what the request has was typed
 	Viewers int      `json:"viewers,omitempty"` // who look on now
 	Exited  bool     `json:"exited,omitempty"`  // the program has ended
 	Code    int      `json:"code,omitempty"`    // its exit code, or 128 and the signal

@@ -75,6 +75,16 @@ func (m *modes) set(number int, on bool) {
 	}
 }
 
+// on reports whether the private mode number, which is tracked, is set.
+func (m *modes) on(number int) bool {
+	for i, t := range tracked {
+		if t.number == number {
+			return m.changed[i] != t.initial
+		}
+	}
+	return false
+}
+
 // alternate tells which screen is shown: 0 for the main one, 1 for the other.
 func (m *modes) alternate() int {
 	for _, on := range m.changed[firstAlternate:] {

@@ -370,6 +370,9 @@ func clean(b []byte) string {
 // Title is what the program calls its window.
 func (s *Screen) Title() string { return s.title }
 
+// Pastes reports whether the program wants to know what is pasted.
+func (s *Screen) Pastes() bool { return s.modes.on(2004) }
+
 // Replay returns what brings a terminal with that many rows to the program's
 // screen. It is exact when the program has cleared its screen within what is
 // remembered and the terminals are of one size; else it is near it, and the
