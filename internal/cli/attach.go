@@ -130,27 +130,36 @@ func waiters(list []mayfly.Info) (running, waiting []attached) {
 	return running, waiting
 }
 
-// attachLongest shows the session that has waited for its user the longest, or the only
-// one.
-func (a *app) attachLongest(ctx context.Context, v viewing) error {
+// longest returns the session that has waited for its user the longest, or the only one,
+// and how many wait.
+func (a *app) longest(ctx context.Context, command string) (to attached, wait int, err error) {
 	list, err := a.client.List(ctx)
 	if err != nil {
-		return err
+		return attached{}, 0, err
 	}
 	running, waiting := waiters(list)
-	var to attached
 	switch {
 	case len(waiting) > 0:
 		to = waiting[0]
 	case len(running) == 1:
 		to = running[0]
 	case len(running) == 0:
-		return hint.Errorf("mayfly agent NAME", "no agent works in any machine")
+		err = hint.Errorf("mayfly agent NAME", "no agent works in any machine")
 	default:
-		return hint.Errorf("mayfly ls, then mayfly attach NAME", "%d agents work, and none waits for you", len(running))
+		err = hint.Errorf("mayfly ls, then mayfly "+command+" NAME", "%d agents work, and none waits for you", len(running))
+	}
+	return to, len(waiting), err
+}
+
+// attachLongest shows the session that has waited for its user the longest, or the only
+// one.
+func (a *app) attachLongest(ctx context.Context, v viewing) error {
+	to, wait, err := a.longest(ctx, "attach")
+	if err != nil {
+		return err
 	}
 	more := ""
-	if n := len(waiting) - 1; n > 0 {
+	if n := wait - 1; n > 0 {
 		more = fmt.Sprintf("; %d more wait", n)
 	}
 	a.note("%s in %s %s%s", to.session.Name, to.machine, words.SessionState(to.session, time.Now()), more)

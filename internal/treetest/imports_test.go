@@ -81,10 +81,11 @@ control:            plan state workspace network/audit network/secret guest/wire
 supervisor:         commits control hardware login/lender plan image definition template network network/* share workspace workspace/repository state machine machine/drivers guest/client guest/wire
 engine:             config commits host plan image image/* definition importer/bundle network/* login workspace workspace/* review review/gitconfig share state hardware machine machine/drivers template guest/binary guest/client guest/wire control attack transfer transcript   # what front ends share
 mayfly:             config commits plan image attack login workspace review share machine importer/bundle network/audit guest/client guest/wire control supervisor transcript engine
+cli/pasting:        cli/hint                            # what its user wants to show to a program
 cli/words:          mayfly                              # what it says of machines
 cli/dashboard:      mayfly cli/words                    # what mayfly top shows; it does nothing itself
 mcp:                mayfly                              # tools for coding agents outside of machines
-cli:                cli/dashboard cli/hint cli/words mayfly mcp network/bridge importer/nix
+cli:                cli/dashboard cli/hint cli/pasting cli/words mayfly mcp network/bridge importer/nix
 
 test/canary:
 test/crash:
