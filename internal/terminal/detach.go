@@ -63,15 +63,23 @@ func ParseDetachKeys(text string) (DetachKeys, error) {
 // ErrDetach is DetachReader's when the keys were typed.
 var ErrDetach = errors.New("detached")
 
+// DefaultPasteKeys paste what is on the clipboard of the host: the first of them is that of
+// DefaultDetachKeys.
+const DefaultPasteKeys = "\x1dv" // ctrl-],v
+
 // DetachReader is what is typed at a terminal until the keys are. A beginning of
 // them waits for the next key, and goes on with it when it is another.
 type DetachReader struct {
 	From   io.Reader
 	Keys   DetachKeys
 	Detach func() // called once they were typed
+	// PasteKeys have Paste called each time they are typed, and are no input. They may
+	// begin as Keys do.
+	PasteKeys DetachKeys
+	Paste     func()
 
 	held    []byte // a beginning of keys, as it was typed
-	matched int    // keys in held
+	matched []byte // the keys in held
 	part    []byte // the beginning of an escape sequence
 	ready   []byte // for Read
 	err     error  // after ready
@@ -103,7 +111,29 @@ func (d *DetachReader) Read(p []byte) (int, error) {
 // release passes on what was held: it was not the keys.
 func (d *DetachReader) release() {
 	d.ready = append(d.ready, d.held...)
-	d.held, d.matched = nil, 0
+	d.held, d.matched = nil, nil
+}
+
+// match takes the key char, which was typed as raw. It reports false for one with which
+// neither keys begin nor go on.
+func (d *DetachReader) match(char int, raw []byte) bool {
+	if char < 0 {
+		return false
+	}
+	typed := append(bytes.Clone(d.matched), byte(char))
+	switch {
+	case len(d.Keys) > 0 && bytes.Equal(typed, d.Keys):
+		d.held, d.matched = append(d.held, raw...), typed
+		d.err = ErrDetach
+	case len(d.PasteKeys) > 0 && bytes.Equal(typed, d.PasteKeys):
+		d.held, d.matched = nil, nil
+		d.Paste()
+	case bytes.HasPrefix(d.Keys, typed), bytes.HasPrefix(d.PasteKeys, typed):
+		d.held, d.matched = append(d.held, raw...), typed
+	default:
+		return false
+	}
+	return true
 }
 
 // take looks at what was typed.
@@ -119,22 +149,16 @@ func (d *DetachReader) take(typed []byte) {
 		raw := typed[:k.size]
 		typed = typed[k.size:]
 		switch {
-		case k.silent && d.matched > 0:
+		case k.silent && len(d.matched) > 0:
 			d.held = append(d.held, raw...)
 		case k.silent:
 			d.ready = append(d.ready, raw...)
-		case len(d.Keys) > 0 && k.char == int(d.Keys[d.matched]):
-			d.held = append(d.held, raw...)
-			if d.matched++; d.matched == len(d.Keys) {
-				d.err = ErrDetach
-			}
+		case d.match(k.char, raw):
 		default:
 			d.release()
-			if len(d.Keys) > 0 && k.char == int(d.Keys[0]) {
-				d.held, d.matched = bytes.Clone(raw), 1
-				continue
+			if !d.match(k.char, raw) {
+				d.ready = append(d.ready, raw...)
 			}
-			d.ready = append(d.ready, raw...)
 		}
 	}
 }

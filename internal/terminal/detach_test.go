@@ -96,6 +96,33 @@ func TestDetachReader(t *testing.T) {
 	}
 }
 
+// The keys that paste are no input, may begin as those that leave do, and come again and
+// again.
+func TestPasteKeys(t *testing.T) {
+	for _, tt := range []struct {
+		keys, paste string
+		typed       []string
+		want        string
+		pasted      int
+		detached    bool
+	}{
+		{"\x1d\x1d", "\x1dv", []string{"a\x1dvb", "\x1d", "v", "\x1dx\x1d\x1dy"}, "ab\x1dx", 2, true},
+		{"\x1d\x1d", "\x1dv", []string{"v\x1b[93;5u\x1b[118u\x1b[118;1:3uv"}, "v\x1b[118;1:3uv", 1, false},
+		{"\x10\x11", "\x1dv", []string{"\x10\x1dv\x1d\x10\x11"}, "\x10\x1d", 1, true},
+		{"\x1d\x1d", "", []string{"\x1dv\x1d\x1d"}, "\x1dv", 0, true},
+		{"", "\x1dv", []string{"\x1d\x1d\x1dv"}, "\x1d\x1d", 1, false},
+		{"", "", []string{"\x1d\x1dv"}, "\x1d\x1dv", 0, false},
+	} {
+		typed := chunks(append([]string(nil), tt.typed...))
+		pasted := 0
+		d := &DetachReader{From: &typed, Keys: DetachKeys(tt.keys), PasteKeys: DetachKeys(tt.paste), Paste: func() { pasted++ }}
+		got, err := io.ReadAll(d)
+		if string(got) != tt.want || pasted != tt.pasted || errors.Is(err, ErrDetach) != tt.detached {
+			t.Errorf("of %q come %q, %v, and %d pastes; want %q, %d, detached %v", tt.typed, got, err, pasted, tt.want, tt.pasted, tt.detached)
+		}
+	}
+}
+
 // Whatever is typed arrives as it was, but for the keys.
 func FuzzDetachReader(f *testing.F) {
 	f.Add([]byte("a\x1d\x1b[93;5u\x1d\x1db"), uint8(2))

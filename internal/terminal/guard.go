@@ -73,6 +73,20 @@ func (g *Guard) title(text, after string) {
 // Input returns in, whose keys the guard hears of.
 func (g *Guard) Input(in io.Reader) io.Reader { return io.TeeReader(in, &g.keys) }
 
+// Pastes reports whether the program wants to know what is pasted.
+func (g *Guard) Pastes() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.screen.Pastes()
+}
+
+// Copied reports whether the program may have put text into the clipboard.
+func (g *Guard) Copied(text string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.filter.Copied(text)
+}
+
 // Stats returns what the program did.
 func (g *Guard) Stats() filter.Stats { return g.filter.Stats() }
 

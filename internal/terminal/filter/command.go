@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"net/url"
 	"path"
@@ -208,7 +209,26 @@ func (f *Filter) clipboard(rest []byte, end string) {
 		return r
 	}, strings.ToValidUTF8(string(text), ""))
 	f.stats.Clipboard++
+	if f.copied == nil {
+		f.copied = make(map[[sha256.Size]byte]bool)
+	}
+	if len(f.copied) < maxCopied {
+		f.copied[sumOfText(pasted)] = true
+	}
 	f.out = append(f.out, "\x1b]52;"+string(selection)+";"+base64.StdEncoding.EncodeToString([]byte(pasted))+end...)
+}
+
+// maxCopied bounds the texts that are known to have been put into the clipboard.
+const maxCopied = 1024
+
+// Copied reports whether text, but for white space, has been put into the clipboard, or may
+// have been: of too many, no more are known.
+func (f *Filter) Copied(text string) bool {
+	return len(f.copied) >= maxCopied || f.copied[sumOfText(text)]
+}
+
+func sumOfText(text string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.Join(strings.Fields(text), "")))
 }
 
 // pointers are the shapes of the mouse's pointer that terminals know: CSS's.

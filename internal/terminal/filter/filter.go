@@ -12,6 +12,7 @@
 package filter
 
 import (
+	"crypto/sha256"
 	"io"
 	"time"
 	"unicode/utf8"
@@ -58,6 +59,7 @@ type Filter struct {
 	asked   time.Time // the first of these
 	tidy    tidy
 	stats   Stats
+	copied  map[[sha256.Size]byte]bool // texts that were put into the clipboard
 }
 
 // Stats is what was done that the user may want to know.
