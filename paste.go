@@ -14,3 +14,10 @@ func (m *Machine) Drop(ctx context.Context, data []byte, extension string) (path
 func (m *Machine) Paste(ctx context.Context, session string, paths ...string) error {
 	return public(m.m.Paste(ctx, session, paths))
 }
+
+// PastePictures reports whether a front end is to put a picture, whose path is pasted at a
+// terminal, into the machine that is shown there, as the user's config.toml says.
+func (c *Client) PastePictures() (bool, error) {
+	on, err := c.e.PastePictures()
+	return on, public(err)
+}

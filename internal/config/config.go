@@ -41,6 +41,7 @@ type Config struct {
 	Git       Git
 	Agent     Agent
 	Review    Review
+	Attach    Attach
 	Volumes   []Volume          // [[volume]]
 	Env       map[string]string // values may hold $HOME and $USER, see Expand
 	Secrets   map[string]Secret // by the name of the variable
@@ -107,6 +108,11 @@ type Review struct {
 	Suspicious []string
 }
 
+// Attach is the section [attach]: what is done on the user's own terminal.
+type Attach struct {
+	PastePictures bool // the path of a picture that is pasted brings it into the machine
+}
+
 // Git is the section [git].
 type Git struct {
 	Identity bool // the name and the e-mail address of the host's git are in the machine
@@ -121,6 +127,7 @@ func Default() Config {
 		Network:   Network{Mode: "user", Egress: "public", TrustHostAuthorities: true},
 		Git:       Git{Identity: true},
 		Agent:     Agent{Note: true, Login: true},
+		Attach:    Attach{PastePictures: true},
 	}
 }
 

@@ -129,8 +129,9 @@ func TestLoadEverything(t *testing.T) {
 			},
 			AutoPorts: true, Ports: []Port{{"127.0.0.1", 8080, 80}, {"::1", 8081, 80}},
 		},
-		Home: Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077", History: true},
-		Env:  map[string]string{"GOPATH": "$HOME/go"},
+		Home:   Home{Shell: "zsh", Dotfiles: []string{"~/configfiles"}, ShellInit: "umask 077", History: true},
+		Attach: Attach{PastePictures: true},
+		Env:    map[string]string{"GOPATH": "$HOME/go"},
 		Secrets: map[string]Secret{
 			"ANTHROPIC_API_KEY": {From: "env:ANTHROPIC_API_KEY", Hosts: []string{"api.anthropic.com"}, Foreign: "allow"},
 		},

@@ -139,6 +139,9 @@ var fields = []field{
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 
+	{"attach.paste_pictures", "false", "true", "put a picture whose path you paste or drop at an attached terminal into the machine, in config.toml alone",
+		boolean(func(c *Config) *bool { return &c.Attach.PastePictures })},
+
 	{"review.max_memory", `"512MiB"`, "128 MiB", "memory that the list of a machine's changes may take, in config.toml alone; about ninety thousand changes fit into 128 MiB",
 		kind{"size", func(c *Config, s setting) *Error { return asSize(s, minReviewMiB, maxReviewMiB, &c.Review.MemoryMiB) }}},
 	{"review.ordinary", `["Makefile"]`, "", "paths whose changes are ordinary, in config.toml alone: each is exactly one file of the workspace",

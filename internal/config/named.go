@@ -190,8 +190,11 @@ func notPortable(settings []setting) []*Error {
 	return errs
 }
 
-// reviewSection is the table of what is the user's alone.
-const reviewSection = "review"
+// The tables of what is the user's alone.
+const (
+	reviewSection = "review"
+	attachSection = "attach"
+)
 
 // notOwn returns what is wrong with the settings of a file that is not the user's alone. One
 // that came with a repository would judge what comes out of it.
@@ -200,6 +203,9 @@ func notOwn(settings []setting) []*Error {
 	for _, s := range settings {
 		if strings.HasPrefix(s.key, reviewSection+".") {
 			errs = append(errs, s.errorf("says how changes are judged, which only config.toml can"))
+		}
+		if strings.HasPrefix(s.key, attachSection+".") {
+			errs = append(errs, s.errorf("says what goes from your terminal into a machine, which only config.toml can"))
 		}
 	}
 	return errs

@@ -125,6 +125,19 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// Only the user's own file says what goes from their terminal into a machine.
+func TestAttachIsTheUsersAlone(t *testing.T) {
+	text := []byte("version = 1\n[attach]\npaste_pictures = false\n")
+	if cfg, err := Load(Sources{Files: []File{{Path: "config.toml", Data: text, Own: true}}}); err != nil || cfg.Attach.PastePictures {
+		t.Errorf("Load() = %+v, %v; want no pictures", cfg.Attach, err)
+	}
+	for _, f := range []File{{Path: "mayfly.toml", Data: text}, {Path: "m.toml", Data: text, Portable: true}} {
+		if _, err := Load(Sources{Files: []File{f}}); err == nil || !strings.Contains(err.Error(), "only config.toml can") {
+			t.Errorf("of %s the error is %v", f.Path, err)
+		}
+	}
+}
+
 // Only the user's own file says how changes are judged: a project's, a machine's and a
 // profile could judge what comes out of them.
 func TestReviewIsTheUsersAlone(t *testing.T) {

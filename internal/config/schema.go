@@ -17,7 +17,7 @@ import (
 
 // sections are the tables that keys are in. The names in [env] and of the tables
 // in [secrets] are free.
-var sections = []string{"machine", "image", "workspace", "network", "home", "git", "agent", reviewSection, "env", secretsSection}
+var sections = []string{"machine", "image", "workspace", "network", "home", "git", "agent", attachSection, reviewSection, "env", secretsSection}
 
 // laterValues are values of keys of the design that this version does not have:
 // whoever writes one did not mistype.

@@ -46,6 +46,13 @@ func (m Machine) Drop(ctx context.Context, data []byte, extension string) (strin
 	return file, nil
 }
 
+// PastePictures reports whether a picture whose path is pasted at a terminal goes into the
+// machine, as the user's config.toml says.
+func (e *Engine) PastePictures() (bool, error) {
+	cfg, err := e.ownConfig()
+	return err == nil && cfg.Attach.PastePictures, err
+}
+
 // Paste types paths of the machine at the program of a session, quoted for a shell where
 // they need it, and presses no Enter.
 func (m Machine) Paste(ctx context.Context, session string, paths []string) error {
