@@ -81,14 +81,28 @@ func TestPaste(t *testing.T) {
 	if n := strings.Count(term.Screen(), guest); n != 1 {
 		t.Errorf("the path is there %d times before Enter is typed: %q", n, term.Screen())
 	}
+
+	// One that is dropped on the terminal.
+	outside := filepath.Join(t.TempDir(), "it's.png")
+	if err := os.WriteFile(outside, picture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	term.Type("\r\x1b[200~'" + strings.ReplaceAll(outside, "'", `'\''`) + "' \x1b[201~?")
+	term.Expect("it's.png was put into the machine")
+	term.Expect("[200~/")
+	term.Expect("[201~?")
+	dropped := path.FindAllString(term.Screen(), -1)
+	if same(dropped[len(dropped)-1]); dropped[len(dropped)-1] == guest || strings.Contains(term.Screen(), outside) {
+		t.Errorf("of one that is dropped the program shows %q", term.Screen())
+	}
 	term.Type(leaveKeys)
 	ends(t, term, 0)
 
 	if r := h.Run(1, "paste", "--session", "other", "p", file); !strings.Contains(r.Stderr, "no session other runs in p") {
 		t.Errorf("for a session that there is not it says %q", r.Stderr)
 	}
-	if got := h.Run(0, "exec", "p", "--", "sh", "-c", "ls ~/.cache/mayfly-paste | wc -l").Stdout; strings.TrimSpace(got) != "3" {
-		t.Errorf("there are %s files in the machine; want 3", got)
+	if got := h.Run(0, "exec", "p", "--", "sh", "-c", "ls ~/.cache/mayfly-paste | wc -l").Stdout; strings.TrimSpace(got) != "4" {
+		t.Errorf("there are %s files in the machine; want 4", got)
 	}
 	h.Run(0, "rm", "--force", "p")
 }

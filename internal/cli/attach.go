@@ -23,11 +23,14 @@ import (
 type viewing struct {
 	readOnly bool
 	detach   terminal.DetachKeys
+	paste    terminal.DetachKeys
 }
 
 func (v *viewing) flags(cmd *cobra.Command) {
 	v.detach = terminal.DetachKeys(terminal.DefaultDetachKeys)
 	cmd.Flags().Var(&v.detach, "detach-keys", "keys that leave the session, such as ctrl-p,ctrl-q")
+	v.paste = terminal.DetachKeys(terminal.DefaultPasteKeys)
+	cmd.Flags().Var(&v.paste, "paste-keys", "keys that paste the picture or the files on your clipboard")
 }
 
 func (a *app) attachCommand() *cobra.Command {
@@ -43,6 +46,10 @@ of the session's program.
 
 Without NAME, mayfly shows the session that has waited for you the longest: one
 that needs an answer or a permission before one that is done.
+
+A picture whose path you paste, or that you drop on the terminal, is put into
+the machine, and the program gets its path there. Ctrl-] and v do so with the
+picture or the files on your clipboard.
 
 With --end, mayfly closes the terminal of the program, asks the program to end,
 and kills it after some seconds. The machine keeps running.`,
@@ -234,10 +241,11 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		if err != nil {
 			return runError{err, exitMayfly}
 		}
-		what.Cmd.Stdin = &terminal.DetachReader{From: in, Keys: v.detach, Detach: func() {
+		keys := &terminal.DetachReader{From: in, Keys: v.detach, Detach: func() {
 			detached.Store(true)
 			leaveView()
 		}}
+		what.Cmd.Stdin = keys
 		shown := terminal.NewShown(a.Out)
 		what.Cmd.Stdout = shown
 		if a.raw {
@@ -247,6 +255,11 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 			}
 		} else {
 			guard := terminal.NewGuard(shown, m.Name(), m.Plan().Workspace)
+			if !v.readOnly {
+				keys.PasteKeys = v.paste
+				paths, err := a.client.PastePictures() // a file that cannot be read allows nothing
+				what.Cmd.Stdin = pastes(viewed, keys, m, guard, a.getenv, paths && err == nil)
+			}
 			what.Cmd.Stdin, what.Cmd.Stdout = guard.Input(what.Cmd.Stdin), guard
 			what.Cmd.Attended = a.attended()
 			a.drawn.Store(guard)

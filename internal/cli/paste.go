@@ -155,7 +155,7 @@ func sessionToPaste(machine, wanted string, sessions []mayfly.Session) (string, 
 }
 
 // drop puts items into the machine, and returns their paths there.
-func drop(ctx context.Context, m *mayfly.Machine, items []pasting.Item) ([]string, error) {
+func drop(ctx context.Context, m dropper, items []pasting.Item) ([]string, error) {
 	var paths []string
 	for _, i := range items {
 		p, err := m.Drop(ctx, i.Data, i.Extension)
