@@ -5,13 +5,15 @@ import (
 	"fmt"
 
 	"github.com/tailscale/hujson"
+
+	"github.com/mayfly-vm/mayfly/internal/nesting"
 )
 
 // json reads JSON, with what editors allow besides: comments, and a comma at the end.
 func (b *builder) json(data []byte) (node, error) {
 	// The parser calls itself for each level.
-	if err := shallow(data, "//", "/*", `"`); err != nil {
-		return node{}, err
+	if !nesting.JSON(data, MostDepth) {
+		return node{}, ErrBounds
 	}
 	v, err := hujson.Parse(data)
 	if err != nil {

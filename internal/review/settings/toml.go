@@ -6,13 +6,15 @@ import (
 	"slices"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/mayfly-vm/mayfly/internal/nesting"
 )
 
 // toml reads TOML, with the keys of each table sorted and without lines.
 func (b *builder) toml(data []byte) (node, error) {
 	// The parser calls itself for each level.
-	if err := shallow(data, "#", "", `"'`); err != nil {
-		return node{}, err
+	if !nesting.TOML(data, MostDepth) {
+		return node{}, ErrBounds
 	}
 	var file map[string]any
 	if err := toml.Unmarshal(data, &file); err != nil {

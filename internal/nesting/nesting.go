@@ -1,19 +1,26 @@
-package settings
+// Package nesting says how deep JSON and TOML nest, for parsers that call themselves for each
+// level and have no bound of their own: a text goes in, and whether it may be parsed comes out.
+package nesting
 
 import "bytes"
 
-// shallow returns ErrBounds where brackets nest deeper than MostDepth, for parsers that
-// have no bound of their own. Brackets in comments and strings do not count. lineComment
-// and blockComment begin comments, "" where a format has none; quotes begin and end strings.
-// What is no valid file may be counted wrongly after its first error, where the parser stops.
-func shallow(data []byte, lineComment, blockComment, quotes string) error {
+// JSON reports whether the brackets of JSON, which may have comments, nest at most so deep.
+func JSON(data []byte, most int) bool { return shallow(data, most, "//", "/*", `"`) }
+
+// TOML reports whether those of TOML do.
+func TOML(data []byte, most int) bool { return shallow(data, most, "#", "", `"'`) }
+
+// shallow counts no brackets in comments and strings. lineComment and blockComment begin
+// comments, "" where a format has none; quotes begin and end strings. What is no valid file
+// may be counted wrongly after its first error, where the parser stops.
+func shallow(data []byte, most int, lineComment, blockComment, quotes string) bool {
 	depth := 0
 	for i := 0; i < len(data); {
 		rest := data[i:]
 		switch c := data[i]; {
 		case c == '[' || c == '{':
-			if depth++; depth > MostDepth {
-				return ErrBounds
+			if depth++; depth > most {
+				return false
 			}
 			i++
 		case c == ']' || c == '}':
@@ -22,13 +29,13 @@ func shallow(data []byte, lineComment, blockComment, quotes string) error {
 		case lineComment != "" && bytes.HasPrefix(rest, []byte(lineComment)):
 			end := bytes.IndexByte(rest, '\n')
 			if end < 0 {
-				return nil
+				return true
 			}
 			i += end
 		case blockComment != "" && bytes.HasPrefix(rest, []byte(blockComment)):
 			end := bytes.Index(rest, []byte("*/"))
 			if end < 0 {
-				return nil
+				return true
 			}
 			i += end + 2
 		case bytes.IndexByte([]byte(quotes), c) >= 0:
@@ -37,7 +44,7 @@ func shallow(data []byte, lineComment, blockComment, quotes string) error {
 			i++
 		}
 	}
-	return nil
+	return true
 }
 
 // quoted returns the length of the string that rest begins with: of JSON, or one of TOML's
