@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/mayfly-vm/mayfly/internal/credential"
 )
 
 // The hosts of a secret are for that secret alone: with a credential of somebody else's a
@@ -34,8 +36,8 @@ var harmless = []string{
 	"notion-version", "stripe-version", "x-server-timeout", "x-ms-client-request-id", "x-ms-useragent",
 }
 
-// harmlessBegins are what headers of one maker begin with, unless they hold one of
-// credentialWords.
+// harmlessBegins are what headers of one maker begin with, unless they are named like
+// credentials.
 var harmlessBegins = []string{
 	"content-", "if-", "sec-fetch-", "sec-ch-", "x-b3-", "x-datadog-", "x-trace-", "x-sdk-",
 	"anthropic-", "x-anthropic-", "x-claude-", "openai-", "x-openai-", "x-oai-", "x-codex-", "x-responsesapi-",
@@ -43,12 +45,6 @@ var harmlessBegins = []string{
 	"copilot-", "x-copilot-", "vscode-", "x-vscode-", "x-github-api-", "x-github-media-", "x-github-repository-", "x-opencode-", "x-openrouter-", "mcp-",
 	"npm-", "pacote-",
 }
-
-// credentialWords are in names of what is a credential. Short ones stand alone.
-var credentialWords = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)key|token|auth|secret|credential|passw|passphrase|cookie|signature|bearer|assertion|jwt|login` +
-		`|(?:^|[^a-z])(?:sig|pwd|pass|pw|pin|otp|sid|sas|hmac|ticket)(?:[^a-z]|$)`)
-})
 
 // sessionWord is one more for parameters. In headers it is a number for what belongs
 // together.
@@ -72,7 +68,7 @@ func (f *filling) passes(name string, values []string) bool {
 	case slices.Contains(harmless, name):
 		return true
 	case slices.ContainsFunc(harmlessBegins, func(b string) bool { return strings.HasPrefix(name, b) }):
-		return !credentialWords().MatchString(name)
+		return !credential.Named(name)
 	}
 	return f.lets(name)
 }
@@ -125,7 +121,7 @@ func (f *filling) passesParameter(name, value string) bool {
 	if value == "" {
 		return len(name) <= maxHarmless || !strings.ContainsAny(name, "0123456789")
 	}
-	if words := splitWords(name); credentialWords().MatchString(words) || sessionWord().MatchString(words) {
+	if words := splitWords(name); credential.Named(words) || sessionWord().MatchString(words) {
 		return false
 	}
 	return len(value) <= maxHarmless || strings.Trim(value, "0123456789.,:-TZ") == "" && len(value) <= 2*maxHarmless
