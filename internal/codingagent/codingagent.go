@@ -78,7 +78,8 @@ type Agent struct {
 	stores      []store  // where it keeps its files
 	memory      string   // the file in the first of them with what it is told by its user
 	emulated    []string // variables for machines whose CPU is emulated
-	measured    string   // the version whose contacts are below
+	settings    OwnSettings
+	measured    string // the version whose contacts are below
 	contacts    []Contact
 	prepare     func(s *Spec, at Place, stores []string)
 }

@@ -34,8 +34,8 @@ type Spec struct {
 type Link struct {
 	Path   string // absolute, in the user's home: "/home/dev/.claude"
 	Target string // absolute, one of Spec.Dirs
-	// Below are paths in the home whose files of the user's dotfiles, if there are
-	// some, appear in Target.
+	// Below are paths on the disk of the user's dotfiles: those of the home, and that of
+	// the user's own settings. Their files, if there are some, appear in Target.
 	Below []string
 }
 
@@ -182,12 +182,13 @@ func (t store) settle(s *Spec, at Place) string {
 
 // link adds the link from own to dir, unless that would be a file of somebody else's.
 func (s *Spec) link(t store, at Place, dir, own string) {
-	if dir == own || within(own, at.Dir) || within(dir, at.Dir) {
+	// Without a workspace the agent works in the home, whose files are its user's own.
+	if dir == own || at.Dir != at.Home && (within(own, at.Dir) || within(dir, at.Dir)) {
 		return
 	}
 	s.Links = append(s.Links, Link{
 		Path: own, Target: dir,
-		Below: []string{t.own, path.Join(StateDir, s.Agent, t.sub)},
+		Below: []string{t.own, path.Join(StateDir, s.Agent, t.sub), path.Join(SettingsDir, s.Agent, t.sub)},
 	})
 }
 

@@ -65,6 +65,7 @@ func Agents() []Agent {
 			// was asked for.
 			emulated: []string{"BASH_DEFAULT_TIMEOUT_MS=600000", "BASH_MAX_TIMEOUT_MS=3600000"},
 			// code.claude.com/docs/en/memory: a file of its own.
+			settings: claudeSettings(),
 			memory:   "rules/mayfly.md",
 			measured: "2.1.330",
 			contacts: []Contact{
@@ -154,6 +155,7 @@ func Agents() []Agent {
 			// where it would ask for permissions too.
 			stores:   []store{{variable: "CODEX_HOME", own: ".codex", transcripts: []string{"sessions", "archived_sessions"}}},
 			memory:   "AGENTS.md",
+			settings: codexSettings(),
 			measured: "0.169.0",
 			contacts: []Contact{{Host: "api.openai.com"}, {Host: "raw.githubusercontent.com", Terminal: true}},
 			prepare: func(s *Spec, _ Place, stores []string) {
@@ -208,6 +210,7 @@ func Agents() []Agent {
 			// whether it may trust a directory also where it may do everything.
 			stores:   []store{{variable: "COPILOT_HOME", own: ".copilot", transcripts: []string{"session-state"}}},
 			memory:   "copilot-instructions.md",
+			settings: copilotSettings(),
 			measured: "1.0.102",
 			contacts: []Contact{{Host: "api.github.com"}, {Host: "api.githubcopilot.com"}},
 			prepare: func(s *Spec, _ Place, stores []string) {
@@ -252,6 +255,7 @@ func Agents() []Agent {
 			// It silently forgets --yolo in a directory that it does not trust.
 			stores:   []store{{variable: "GEMINI_CLI_HOME", below: ".gemini", own: ".gemini", sub: ".gemini", transcripts: []string{"tmp"}, programs: []string{"tmp/bin"}}},
 			memory:   "GEMINI.md",
+			settings: geminiSettings(),
 			measured: "0.61.0",
 			contacts: []Contact{{Host: "generativelanguage.googleapis.com"}},
 			prepare: func(s *Spec, _ Place, stores []string) {
@@ -315,6 +319,7 @@ func Agents() []Agent {
 				},
 			},
 			memory:   "AGENTS.md",
+			settings: opencodeSettings(),
 			measured: "1.18.33",
 			contacts: []Contact{
 				{Host: "models.opencode.ai"},

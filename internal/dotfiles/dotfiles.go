@@ -257,14 +257,16 @@ func readDir(root *os.Root, dir string, most int) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
+// Private reports whether the path below a home is that of what nobody means to share.
+func Private(name string) bool {
+	return codingagent.IsLogin(name) || slices.ContainsFunc(private, matches(path.Base(name)))
+}
+
 // Match reports whether the path of the directory, none of whose parents
 // matched, is not taken.
 func (ig Ignore) Match(name string) bool {
 	base := path.Base(name)
-	if codingagent.IsLogin(name) || codingagent.IsLogin("."+name) { // "local/share/…"
-		return true
-	}
-	if slices.ContainsFunc(private, matches(base)) {
+	if Private(name) || codingagent.IsLogin("."+name) { // "local/share/…"
 		return true
 	}
 	// What agents are told by their user is in files such as AGENTS.md.

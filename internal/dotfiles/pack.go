@@ -1,6 +1,7 @@
 package dotfiles
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,10 +18,18 @@ import (
 // MaxTargets bounds what Pack returns: each becomes a link in the home.
 const MaxTargets = 2000
 
+// File is a file that is read already, for a place of its own on the disk.
+type File struct {
+	Path string // no target of a directory's: it does not begin with a dot
+	Data []byte
+	Exec bool
+}
+
 // Pack writes an EROFS image of what List says of directories, at its place in the home
 // and owned by uid and gid, and returns the targets, sorted. What a later directory has
-// takes the place of what an earlier one has. Symbolic links are written as links.
-func Pack(out *os.File, dirs []string, uid, gid int) (targets []string, err error) {
+// takes the place of what an earlier one has. Symbolic links are written as links. The image
+// also has files, which are no targets.
+func Pack(out *os.File, dirs []string, files []File, uid, gid int) (targets []string, err error) {
 	w, err := erofs.NewWriter(out, erofs.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("pack the dotfiles: %w", err)
@@ -41,6 +50,15 @@ func Pack(out *os.File, dirs []string, uid, gid int) (targets []string, err erro
 	for i, dir := range dirs {
 		if err := p.directory(dir, entries[i], func(target string) bool { return from[target] == i }); err != nil {
 			return nil, fmt.Errorf("pack the dotfiles of %s: %w", dir, err)
+		}
+	}
+	for _, f := range files {
+		e := erofs.Entry{Path: f.Path, UID: p.uid, GID: p.gid, Mode: unix.S_IFREG | 0o644, Size: int64(len(f.Data))}
+		if f.Exec {
+			e.Mode |= 0o111
+		}
+		if err := w.Add(e, bytes.NewReader(f.Data)); err != nil {
+			return nil, fmt.Errorf("pack %q: %w", f.Path, err)
 		}
 	}
 	if _, err := w.Finish(); err != nil {

@@ -33,7 +33,7 @@ func TestPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	targets, err := Pack(out, []string{first, second}, 1000, 1000)
+	targets, err := Pack(out, []string{first, second}, []File{{Path: "agents/x/rules/a.md", Data: []byte("a")}, {Path: "agents/x/b", Data: []byte("b"), Exec: true}}, 1000, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestPack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{".zshrc": "second", ".vimrc": "vim", ".config/emacs/init.el": "(x)"} {
+	for name, want := range map[string]string{".zshrc": "second", ".vimrc": "vim", ".config/emacs/init.el": "(x)", "agents/x/rules/a.md": "a"} {
 		r, err := im.Open(name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -57,6 +57,9 @@ func TestPack(t *testing.T) {
 		if e, err := im.Lookup(name); err != nil || e.UID != 1000 || e.Mode&0o777 != 0o644 {
 			t.Errorf("%s: %+v, %v", name, e, err)
 		}
+	}
+	if e, err := im.Lookup("agents/x/b"); err != nil || e.UID != 1000 || e.Mode&0o777 != 0o755 {
+		t.Errorf("a program: %+v, %v", e, err)
 	}
 	for _, name := range []string{"README.md", ".config/emacs/.env"} {
 		if _, err := im.Lookup(name); err == nil {

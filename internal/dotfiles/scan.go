@@ -165,13 +165,33 @@ func (s *scanner) dir(name string, depth int, ignored bool) error {
 	return nil
 }
 
-func (s *scanner) file(name string, ignored bool) error {
+// ScanFile returns the first that looks like a secret in a file that is read already.
+func ScanFile(name string, data []byte) (f Finding, found bool) {
+	if f, found = scanName(name); found {
+		return f, true
+	}
+	if all := scanText(data); len(all) > 0 {
+		all[0].Path = name
+		return all[0], true
+	}
+	return Finding{}, false
+}
+
+// scanName says what a file is that its name tells.
+func scanName(name string) (f Finding, found bool) {
 	for _, f := range files {
 		if ok, _ := path.Match(f.pattern, path.Base(name)); ok {
-			if err := s.add(Finding{name, 0, f.kind, ignored}); err != nil {
-				return err
-			}
-			break
+			return Finding{Path: name, Kind: f.kind}, true
+		}
+	}
+	return Finding{}, false
+}
+
+func (s *scanner) file(name string, ignored bool) error {
+	if f, found := scanName(name); found {
+		f.Ignored = ignored
+		if err := s.add(f); err != nil {
+			return err
 		}
 	}
 	data, err := readFile(s.root, name, maxScanned)
