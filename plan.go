@@ -28,7 +28,9 @@ type Plan struct {
 	Mode      string // of the workspace: "copy" or "share"
 	Shares    []Share
 	Network   Network
-	Notes     []string // what was chosen by itself, and why, a line each
+	// Settings are the user's own settings of coding agents that come along.
+	Settings []AgentSettings
+	Notes    []string // what was chosen by itself, and why, a line each
 
 	document document
 }
@@ -92,6 +94,7 @@ func newPlan(p plan.Plan) Plan {
 	for _, a := range p.Network.Authorities {
 		out.Network.Authorities = append(out.Network.Authorities, Authority{a.Subject, a.Until})
 	}
+	out.Settings = agentSettings(p.Guest.Settings)
 	for _, s := range p.Shares {
 		protect := s.Protect
 		if s.Hooks {

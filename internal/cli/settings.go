@@ -71,6 +71,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.BoolVar(key[bool](s, "allow-old-qemu", "machine.allow_old_qemu"), "allow-old-qemu", false, "use a QEMU version that is known to corrupt its guests")
 	f.BoolVar(key[bool](s, "cold", "machine.cold"), "cold", false, "force a full boot, without a template")
 	f.BoolVar(not(s, "no-login", "agent.login"), "no-login", false, "do not lend the machine the log-ins that mayfly login keeps")
+	f.BoolVar(key[bool](s, "agent-settings", "agent.settings"), "agent-settings", false, "give coding agents the settings that you have for them, without log-ins")
+	f.BoolVar(not(s, "no-agent-settings", "agent.settings"), "no-agent-settings", false, "do not give coding agents the settings that you have for them")
 	f.BoolVar(not(s, "no-git-identity", "git.identity"), "no-git-identity", false, "do not give git in the machine your name and e-mail address")
 	f.StringVar(key[string](s, "network", "network.mode"), "network", "", "`mode` of the network: user, none or bridge")
 	f.StringVar(key[string](s, "egress", "network.egress"), "egress", "", "egress `mode` for hosts without a rule: public, allowlist, ask or none")

@@ -90,8 +90,9 @@ type Home struct {
 
 // Agent is the section [agent].
 type Agent struct {
-	Note  bool // tell coding agents where they work
-	Login bool // lend them the log-ins that the host keeps
+	Note     bool // tell coding agents where they work
+	Login    bool // lend them the log-ins that the host keeps
+	Settings bool // the user's own settings of them come along
 }
 
 // DefaultReviewMemoryMiB is what the list of a machine's changes may take of the memory.

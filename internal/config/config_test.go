@@ -84,6 +84,7 @@ identity = false
 [agent]
 note = false
 login = false
+settings = false
 
 [env]
 GOPATH = "$HOME/go"
@@ -160,6 +161,7 @@ func TestLoadSetsEveryField(t *testing.T) {
 		t.Error("Config.Git.Identity, Config.Agent.Note or Config.Agent.Login is the default")
 	}
 	cfg.Git.Identity, cfg.Agent.Note, cfg.Agent.Login = true, true, true
+	cfg.Agent.Settings = true // TestLoginIsTheUsers: no project's file can say so
 	var check func(path string, v reflect.Value)
 	check = func(path string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {
@@ -450,40 +452,50 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// The file of a project can come from anybody: it may keep log-ins away, and never lends
-// those that its reader keeps away.
+// The file of a project can come from anybody: it may keep log-ins and settings of coding
+// agents away, and never lends those that its reader keeps away.
 func TestLoginIsTheUsers(t *testing.T) {
-	no := file("config.toml", "version = 1\n[agent]\nlogin = false\n")
-	no.Own = true
-	yes := file("mayfly.toml", "version = 1\n[agent]\nlogin = true\n")
-	if _, err := Load(Sources{Files: []File{no, yes}}); err == nil || !strings.Contains(err.Error(), "mayfly.toml:3: agent.login: lends your log-ins") {
-		t.Errorf("Load() of a project that lends log-ins gives %v; want an error at its line", err)
-	}
-	if _, err := Load(Sources{Files: []File{yes}}); err == nil {
-		t.Error("Load() takes it from a project where the user says nothing; want an error")
-	}
-	machine := yes
-	machine.Portable = true
-	for _, sources := range []Sources{
-		{Files: []File{no, machine}},
-		{Files: []File{no}, Settings: []Setting{{From: "flag", Key: "agent.login", Value: true}}},
-	} {
-		if c, err := Load(sources); err != nil || !c.Agent.Login {
-			t.Errorf("Load() = %v, %v; want true: the file of a machine and a flag are the user's", c.Agent.Login, err)
+	for key, what := range map[string]string{"login": "log-ins", "settings": "settings of coding agents"} {
+		of := func(c Config) bool {
+			if key == "login" {
+				return c.Agent.Login
+			}
+			return c.Agent.Settings
 		}
-	}
-	// A profile of the user's that a project names is used at the project's word.
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "work.toml"), "version = 1\n[agent]\nlogin = true\n")
-	names := file("mayfly.toml", "version = 1\nprofiles = [\"work\"]\n")
-	if c, err := Load(Sources{ProfileDir: dir, Files: []File{no, names}}); err != nil || c.Agent.Login {
-		t.Errorf("Load() with a profile that a project names = %v, %v; want false", c.Agent.Login, err)
-	}
-	if c, err := Load(Sources{ProfileDir: dir, Files: []File{no}, Settings: []Setting{{"--profile", "profiles", []string{"work"}}}}); err != nil || !c.Agent.Login {
-		t.Errorf("Load() with a profile that a flag names = %v, %v; want true", c.Agent.Login, err)
-	}
-	if c, err := Load(Sources{Files: []File{file("mayfly.toml", "version = 1\n[agent]\nlogin = false\n")}}); err != nil || c.Agent.Login {
-		t.Errorf("Load() = %v, %v; want false, which a project can say", c.Agent.Login, err)
+		text := func(value string) string { return "version = 1\n[agent]\n" + key + " = " + value + "\n" }
+		no := file("config.toml", text("false"))
+		no.Own = true
+		yes := file("mayfly.toml", text("true"))
+		if _, err := Load(Sources{Files: []File{no, yes}}); err == nil || !strings.Contains(err.Error(), "mayfly.toml:3: agent."+key+": lends your "+what) {
+			t.Errorf("Load() of a project that lends %s gives %v; want an error at its line", what, err)
+		}
+		if _, err := Load(Sources{Files: []File{yes}}); err == nil {
+			t.Errorf("Load() takes %s from a project where the user says nothing; want an error", key)
+		}
+		machine, own := yes, yes
+		machine.Portable, own.Own = true, true
+		for _, sources := range []Sources{
+			{Files: []File{no, machine}},
+			{Files: []File{own}},
+			{Files: []File{no}, Settings: []Setting{{From: "flag", Key: "agent." + key, Value: true}}},
+		} {
+			if c, err := Load(sources); err != nil || !of(c) {
+				t.Errorf("Load() = %v, %v; want true: config.toml, the file of a machine and a flag are the user's", of(c), err)
+			}
+		}
+		if c, err := Load(Sources{Files: []File{own, file("mayfly.toml", text("false"))}}); err != nil || of(c) {
+			t.Errorf("Load() = %v, %v; want false, which a project can say", of(c), err)
+		}
+		// A profile of the user's that a project names is used at the project's word.
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "work.toml"), text("true"))
+		names := file("mayfly.toml", "version = 1\nprofiles = [\"work\"]\n")
+		if c, err := Load(Sources{ProfileDir: dir, Files: []File{no, names}}); err != nil || of(c) {
+			t.Errorf("Load() with a profile that a project names = %v, %v; want false", of(c), err)
+		}
+		if c, err := Load(Sources{ProfileDir: dir, Files: []File{no}, Settings: []Setting{{"--profile", "profiles", []string{"work"}}}}); err != nil || !of(c) {
+			t.Errorf("Load() with a profile that a flag names = %v, %v; want true", of(c), err)
+		}
 	}
 }
 

@@ -136,6 +136,8 @@ var fields = []field{
 		boolean(func(c *Config) *bool { return &c.Agent.Note })},
 	{"agent.login", "false", "true", "lend the image's coding agents the log-ins that `mayfly login` keeps on the host; a project's own file can only say `false`",
 		boolean(func(c *Config) *bool { return &c.Agent.Login })},
+	{"agent.settings", "true", "false", "give the image's coding agents the settings that you have for them on the host, without log-ins; a project's own file can only say `false`",
+		boolean(func(c *Config) *bool { return &c.Agent.Settings })},
 	{"git.identity", "false", "true", "give git in the machine the name and the e-mail address that git has on the host",
 		boolean(func(c *Config) *bool { return &c.Git.Identity })},
 

@@ -216,8 +216,8 @@ func notOwn(settings []setting) []*Error {
 func notOfProject(settings []setting) []*Error {
 	var errs []*Error
 	for _, s := range settings {
-		if lends(s) {
-			errs = append(errs, s.errorf("lends your log-ins, which only config.toml, a machine's file or a flag can"))
+		if what := lends(s); what != "" {
+			errs = append(errs, s.errorf("lends %s, which only config.toml, a machine's file or a flag can", what))
 		}
 		if slices.ContainsFunc(s.elements(), forwards) {
 			errs = append(errs, s.errorf("%q forwards whatever listens in the machine, which only config.toml, a machine's file or a flag can", autoPorts))
@@ -227,13 +227,23 @@ func notOfProject(settings []setting) []*Error {
 }
 
 // ofUser reports whether a setting is none that a project may have.
-func ofUser(s setting) bool { return lends(s) || forwards(s) }
+func ofUser(s setting) bool { return lends(s) != "" || forwards(s) }
 
 // forwards reports whether an element of a setting lets the machine choose ports of the host.
 func forwards(s setting) bool { return s.key == "network.ports" && s.value == autoPorts }
 
-// lends reports whether a setting lends the log-ins that the host keeps.
-func lends(s setting) bool { return s.key == "agent.login" && s.value != false }
+// lends says what of the user's a setting lends: the log-ins that the host keeps, or the
+// settings of coding agents; "" for nothing.
+func lends(s setting) string {
+	switch {
+	case s.value == false:
+	case s.key == "agent.login":
+		return "your log-ins"
+	case s.key == "agent.settings":
+		return "your settings of coding agents"
+	}
+	return ""
+}
 
 // shellInitLimit bounds home.shell_init, of all sources together.
 const shellInitLimit = 32 << 10

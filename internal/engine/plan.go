@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mayfly-vm/mayfly/internal/agentsettings"
 	"github.com/mayfly-vm/mayfly/internal/clone"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/definition"
@@ -130,6 +131,12 @@ func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Inpu
 	}
 	if err := e.dotfilesInput(ctx, cfg, &in, dryRun); err != nil {
 		return plan.Plan{}, InputError{err}
+	}
+	if cfg.Agent.Settings {
+		set := agentsettings.Read(agentsettings.Input{
+			Home: facts.User.Home, GuestHome: plan.GuestHome(facts.User), Workspace: in.Workspace, Agents: cfg.Image.Agents, Getenv: e.opt.Getenv,
+		})
+		in.Settings = &set
 	}
 	p, err := plan.New(cfg, facts, in)
 	if err != nil {

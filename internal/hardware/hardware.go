@@ -19,7 +19,7 @@ func Of(m state.Machine, p plan.Plan, img image.Image) machine.Spec {
 		packed, _ := m.WorkspaceFiles(p)
 		spec.Disks[plan.SlotWorkspace] = machine.Disk{Path: packed}
 	}
-	if len(p.Guest.Dotfiles) > 0 {
+	if p.Guest.HasDotfiles() {
 		spec.Disks[plan.SlotDotfiles] = machine.Disk{Path: m.File(state.DotfilesFile)}
 	}
 	spec.Kept = keptDisks(p)

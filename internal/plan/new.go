@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mayfly-vm/mayfly/internal/agentsettings"
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/config"
 	"github.com/mayfly-vm/mayfly/internal/fault"
@@ -40,6 +41,10 @@ type Input struct {
 	// Dotfiles are the directories of Config.Home.Dotfiles, as they are on this
 	// host.
 	Dotfiles []string
+
+	// Settings are the user's own settings of the coding agents that may come along; nil for
+	// none.
+	Settings *agentsettings.Set
 
 	// Git is what git on the host says in the workspace.
 	Git host.Git
@@ -75,6 +80,7 @@ func New(cfg config.Config, facts host.Facts, in Input) (Plan, error) {
 	b.keep(in)
 	b.shares(in)
 	b.agents()
+	b.settings(in.Settings)
 	if len(b.errs) > 0 {
 		return Plan{}, errors.Join(b.errs...)
 	}

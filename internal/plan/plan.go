@@ -12,6 +12,8 @@ package plan
 import (
 	"path/filepath"
 	"slices"
+
+	"github.com/mayfly-vm/mayfly/internal/agentsettings"
 )
 
 // Version is the version of the Plan's JSON. Fields are only ever added to
@@ -119,6 +121,9 @@ type Guest struct {
 	// Dotfiles are directories of the host, absolute, whose files appear in the
 	// home, read-only; of the last that has a file of a name.
 	Dotfiles []string `json:"dotfiles,omitempty"`
+	// Settings are the user's own settings of the image's coding agents that come along; nil
+	// for none.
+	Settings *agentsettings.Set `json:"settings,omitempty"`
 	// AgentSilent leaves coding agents untold what the machine is and may reach.
 	AgentSilent bool `json:"agent_silent,omitempty"`
 	// Git are settings of git's for all users, such as user.name: who commits.
@@ -127,6 +132,9 @@ type Guest struct {
 	// machine, which has no keys.
 	Unsigned []string `json:"unsigned,omitempty"`
 }
+
+// HasDotfiles reports whether the machine has a disk with files of the user's own.
+func (g Guest) HasDotfiles() bool { return len(g.Dotfiles) > 0 || g.Settings != nil }
 
 // User is the guest's only human user. It is never root, whoever runs mayfly.
 type User struct {

@@ -133,6 +133,15 @@ func UserName(h host.User) string {
 	return h.Name
 }
 
+// GuestHome returns the home of the user of all machines of a host's user: the same path as
+// on the host, where it can be.
+func GuestHome(h host.User) string {
+	if h.UID == 0 || !validHome(h.Home) {
+		return "/home/" + UserName(h)
+	}
+	return h.Home
+}
+
 // user models the guest's user on the host's. The numbers are kept, so that a
 // file has the same owner on both sides, unless they mean someone else in a
 // Debian guest; a user who cannot be kept becomes dev, 1000, and never root:
@@ -147,10 +156,10 @@ func (b *builder) user() User {
 		}
 	}
 	if h.UID == 0 {
-		return User{Name: fallbackUser, UID: fallbackID, GID: fallbackID, Home: "/home/" + fallbackUser, Shell: shell}
+		return User{Name: fallbackUser, UID: fallbackID, GID: fallbackID, Home: GuestHome(h), Shell: shell}
 	}
 
-	u := User{Name: UserName(h), UID: h.UID, GID: h.GID, Home: h.Home, Shell: shell}
+	u := User{Name: UserName(h), UID: h.UID, GID: h.GID, Home: GuestHome(h), Shell: shell}
 	if u.Name != h.Name {
 		b.note("the user in the guest is %s: %.80q cannot be a user's name there", u.Name, h.Name)
 	}
@@ -162,9 +171,6 @@ func (b *builder) user() User {
 	// distributions.
 	if !ordinaryID(u.GID) && u.GID != debianGroups["users"] {
 		u.GID = u.UID
-	}
-	if !validHome(u.Home) {
-		u.Home = "/home/" + u.Name
 	}
 	u.Groups = supplementary(h.Groups, u)
 	return u

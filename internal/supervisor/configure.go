@@ -51,8 +51,8 @@ func (s *supervisor) configure(ctx context.Context, guest *guest, timeout time.D
 	if req.Workspace != nil {
 		req.Workspace.Copy = workspaceCopy
 	}
-	if targets := g.disks.dotfiles; len(targets) > 0 {
-		shown, hidden := shownDotfiles(s.plan, targets)
+	if s.plan.Guest.HasDotfiles() {
+		shown, hidden := shownDotfiles(s.plan, g.disks.dotfiles)
 		req.Dotfiles = &wire.Dotfiles{Serial: machine.Serial(plan.SlotDotfiles), Targets: shown}
 		for _, name := range hidden[:min(len(hidden), maxNotes)] {
 			s.noteGuest(fmt.Sprintf("home.dotfiles: ~/%s is not in the machine: something else is mounted there", name))

@@ -29,7 +29,7 @@ func (s *supervisor) makeDisks(ctx context.Context) (d disks, err error) {
 	if d.copy, err = s.keptCopy(); err != nil {
 		return d, err
 	}
-	if d.dotfiles, err = packDotfiles(s.machine, s.plan.Guest); err != nil {
+	if d.dotfiles, err = packDotfiles(s.machine, s.plan); err != nil {
 		return d, err
 	}
 	return d, s.makeWritable(d)

@@ -13,9 +13,9 @@ import (
 // nothing for a home.
 func TestPackDotfilesAgain(t *testing.T) {
 	m := state.Machine{Name: "m", Dir: t.TempDir()}
-	guest := plan.Guest{Dotfiles: []string{t.TempDir()}}
+	p := plan.Plan{Guest: plan.Guest{Dotfiles: []string{t.TempDir()}}}
 	for range 2 {
-		if _, err := packDotfiles(m, guest); err != nil {
+		if _, err := packDotfiles(m, p); err != nil {
 			t.Fatal(err)
 		}
 		if fi, err := os.Stat(m.File(state.DotfilesFile)); err != nil || fi.Size() != plan.DiskSize {

@@ -166,6 +166,7 @@ func Details(d mayfly.Details) []Row {
 		}
 		r.add("share", "%s on %s (%s)", termsafe.Quote(s.Source), termsafe.Quote(s.Path), access)
 	}
+	r.settings(p.Settings)
 	if len(d.Persists) == 0 {
 		r.add("persists", "nothing")
 	}

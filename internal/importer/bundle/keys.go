@@ -67,9 +67,10 @@ var rules = map[string]rule{
 	"home.shell_init": run("runs in the machine, in each shell:"),
 	"home.history":    unless(false, "keeps, when it stops, what was typed into its shells"),
 
-	"git.identity": unless(false, "gets your name and e-mail address from git"),
-	"agent.note":   set,
-	"agent.login":  unless(false, "may use the log-ins that you keep on this computer"),
+	"git.identity":   unless(false, "gets your name and e-mail address from git"),
+	"agent.note":     set,
+	"agent.settings": unless(false, "gets your own settings of coding agents: instructions, skills, MCP servers"),
+	"agent.login":    unless(false, "may use the log-ins that you keep on this computer"),
 
 	"review": func(r *reviewer, key string, _ any) {
 		r.refuse(key, "says how changes are judged, which only config.toml can")

@@ -50,6 +50,8 @@ type Call struct {
 	// Earlier is how many tasks the conversation had before this one.
 	Earlier int
 	Status  int // of the answer
+	// Question is what a model is asked by HTTP, as it came.
+	Question string
 }
 
 // maxRequest bounds what a request may say, in bytes.
@@ -209,6 +211,7 @@ func (s *Server) failed(w http.ResponseWriter, c *Call, status int, why string) 
 // model does not.
 func (s *Server) asked(w http.ResponseWriter, r *http.Request, c *Call, v any) bool {
 	body, err := io.ReadAll(r.Body)
+	c.Question = string(body)
 	if err == nil {
 		err = json.Unmarshal(body, v)
 	}
