@@ -84,18 +84,6 @@ func (term *Tmux) Paste(text string) {
 	term.Run("paste-buffer", "-d", "-p", "-r")
 }
 
-// Resize changes the size of the terminal.
-func (term *Tmux) Resize(cols, rows int) {
-	term.t.Helper()
-	term.Run("resize-window", "-x", strconv.Itoa(cols), "-y", strconv.Itoa(rows))
-}
-
-// Close closes the terminal and opens another one, with another shell.
-func (term *Tmux) Close() {
-	term.t.Helper()
-	term.Run("respawn-pane", "-k", shell)
-}
-
 // Screen returns the text on the screen, without spaces at the ends of lines.
 func (term *Tmux) Screen() string {
 	term.t.Helper()
@@ -106,12 +94,6 @@ func (term *Tmux) Screen() string {
 func (term *Tmux) Colours() string {
 	term.t.Helper()
 	return term.Run("capture-pane", "-p", "-e")
-}
-
-// Is returns what tmux knows of its terminal under a name, such as "mouse_any_flag".
-func (term *Tmux) Is(name string) string {
-	term.t.Helper()
-	return strings.TrimSuffix(term.Run("display-message", "-p", "#{"+name+"}"), "\n")
 }
 
 // Until waits until ok of the screen, and fails the test when a watchdog's time has passed.
