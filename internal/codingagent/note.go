@@ -54,7 +54,7 @@ func (f Facts) note(dir string) string {
 	if f.Network && f.Decided {
 		line("A name that does not resolve, or a refusal that names mayfly, is the machine's policy and no fault: do not look for a way around it. If you need the host, ask the user to run `mayfly policy %s allow HOST`.", f.Name)
 	}
-	line("`localhost` is this machine, which the user's browser does not see. Ask the user to run `mayfly port %s add PORT`.%s", f.Name, named(" Published are: ", f.Ports))
+	line("`localhost` is this machine, which the user's browser does not see. Ask the user to run `mayfly port %s add PORT:PORT`.%s", f.Name, named(" Published are: ", f.Ports))
 	return b.String()
 }
 

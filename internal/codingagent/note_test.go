@@ -17,7 +17,7 @@ func TestNote(t *testing.T) {
 		facts     Facts
 		has, lack string // words, apart by |
 	}{
-		{Facts{Network: true, Decided: true, Public: true}, "private copy|Public hosts|mayfly policy m allow HOST|sudo|mayfly port m add PORT", "only"},
+		{Facts{Network: true, Decided: true, Public: true}, "private copy|Public hosts|mayfly policy m allow HOST|sudo|mayfly port m add PORT:PORT", "only"},
 		{Facts{Network: true, Decided: true, Allow: []string{"a.example", "b.example:22"}, Ports: []string{"80 as 127.0.0.1:8080"}},
 			"Only these hosts can be reached: a.example, b.example:22.|Published are: 80 as 127.0.0.1:8080.", "Public hosts"},
 		{Facts{Network: true, Decided: true, Allow: many}, "h19.example and 5 more", "h20.example"},
