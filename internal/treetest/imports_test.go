@@ -20,7 +20,7 @@ import (
 // be imported by anyone, and themselves import only leaves. An edge that only tests
 // need is in inTests; tests may also import test/*.
 const imports = `
-leaf: acp agentsettings apt atomicfile budget clone codingagent confine credential diskspace dotfiles fault filelock gitrun image/cpio image/erofs image/kernel image/tool ipaddr linediff naming nesting proc sdnotify shellquote skill sparse sshconfig sshkey suggest systemd terminal terminal/filter terminal/grid terminal/screen termsafe tomlquote userfile
+leaf: acp agentsettings apt atomicfile budget clone codingagent confine credential diskspace dotfiles fault filelock gitrun image/cpio image/erofs image/kernel image/tool ipaddr linediff naming nesting proc sdnotify shellquote skill sparse sshconfig sshkey suggest systemd terminal terminal/filter terminal/grid terminal/screen termsafe tomledit tomlquote userfile
 
 config:
 host/kvmguest:
