@@ -122,8 +122,8 @@ func (c *Client) CheckFile(ctx context.Context, name string, content []byte) err
 
 // ReplaceFile puts the file temp, which is in the same directory, in the place of that of
 // the machine name. If that is not what it was, before, temp is kept under another name.
-func (c *Client) ReplaceFile(name string, before []byte, temp string) error {
-	return public(c.e.ReplaceFile(name, before, temp))
+func (c *Client) ReplaceFile(ctx context.Context, name string, before []byte, temp string) error {
+	return public(c.e.ReplaceFile(ctx, name, before, temp))
 }
 
 // MachineSize is what the definition of a machine says of its size, and whether a service manager

@@ -139,6 +139,10 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 	if err != nil {
 		return NetworkState{}, public(err)
 	}
+	return newNetworkState(st), nil
+}
+
+func newNetworkState(st control.NetworkState) NetworkState {
 	out := NetworkState{
 		Mode: st.Mode, Egress: st.Egress, Allow: rules(st.Allow), Deny: rules(st.Deny), Ports: ports(st.Ports),
 		Secrets: secrets(st.Secrets), MoreDenied: st.MoreDenied, Unattended: st.Unattended,
@@ -156,7 +160,18 @@ func (c *Client) ChangeNetwork(name string, change NetworkChange) (NetworkState,
 		p := Port(*st.Opened)
 		out.Opened = &p
 	}
-	return out, nil
+	return out
+}
+
+// AllowAlways allows the running machine name what rules say, as [Client.ChangeNetwork]
+// does, and writes them into its file: they hold when it starts again, too. Each rule is for
+// one host as a whole. It returns the path of the file.
+func (c *Client) AllowAlways(ctx context.Context, name string, rules []Rule) (NetworkState, string, error) {
+	st, file, err := c.e.AllowAlways(ctx, name, convert(rules, func(r Rule) plan.Rule { return plan.Rule(r) }))
+	if err != nil {
+		return NetworkState{}, file, public(err)
+	}
+	return newNetworkState(st), file, nil
 }
 
 // rules keeps the difference between none and an empty list, which JSON shows.

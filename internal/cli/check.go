@@ -125,7 +125,7 @@ func (a *app) edit(ctx context.Context, name string) error {
 // replaceFile puts the edited file in the place of the machine's, unless that was
 // changed meanwhile.
 func (a *app) replaceFile(ctx context.Context, name string, before []byte, temp string) error {
-	if err := a.client.ReplaceFile(name, before, temp); err != nil {
+	if err := a.client.ReplaceFile(ctx, name, before, temp); err != nil {
 		return err
 	}
 	if m, err := a.client.Machine(ctx, name); err == nil && m.Alive() {

@@ -257,12 +257,18 @@ func (l *lookout) policy(name string, verb dashboard.Verb, rule string) {
 	switch verb {
 	case dashboard.AllowOnce:
 		said = "what waits of %s may reach %s"
+	case dashboard.Always:
+		word, said = wordAlways, "%s may reach %s, also when it starts again"
 	case dashboard.Deny:
 		word, said = "deny", "%s may not reach %s until it ends"
 	}
 	change, err := policyChange([]string{word, rule}, policyOptions{once: verb == dashboard.AllowOnce})
 	var st mayfly.NetworkState
-	if err == nil {
+	switch {
+	case err != nil:
+	case verb == dashboard.Always:
+		st, _, err = l.client.AllowAlways(l.ctx, name, change.Allow)
+	default:
 		st, err = l.client.ChangeNetwork(name, change)
 	}
 	l.tell(func(m *dashboard.Model) {

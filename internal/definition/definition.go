@@ -92,6 +92,12 @@ func (s Store) List() ([]Definition, error) {
 	return all, nil
 }
 
+// LockFiles waits until nobody else of mayfly writes the files of machines, and keeps
+// others from it until release is called.
+func (s Store) LockFiles(ctx context.Context) (release func(), err error) {
+	return filelock.Acquire(ctx, filepath.Join(s.files(), ".lock"), nil)
+}
+
 // Create defines the machine name. The file is what write returns; it is called with
 // what other machines have taken, and while it runs no other machine is defined. An
 // error leaves nothing behind.
@@ -105,7 +111,7 @@ func (s Store) Create(ctx context.Context, name string, write func(Taken) ([]byt
 			return d, fmt.Errorf("define machine %s: %w", name, err)
 		}
 	}
-	release, err := filelock.Acquire(ctx, filepath.Join(s.files(), ".lock"), nil)
+	release, err := s.LockFiles(ctx)
 	if err != nil {
 		return d, fmt.Errorf("define machine %s: %w", name, err)
 	}

@@ -93,7 +93,12 @@ func (e *Engine) CheckFile(ctx context.Context, name string, content []byte) err
 
 // ReplaceFile puts the file temp, which is beside that of the machine name, in its place,
 // unless that is not before any more: then temp is kept under a name of its own.
-func (e *Engine) ReplaceFile(name string, before []byte, temp string) error {
+func (e *Engine) ReplaceFile(ctx context.Context, name string, before []byte, temp string) error {
+	release, err := e.definitions().LockFiles(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	path, now, err := e.File(name)
 	if err != nil {
 		return err

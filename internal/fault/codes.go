@@ -219,6 +219,9 @@ const (
 	AuditChanged      Code = "audit-changed"
 	FileMissing       Code = "file-missing"
 	FileChanged       Code = "file-changed"
+	FileUnfit         Code = "file-unfit"
+	MachineFileless   Code = "machine-fileless"
+	RulePattern       Code = "rule-pattern"
 	ExportNothing     Code = "export-nothing"
 	SetupDirectory    Code = "setup-directory"
 	SetupMissing      Code = "setup-missing"
@@ -442,6 +445,9 @@ func Kinds() []Kind {
 		{AuditChanged, []string{"file"}, "The audit log was changed from outside."},
 		{FileMissing, []string{"file"}, "This is neither a machine's name nor a file."},
 		{FileChanged, []string{"file", "kept"}, "The file changed meanwhile. Its replacement is kept."},
+		{FileUnfit, []string{"file", "machine", "line"}, "mayfly does not write into this file of a machine. The line is what it would have written into [network]."},
+		{RulePattern, []string{"rule", "machine"}, "This rule is not for one host as a whole, and is not written into a file by an answer."},
+		{MachineFileless, []string{"name", "rule"}, "The machine has no file of its own, into which the rule could be written."},
 		{ExportNothing, nil, "No machine is defined that could be exported."},
 		{SetupMissing, []string{"file"}, "There is no such file with a set-up."},
 		{SetupInvalid, []string{"location"}, "What is at this place is no set-up, or a damaged one."},

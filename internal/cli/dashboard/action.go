@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -32,6 +33,7 @@ type Verb string
 const (
 	Allow     Verb = "allow"      // until the machine ends
 	AllowOnce Verb = "allow once" // the connections that wait
+	Always    Verb = "always"     // also when the machine starts again: into its file
 	Deny      Verb = "deny"       // until the machine ends
 )
 
@@ -76,13 +78,18 @@ func (m *Model) Press(k Key) Action {
 		return Action{}
 	case modeConfirm:
 		m.mode = modeList
-		if k.Name == "y" {
+		if m.asked.Kind == Policy && m.asked.Names[0] == m.cursor {
+			m.mode = modeNetwork
+		}
+		if k.Name != "y" {
+			return Action{}
+		}
+		if m.asked.Kind == Run {
 			for _, name := range m.asked.Names {
 				delete(m.changes, name) // they will be others
 			}
-			return m.asked
 		}
-		return Action{}
+		return m.asked
 	case modeHelp:
 		switch k.Name {
 		case "up", "k":
@@ -226,7 +233,7 @@ func (m *Model) confirm(question string, a Action) Action {
 		return a
 	}
 	m.mode, m.asked = modeConfirm, a
-	m.Say(question+"? y/n", strings.Join(a.Names, ", "))
+	m.question = termsafe.Line(fmt.Sprintf(question+"? y/n", strings.Join(a.Names, ", ")))
 	return Action{}
 }
 

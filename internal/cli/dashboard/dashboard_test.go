@@ -231,6 +231,10 @@ func TestKeys(t *testing.T) {
 		{"down down n down down y", Action{}, "no single public host"},
 		{"down down n down o", Action{}, "no connection to git.example.org:22 waits"},
 		{"down down n down d", Action{Kind: Policy, Names: []string{"api"}, Rule: "git.example.org:22", Verb: Deny}, ""},
+		{"down down n down w", Action{}, "write into the file of api: allow git.example.org:22? y/n"},
+		{"down down n down w y", Action{Kind: Policy, Names: []string{"api"}, Rule: "git.example.org:22", Verb: Always}, ""},
+		{"down down n down w n d", Action{Kind: Policy, Names: []string{"api"}, Rule: "git.example.org:22", Verb: Deny}, ""},
+		{"down down n down down w", Action{}, "no single public host"},
 		{"down down n esc q", Action{Kind: Quit}, ""},
 		{"? q", Action{}, ""},
 		{"? q q", Action{Kind: Quit}, ""},
@@ -261,8 +265,12 @@ func TestKeys(t *testing.T) {
 			if d := cmp.Diff(tt.want, got); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
 			}
-			if !strings.Contains(m.message, tt.message) {
-				t.Errorf("it says %q; want %q", m.message, tt.message)
+			said := m.message
+			if m.mode == modeConfirm {
+				said = m.question
+			}
+			if !strings.Contains(said, tt.message) {
+				t.Errorf("it says %q; want %q", said, tt.message)
 			}
 		})
 	}
@@ -343,6 +351,36 @@ func TestQuestions(t *testing.T) {
 	m.SetNetwork("api", st)
 	if a := press(m, "o"); a.Kind != None || m.status["api"].word != "works" {
 		t.Errorf("after the answer o does %+v, and api %+v", a, m.status["api"])
+	}
+}
+
+// What a yes writes into a file is what the question says, whatever comes meanwhile.
+func TestAlways(t *testing.T) {
+	m := example()
+	m.Resize(24, 60)
+	long := "accounts.example.com" + strings.Repeat(".xxxxxxxx", 9) + ".evil.example"
+	st := mayfly.NetworkState{Egress: "ask", Questions: []mayfly.Question{{Host: long, Port: 443, Since: noon, Connections: 1}}}
+	m.SetNetwork("web", st)
+	press(m, "n", "w")
+	m.Say("allow good.example? y/n")
+	st.Questions = append([]mayfly.Question{{Host: "other.example", Port: 443, Since: noon, Connections: 1}}, st.Questions...)
+	m.SetNetwork("web", st)
+	screen := newTerminal(m, 24, 60).shown.String()
+	if last := strings.Split(strings.TrimRight(screen, "\n"), "\n"); !strings.HasSuffix(last[len(last)-1], ".evil.example:443? y/n") {
+		t.Errorf("the question is not the last line, or not whole at its end:\n%s", screen)
+	}
+	want := Action{Kind: Policy, Names: []string{"web"}, Rule: long + ":443", Verb: Always}
+	if got := press(m, "y"); !cmp.Equal(got, want) || m.mode != modeNetwork {
+		t.Errorf("y does %+v in mode %v; want %+v", got, m.mode, want)
+	}
+	// A machine of mayfly run has no file.
+	m.SetNetwork("run-3f9a2c", st)
+	press(m, "esc", "g")
+	for m.cursor != "run-3f9a2c" {
+		press(m, "down")
+	}
+	if got := press(m, "n", "w"); got.Kind != None || m.mode != modeNetwork || !strings.Contains(m.message, "run-3f9a2c has no file") {
+		t.Errorf("w for a machine without a file: %+v, %q", got, m.message)
 	}
 }
 

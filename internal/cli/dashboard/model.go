@@ -49,8 +49,10 @@ type Model struct {
 	filter  string
 	message string
 	asked   Action // what a yes does
-	scroll  int    // of the help, or the host that is chosen
-	hosts   []host // that are shown of one machine
+	// question is about asked. No news takes its place: the answer is about what was read.
+	question string
+	scroll   int    // of the help, or the host that is chosen
+	hosts    []host // that are shown of one machine
 }
 
 // changes is what is known of what a machine changed.

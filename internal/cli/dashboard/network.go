@@ -54,7 +54,7 @@ func (m *Model) mergeHosts() {
 }
 
 // hostKeys are the keys that decide about a host.
-var hostKeys = map[string]Verb{"y": Allow, "o": AllowOnce, "d": Deny}
+var hostKeys = map[string]Verb{"y": Allow, "o": AllowOnce, "w": Always, "d": Deny}
 
 // pressNetwork takes a key while the refused hosts of a machine are shown.
 func (m *Model) pressNetwork(key string) Action {
@@ -79,6 +79,13 @@ func (m *Model) pressNetwork(key string) Action {
 		m.Say("that is no single public host: mayfly policy %s allow HOST", m.cursor)
 	case verb == AllowOnce && !h.asked:
 		m.Say("no connection to %s waits", rule)
+	case verb == Always && !m.infos[m.cursor].Defined:
+		m.Say("%s has no file: y allows it, and --allow %s in the next run", m.cursor, rule)
+	case verb == Always:
+		m.mode, m.asked = modeConfirm, Action{Kind: Policy, Names: []string{m.cursor}, Rule: rule, Verb: verb}
+		// The end of a name says whose it is.
+		before, behind := "write into the file of "+m.cursor+": allow ", "? y/n"
+		m.question = before + lastCells(rule, max(m.cols-width(before+behind), 1)) + behind
 	default:
 		return Action{Kind: Policy, Names: []string{m.cursor}, Rule: rule, Verb: verb}
 	}

@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -297,7 +296,7 @@ func (m *Model) fit(names []string) (all []column, widths []int) {
 func (m *Model) detail() string {
 	info, ok := m.infos[m.cursor]
 	switch {
-	case m.message != "" && m.mode != modeConfirm:
+	case m.message != "":
 		return m.message
 	case m.mode == modeHelp || !ok:
 		return ""
@@ -337,13 +336,13 @@ func (m *Model) keys() shown {
 	case modeFilter:
 		return shown{strong, "/" + m.filter + "_"}
 	case modeConfirm:
-		return shown{strong, cmp.Or(m.message, "y/n")}
+		return shown{strong, m.question}
 	case modeHeld:
 		all = []string{"the session has ended by itself", "Ctrl-L goes on"}
 	case modeHelp:
 		all = []string{"Esc back"}
 	case modeNetwork:
-		all = []string{"y allow until it ends", "o once", "d deny", "? help", "Esc back"}
+		all = []string{"y allow until it ends", "o once", "w always", "d deny", "? help", "Esc back"}
 	default:
 		all = []string{"Enter attach", "d diff", "a apply", "n net", "s shell", "l logs", "x stop", "? help", "q quit"}
 		if m.filter != "" {
@@ -364,7 +363,8 @@ var help = []string{
 	"d  D    list the changes; show the lines that differ",
 	"a       apply what is ordinary to your directory, and ask about the rest",
 	"n       show hosts that it asks for or was refused: y allows one until the",
-	"        machine ends, o allows what waits for an answer, d denies",
+	"        machine ends, o allows what waits for an answer, w writes it into",
+	"        the machine's file, for later starts, too, d denies",
 	"s  l    open a shell; print the console",
 	"x       stop the machine, or remove one of mayfly run",
 	"c       count the files that it changed",
