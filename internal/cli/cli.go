@@ -126,7 +126,7 @@ changed and apply what you want. Then the machine is discarded.`,
 	machines := []*cobra.Command{
 		a.runCommand(), a.newCommand(), a.checkCommand(), a.editCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.resetCommand(),
-		a.agentCommand(), a.taskCommand(), a.attachCommand(), a.execCommand(), a.shellCommand(), a.sshCommand(), a.cpCommand(), a.pasteCommand(),
+		a.agentCommand(), a.taskCommand(), a.attachCommand(), a.execCommand(), a.shellCommand(), a.sshCommand(), a.codeCommand(), a.cpCommand(), a.pasteCommand(),
 		a.diffCommand(), a.applyCommand(), a.undoCommand(), a.syncCommand(),
 		a.lsCommand(), a.inspectCommand(), a.topCommand(), a.logsCommand(), a.eventsCommand(), a.watchCommand(), a.rmCommand(),
 		a.exportCommand(), a.initCommand(), a.importCommand(),

@@ -56,7 +56,7 @@ const readers = `audit check diff doctor events inspect ls policy port sync top 
 
 // others are the commands that do something else: act, show a terminal, or print a text
 // that has a format of its own.
-const others = `acp agent apply attach claude cp edit exec gc reset mcp paste restart rm run shell ssh start stop task
+const others = `acp agent apply attach claude code cp edit exec gc reset mcp paste restart rm run shell ssh start stop task
 	completion-bash completion-fish completion-powershell completion-zsh export help
 	image-inspect image-prune image-rm login-rm logs net-down net-up skill-install skill-print ssh-config
 	systemd-install systemd-print systemd-timer systemd-uninstall undo`

@@ -172,8 +172,8 @@ allow = [
 ]
 ports = ["8080:80", 8081, "x"]
 `, []string{
-			`f.toml:3: network.presets: no preset "nmp"; there is apt, claude, codex, copilot, crates, gemini, github, go, npm, opencode, pypi (did you mean "npm"?)`,
-			`f.toml:3: network.presets: no preset "githib"; there is apt, claude, codex, copilot, crates, gemini, github, go, npm, opencode, pypi (did you mean "github"?)`,
+			`f.toml:3: network.presets: no preset "nmp"; there is apt, claude, codex, copilot, crates, gemini, github, go, npm, opencode, pypi, vscode (did you mean "npm"?)`,
+			`f.toml:3: network.presets: no preset "githib"; there is apt, claude, codex, copilot, crates, gemini, github, go, npm, opencode, pypi, vscode (did you mean "github"?)`,
 			`f.toml:7: network.allow: a rule begins with a host's name and not with a scheme (did you mean "example.org"?)`,
 			`f.toml:8: network.allow.port: is 0; must be between 1 and 65535`,
 			`f.toml:9: network.allow.path: unknown key (did you mean "paths"?)`,

@@ -31,6 +31,10 @@ func Presets() []Preset {
 		{Name: "go", For: "Go modules"},
 		{Name: "npm", For: "npm packages"},
 		{Name: "pypi", For: "Python packages"},
+		// As code.visualstudio.com/docs/setup/network has them: the server, and
+		// extensions. No statistics, no accounts.
+		{"vscode", "VS Code's server and extensions", hosts("update.code.visualstudio.com", "vscode.download.prss.microsoft.com",
+			"marketplace.visualstudio.com", "*.gallery.vsassets.io", "*.gallerycdn.vsassets.io", "*.vscode-unpkg.net")},
 	}
 	for _, a := range codingagent.Agents() {
 		preset := Preset{Name: a.Name, For: a.Title}

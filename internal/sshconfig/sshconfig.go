@@ -15,6 +15,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/atomicfile"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/shellquote"
+	"github.com/mayfly-vm/mayfly/internal/userfile"
 )
 
 // Option is a line of ssh_config(5).
@@ -108,6 +109,22 @@ func Install(home, file, text string) error {
 		return err
 	}
 	return edit(home, func(old []byte) []byte { return addInclude(old, line) })
+}
+
+// Installed reports whether Install has done its work, and nobody has taken it back.
+func Installed(home, file string) (bool, error) {
+	line, err := includeLine(file)
+	if err != nil {
+		return false, err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return false, nil
+	}
+	data, err := userfile.Read(filepath.Join(home, ".ssh/config"), maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && len(addInclude(data, line)) == len(data), err
 }
 
 // Uninstall takes back what Install did.

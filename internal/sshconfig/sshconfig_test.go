@@ -1,7 +1,9 @@
 package sshconfig
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -62,4 +64,33 @@ func TestSSHQuote(t *testing.T) {
 			t.Errorf("quote(%q) = %q, %v; want %q", name, got, err, want)
 		}
 	}
+}
+
+func TestInstalled(t *testing.T) {
+	home := t.TempDir()
+	file := filepath.Join(home, "state/ssh_config")
+	is := func(want bool, when string) {
+		t.Helper()
+		if got, err := Installed(home, file); got != want || err != nil {
+			t.Errorf("%s: Installed = %t, %v; want %t", when, got, err, want)
+		}
+	}
+	is(false, "at first")
+	if err := Install(home, file, "Host *.mayfly\n"); err != nil {
+		t.Fatal(err)
+	}
+	is(true, "after Install")
+	line, err := includeLine(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(home, ".ssh/config")
+	if err := os.WriteFile(config, []byte("Host a\n"+line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	is(false, "within a block, where it is for other hosts")
+	if err := os.Remove(config); err != nil {
+		t.Fatal(err)
+	}
+	is(false, "without a file of the user's")
 }
