@@ -44,44 +44,6 @@ func AppendTo(doc []byte, section, key, value string) ([]byte, error) {
 	return checked(out, before)
 }
 
-// AddTable adds the table of that name, which may have dots, with its lines at the end. A
-// table that is there already is [ErrShape].
-func AddTable(doc []byte, name, lines string) ([]byte, error) {
-	want, err := decode(doc)
-	if err != nil {
-		return nil, err
-	}
-	eol := lineEnd(doc)
-	text := "[" + name + "]\n" + lines
-	added, err := decode([]byte(text))
-	if err != nil || !merge(want, added) {
-		return nil, ErrShape
-	}
-	out := atEnd(doc, eol)
-	if len(out) > 0 {
-		out = append(out, eol...)
-	}
-	return checked(append(out, strings.ReplaceAll(text, "\n", eol)...), want)
-}
-
-// merge puts what is in the tables of src into those of dst. It reports false if something
-// is there already.
-func merge(dst, src map[string]any) bool {
-	for key, value := range src {
-		old, had := dst[key]
-		if !had {
-			dst[key] = value
-			continue
-		}
-		oldTable, ok := old.(map[string]any)
-		table, isTable := value.(map[string]any)
-		if !ok || !isTable || len(table) == 0 || !merge(oldTable, table) {
-			return false
-		}
-	}
-	return true
-}
-
 func decode(doc []byte) (map[string]any, error) {
 	values := make(map[string]any)
 	err := toml.Unmarshal(doc, &values)

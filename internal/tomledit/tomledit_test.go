@@ -60,29 +60,6 @@ func TestAppendTo(t *testing.T) {
 	}
 }
 
-func TestAddTable(t *testing.T) {
-	const lines = "command = \"mayfly\"\n"
-	for _, c := range []struct{ in, want string }{
-		{"", "[servers.mayfly]\ncommand = \"mayfly\"\n"},
-		{"# mine\nmodel = 'x'", "# mine\nmodel = 'x'\n\n[servers.mayfly]\ncommand = \"mayfly\"\n"},
-		{"[servers.other]\r\na = 1\r\n", "[servers.other]\r\na = 1\r\n\r\n[servers.mayfly]\r\ncommand = \"mayfly\"\r\n"},
-		{"[servers.mayfly]\ncommand = \"mine\"\n", ""},
-		{"[servers]\nmayfly = { }\n", ""},
-		{"servers = { other = { a = 1 } }\n", ""},
-	} {
-		got, err := AddTable([]byte(c.in), "servers.mayfly", lines)
-		if c.want == "" {
-			if !errors.Is(err, ErrShape) {
-				t.Errorf("AddTable(%q) = %q, %v; want ErrShape", c.in, got, err)
-			}
-			continue
-		}
-		if diff := cmp.Diff(c.want, string(got)); diff != "" || err != nil {
-			t.Errorf("AddTable(%q): %v (-want +got)\n%s", c.in, err, diff)
-		}
-	}
-}
-
 // FuzzAppendTo shows that whatever a file is, what comes out is the file with one element
 // more, each of whose lines is there still but for those of the list's end.
 func FuzzAppendTo(f *testing.F) {
