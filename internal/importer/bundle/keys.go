@@ -75,6 +75,9 @@ var rules = map[string]rule{
 	"review": func(r *reviewer, key string, _ any) {
 		r.refuse(key, "says how changes are judged, which only config.toml can")
 	},
+	"attach": func(r *reviewer, key string, _ any) {
+		r.refuse(key, "says what your terminal gives a machine, which only config.toml can")
+	},
 }
 
 // tables are the sections; the names in env and secrets are free.
