@@ -4,6 +4,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,14 @@ func TestNotice(t *testing.T) {
 		host, guest := net.Pipe()
 		defer host.Close()
 		var programs activity
-		var listening []int
-		looks := 0
+		var listening atomic.Pointer[[]int]
+		var looks atomic.Int64
+		listen := func(ports ...int) { listening.Store(&ports) }
+		listen()
 		ended, done := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
-			tellNoticed(guest, &programs, func() []int { looks++; return listening }, ended)
+			tellNoticed(guest, &programs, func() []int { looks.Add(1); return *listening.Load() }, ended)
 		}()
 		hears := func(want ...int) {
 			t.Helper()
@@ -33,34 +36,34 @@ func TestNotice(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Hour)
-		if looks > 0 {
-			t.Errorf("%d looks before any program", looks)
+		if n := looks.Load(); n > 0 {
+			t.Errorf("%d looks before any program", n)
 		}
 		end := programs.begin()
 		synctest.Wait()
-		if looks > 0 {
+		if looks.Load() > 0 {
 			t.Errorf("the start of a program comes with a look")
 		}
-		listening = []int{3000}
+		listen(3000)
 		began := time.Now()
 		hears(3000)
 		if took := time.Since(began); took != noticeInterval {
 			t.Errorf("heard after %v; want %v", took, noticeInterval)
 		}
-		listening = []int{3000, 5173}
+		listen(3000, 5173)
 		hears(3000, 5173)
 		end()
 		time.Sleep(time.Minute) // what it has left goes on
-		listening = nil
+		listen()
 		hears()
 		time.Sleep(time.Minute)
-		last := looks
+		last := looks.Load()
 		time.Sleep(time.Hour)
-		if looks != last {
-			t.Errorf("%d looks while nothing runs", looks-last)
+		if n := looks.Load() - last; n > 0 {
+			t.Errorf("%d looks while nothing runs", n)
 		}
 		programs.begin()() // it starts a service and ends
-		listening = []int{4000}
+		listen(4000)
 		hears(4000)
 		close(ended)
 		<-done
