@@ -207,6 +207,8 @@ func (f *Filter) FromEditor(line []byte) Passed {
 			return Passed{} // to a call that never reached it
 		}
 		delete(f.agent, m.key())
+		withoutMeta(m.result)
+		withoutMeta(m.err)
 		return Passed{Agent: m.encode()}
 	}
 	if err := f.fromEditor(&m); err != nil {

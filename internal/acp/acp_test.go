@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -230,7 +231,37 @@ func FuzzFromEditor(f *testing.F) {
 		if dir, ok := params["cwd"]; ok && dir != nil && o["method"] != "initialize" && withinDir(dir.(string), workspace) == "" {
 			t.Errorf("the agent is to work in %v", dir)
 		}
+		noMeta(t, o)
+		if list, ok := params["mcpServers"]; ok && o["method"] != "initialize" {
+			for _, v := range list.([]any) {
+				server := v.(object)
+				u, err := url.Parse(server["url"].(string))
+				if err != nil || u.User != nil || u.RawQuery != "" || len(server) != 4 || len(server["headers"].([]any)) != 0 {
+					t.Errorf("a server of the editor's: %v, %v", server, err)
+				}
+				if _, ok := server["command"]; ok {
+					t.Errorf("a program of the host: %v", server)
+				}
+			}
+		}
 	})
+}
+
+// noMeta fails for a name _meta in v.
+func noMeta(t *testing.T, v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			noMeta(t, e)
+		}
+	case object:
+		for name, e := range v {
+			if strings.EqualFold(name, "_meta") {
+				t.Errorf("there is %s: %v", name, e)
+			}
+			noMeta(t, e)
+		}
+	}
 }
 
 // wellFormed fails unless line is one message, and returns it; nil for none.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/mayfly-vm/mayfly/internal/termsafe"
@@ -19,6 +20,7 @@ func (f *Filter) fromEditor(m *message) error {
 		}
 		return nil
 	}
+	withoutMeta(params)
 	if m.method == "initialize" {
 		f.initialize(params)
 		return nil
@@ -31,6 +33,25 @@ func (f *Filter) fromEditor(m *message) error {
 		f.prompt(blocks)
 	}
 	return nil
+}
+
+// withoutMeta takes _meta out of v, at any depth. Nobody knows what is in there: editors and
+// agents agree on programs, variables, keys and directories of the host in it.
+func withoutMeta(v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			withoutMeta(e)
+		}
+	case object:
+		for name, e := range v {
+			if strings.EqualFold(name, "_meta") {
+				delete(v, name)
+			} else {
+				withoutMeta(e)
+			}
+		}
+	}
 }
 
 // initialize tells the agent that the editor has neither files nor terminals for it, and
@@ -80,13 +101,13 @@ func (f *Filter) places(params object) error {
 const mostName = 1 << 10
 
 // servers takes MCP servers out that are programs of the host, or are reached through the
-// editor. Others are for the machine's network to allow. Their headers stay on the host: they are
-// keys more often than not.
+// editor. Others are for the machine's network to allow. Their headers, and the queries of their
+// addresses, stay on the host: they are keys more often than not.
 func (f *Filter) servers(params object) {
-	list, ok := params["mcpServers"].([]any)
-	if !ok {
+	if _, ok := params["mcpServers"]; !ok {
 		return
 	}
+	list, _ := params["mcpServers"].([]any) // the protocol knows nothing else
 	kept := []any{}
 	for _, v := range list {
 		server, _ := v.(object)
@@ -95,10 +116,17 @@ func (f *Filter) servers(params object) {
 			f.say("the MCP server %s runs on the host and was left out: set it up in the machine", name)
 			continue
 		}
-		if headers, _ := server["headers"].([]any); len(headers) > 0 {
-			f.say("the headers of the MCP server %s stay on the host: lend the machine its key as a secret", name)
+		address, _ := server["url"].(string)
+		u, err := url.Parse(address)
+		if err != nil || u.User != nil || u.Host == "" {
+			f.say("the MCP server %s was left out: its address cannot be read, or has a user in it", name)
+			continue
 		}
-		kept = append(kept, object{"type": server["type"], "name": server["name"], "url": server["url"], "headers": []any{}})
+		if headers, _ := server["headers"].([]any); len(headers) > 0 || u.RawQuery != "" {
+			f.say("the headers and the query of the MCP server %s stay on the host: lend the machine its key as a secret", name)
+		}
+		u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = "", false, "", ""
+		kept = append(kept, object{"type": server["type"], "name": firstText(server["name"]), "url": u.String(), "headers": []any{}})
 	}
 	params["mcpServers"] = kept
 }
