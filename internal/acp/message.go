@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -55,8 +56,8 @@ func newMessage(o object) (message, error) {
 	switch id := o["id"].(type) {
 	case nil:
 	case string:
-		if len(id) > mostID {
-			return m, errors.New("its id is too long")
+		if len(id) > mostID || strings.ContainsFunc(id, hidden) {
+			return m, errors.New("its id is too long, or has what is not seen")
 		}
 		m.id = id
 	case json.Number:
