@@ -172,8 +172,9 @@ func (f *Filter) failureOfAgent(e object) object {
 // welcome takes from the agent's answer to initialize what the editor could not do, or should
 // not: log-ins for which it starts programs, and MCP servers that it runs itself.
 func (f *Filter) welcome(result object) {
-	if methods, ok := result["authMethods"].([]any); ok {
+	if _, ok := result["authMethods"]; ok {
 		kept := []any{}
+		methods, _ := result["authMethods"].([]any)
 		for _, v := range methods {
 			o, _ := v.(object)
 			if kind, typed := o["type"]; o != nil && (!typed || kind == "agent") {
@@ -188,7 +189,11 @@ func (f *Filter) welcome(result object) {
 	}
 	if can, ok := result["agentCapabilities"].(object); ok {
 		if servers, ok := can["mcpCapabilities"].(object); ok {
-			delete(servers, "acp")
+			for name := range servers {
+				if strings.EqualFold(name, "acp") {
+					delete(servers, name)
+				}
+			}
 		}
 	}
 }
@@ -235,7 +240,10 @@ func (f *Filter) within(name any) (string, bool) {
 
 // sameFold are names that decide about a message. A reader for which "Type" is "type", too,
 // must find no other than the filter did.
-var sameFold = []string{"type", "uri", "path", "locations", "resource", "mode", "url", "rawInput", "rawOutput"}
+var sameFold = []string{
+	"type", "uri", "path", "locations", "resource", "mode", "url", "rawInput", "rawOutput",
+	"protocolVersion", "authMethods", "agentCapabilities", "mcpCapabilities",
+}
 
 // otherFold reports whether name is one of these, written differently.
 func otherFold(name string) bool {

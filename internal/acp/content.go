@@ -76,6 +76,8 @@ func (f *Filter) cleanObject(o object) (any, bool) {
 			}
 		}
 		o["locations"] = kept
+	} else {
+		delete(o, "locations")
 	}
 	for name, v := range o {
 		switch {
