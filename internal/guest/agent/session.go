@@ -67,18 +67,15 @@ func (p *process) runSession(s *session.Session) {
 type keys struct {
 	p        *process
 	looked   time.Time
-	resuming atomic.Bool
+	resuming atomic.Int64 // until when it is looked at, in Unix nanoseconds; 0 for not at all
 }
 
 // lookTime is the least that is between two looks whether a program is stopped.
 const lookTime = time.Second
 
 func (k *keys) Write(b []byte) (int, error) {
-	if suspends(b) && !k.p.lineMode() && k.resuming.CompareAndSwap(false, true) {
-		go func() {
-			defer k.resuming.Store(false)
-			k.p.resume()
-		}()
+	if suspends(b) && !k.p.lineMode() && k.resuming.Swap(time.Now().Add(resumeTime).UnixNano()) == 0 {
+		go k.resume()
 	}
 	n, err := k.p.tty.Write(b)
 	if now := time.Now(); now.Sub(k.looked) >= lookTime {
@@ -107,20 +104,29 @@ const (
 	resumeLook = 100 * time.Millisecond
 )
 
-// resume continues p when it suspends itself on Ctrl-Z: it gives the terminal back, sends
-// itself SIGTSTP, and waits for SIGCONT. The kernel drops the first in a process group
+// resume continues a program when it suspends itself on Ctrl-Z: it gives the terminal back,
+// sends itself SIGTSTP, and waits for SIGCONT. The kernel drops the first in a process group
 // without a parent in its session, setpgid(2), so nobody hears of it. That the program
 // takes the terminal again says that it goes on.
-func (p *process) resume() {
+func (k *keys) resume() {
 	given := false
-	for deadline := time.Now().Add(resumeTime); time.Now().Before(deadline); time.Sleep(resumeLook) {
-		switch line := p.lineMode(); {
-		case line && p.foreground() == p.pid: // no shell is between
+	for {
+		until := k.resuming.Load()
+		line := k.p.lineMode()
+		over := time.Now().UnixNano() >= until
+		switch {
+		case over:
+		case line && k.p.foreground() == k.p.pid: // no shell is between
 			given = true
-			continueGroup(p.pid)
+			continueGroup(k.p.pid)
 		case line, given:
+			over = true
+		}
+		// A Ctrl-Z of meanwhile begins it again.
+		if over && k.resuming.CompareAndSwap(until, 0) {
 			return
 		}
+		time.Sleep(resumeLook)
 	}
 }
 

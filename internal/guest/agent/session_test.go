@@ -405,7 +405,6 @@ func TestSessionNames(t *testing.T) {
 	}
 }
 
-// Somebody has to answer what programs ask their terminal before they begin.
 // What is pasted comes in brackets, if the program wants to know, and without Enter.
 func TestSessionPaste(t *testing.T) {
 	g := startGuest(t)
@@ -440,6 +439,7 @@ func TestSessionPaste(t *testing.T) {
 	v.exit(0)
 }
 
+// Somebody has to answer what programs ask their terminal before they begin.
 func TestSessionAnswers(t *testing.T) {
 	g := startGuest(t)
 	detach(t, g, "s", bash(t, `stty -echo
