@@ -71,15 +71,18 @@ func (e *Engine) ImportLogin(ctx context.Context, agent string) (l login.Login, 
 // maxLoginFile bounds the file of an agent's own log-in, in bytes.
 const maxLoginFile = 1 << 20
 
-// lendable returns the log-ins that the host keeps, by their agents. One that cannot be read,
-// or has ended, is no reason not to start a machine.
-func (e *Engine) lendable() map[string]plan.Login {
+// lendable returns the log-ins that the host keeps of agents, by their names. One that cannot
+// be read, or has ended, is no reason not to start a machine.
+func (e *Engine) lendable(agents []string) map[string]plan.Login {
 	list, err := e.logins().List()
 	if err != nil {
 		e.note(NoteLoginUnreadable, args{"reason": err.Error()})
 	}
 	logins := make(map[string]plan.Login)
 	for _, l := range list {
+		if !slices.Contains(agents, l.Agent) {
+			continue
+		}
 		if l.Refused {
 			e.note(NoteLoginEnded, args{"agent": l.Agent})
 			continue

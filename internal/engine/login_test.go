@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -35,7 +36,7 @@ func TestLoginGoesToItsProvider(t *testing.T) {
 	if _, err := e.KeepLogin(t.Context(), "claude", "a\nb"); err == nil {
 		t.Error("KeepLogin() takes two lines")
 	}
-	if got := e.lendable(); len(got) != 1 || got["claude"].Variable != "ANTHROPIC_API_KEY" {
+	if got := e.lendable(codingagent.Names()); len(got) != 1 || got["claude"].Variable != "ANTHROPIC_API_KEY" {
 		t.Errorf("lendable() = %v; want claude's variable", got)
 	}
 }

@@ -125,7 +125,9 @@ func (e *Engine) planConfig(ctx context.Context, cfg config.Config, in plan.Inpu
 	if in.Home, err = realPath(facts.User.Home); err != nil {
 		in.Home = ""
 	}
-	in.Logins = e.lendable()
+	if cfg.Agent.Login && !cfg.Network.None() {
+		in.Logins = e.lendable(cfg.Image.Agents)
+	}
 	if err := e.sharesInput(ctx, cfg, facts, &in); err != nil {
 		return plan.Plan{}, InputError{err}
 	}
