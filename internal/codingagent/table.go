@@ -47,7 +47,8 @@ func Agents() []Agent {
 			// is.
 			Subscription: &Subscription{
 				Variable: "CLAUDE_CODE_OAUTH_TOKEN", Hosts: []string{"api.anthropic.com"},
-				Withheld: []string{"create_api_key"},
+				// Keys, and the secrets by which others take part in remote sessions.
+				Withheld: []string{"create_api_key", "/environments", "/bridge"},
 				File:     ".credentials.json", Place: "CLAUDE_CONFIG_DIR", Default: ".claude",
 				Endpoint: "https://platform.claude.com/v1/oauth/token", Client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
 				read: readClaude, env: claudeEnv,
