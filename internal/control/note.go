@@ -29,4 +29,5 @@ const (
 	NoteGit                 fault.Code = "git"                   // reason: what git misses in the copy of the workspace
 	NoteWorkspace           fault.Code = "workspace"             // reason: what was not packed as it is
 	NoteLoginRefused        fault.Code = "login-refused"         // name, agent: its provider does not renew it
+	NoteLoginsUnrenewed     fault.Code = "logins-unrenewed"      // name: what renews log-ins for it has ended
 )

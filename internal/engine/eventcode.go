@@ -146,6 +146,7 @@ func EventCodes() []EventCode {
 		{Note, string(control.NoteAnswered), []string{"text", "name", "host", "port", "answer"}, "That question is settled: allow, once, deny, or none when nobody answered."},
 		{Note, string(control.NoteDiskLess), []string{"text", "bytes", "dir", "free"}, "The machine can write less to its disk than asked for, because the host has too little space."},
 		{Note, string(control.NoteLoginRefused), []string{"text", "name", "agent"}, "The provider of a log-in that the machine is lent does not renew it any more."},
+		{Note, string(control.NoteLoginsUnrenewed), []string{"text", "name"}, "The process that renews the log-ins of the machine has ended before the machine."},
 		{Note, string(control.NoteMemoryFailure), []string{"text", "name"}, "The host's memory has a fault in what the machine uses."},
 		{Note, string(control.NoteGit), []string{"text", "reason"}, "git misses something in the copy of the workspace, whose repository lies elsewhere."},
 		{Note, string(control.NoteWorkspace), []string{"text", "reason"}, "A file of the workspace was left out of the copy or changed in it."},

@@ -107,19 +107,23 @@ func (s Store) Renew(ctx context.Context, agent string, ask Renewal) (Lent, erro
 		return k.lent(), fmt.Errorf("renew the log-in of %s: %w", agent, err)
 	}
 	k.Tokens, k.Renewed = tokens, time.Now()
-	return k.lent(), s.writeNew(agent, k)
+	return k.lent(), s.writeNew(ctx, agent, k)
 }
 
-// writeNew writes tokens that are nowhere else: a disk that is full may have room in a
-// moment.
-func (s Store) writeNew(agent string, k kept) (err error) {
-	for range 10 {
-		if err = s.write(agent, k); err == nil {
+// writeNew writes tokens that are nowhere else. A disk that is full may have room in a moment;
+// until then nobody else may have the lock, who would spend the old token again.
+func (s Store) writeNew(ctx context.Context, agent string, k kept) error {
+	for {
+		err := s.write(agent, k)
+		if err == nil {
 			return nil
 		}
-		time.Sleep(time.Second)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
 	}
-	return err
 }
 
 // readSubscription reads the file of a log-in that is one of a subscription.

@@ -50,19 +50,30 @@ func (s *supervisor) startLender(l lent, given control.Given) (end func(), err e
 	if err != nil {
 		return nil, err
 	}
-	followed := make(chan struct{})
+	followed, ending := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(followed)
 		err := process.Follow(func(n lender.News) { s.hearLender(l, n) })
-		for _, live := range l {
-			live.Explain("the process that renews it has ended: start the machine again")
+		select {
+		case <-ending:
+		default:
+			s.loseLender(l, err)
 		}
-		s.log.Info("log-ins are not renewed any more", "err", err)
 	}()
 	return func() {
+		close(ending)
 		process.Close()
 		<-followed
 	}, nil
+}
+
+// loseLender says that a lender has ended before its machine.
+func (s *supervisor) loseLender(l lent, err error) {
+	for _, live := range l {
+		live.Explain("the process that renews it has ended: start the machine again")
+	}
+	s.log.Warn("log-ins are not renewed any more", "err", err)
+	s.note(control.NoteLoginsUnrenewed, fault.Args{"name": s.machine.Name}, "the process that renews the log-ins of %s has ended", s.machine.Name)
 }
 
 // hearLender uses what is new of a log-in. What a guest may read of it is ours: the lender's
@@ -74,7 +85,7 @@ func (s *supervisor) hearLender(l lent, n lender.News) {
 	}
 	s.log.Info("log-in", "agent", n.Agent, "expires", n.Expires, "token", n.Token != "", "refused", n.Refused, "why", n.Why)
 	if n.Token == "" {
-		live.Clear("the host does not keep this log-in any more")
+		live.Clear("the host keeps no log-in for it any more that can be read")
 		return
 	}
 	live.Set(n.Token, n.Expires)

@@ -50,9 +50,10 @@ func TestHearLender(t *testing.T) {
 	if why := value.Missing(); value.Reveal() != "" || why == "" || strings.Contains(why, "/home") {
 		t.Errorf("what is gone is %q for %q", value.Reveal(), why)
 	}
+	s.loseLender(l, nil)
 	w.Close()
 	said, err := io.ReadAll(r)
-	if err != nil || strings.Count(string(said), "login-refused") != 1 || strings.Contains(string(said), "third") {
+	if err != nil || strings.Count(string(said), "login-refused") != 1 || strings.Count(string(said), "logins-unrenewed") != 1 || strings.Contains(string(said), "third") {
 		t.Errorf("the user is told %s, %v", said, err)
 	}
 }

@@ -28,6 +28,7 @@ var events = map[string]string{
 	"login-unreadable":    "{reason}; machines start without it",
 	"login-ended":         "the log-in of {agent} has ended, so machines start without it: mayfly login {agent} --import",
 	"login-refused":       "{text}: mayfly login {agent} --import",
+	"logins-unrenewed":    "{text}: mayfly restart {name}, before they expire",
 	"dotfiles-not-cloned": "the dotfiles of {url} are not here yet; the next start clones them",
 	"image-not-built":     "the image is not built yet, so the paths of its files are examples",
 	"build-as-root":       "the scripts of packages run as root, with all its rights: {reason}",

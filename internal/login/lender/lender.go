@@ -52,8 +52,11 @@ type News struct {
 // Format hides what a token is.
 func (News) Format(s fmt.State, _ rune) { io.WriteString(s, "REDACTED") }
 
-// maxNews bounds a line of News in bytes.
-const maxNews = 64 << 10
+// maxNews bounds a line of News in bytes, and maxOrder an order: a pipe has room for it.
+const (
+	maxNews  = 64 << 10
+	maxOrder = 64 << 10
+)
 
 // Lender is a process that renews log-ins.
 type Lender struct {
@@ -73,6 +76,9 @@ func start(cmd *exec.Cmd, o Order, log *os.File) (_ *Lender, err error) {
 	data, err := json.Marshal(o)
 	if err != nil {
 		return nil, fmt.Errorf("start the renewal of log-ins: %w", err)
+	}
+	if len(data) >= maxOrder {
+		return nil, errors.New("start the renewal of log-ins: the host's proxies take too many bytes")
 	}
 	orderR, orderW, err := os.Pipe()
 	if err != nil {

@@ -23,17 +23,24 @@ import (
 const (
 	interval   = 15 * time.Second
 	maxBackoff = 5 * time.Minute
+	// afterlife is the longest that new tokens which the disk does not take are held when the
+	// supervisor is gone.
+	afterlife = 5 * time.Minute
 )
 
 // Main is the body of the hidden command: it renews the log-ins in dir until who started it
 // is gone.
 func Main(dir string, log *slog.Logger) error {
 	// A renewal that is under way goes on: its answer is the only one.
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
-	in := bufio.NewReader(os.Stdin)
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGQUIT)
+	in := bufio.NewReaderSize(os.Stdin, maxOrder)
 	line, err := in.ReadSlice('\n')
-	if err != nil {
+	if errors.Is(err, io.EOF) {
 		return nil // who started it is gone
+	}
+	if err != nil {
+		log.Error("log-ins are not renewed", "err", err)
+		return err
 	}
 	var o Order
 	if err := json.Unmarshal(line, &o); err != nil {
@@ -44,14 +51,17 @@ func Main(dir string, log *slog.Logger) error {
 		log.Error("log-ins are not renewed", "err", err)
 		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	ended := make(chan struct{})
 	go func() {
 		io.Copy(io.Discard, in)
 		close(ended)
+		time.AfterFunc(afterlife, cancel)
 	}()
 	r := newRound(login.Store{Dir: dir}, o.Agents, newClient(o.Proxies).renew, log)
 	for {
-		for _, n := range r.next(context.Background()) {
+		for _, n := range r.next(ctx) {
 			data, err := json.Marshal(n)
 			if err == nil {
 				_, err = os.Stdout.Write(append(data, '\n'))
@@ -100,13 +110,19 @@ func (r *round) next(ctx context.Context) (all []News) {
 		switch {
 		case errors.Is(err, errNotYet):
 			n.Why = r.last[agent].Why
+		case errors.Is(err, login.ErrRefused):
+			// Refused says it, also where the disk does not take that down.
+			r.at[agent] = r.now().Add(maxBackoff)
+			r.log.Warn("a log-in has ended", "agent", agent)
 		case err != nil:
 			n.Why = termsafe.Line(termsafe.Clip(err.Error(), 200))
-			if !errors.Is(err, fs.ErrNotExist) && !lent.Refused {
+			if !errors.Is(err, fs.ErrNotExist) {
 				r.wait[agent] = min(max(2*r.wait[agent], interval), maxBackoff)
 				r.at[agent] = r.now().Add(r.wait[agent])
 			}
-			r.log.Warn("a log-in was not renewed", "agent", agent, "err", n.Why)
+			if n.Why != r.last[agent].Why {
+				r.log.Warn("a log-in was not renewed", "agent", agent, "err", n.Why)
+			}
 		default:
 			delete(r.wait, agent)
 			delete(r.at, agent)
