@@ -215,6 +215,33 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// What nests too deep, also by the dots of its keys, is left, and so is what grows when it is
+// written anew.
+func TestDeep(t *testing.T) {
+	deep := strings.Repeat("a.", maxNesting) + "a"
+	for name, text := range map[string]string{
+		"dots": "model = \"m\"\nhistory." + deep + " = 1\n",
+		"head": "model = \"m\"\n[history." + deep + "]\nb = 1\n",
+		"size": "",
+	} {
+		home := t.TempDir()
+		dir, file := ".codex", "config.toml"
+		if name == "size" {
+			dir, file = ".config/opencode", "opencode.json"
+			text = `{"agent": {"x": ` + strings.Repeat("[", 25) + strings.Repeat("1,", 50_000) + "1" + strings.Repeat("]", 25) + `}}`
+		}
+		write(t, filepath.Join(home, dir, file), text)
+		set := readAll(home, unset)
+		if len(set.Agents) != 1 || len(set.Agents[0].Files) != 0 || len(set.Agents[0].Left) != 1 || set.Agents[0].Left[0].What != file {
+			t.Errorf("%s: Read() = %.1000v; want %s be left", name, set, file)
+		}
+	}
+	j := judge{r: &reader{}}
+	if out, ok := j.nested("a."+deep, map[string]any{"b": "c"}); ok || len(j.r.agent.Left) != 1 {
+		t.Errorf("nested() at %d dots = %v, %v", maxNesting+1, out, j.r.agent.Left)
+	}
+}
+
 // The whole directory of an agent may be a link into dotfiles, and not one into what is hidden
 // or elsewhere.
 func TestLinkedDirectory(t *testing.T) {
@@ -270,6 +297,7 @@ func FuzzSettings(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`{"mcpServers":{"a":{"command":["x",1]},"b":{"url":"http://[::1]:x"},"c":null}}`))
+	f.Add([]byte("history." + strings.Repeat("a.", 2000) + "a = 1\n[tui.keymap." + strings.Repeat("a.", 28) + "a]\nb.c.d = \"x\"\n"))
 	f.Add([]byte("a = 1979-05-27T07:32:00Z\n[[mcp_servers]]\nmodel = nan\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, name := range codingagent.Names() {

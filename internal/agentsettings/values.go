@@ -79,6 +79,10 @@ func (r *reader) settings(real string, f codingagent.SettingsFile) {
 		r.leave(f.Path, "it looks like a secret")
 		return
 	}
+	if len(c.data) > maxFile { // indents may be most of it
+		r.leave(f.Path, fmt.Sprintf("it is larger than %d MiB", maxFile>>20))
+		return
+	}
 	r.agent.Settings = append(r.agent.Settings, j.taken...)
 	r.agent.Servers = append(r.agent.Servers, j.servers...)
 	r.take(f.Path, c)
@@ -275,6 +279,10 @@ func (j *judge) nested(at string, v any) (out any, ok bool) {
 	table, isTable := v.(map[string]any)
 	if !isTable {
 		return j.plain(at, v)
+	}
+	if strings.Count(at, ".") > maxNesting {
+		j.leave(at, "it nests too deep")
+		return nil, false
 	}
 	kept := make(map[string]any)
 	for _, key := range slices.Sorted(maps.Keys(table)) {

@@ -202,6 +202,12 @@ func (r *reader) file(real, name string) {
 	if _, ok := r.files[name]; ok {
 		return
 	}
+	for taken := range r.files {
+		if below(taken, name) || below(name, taken) {
+			r.leave(name, "there are a file and a directory of this name")
+			return
+		}
+	}
 	for _, n := range []string{path.Base(name), path.Base(real)} {
 		if path.Ext(n) != ".md" && slices.ContainsFunc(secretNames, func(p string) bool { ok, _ := path.Match(p, strings.ToLower(n)); return ok }) {
 			r.leave(name, "it looks private")

@@ -5,19 +5,28 @@ package nesting
 import "bytes"
 
 // JSON reports whether the brackets of JSON, which may have comments, nest at most so deep.
-func JSON(data []byte, most int) bool { return shallow(data, most, "//", "/*", `"`) }
+func JSON(data []byte, most int) bool { return shallow(data, most, false, "//", "/*", `"`) }
 
-// TOML reports whether those of TOML do.
-func TOML(data []byte, most int) bool { return shallow(data, most, "#", "", `"'`) }
+// TOML reports whether those of TOML do, with the dots of keys: "a.b.c" is three tables.
+func TOML(data []byte, most int) bool { return shallow(data, most, true, "#", "", `"'`) }
 
-// shallow counts no brackets in comments and strings. lineComment and blockComment begin
+// shallow counts no brackets in comments and strings. dotted says that the dots of a key nest,
+// which are counted up to where the next key may begin; the one of a number is, too. lineComment and blockComment begin
 // comments, "" where a format has none; quotes begin and end strings. What is no valid file
 // may be counted wrongly after its first error, where the parser stops.
-func shallow(data []byte, most int, lineComment, blockComment, quotes string) bool {
-	depth := 0
+func shallow(data []byte, most int, dotted bool, lineComment, blockComment, quotes string) bool {
+	depth, dots := 0, 0
 	for i := 0; i < len(data); {
 		rest := data[i:]
+		if bytes.IndexByte([]byte("\n=,{["), data[i]) >= 0 {
+			dots = 0
+		}
 		switch c := data[i]; {
+		case c == '.' && dotted:
+			if dots++; depth+dots > most {
+				return false
+			}
+			i++
 		case c == '[' || c == '{':
 			if depth++; depth > most {
 				return false
