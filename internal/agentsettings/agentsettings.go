@@ -149,6 +149,12 @@ func read(home, guestHome, workspace string, names []string, dirs map[string]str
 		return set, all
 	}
 	budget := &budget{}
+	var resolved []string
+	for _, name := range names {
+		if dir, err := filepath.EvalSymlinks(dirs[name]); err == nil {
+			resolved = append(resolved, dir)
+		}
+	}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		a, ok := codingagent.Find(name)
 		if !ok || dirs[name] == "" {
@@ -156,7 +162,7 @@ func read(home, guestHome, workspace string, names []string, dirs map[string]str
 		}
 		r := reader{
 			budget: budget, own: a.OwnSettings(), typed: home, home: real, guestHome: guestHome, workspace: workspace,
-			agent: Agent{Name: name, Dir: dirs[name]}, files: make(map[string]content),
+			agent: Agent{Name: name, Dir: dirs[name]}, files: make(map[string]content), dirs: resolved,
 		}
 		r.all()
 		if len(r.agent.Left)+len(r.files) == 0 {
@@ -182,9 +188,10 @@ type budget struct {
 type reader struct {
 	*budget
 	own       codingagent.OwnSettings
-	typed     string // the home as the user knows it
-	home      string // without links
-	dir       string // of the agent, without links
+	typed     string   // the home as the user knows it
+	home      string   // without links
+	dir       string   // of the agent, without links
+	dirs      []string // of all agents, without links
 	guestHome string
 	workspace string
 	agent     Agent

@@ -184,6 +184,23 @@ func TestVariableMoves(t *testing.T) {
 	}
 }
 
+// No link takes all of an agent's directory along, wherever a variable moved it.
+func TestLinkToMoved(t *testing.T) {
+	home := t.TempDir()
+	dir := filepath.Join(home, "cfg/claude")
+	write(t, filepath.Join(dir, "projects/p/notes.md"), "a conversation")
+	write(t, filepath.Join(dir, "CLAUDE.md"), "x")
+	link(t, dir, filepath.Join(dir, "skills/itself"))
+	link(t, filepath.Join(home, "cfg"), filepath.Join(dir, "skills/parent"))
+	link(t, dir, filepath.Join(home, ".codex/skills/theirs"))
+	set := Read(Input{Home: home, GuestHome: guestHome, Agents: []string{"claude", "codex"}, Getenv: func(name string) string {
+		return map[string]string{"CLAUDE_CONFIG_DIR": dir}[name]
+	}})
+	if len(set.Agents) != 2 || !slices.Equal(set.Agents[0].Files, []string{"CLAUDE.md"}) || len(set.Agents[0].Left) != 2 || len(set.Agents[1].Files) != 0 {
+		t.Errorf("Read() = %+v; want CLAUDE.md, and no link followed", set)
+	}
+}
+
 // Bounds leave things on the host and are no errors.
 func TestBounds(t *testing.T) {
 	home := t.TempDir()

@@ -59,7 +59,7 @@ func (r *reader) entry(real, name string, depth int, from origin) {
 	case err != nil:
 		r.leave(name, "it cannot be read")
 	case fi.Mode()&fs.ModeSymlink != 0:
-		target, next, why := r.follow(real, from)
+		target, next, why := r.follow(real, depth, from)
 		if why != "" {
 			r.leave(name, why)
 			return
@@ -74,8 +74,9 @@ func (r *reader) entry(real, name string, depth int, from origin) {
 	}
 }
 
-// follow returns where a link leads, or why it is not followed.
-func (r *reader) follow(link string, from origin) (target string, next origin, why string) {
+// follow returns where a link leads, or why it is not followed. One at depth 1 or 2 is
+// "skills" or "skills/x", which the user made; a deeper one may be of who wrote x.
+func (r *reader) follow(link string, depth int, from origin) (target string, next origin, why string) {
 	target, err := filepath.EvalSymlinks(link)
 	switch {
 	case err != nil:
@@ -85,11 +86,23 @@ func (r *reader) follow(link string, from origin) (target string, next origin, w
 	case from == stored && !below(target, nixStore):
 		return "", 0, "it is a link that leads out of " + nixStore
 	}
+	if slices.ContainsFunc(r.dirs, func(dir string) bool { return below(dir, target) }) {
+		return "", 0, "it is a link that leads to all of an agent's directory"
+	}
 	if why := r.refused(target); why != "" {
 		return "", 0, why
 	}
 	if below(target, nixStore) {
 		return target, stored, ""
+	}
+	if depth > 2 {
+		entry := link
+		for range depth - 2 {
+			entry = filepath.Dir(entry)
+		}
+		if !below(target, entry) {
+			return "", 0, "it is a link that leads out of its directory"
+		}
 	}
 	return target, linked, ""
 }
@@ -103,7 +116,14 @@ func (r *reader) refused(target string) string {
 		return ""
 	}
 	if r.dir != "" && target != r.dir && below(target, r.dir) {
-		return listed(r.own, strings.TrimPrefix(target, r.dir+"/"))
+		rel := strings.TrimPrefix(target, r.dir+"/")
+		if slices.ContainsFunc(strings.Split(rel, "/"), dotfiles.Private) {
+			return leadsToPrivate
+		}
+		return listed(r.own, rel)
+	}
+	if target == r.home {
+		return "it is a link that leads to all of your home directory"
 	}
 	if !below(target, r.home) {
 		return "it is a link that leads out of your home directory"

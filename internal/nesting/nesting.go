@@ -11,9 +11,10 @@ func JSON(data []byte, most int) bool { return shallow(data, most, false, "//", 
 func TOML(data []byte, most int) bool { return shallow(data, most, true, "#", "", `"'`) }
 
 // shallow counts no brackets in comments and strings. dotted says that the dots of a key nest,
-// which are counted up to where the next key may begin; the one of a number is, too. lineComment and blockComment begin
-// comments, "" where a format has none; quotes begin and end strings. What is no valid file
-// may be counted wrongly after its first error, where the parser stops.
+// which are counted up to where the next key may begin; the one of a number is, too.
+// lineComment and blockComment begin comments, "" where a format has none; quotes begin and
+// end strings. What is no valid file may be counted wrongly after its first error, where the
+// parser stops.
 func shallow(data []byte, most int, dotted bool, lineComment, blockComment, quotes string) bool {
 	depth, dots := 0, 0
 	for i := 0; i < len(data); {
