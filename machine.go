@@ -390,6 +390,13 @@ func (c *Client) ExpectAgent(machine, agent string) (inImage bool, err error) {
 	return inImage, public(err)
 }
 
+// ExpectWorkspace finds out before [Client.Running] builds and starts much whether the machine
+// has a workspace. It reports false for one that does not run and will have none.
+func (c *Client) ExpectWorkspace(machine string) (bool, error) {
+	has, err := c.e.ExpectWorkspace(machine)
+	return has, public(err)
+}
+
 // Prepare writes the settings that the coding agent is to find when it starts. It reports
 // whether the agent has had a conversation in the machine, with which it could go on.
 func (m *Machine) Prepare(ctx context.Context, a CodingAgent) (earlier bool, err error) {

@@ -73,12 +73,18 @@ func (a *app) acp(ctx context.Context, name string, argv []string) error {
 			a.note("the image of %s has no %s: add it to profiles with mayfly edit %s", name, agent, name)
 		}
 	}
+	none := usageError{fmt.Errorf("machine %s has no workspace, which an editor and an agent could share", name)}
+	if has, err := a.client.ExpectWorkspace(name); err != nil {
+		return err
+	} else if !has {
+		return none
+	}
 	m, err := a.runningMachine(ctx, name)
 	if err != nil {
 		return err
 	}
 	if m.Plan().Workspace == "" {
-		return usageError{fmt.Errorf("machine %s has no workspace, which an editor and an agent could share", name)}
+		return none // its file may have been another when it was started
 	}
 	cmd := mayfly.Cmd{Argv: argv}
 	if agent != "" {

@@ -248,21 +248,34 @@ func (e *Engine) ExpectAgent(name, agent string) (inImage bool, err error) {
 			return false, InputError{err}
 		}
 	}
-	d, err := e.definitions().Get(name)
-	if err != nil || e.machines().At(name).Alive() {
-		return true, nil // nothing will be started
-	}
-	file, err := config.ReadFile(d.Path)
-	if err != nil {
-		return false, err
-	}
-	cfg, err := e.loadFile(file)
-	if err != nil {
-		return false, err
+	cfg, ok, err := e.toStart(name)
+	if err != nil || !ok {
+		return !ok, err
 	}
 	agents := imageAgents(cfg)
 	agent, err = pickAgent(name, agents, agent)
 	return slices.Contains(agents, agent), err
+}
+
+// ExpectWorkspace reports false before a long start for a machine that will have no workspace.
+func (e *Engine) ExpectWorkspace(name string) (bool, error) {
+	cfg, ok, err := e.toStart(name)
+	return err == nil && (!ok || cfg.Workspace.Path != ""), err
+}
+
+// toStart returns the configuration of a machine that is defined and does not run. It reports
+// false for others: nothing will be started.
+func (e *Engine) toStart(name string) (config.Config, bool, error) {
+	d, err := e.definitions().Get(name)
+	if err != nil || e.machines().At(name).Alive() {
+		return config.Config{}, false, nil
+	}
+	file, err := config.ReadFile(d.Path)
+	if err != nil {
+		return config.Config{}, true, err
+	}
+	cfg, err := e.loadFile(file)
+	return cfg, true, err
 }
 
 // MissingAgent explains an error of a command that was to start a coding agent.
