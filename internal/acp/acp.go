@@ -242,7 +242,7 @@ func (f *Filter) within(name any) (string, bool) {
 // must find no other than the filter did.
 var sameFold = []string{
 	"type", "uri", "path", "locations", "resource", "mode", "url", "rawInput", "rawOutput",
-	"protocolVersion", "authMethods", "agentCapabilities", "mcpCapabilities",
+	"update", "toolCall", "content", "protocolVersion", "authMethods", "agentCapabilities", "mcpCapabilities",
 }
 
 // otherFold reports whether name is one of these, written differently.

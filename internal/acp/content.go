@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -80,9 +81,12 @@ func (f *Filter) cleanObject(o object) (any, bool) {
 		delete(o, "locations")
 	}
 	for name, v := range o {
+		list, isList := v.([]any)
 		switch {
-		case otherFold(name):
+		case otherFold(name) || isList && neverList[name]:
 			delete(o, name)
+		case isList && name == "content":
+			o[name], _ = f.clean(slices.DeleteFunc(list, func(e any) bool { _, ok := e.(object); return !ok }))
 		case name == "uri":
 			if uri, ok := f.uri(v); ok {
 				o[name] = uri
@@ -94,6 +98,12 @@ func (f *Filter) cleanObject(o object) (any, bool) {
 		}
 	}
 	return o, true
+}
+
+// neverList are names of objects. There are readers for which a list of an object's values is
+// that object: of those nothing was looked at.
+var neverList = map[string]bool{
+	"update": true, "toolCall": true, "resource": true, "agentCapabilities": true, "mcpCapabilities": true,
 }
 
 // plain returns v with texts in which all is seen, and without what means something to one
