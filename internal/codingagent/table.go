@@ -47,9 +47,14 @@ func Agents() []Agent {
 			// is.
 			Subscription: &Subscription{
 				Variable: "CLAUDE_CODE_OAUTH_TOKEN", Hosts: []string{"api.anthropic.com"},
-				// Keys, and the secrets by which others take part in remote sessions.
-				Withheld: []string{"create_api_key", "/environments", "/bridge"},
-				File:     ".credentials.json", Place: "CLAUDE_CONFIG_DIR", Default: ".claude",
+				// From the program: what makes keys, accounts and invitations, and what takes
+				// part in remote sessions, whose secrets stay valid. An agent needs none of it
+				// to work in its machine.
+				Withheld: []string{
+					"create_api_key", "/v1/token", "/v1/organizations", "/vaults", "/tunnels", "pairing", "github/auth",
+					"/v1/code/", "/v1/session", "/environments", "/bridge", "/v1/deployments", "/v1/design",
+				},
+				File: ".credentials.json", Place: "CLAUDE_CONFIG_DIR", Default: ".claude",
 				Endpoint: "https://platform.claude.com/v1/oauth/token", Client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
 				read: readClaude, env: claudeEnv,
 			},
