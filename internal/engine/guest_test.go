@@ -133,6 +133,25 @@ func TestSeedOfASilentGuest(t *testing.T) {
 	<-served
 }
 
+// Whether a machine will have a workspace is known before it starts.
+func TestExpectWorkspace(t *testing.T) {
+	e := testEngine(t, nil)
+	for name, dir := range map[string]string{"with": t.TempDir(), "without": ""} {
+		var settings []config.Setting
+		if dir != "" {
+			settings = []config.Setting{{From: "test", Key: "workspace.path", Value: dir}}
+		}
+		if _, err := e.Define(t.Context(), Definition{Name: name, Settings: settings}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]bool{"with": true, "without": false, "nobody": true} {
+		if has, err := e.ExpectWorkspace(name); has != want || err != nil {
+			t.Errorf("ExpectWorkspace(%q) = %t, %v; want %t", name, has, err, want)
+		}
+	}
+}
+
 // What cannot be right of a coding agent is found before anything is built.
 func TestExpectAgent(t *testing.T) {
 	e := testEngine(t, nil)
