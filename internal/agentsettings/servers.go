@@ -268,7 +268,7 @@ func (j *judge) arguments(v any) (out any, why string) {
 		switch {
 		case secretNext && !strings.HasPrefix(text, "-"):
 			return nil, "an argument may be a credential"
-		case assigned && value != "" && credential.Named(flag):
+		case assigned && value != "" && credential.Named(flag), header(flag), hasCredential(text):
 			return nil, "an argument may be a credential"
 		case strings.Contains(text, "$"):
 			return nil, "it needs a variable of this computer"
@@ -282,6 +282,23 @@ func (j *judge) arguments(v any) (out any, why string) {
 		kept = append(kept, text)
 	}
 	return kept, ""
+}
+
+// header reports whether a flag adds a header to requests: "--header", "-H", "-HX-Key:a".
+func header(flag string) bool {
+	return strings.HasPrefix(flag, "-H") || strings.HasPrefix(flag, "-") && strings.Contains(strings.ToLower(flag), "header")
+}
+
+// hasCredential reports whether a text has a URL with a part that may be a credential: a user,
+// a query or a fragment. "@" in a path is such as packages have.
+func hasCredential(text string) bool {
+	for _, rest := range strings.Split(text, "://")[1:] {
+		authority, _, _ := strings.Cut(rest, "/")
+		if strings.Contains(authority, "@") || strings.ContainsAny(rest, "?#") {
+			return true
+		}
+	}
+	return false
 }
 
 func (j *judge) serverVariables(v any) (out any, why string) {
@@ -313,7 +330,7 @@ func (j *judge) remote(v any) (host, why string) {
 		return "", "its URL: " + j.text(text)
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsAny(text, "$\n\t\r"):
 		return "", "it is not of the usual kind"
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case u.User != nil, hasCredential(text):
 		return "", "its URL may hold a credential"
 	case local(text):
 		return "", "it is a service of this computer"

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -287,16 +288,41 @@ func (j *judge) nested(at string, v any) (out any, ok bool) {
 	kept := make(map[string]any)
 	for _, key := range slices.Sorted(maps.Keys(table)) {
 		full := at + "." + key
-		_, isText := table[key].(string)
 		if why := j.text(key); why != "" {
 			j.leave(at+".…", why)
-		} else if isText && credential.Named(key) && !strings.Contains(strings.ToLower(key), "key") {
+		} else if credential.Named(key) && !harmless(at, key, table[key]) {
 			j.leave(full, "its name is that of a credential")
 		} else if e, ok := j.nested(full, table[key]); ok {
 			kept[key] = e
 		}
 	}
 	return kept, len(kept) > 0 || len(table) == 0
+}
+
+// ofKeys are tables of keys of the keyboard, whose names are such as those of credentials.
+var ofKeys = regexp.MustCompile(`(?:^|\.)(?:keybinds|keymap)(?:\.|$)`)
+
+// usersNames are tables whose own keys are names that a user gave: "agent.auth-reviewer".
+var usersNames = []string{"agent", "command", "mode"}
+
+// harmless reports whether a value is none of a credential although its name is like that of
+// one.
+func harmless(at, key string, v any) bool {
+	if ofKeys.MatchString(at + "." + key) {
+		return true
+	}
+	switch v := v.(type) {
+	case nil, bool:
+		return true
+	case int64, float64, json.Number:
+		name := strings.ToLower(key)
+		return strings.HasSuffix(name, "tokens") || strings.Contains(name, "tokenbudget") || strings.Contains(name, "token_limit")
+	case string:
+		return slices.Contains([]string{"allow", "ask", "deny"}, v) // of permissions: "gh auth *"
+	case map[string]any:
+		return slices.Contains(usersNames, at)
+	}
+	return false
 }
 
 // scalar returns a value that is no list and no table, or why it stays.
