@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +18,8 @@ func AllowIn(f File, rules []Rule) ([]byte, error) {
 		return nil, join(errs)
 	}
 	out := f.Data
-	for _, r := range rules {
-		has := false
+	for i, r := range rules {
+		has := slices.ContainsFunc(rules[:i], func(earlier Rule) bool { return reflect.DeepEqual(earlier, r) })
 		for _, s := range settings {
 			if s.key == "network.allow" {
 				old, err := asRule(s)

@@ -16,7 +16,7 @@ func TestAllowIn(t *testing.T) {
 	in := head + "allow = [\n\t{ host = \"a.example\" }, # mine\n]\n"
 	const want = head + "allow = [\n\t{ host = \"a.example\" }, # mine\n\t\"b.example:8443\",\n" +
 		"\t{ host = \"nas.example\", port = 22, private = true },\n\t\"[2606:4700::1]:22\",\n]\n"
-	got, err := AllowIn(File{Path: "f", Data: []byte(in)}, rules)
+	got, err := AllowIn(File{Path: "f", Data: []byte(in)}, append(rules, rules[1], Rule{Host: "nas.example", Port: 22, Private: true}))
 	if diff := cmp.Diff(want, string(got)); diff != "" || err != nil {
 		t.Fatalf("AllowIn: %v (-want +got)\n%s", err, diff)
 	}
