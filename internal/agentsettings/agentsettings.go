@@ -28,6 +28,7 @@ const (
 	maxBytes    = 16 << 20
 	maxFile     = 1 << 20
 	maxState    = 16 << 20 // of a file that is mostly not settings
+	maxRead     = 64 << 20 // whether it is taken or not
 	maxEntries  = 10_000   // of directories
 	maxDepth    = 8
 	maxLeft     = 100
@@ -46,6 +47,8 @@ type Set struct {
 type Agent struct {
 	Name string `json:"name"`
 	Dir  string `json:"dir"` // of the host
+	// Moved says that a variable names Dir, be it the usual one.
+	Moved bool `json:"moved,omitempty"`
 	// Files are below the agent's directory in the machine, sorted.
 	Files []string `json:"files,omitempty"`
 	// Settings are the keys that files with settings have: "settings.json: model".
@@ -80,17 +83,17 @@ type Input struct {
 
 // Read says which settings of the agents come along. Agents without any are not in the set.
 func Read(in Input) Set {
-	dirs := make(map[string]string)
+	dirs := make(map[string]place)
 	for _, name := range in.Agents {
 		a, ok := codingagent.Find(name)
 		if !ok {
 			continue
 		}
 		own := a.OwnSettings()
-		dirs[name] = filepath.Join(in.Home, own.Dir)
+		dirs[name] = place{filepath.Join(in.Home, own.Dir), false}
 		if own.Variable != "" {
 			if dir := in.Getenv(own.Variable); filepath.IsAbs(dir) {
-				dirs[name] = filepath.Join(dir, own.Below)
+				dirs[name] = place{filepath.Join(dir, own.Below), true}
 			}
 		}
 	}
@@ -103,10 +106,10 @@ func Read(in Input) Set {
 // itself writes into a file of an agent where none is, "" for nothing.
 func (s Set) Pack(guestHome, workspace string, seed func(agent, name string) string) ([]dotfiles.File, error) {
 	var names []string
-	dirs := make(map[string]string)
+	dirs := make(map[string]place)
 	for _, a := range s.Agents {
 		names = append(names, a.Name)
-		dirs[a.Name] = a.Dir
+		dirs[a.Name] = place{a.Dir, a.Moved}
 	}
 	_, found := read(s.Home, guestHome, workspace, names, dirs)
 	var files []dotfiles.File
@@ -140,8 +143,14 @@ type content struct {
 	table map[string]any // of TOML, which is put on top of mayfly's own
 }
 
+// place is the directory of an agent, and whether a variable names it.
+type place struct {
+	dir   string
+	moved bool
+}
+
 // read reads the settings of agents in dirs.
-func read(home, guestHome, workspace string, names []string, dirs map[string]string) (Set, map[string]map[string]content) {
+func read(home, guestHome, workspace string, names []string, dirs map[string]place) (Set, map[string]map[string]content) {
 	set := Set{Home: home}
 	all := make(map[string]map[string]content)
 	real, err := filepath.EvalSymlinks(home)
@@ -151,18 +160,18 @@ func read(home, guestHome, workspace string, names []string, dirs map[string]str
 	budget := &budget{}
 	var resolved []string
 	for _, name := range names {
-		if dir, err := filepath.EvalSymlinks(dirs[name]); err == nil {
+		if dir, err := filepath.EvalSymlinks(dirs[name].dir); err == nil {
 			resolved = append(resolved, dir)
 		}
 	}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		a, ok := codingagent.Find(name)
-		if !ok || dirs[name] == "" {
+		if !ok || dirs[name].dir == "" {
 			continue
 		}
 		r := reader{
 			budget: budget, own: a.OwnSettings(), typed: home, home: real, guestHome: guestHome, workspace: workspace,
-			agent: Agent{Name: name, Dir: dirs[name]}, files: make(map[string]content), dirs: resolved,
+			agent: Agent{Name: name, Dir: dirs[name].dir, Moved: dirs[name].moved}, files: make(map[string]content), dirs: resolved,
 		}
 		r.all()
 		if len(r.agent.Left)+len(r.files) == 0 {
@@ -181,7 +190,7 @@ func read(home, guestHome, workspace string, names []string, dirs map[string]str
 // budget is what may still be read.
 type budget struct {
 	files, entries int
-	bytes          int64
+	bytes, read    int64 // taken, and read
 }
 
 // reader reads the settings of one agent.
@@ -200,6 +209,7 @@ type reader struct {
 
 // leave notes what stays on the host.
 func (r *reader) leave(what, why string) {
+	what = clip(what)
 	if slices.ContainsFunc(r.agent.Left, func(l Left) bool { return l.What == what }) {
 		return
 	}
@@ -207,7 +217,7 @@ func (r *reader) leave(what, why string) {
 		r.agent.MoreLeft++
 		return
 	}
-	r.agent.Left = append(r.agent.Left, Left{clip(what), why})
+	r.agent.Left = append(r.agent.Left, Left{what, why})
 }
 
 // clip bounds a name.
@@ -219,7 +229,7 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// usual reports whether the agent's directory is where no variable leads.
+// usual reports whether the agent's directory is where it is without a variable.
 func (r *reader) usual() bool { return r.agent.Dir == filepath.Join(r.typed, r.own.Dir) }
 
 // all reads all of the agent's settings.
@@ -253,7 +263,7 @@ func (r *reader) all() {
 	}
 	for _, f := range r.own.Files {
 		at := filepath.Join(r.dir, f.Path)
-		if f.Home != "" && r.usual() {
+		if f.Home != "" && !r.agent.Moved {
 			at = filepath.Join(r.home, f.Home)
 		} else if r.dir == "" {
 			continue

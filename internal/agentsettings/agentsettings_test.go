@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
@@ -256,6 +258,92 @@ func TestDeep(t *testing.T) {
 	j := judge{r: &reader{}}
 	if out, ok := j.nested("a."+deep, map[string]any{"b": "c"}); ok || len(j.r.agent.Left) != 1 {
 		t.Errorf("nested() at %d dots = %v, %v", maxNesting+1, out, j.r.agent.Left)
+	}
+}
+
+// What is read is bounded, whether it is taken or not, and so are the files of all agents.
+func TestBoundsOfAll(t *testing.T) {
+	home := t.TempDir()
+	claude, codex := filepath.Join(home, ".claude"), filepath.Join(home, ".codex")
+	for i := range 70 {
+		write(t, filepath.Join(claude, "skills/big", fmt.Sprintf("b%02d", i)), strings.Repeat("a\x00", maxFile/2))
+	}
+	write(t, filepath.Join(codex, "AGENTS.md"), "x")
+	write(t, filepath.Join(codex, "config.toml"), "model = 'm'\n")
+	why := func(a Agent, what string) string {
+		for _, l := range a.Left {
+			if strings.HasPrefix(l.What, what) {
+				return l.Why
+			}
+		}
+		return ""
+	}
+	set := Read(Input{Home: home, GuestHome: guestHome, Agents: []string{"claude", "codex"}, Getenv: unset})
+	if got, want := why(set.Agents[0], "skills/big/b63"), "it is no text"; got != want {
+		t.Errorf("the last file within the bound: %q; want %q", got, want)
+	}
+	if got, want := why(set.Agents[0], "skills/big/b64"), "more than 64 MiB would be read"; got != want {
+		t.Errorf("the first file beyond: %q; want %q", got, want)
+	}
+	r := reader{}
+	r.leave(strings.Repeat("é", 150)+"a", "x")
+	r.leave(strings.Repeat("é", 150)+"b", "x")
+	if len(r.agent.Left) != 1 {
+		t.Errorf("what is the same when it is clipped is left %d times: %v", len(r.agent.Left), r.agent.Left)
+	}
+
+	if err := os.RemoveAll(claude); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxFiles {
+		write(t, filepath.Join(claude, "commands", fmt.Sprintf("c%04d.md", i)), "c")
+	}
+	set = Read(Input{Home: home, GuestHome: guestHome, Agents: []string{"claude", "codex"}, Getenv: unset})
+	if len(set.Agents) != 2 || len(set.Agents[0].Files) != maxFiles || len(set.Agents[1].Files) != 0 ||
+		why(set.Agents[1], "AGENTS.md") != tooMany || why(set.Agents[1], "config.toml") != tooMany {
+		t.Errorf("beyond %d files, codex has %+v; want what it has be left", maxFiles, set.Agents[1:])
+	}
+}
+
+// A file that another program has a lease on is not waited for.
+func TestLease(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	write(t, name, "x")
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("no leases:", err)
+	}
+	begin := time.Now()
+	if got, err := open(name, 0); err == nil {
+		got.Close()
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("open() of a file with a lease took %v", took)
+	}
+}
+
+// A variable that names the usual directory moves the file beside it, too.
+func TestMoved(t *testing.T) {
+	home := newHome(t)
+	dir := filepath.Join(home, ".claude")
+	write(t, filepath.Join(dir, ".claude.json"), `{"theme": "moved"}`)
+	set := Read(Input{Home: home, GuestHome: guestHome, Agents: []string{"claude"}, Getenv: func(name string) string {
+		return map[string]string{"CLAUDE_CONFIG_DIR": dir}[name]
+	}})
+	files, err := set.Pack(guestHome, "", seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := false
+	for _, f := range files {
+		has = has || path.Base(f.Path) == ".claude.json" && strings.Contains(string(f.Data), "moved")
+	}
+	if !has || !slices.Contains(set.Agents[0].Files, "status.sh") {
+		t.Errorf("Read() = %+v; want .claude.json of %s, and the status line", set, dir)
 	}
 }
 

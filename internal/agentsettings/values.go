@@ -38,6 +38,10 @@ func (r *reader) settings(real string, f codingagent.SettingsFile) {
 	if _, err := os.Lstat(real); errors.Is(err, os.ErrNotExist) {
 		return
 	}
+	if r.budget.files >= maxFiles {
+		r.leave(f.Path, tooMany)
+		return
+	}
 	if fi, err := os.Lstat(real); err == nil && fi.Mode()&os.ModeSymlink != 0 {
 		target, err := filepath.EvalSymlinks(real)
 		why := "it is a link that leads nowhere"
@@ -84,9 +88,11 @@ func (r *reader) settings(real string, f codingagent.SettingsFile) {
 		r.leave(f.Path, fmt.Sprintf("it is larger than %d MiB", maxFile>>20))
 		return
 	}
+	if !r.take(f.Path, c) {
+		return
+	}
 	r.agent.Settings = append(r.agent.Settings, j.taken...)
 	r.agent.Servers = append(r.agent.Servers, j.servers...)
-	r.take(f.Path, c)
 }
 
 // refusedSettings says why a link to settings is not followed. Of them only what is known is

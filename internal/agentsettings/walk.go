@@ -43,12 +43,11 @@ var secretNames = []string{
 // pictures are what is taken although it is no text.
 var pictures = []string{".gif", ".jpeg", ".jpg", ".otf", ".png", ".ttf", ".webp", ".woff", ".woff2"}
 
+// tooMany says that other files were first.
+var tooMany = fmt.Sprintf("there are more than %d files", maxFiles)
+
 // entry takes the file or directory at real, whose parents are no links, as name.
 func (r *reader) entry(real, name string, depth int, from origin) {
-	if len(r.files) > 0 && r.budget.files >= maxFiles {
-		r.leave(name, fmt.Sprintf("there are more than %d files", maxFiles))
-		return
-	}
 	if depth > maxDepth {
 		r.leave(name, fmt.Sprintf("it is more than %d directories deep", maxDepth))
 		return
@@ -58,6 +57,8 @@ func (r *reader) entry(real, name string, depth int, from origin) {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		r.leave(name, "it cannot be read")
+	case r.budget.files >= maxFiles:
+		r.leave(name, tooMany)
 	case fi.Mode()&fs.ModeSymlink != 0:
 		target, next, why := r.follow(real, depth, from)
 		if why != "" {
@@ -240,15 +241,7 @@ func (r *reader) file(real, name string) {
 	}
 	data, exec, why := r.data(real, maxFile)
 	if why == "" {
-		f, found := dotfiles.ScanFile(name, data)
-		switch {
-		case found && f.Line > 0:
-			why = fmt.Sprintf("line %d looks like %s", f.Line, f.Kind)
-		case found:
-			why = "it looks like " + f.Kind
-		case bytes.IndexByte(data, 0) >= 0 && !slices.Contains(pictures, strings.ToLower(path.Ext(name))):
-			why = "it is no text"
-		}
+		why = r.judge(name, data)
 	}
 	if why != "" {
 		r.leave(name, why)
@@ -257,11 +250,31 @@ func (r *reader) file(real, name string) {
 	r.take(name, content{data: data, exec: exec})
 }
 
-// take adds a file to those that come along.
-func (r *reader) take(name string, c content) {
+// judge says why a file stays of which data is the text, "" if it does not.
+func (r *reader) judge(name string, data []byte) string {
+	if bytes.IndexByte(data, 0) >= 0 && !slices.Contains(pictures, strings.ToLower(path.Ext(name))) {
+		return "it is no text"
+	}
+	f, found := dotfiles.ScanFile(name, data)
+	switch {
+	case found && f.Line > 0:
+		return fmt.Sprintf("line %d looks like %s", f.Line, f.Kind)
+	case found:
+		return "it looks like " + f.Kind
+	}
+	return ""
+}
+
+// take adds a file to those that come along, if there is room.
+func (r *reader) take(name string, c content) bool {
+	if r.bytes+int64(len(c.data)) > maxBytes {
+		r.leave(name, fmt.Sprintf("the files are larger than %d MiB", maxBytes>>20))
+		return false
+	}
 	r.files[name] = c
 	r.budget.files++
 	r.bytes += int64(len(c.data))
+	return true
 }
 
 // data reads a file with at most so many bytes.
@@ -275,14 +288,18 @@ func (r *reader) data(real string, most int64) (data []byte, exec bool, why stri
 	if err != nil || !fi.Mode().IsRegular() {
 		return nil, false, "it is no file"
 	}
+	large := fmt.Sprintf("it is larger than %d MiB", most>>20)
+	switch {
+	case fi.Size() > most:
+		return nil, false, large
+	case r.read+fi.Size() > maxRead:
+		return nil, false, fmt.Sprintf("more than %d MiB would be read", maxRead>>20)
+	}
 	if data, err = io.ReadAll(io.LimitReader(f, most+1)); err != nil {
 		return nil, false, "it cannot be read"
 	}
-	switch {
-	case int64(len(data)) > most:
-		return nil, false, fmt.Sprintf("it is larger than %d MiB", most>>20)
-	case r.bytes+int64(len(data)) > maxBytes:
-		return nil, false, fmt.Sprintf("the files are larger than %d MiB", maxBytes>>20)
+	if r.read += int64(len(data)); int64(len(data)) > most {
+		return nil, false, large
 	}
 	return data, fi.Mode()&0o100 != 0, ""
 }
@@ -296,7 +313,7 @@ func open(name string, flags uint64) (*os.File, error) {
 	}
 	for {
 		fd, err := unix.Openat2(unix.AT_FDCWD, name, &how)
-		if err == unix.EAGAIN || err == unix.EINTR { // a rename elsewhere raced with it, openat2(2)
+		if err == unix.EINTR { // and not on EAGAIN, which a lease on the file is, too
 			continue
 		}
 		if err != nil {

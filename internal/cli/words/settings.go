@@ -29,7 +29,7 @@ func (r *rows) settings(all []mayfly.AgentSettings) {
 			}
 		}
 		for _, l := range s.Left {
-			add("left out: %s: %s", termsafe.Line(l.What), l.Why)
+			add("left out: %s: %s", termsafe.Line(l.What), termsafe.Line(l.Why))
 		}
 		if s.More > 0 {
 			add("left out: %d more", s.More)
