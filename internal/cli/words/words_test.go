@@ -31,6 +31,17 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// Names that a user's files have, also within a reason, are on one line and write nothing else.
+func TestSettingsAreSafe(t *testing.T) {
+	var r rows
+	r.settings([]mayfly.AgentSettings{{Agent: "claude", Left: []mayfly.LeftSetting{{What: "a\x1b[2J\nb", Why: "its c\x1b[2J\nd may hold credentials"}}}})
+	for _, row := range r {
+		if strings.ContainsAny(row.Text, "\x1b\n") {
+			t.Errorf("a row is not safe: %q", row.Text)
+		}
+	}
+}
+
 // What coding agents try and do not need is told apart, and not counted.
 func TestDenied(t *testing.T) {
 	st := mayfly.NetworkState{Mode: "user", Denied: []mayfly.Denied{
