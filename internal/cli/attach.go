@@ -139,7 +139,7 @@ func waiters(list []mayfly.Info) (running, waiting []attached) {
 
 // longest returns the session that has waited for its user the longest, or the only one,
 // and how many wait.
-func (a *app) longest(ctx context.Context, command string) (to attached, wait int, err error) {
+func (a *app) longest(ctx context.Context) (to attached, wait int, err error) {
 	list, err := a.client.List(ctx)
 	if err != nil {
 		return attached{}, 0, err
@@ -153,7 +153,7 @@ func (a *app) longest(ctx context.Context, command string) (to attached, wait in
 	case len(running) == 0:
 		err = hint.Errorf("mayfly agent NAME", "no agent works in any machine")
 	default:
-		err = hint.Errorf("mayfly ls, then mayfly "+command+" NAME", "%d agents work, and none waits for you", len(running))
+		err = hint.Errorf("mayfly ls, then mayfly attach NAME", "%d agents work, and none waits for you", len(running))
 	}
 	return to, len(waiting), err
 }
@@ -161,7 +161,7 @@ func (a *app) longest(ctx context.Context, command string) (to attached, wait in
 // attachLongest shows the session that has waited for its user the longest, or the only
 // one.
 func (a *app) attachLongest(ctx context.Context, v viewing) error {
-	to, wait, err := a.longest(ctx, "attach")
+	to, wait, err := a.longest(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,9 +29,9 @@ on your clipboard: a picture, else files that you copied, else a text. With "-"
 it is standard input. A file has at most 32 MiB.
 
 The path goes to the session that runs in the machine, or of several to the one
-that has waited for you the longest. Without NAME that is one of any machine. If
-no session runs, mayfly prints the path. The file is in ~/.cache/mayfly-paste of
-the machine, and only its user can read it.
+that has waited for you the longest. Without NAME it is the only machine in
+which sessions run. If no session runs, mayfly prints the path. The file is in
+~/.cache/mayfly-paste of the machine, and only its user can read it.
 
 The clipboard is read by wl-paste (wl-clipboard) or xclip. Hidden files that you
 copied are not taken from it: name them.`,
@@ -95,11 +95,13 @@ func (a *app) fileToPaste(name string) ([]pasting.Item, error) {
 // names may be empty.
 func (a *app) paste(ctx context.Context, name, wanted string, printOnly bool, items []pasting.Item) error {
 	if name == "" {
-		to, _, err := a.longest(ctx, "paste")
+		list, err := a.client.List(ctx)
 		if err != nil {
 			return err
 		}
-		name, wanted = to.machine, to.session.Name
+		if name, err = machineToPaste(list); err != nil {
+			return err
+		}
 	}
 	m, err := a.machine(ctx, name)
 	if err != nil {
@@ -128,6 +130,21 @@ func (a *app) paste(ctx context.Context, name, wanted string, printOnly bool, it
 	}
 	a.note("%s in %s has %s at its prompt", session, m.Name(), strings.Join(paths, " "))
 	return nil
+}
+
+// machineToPaste returns the only machine in which sessions run. Since when one has waited a
+// machine says itself, and so that must not choose which of them gets the clipboard.
+func machineToPaste(list []mayfly.Info) (string, error) {
+	running, _ := waiters(list)
+	if len(running) == 0 {
+		return "", hint.Errorf("mayfly agent NAME", "no agent works in any machine")
+	}
+	for _, r := range running {
+		if r.machine != running[0].machine {
+			return "", hint.Errorf("mayfly ls, then mayfly paste NAME", "agents work in several machines")
+		}
+	}
+	return running[0].machine, nil
 }
 
 // sessionToPaste returns the session of a machine to type in: the one that is wanted, the

@@ -40,3 +40,31 @@ func TestSessionToPaste(t *testing.T) {
 		}
 	}
 }
+
+// Without a name it is the only machine in which a session runs. Which of several has waited the
+// longest they say themselves: none draws the clipboard to itself by that.
+func TestMachineToPaste(t *testing.T) {
+	in := func(machine string, sessions ...mayfly.Session) mayfly.Info {
+		i := mayfly.Info{Name: machine}
+		i.Sessions = sessions
+		return i
+	}
+	works := mayfly.Session{Name: "works", State: mayfly.SessionWorks}
+	asks := mayfly.Session{Name: "asks", State: mayfly.SessionNeedsAnswer}
+	ended := mayfly.Session{Name: "ended", State: mayfly.SessionDone, Exited: true}
+	for _, tt := range []struct {
+		list []mayfly.Info
+		want string
+		err  string // its hint
+	}{
+		{nil, "", "mayfly agent NAME"},
+		{[]mayfly.Info{in("web", ended)}, "", "mayfly agent NAME"},
+		{[]mayfly.Info{in("other", ended), in("web", works, asks), in("none")}, "web", ""},
+		{[]mayfly.Info{in("web", works), in("hostile", asks)}, "", "mayfly ls, then mayfly paste NAME"},
+	} {
+		got, err := machineToPaste(tt.list)
+		if got != tt.want || hint.Of(err) != tt.err || (err != nil) != (tt.err != "") {
+			t.Errorf("machineToPaste(%+v) = %q, %v; want %q, hint %q", tt.list, got, err, tt.want, tt.err)
+		}
+	}
+}
