@@ -255,16 +255,18 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 			}
 		} else {
 			guard := terminal.NewGuard(shown, m.Name(), m.Plan().Workspace)
+			quiet := func() {}
 			if !v.readOnly {
 				keys.PasteKeys = v.paste
 				paths, err := a.client.PastePictures() // a file that cannot be read allows nothing
-				what.Cmd.Stdin = pastes(viewed, keys, m, guard, a.getenv, paths && err == nil)
+				what.Cmd.Stdin, quiet = pastes(viewed, keys, m, guard, a.getenv, paths && err == nil)
 			}
 			what.Cmd.Stdin, what.Cmd.Stdout = guard.Input(what.Cmd.Stdin), guard
 			what.Cmd.Attended = a.attended()
 			a.drawn.Store(guard)
 			leave = func(ended bool) {
 				a.drawn.Store(nil)
+				quiet()
 				guard.Tidy()
 				shown.Leave(ended)
 				in.Stop() // it would read the answers that are drained
@@ -275,6 +277,7 @@ func (a *app) view(ctx context.Context, m *mayfly.Machine, what mayfly.View, v v
 		}
 	}
 	code, err := m.View(viewed, what, begun)
+	leaveView()
 	leave(err == nil)
 	switch {
 	case err == nil:

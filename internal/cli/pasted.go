@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,9 @@ type paster struct {
 	getenv func(string) string
 	keys   *terminal.PasteReader
 	busy   atomic.Bool // with the clipboard
+
+	mu   sync.Mutex // held while it says something
+	left bool       // the terminal is given back
 }
 
 // replace returns the paths in the machine of the pictures that text names on the host, and
@@ -111,15 +115,27 @@ func (p *paster) clipboard() {
 	}()
 }
 
-// say shows a line that the program does not draw over.
+// say shows a line that the program does not draw over, until the view ends.
 func (p *paster) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left || p.ctx.Err() != nil {
+		return
+	}
 	p.guard.Notice(p.m.Name() + ": " + fmt.Sprintf(format, args...))
+}
+
+// leave ends what it says: the terminal is given back, while a paste may still be under way.
+func (p *paster) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
 }
 
 // pastes returns what is typed at our terminal, which guard stands before and of which keys
 // are. The pictures on the clipboard are put into the machine m, and so, with paths, are
-// those whose paths are pasted.
-func pastes(ctx context.Context, keys *terminal.DetachReader, m dropper, guard *terminal.Guard, getenv func(string) string, paths bool) io.Reader {
+// those whose paths are pasted. Nothing of that writes on guard behind leave.
+func pastes(ctx context.Context, keys *terminal.DetachReader, m dropper, guard *terminal.Guard, getenv func(string) string, paths bool) (typed io.Reader, leave func()) {
 	p := &paster{ctx: ctx, m: m, guard: guard, getenv: getenv}
 	replace := p.replace
 	if !paths {
@@ -127,5 +143,5 @@ func pastes(ctx context.Context, keys *terminal.DetachReader, m dropper, guard *
 	}
 	keys.Paste = p.clipboard
 	p.keys = terminal.NewPasteReader(ctx, keys, guard.Pastes, replace)
-	return p.keys
+	return p.keys, p.leave
 }

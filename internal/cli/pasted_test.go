@@ -87,7 +87,8 @@ func TestPasted(t *testing.T) {
 				tt.want = tt.typed
 			}
 			keys := &terminal.DetachReader{From: strings.NewReader(tt.typed)}
-			got, err := io.ReadAll(pastes(t.Context(), keys, m, guard, func(string) string { return "" }, !tt.off))
+			r, _ := pastes(t.Context(), keys, m, guard, func(string) string { return "" }, !tt.off)
+			got, err := io.ReadAll(r)
 			if string(got) != tt.want || err != nil {
 				t.Errorf("the program gets %q, %v; want %q", got, err, tt.want)
 			}
@@ -127,7 +128,7 @@ func TestPasteKeys(t *testing.T) {
 		fmt.Fprint(guard, "\x1b[?2004h")
 		in, out := io.Pipe()
 		keys := &terminal.DetachReader{From: in, PasteKeys: terminal.DetachKeys(terminal.DefaultPasteKeys)}
-		r := pastes(t.Context(), keys, &taker{}, guard, func(string) string { return "wayland-0" }, true)
+		r, _ := pastes(t.Context(), keys, &taker{}, guard, func(string) string { return "wayland-0" }, true)
 		go io.WriteString(out, "a"+terminal.DefaultPasteKeys)
 		got := make([]byte, len(tt.want))
 		if _, err := io.ReadFull(r, got[:1]); err != nil {
@@ -140,6 +141,47 @@ func TestPasteKeys(t *testing.T) {
 			t.Errorf("with %q the program gets %q, %v; want %q", tt.types, got, err, tt.want)
 		}
 		out.Close()
+	}
+}
+
+// slow is a machine that takes a file only when it is let.
+type slow struct {
+	taker
+	begun, let chan struct{}
+}
+
+func (m *slow) Drop(context.Context, []byte, string) (string, error) {
+	m.begun <- struct{}{}
+	<-m.let
+	return "", errors.New("left")
+}
+
+// A paste under way writes nothing on a terminal that was given back.
+func TestPastedIsLeft(t *testing.T) {
+	picture := filepath.Join(t.TempDir(), "a.png")
+	if err := os.WriteFile(picture, []byte("\x89PNG\r\n\x1a\npicture"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, cancelled := range []bool{false, true} {
+		var screen bytes.Buffer
+		guard := terminal.NewGuard(&screen, "web", "")
+		m := &slow{begun: make(chan struct{}), let: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &paster{ctx: ctx, m: m, guard: guard}
+		replaced := make(chan []string)
+		go func() { replaced <- p.replace(picture) }()
+		<-m.begun
+		if cancelled {
+			cancel()
+		} else {
+			p.leave()
+		}
+		guard.Restore()
+		close(m.let)
+		if got := <-replaced; len(got) > 0 || screen.Len() > 0 {
+			t.Errorf("behind the end there is %q, and on the terminal %q", got, screen.String())
+		}
+		cancel()
 	}
 }
 

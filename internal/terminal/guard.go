@@ -92,7 +92,9 @@ func (g *Guard) Stats() filter.Stats { return g.filter.Stats() }
 
 // Restore gives the terminal its modes, colours and title back. The cursor stays.
 func (g *Guard) Restore() {
-	g.Tidy()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tidyLocked()
 	if b := g.screen.Restore(); len(b) > 0 {
 		g.to.Write(b)
 	}
@@ -100,6 +102,12 @@ func (g *Guard) Restore() {
 
 // Tidy takes back only what [Shown] does not follow.
 func (g *Guard) Tidy() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tidyLocked()
+}
+
+func (g *Guard) tidyLocked() {
 	if b := g.filter.Tidy(); len(b) > 0 {
 		g.to.Write(b)
 	}

@@ -1,6 +1,8 @@
 package terminal
 
 import (
+	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -34,5 +36,22 @@ func TestGuardNotice(t *testing.T) {
 	NewGuard(&b, "m", "/w").Notice("evil\x1b[2J\a")
 	if strings.Contains(b.String(), "\x1b[2J") {
 		t.Errorf("a notice controls the terminal: %q", b.String())
+	}
+}
+
+// What is said while the terminal is given back comes as a whole, before or behind that.
+func TestGuardIsGivenBack(t *testing.T) {
+	var screen bytes.Buffer
+	g := NewGuard(&screen, "web", "")
+	io.WriteString(g, "\x1b[?2004h")
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		g.Notice("late")
+	}()
+	g.Restore()
+	<-said
+	if !strings.Contains(screen.String(), "\x1b]2;late\a\a") {
+		t.Errorf("it writes %q", screen.String())
 	}
 }
