@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -35,6 +37,9 @@ type PasteReader struct {
 	// Pastes reports whether the program wants to know what is pasted.
 	Pastes func() bool
 
+	detach func() // of a DetachReader; see leave
+	left   sync.Once
+
 	ctx     context.Context
 	typed   chan []byte   // of the terminal; closed at its end
 	err     error         // why typed was closed
@@ -59,11 +64,19 @@ const (
 	passing            // in another one
 )
 
-// NewPasteReader returns the reader of the terminal from, until ctx ends or from does.
+// leaveTime is how long the keys that leave wait until all before was handed on.
+const leaveTime = 2 * time.Second
+
+// NewPasteReader returns the reader of the terminal from, until ctx ends or from does. It reads
+// ahead: Detach of a DetachReader is called once all that was typed before was handed on, and at
+// the latest after a while.
 func NewPasteReader(ctx context.Context, from io.Reader, pastes func() bool, replace func(text string) []string) *PasteReader {
 	r := &PasteReader{
 		Replace: replace, Pastes: pastes,
 		ctx: ctx, typed: make(chan []byte), found: make(chan []string, 1), asked: make(chan []string),
+	}
+	if d, ok := from.(*DetachReader); ok {
+		r.detach, d.Detach = d.Detach, nil
 	}
 	go func() {
 		defer close(r.typed)
@@ -79,7 +92,9 @@ func NewPasteReader(ctx context.Context, from io.Reader, pastes func() bool, rep
 				}
 			}
 			if err != nil {
-				r.err = err
+				if r.err = err; err == ErrDetach {
+					time.AfterFunc(leaveTime, r.leave)
+				}
 				return
 			}
 		}
@@ -106,11 +121,13 @@ func (r *PasteReader) Read(p []byte) (int, error) {
 		case chunk, ok := <-typed:
 			if !ok {
 				if r.ended = true; r.looking {
+					r.leave()
 					continue
 				}
 				if r.flush(); len(r.ready) > 0 {
 					break
 				}
+				r.leave()
 				return 0, r.err
 			}
 			if r.looking {
@@ -133,6 +150,13 @@ func (r *PasteReader) Read(p []byte) (int, error) {
 	n := copy(p, r.ready)
 	r.ready = r.ready[n:]
 	return n, nil
+}
+
+// leave calls Detach of the DetachReader whose keys were typed.
+func (r *PasteReader) leave() {
+	if r.err == ErrDetach && r.detach != nil {
+		r.left.Do(r.detach)
+	}
 }
 
 // pasted returns texts as the program is to get them.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestPastedPaths(t *testing.T) {
@@ -139,6 +141,41 @@ func TestPasteReaderWaits(t *testing.T) {
 	if got, want := <-read, "a\x1b[200~/new one.png\x1b[201~bc\x1b[200~not a path\x1b[201~d"; got != want {
 		t.Errorf("there came %q; want %q", got, want)
 	}
+}
+
+// The keys that leave lose nothing that was typed before them, also if who reads it is slow. One
+// that does not read at all does not hold them up.
+func TestPasteReaderLeaves(t *testing.T) {
+	for _, typed := range [][]string{{"abc" + DefaultDetachKeys}, {"abc", DefaultDetachKeys}, {"ab\x1b[200~c", DefaultDetachKeys}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			from := chunks(slices.Clone(typed))
+			r := NewPasteReader(ctx, &DetachReader{From: &from, Keys: DetachKeys(DefaultDetachKeys), Detach: cancel}, func() bool { return true }, replaceX)
+			var got []byte
+			for buf := make([]byte, 1); ; {
+				n, err := r.Read(buf)
+				if err != nil {
+					break
+				}
+				synctest.Wait() // all that is typed is read
+				if ctx.Err() != nil {
+					break // and what was not sent before is lost
+				}
+				got = append(got, buf[:n]...)
+			}
+			want := strings.TrimSuffix(strings.Join(typed, ""), DefaultDetachKeys)
+			if string(got) != want || ctx.Err() == nil {
+				t.Errorf("of %q came %q, left: %v", typed, got, ctx.Err())
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		from := chunks{DefaultDetachKeys}
+		NewPasteReader(ctx, &DetachReader{From: &from, Keys: DetachKeys(DefaultDetachKeys), Detach: cancel}, nil, nil)
+		<-ctx.Done()
+	})
 }
 
 // One that is inserted comes between what is typed, never into a paste.
