@@ -222,20 +222,35 @@ func (n *Network) forwardOneLocked(port int) Why {
 	return WhyFailed
 }
 
-// leaveAuto forgets that a port of this host was opened by itself, because the user opens or
-// closes it, and reports whether it was.
-func (n *Network) leaveAuto(hostPort int, closes bool) bool {
+// keepAuto lets a port of this host that was opened by itself be the user's, and reports whether
+// there is one.
+func (n *Network) keepAuto(hostPort int) bool {
 	g := n.noticed
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if closes {
-		g.left[hostPort] = WhyClosed
-	} else {
-		delete(g.left, hostPort)
-	}
 	_, was := g.opened[hostPort]
 	delete(g.opened, hostPort)
-	if closes && was {
+	return was
+}
+
+// takeBack forgets that a port of this host is left, because the user has opened it.
+func (n *Network) takeBack(hostPort int) {
+	g := n.noticed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.left, hostPort)
+}
+
+// leaveAuto leaves a port of this host from now on, because the user closes it. It returns the
+// one that was opened by itself, if any: meanwhile that may be another than the user's.
+func (n *Network) leaveAuto(hostPort int) *published {
+	g := n.noticed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left[hostPort] = WhyClosed
+	was := g.opened[hostPort]
+	delete(g.opened, hostPort)
+	if was != nil {
 		g.why[hostPort] = WhyClosed
 	}
 	return was

@@ -178,6 +178,26 @@ func TestAutoPortsOfUser(t *testing.T) {
 	}
 }
 
+// A port that another program had is left also after its user has tried to open it meanwhile.
+func TestAutoPortsThatAreTaken(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := other.Addr().(*net.TCPAddr).Port
+	n := autoNetwork(t, true)
+	n.Noticed([]int{port})
+	if p, err := n.OpenPort(plan.Port{Address: "127.0.0.1", HostPort: port, GuestPort: port}); err == nil {
+		t.Fatalf("a port that another program has is opened: %v", p)
+	}
+	other.Close()
+	n.Noticed(nil)
+	n.Noticed([]int{port})
+	if got := listenerOf(n, port); got.Why != WhyTaken || len(n.Ports()) > 0 {
+		t.Errorf("once the other program has ended: %+v, %v", got, n.Ports())
+	}
+}
+
 // FuzzNoticed plays a guest that says anything of its ports.
 func FuzzNoticed(f *testing.F) {
 	f.Add([]byte{0, 80, 0, 80, 255, 255, 16, 0}, []byte{})

@@ -78,12 +78,16 @@ func (n *Network) await(opened ...*published) {
 // OpenPort publishes a port of the guest. It returns p with the port of the host
 // that was chosen. Who connects then is accepted if somebody listens in the guest.
 func (n *Network) OpenPort(p plan.Port) (plan.Port, error) {
-	if p.Address == "127.0.0.1" && p.HostPort == p.GuestPort && n.leaveAuto(p.HostPort, false) {
+	same := p.Address == "127.0.0.1" && p.HostPort == p.GuestPort
+	if same && n.keepAuto(p.HostPort) {
 		return p, nil // it is open, and stays so
 	}
 	opened, err := n.reserve(p)
 	if err != nil {
 		return p, err
+	}
+	if same {
+		n.takeBack(p.HostPort)
 	}
 	n.await(opened)
 	return opened.Port, nil
@@ -261,7 +265,9 @@ func (n *Network) ClosePort(hostPort int) error {
 	if found == nil {
 		return fmt.Errorf("port %d of this computer is none of the machine's", hostPort)
 	}
-	n.leaveAuto(hostPort, true)
+	if auto := n.leaveAuto(hostPort); auto != nil {
+		n.closePort(auto)
+	}
 	n.closePort(found)
 	return nil
 }
