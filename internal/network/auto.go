@@ -77,6 +77,7 @@ type noticed struct {
 	why  map[int]Why // of ports
 
 	opens, tells allowance
+	again        *time.Timer // tries again what opens has refused; nil for no such thing
 }
 
 func newNoticed(auto bool, tell func(Listener)) *noticed {
@@ -202,7 +203,10 @@ func (n *Network) forwardOneLocked(port int) Why {
 		return WhyWellKnown
 	case g.left[port] != "":
 		return g.left[port]
-	case len(g.opened) >= maxAuto || !g.opens.take():
+	case len(g.opened) >= maxAuto:
+		return WhyMany // until one ends
+	case !g.opens.take():
+		n.againLocked()
 		return WhyMany
 	}
 	p, err := n.reserveWhole(plan.Port{Address: "127.0.0.1", HostPort: port, GuestPort: port})
@@ -222,6 +226,31 @@ func (n *Network) forwardOneLocked(port int) Why {
 	return WhyFailed
 }
 
+// againLocked has ports opened once more may be; noticed.mu is held.
+func (n *Network) againLocked() {
+	g := n.noticed
+	if g.again != nil || n.isClosed() {
+		return
+	}
+	g.again = time.AfterFunc(time.Until(g.opens.began.Add(autoInterval)), func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.again = nil; !n.isClosed() {
+			n.forwardLocked()
+		}
+	})
+}
+
+// endAuto ends that, behind n.cancel.
+func (n *Network) endAuto() {
+	g := n.noticed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.again != nil {
+		g.again.Stop()
+	}
+}
+
 // keepAuto lets a port of this host that was opened by itself be the user's, and reports whether
 // there is one.
 func (n *Network) keepAuto(hostPort int) bool {
@@ -229,7 +258,10 @@ func (n *Network) keepAuto(hostPort int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, was := g.opened[hostPort]
-	delete(g.opened, hostPort)
+	if was {
+		delete(g.opened, hostPort)
+		n.forwardLocked() // another one may be open now
+	}
 	return was
 }
 
@@ -241,17 +273,16 @@ func (n *Network) takeBack(hostPort int) {
 	delete(g.left, hostPort)
 }
 
-// leaveAuto leaves a port of this host from now on, because the user closes it. It returns the
+// leaveAuto leaves a port of this host from now on, because the user closes it. It closes the
 // one that was opened by itself, if any: meanwhile that may be another than the user's.
-func (n *Network) leaveAuto(hostPort int) *published {
+func (n *Network) leaveAuto(hostPort int) {
 	g := n.noticed
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.left[hostPort] = WhyClosed
-	was := g.opened[hostPort]
-	delete(g.opened, hostPort)
-	if was != nil {
-		g.why[hostPort] = WhyClosed
+	if was := g.opened[hostPort]; was != nil {
+		n.closePort(was)
+		delete(g.opened, hostPort)
+		n.forwardLocked() // another one may be open now
 	}
-	return was
 }

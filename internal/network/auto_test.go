@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mayfly-vm/mayfly/internal/plan"
 )
@@ -195,6 +197,46 @@ func TestAutoPortsThatAreTaken(t *testing.T) {
 	n.Noticed([]int{port})
 	if got := listenerOf(n, port); got.Why != WhyTaken || len(n.Ports()) > 0 {
 		t.Errorf("once the other program has ended: %+v, %v", got, n.Ports())
+	}
+}
+
+// A port that was one too many of a minute is open in the next one, and one that was too many at
+// once when its user closes another.
+func TestAutoPortsAreTriedAgain(t *testing.T) {
+	free := freePorts(t, maxAuto+1)
+	synctest.Test(t, func(t *testing.T) {
+		n := autoNetwork(t, true)
+		for range autoBurst {
+			n.Noticed(free[:1])
+			n.Noticed(nil)
+		}
+		n.Noticed(free[:1])
+		if got := listenerOf(n, free[0]); got.Why != WhyMany {
+			t.Fatalf("one too many of a minute: %+v", got)
+		}
+		time.Sleep(autoInterval)
+		time.Sleep(time.Millisecond) // beside what is woken at that moment, too
+		if got := listenerOf(n, free[0]); !got.Auto || got.Why != "" {
+			t.Errorf("a minute later: %+v", got)
+		}
+		n.Noticed(nil)
+		for range autoBurst {
+			n.Noticed(free[:1])
+			n.Noticed(nil)
+		}
+		n.Noticed(free[:1]) // which nobody waits for when the network ends
+	})
+	n := autoNetwork(t, true)
+	n.Noticed(free)
+	open := n.Ports()
+	if len(open) == 0 {
+		t.Fatal("nothing is open")
+	}
+	if err := n.ClosePort(open[0].HostPort); err != nil {
+		t.Fatal(err)
+	}
+	if got := listenerOf(n, free[maxAuto]); len(open) == maxAuto && !got.Auto {
+		t.Errorf("once another is closed: %+v", got)
 	}
 }
 

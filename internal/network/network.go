@@ -199,6 +199,7 @@ func (n *Network) Authority() []byte {
 // Close ends all connections and waits for them.
 func (n *Network) Close() {
 	n.cancel()
+	n.endAuto()
 	n.mu.Lock()
 	for _, p := range n.ports {
 		p.host.Close()

@@ -265,9 +265,7 @@ func (n *Network) ClosePort(hostPort int) error {
 	if found == nil {
 		return fmt.Errorf("port %d of this computer is none of the machine's", hostPort)
 	}
-	if auto := n.leaveAuto(hostPort); auto != nil {
-		n.closePort(auto)
-	}
+	n.leaveAuto(hostPort)
 	n.closePort(found)
 	return nil
 }
