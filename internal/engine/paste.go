@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,8 +26,14 @@ const (
 	dropTimeout = 2 * time.Minute
 )
 
-// writeDrop puts its input into a new file, or leaves none.
-const writeDrop = `umask 077 && mkdir -p -- "${0%/*}" && { cat >"$0" || { rm -f -- "$0"; exit 1; }; }`
+// writeDrop puts its input of $1 bytes into a new file. What is not whole leaves none: the input
+// of a program just ends if who sends it breaks off, and a signal may end the shell.
+const writeDrop = `umask 077 && mkdir -p -- "${0%/*}" || exit
+trap 'rm -f -- "$0.part"' EXIT
+trap 'exit 1' HUP INT TERM
+cat >"$0.part" || exit
+[ "$(wc -c <"$0.part")" -eq "$1" ] || { echo "it did not arrive as a whole" >&2; exit 1; }
+mv -- "$0.part" "$0"`
 
 // Drop puts data into a new file of the machine's user, which nobody else can read, and
 // returns its path. Its name is random; extension, without a dot, is that of its kind.
@@ -35,7 +42,7 @@ func (m Machine) Drop(ctx context.Context, data []byte, extension string) (strin
 	defer cancel()
 	file := path.Join(m.p.Guest.User.Home, dropDir, strings.ToLower(rand.Text()[:12])+"."+extension)
 	var says bytes.Buffer
-	code, err := m.Exec(ctx, &wire.Exec{Argv: []string{"/bin/sh", "-c", writeDrop, file}, Dir: "/"},
+	code, err := m.Exec(ctx, &wire.Exec{Argv: []string{"/bin/sh", "-c", writeDrop, file, strconv.Itoa(len(data))}, Dir: "/"},
 		client.Stdio{Stdin: bytes.NewReader(data), Stderr: &clipped{&says, maxGitError}})
 	if err == nil && code != 0 {
 		err = fmt.Errorf("put a file into %s: %s", m.Name(), termsafe.Line(says.String()))
