@@ -92,16 +92,20 @@ func (*echo) Connect(_ context.Context, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
 	go func() {
 		conn, err := l.Accept()
+		l.Close() // not before: who waits to be accepted would be reset
 		if err != nil {
 			return
 		}
 		defer conn.Close()
 		io.Copy(conn, conn)
 	}()
-	return net.Dial("tcp", l.Addr().String())
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		l.Close()
+	}
+	return conn, err
 }
 
 // until waits for a connection to the port to be what it is to be.
