@@ -80,8 +80,15 @@ func (m *Machine) Name() string { return m.m.Name() }
 // Plan returns how the machine was started.
 func (m *Machine) Plan() Plan { return newPlan(m.m.Plan()) }
 
-// Alive reports whether the machine runs, or is being started or stopped.
-func (m *Machine) Alive() bool { return m.m.Alive() }
+// Alive reports whether the machine runs, or is being started or stopped. One that this
+// process has started is not alive when it has just ended: that is waited for, some seconds
+// at most.
+func (m *Machine) Alive() bool {
+	if m.owned != nil {
+		return m.owned.Alive()
+	}
+	return m.m.Alive()
+}
 
 // Keep lets a machine outlive the process that has started it.
 func (m *Machine) Keep() error {

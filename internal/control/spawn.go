@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/fault"
 	"github.com/mayfly-vm/mayfly/internal/network/secret"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
@@ -187,6 +188,30 @@ func (o *Owner) Ready(ctx context.Context, seen func(Event)) error {
 			}
 		}
 	}
+}
+
+// Alive reports whether the machine lives on. A supervisor that ends serves nobody any more,
+// says why to all who watch, and has the machine's lock for a moment still. Its end is waited
+// for, but not for longer than timeout.
+func (o *Owner) Alive(timeout time.Duration) bool {
+	if !o.Machine.Alive() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, _, err := dial(ctx, o.Machine, Request{Op: OpCondition})
+	if err == nil {
+		conn.Close()
+		return true
+	}
+	if code := fault.CodeOf(err); code != "" && code != fault.MachineNotRunning {
+		return true // it refuses, so it is there
+	}
+	select {
+	case <-o.ended:
+	case <-ctx.Done():
+	}
+	return o.Machine.Alive()
 }
 
 // Lost waits for the supervisor's end, but not for longer than timeout, and

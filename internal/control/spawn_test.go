@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mayfly-vm/mayfly/internal/guest/wire"
 	"github.com/mayfly-vm/mayfly/internal/state"
 )
 
@@ -101,6 +102,43 @@ func TestSpawnLost(t *testing.T) {
 	}
 	if m.Alive() {
 		t.Error("the machine is alive after it was lost")
+	}
+}
+
+// Who watches a machine hears of its end before its supervisor has ended, and asks then
+// whether it lives.
+func TestSpawnEnds(t *testing.T) {
+	o, m := spawnScript(t, `echo '{"ready":true}' >&4; read -r line <&5; echo '{"ended":true,"error":"it ended"}' >&4; sleep 0.5`)
+	if err := o.Ready(t.Context(), func(Event) {}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		var req Request
+		if wire.ReadMessage(conn, &req) == nil {
+			wire.WriteMessage(conn, Response{Version: Version, Condition: &Condition{Health: Well}})
+		}
+	}()
+	if !o.Alive(time.Minute) {
+		t.Error("a machine that answers is not alive")
+	}
+	l.Close()
+	if _, err := o.owner.WriteString("end\n"); err != nil {
+		t.Fatal(err)
+	}
+	if o.Alive(time.Minute) {
+		t.Error("the machine is alive whose supervisor serves nobody any more")
+	}
+	if m.Alive() {
+		t.Error("its supervisor was not waited for")
 	}
 }
 

@@ -186,8 +186,11 @@ func (o *Owned) Discard() error {
 // somebody asked for it.
 func (o *Owned) Wait(ctx context.Context) error { return o.owner.Wait(ctx) }
 
-// lostTimeout bounds the wait for a supervisor to say why its machine was lost.
+// lostTimeout bounds the wait for a supervisor to say why its machine was lost, and to end.
 const lostTimeout = 10 * time.Second
+
+// Alive reports whether the machine runs, or is being started. One that ends is waited for.
+func (o *Owned) Alive() bool { return o.owner.Alive(lostTimeout) }
 
 // Lost returns why the machine ended under a command.
 func (o *Owned) Lost() error { return o.owner.Lost(lostTimeout) }
