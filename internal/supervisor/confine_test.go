@@ -26,6 +26,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/plan"
 	"github.com/mayfly-vm/mayfly/internal/proc"
 	"github.com/mayfly-vm/mayfly/internal/state"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 )
 
 // The supervisor of this test is a process of its own, which is this test again: what it
@@ -59,7 +60,7 @@ func TestConfined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(withoutC(t), "-test.run=^TestConfined$", "-test.count=1")
+	cmd := exec.Command(env.WithoutC(t), "-test.run=^TestConfined$", "-test.count=1")
 	cmd.Env = append(os.Environ(), confinedVariable+"="+outside, "TMPDIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -160,21 +161,6 @@ func checkLeft(t *testing.T, m state.Machine) {
 	if err := control.Remove(m); err != nil {
 		t.Errorf("Remove() = %v; want nil", err)
 	}
-}
-
-// withoutC returns this test as a program that is linked without C, as mayfly is.
-func withoutC(t testing.TB) string {
-	t.Helper()
-	if !errors.Is(proc.OnAllThreads(unix.SYS_GETUID, 0, 0, 0), unix.ENOTSUP) {
-		return os.Args[0]
-	}
-	program := filepath.Join(t.TempDir(), "supervisor.test")
-	build := exec.Command("go", "test", "-c", "-trimpath", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the supervisor without C: %v\n%s", err, out)
-	}
-	return program
 }
 
 // checkThreads fails the test if a thread of the process pid has more than others.
