@@ -23,6 +23,7 @@ import (
 	"github.com/mayfly-vm/mayfly/internal/codingagent"
 	"github.com/mayfly-vm/mayfly/internal/login"
 	"github.com/mayfly-vm/mayfly/internal/network/dial"
+	"github.com/mayfly-vm/mayfly/internal/test/env"
 	"github.com/mayfly-vm/mayfly/internal/test/provider"
 )
 
@@ -39,6 +40,9 @@ const (
 
 func TestMain(m *testing.M) {
 	switch dir, endpoint := os.Getenv(storeVariable), os.Getenv(endpointVariable); {
+	case os.Getenv(wallsVariable) != "":
+		tryWalls(dir)
+		return
 	case os.Getenv(ownerVariable) != "":
 		own(dir)
 		return
@@ -335,6 +339,45 @@ func FuzzReadAnswer(f *testing.F) {
 			t.Errorf("%d: it expires at %v", status, got.Expires)
 		}
 	})
+}
+
+// wallsVariable has this program try what a lender may do.
+const wallsVariable = "MAYFLY_TEST_WALLS"
+
+// tryWalls says what a confined process can do beside and with the log-ins in dir.
+func tryWalls(dir string) {
+	say := func(what string, err error) {
+		fmt.Printf("%s: %t\n", what, err == nil)
+	}
+	if err := confineProcess(dir, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err := os.ReadFile(filepath.Join(dir, agent+".json"))
+	say("read a log-in", err)
+	file := filepath.Join(dir, "new")
+	say("write a log-in", errors.Join(os.WriteFile(file, nil, 0o600), os.Rename(file, file+".json"), os.Remove(file+".json")))
+	_, err = os.ReadFile(filepath.Join(filepath.Dir(dir), "beside"))
+	say("read what is beside", err)
+	say("write beside", os.WriteFile(filepath.Join(filepath.Dir(dir), "other"), nil, 0o600))
+	say("start a program", exec.Command("/bin/true").Run())
+}
+
+// A lender reads and writes its log-ins, no other file of its user's, and starts no program.
+func TestWalls(t *testing.T) {
+	top := t.TempDir()
+	s := login.Store{Dir: filepath.Join(top, "logins")}
+	keep(t, s, provider.NewTokens("access-", "refresh-", time.Hour), time.Hour)
+	if err := os.WriteFile(filepath.Join(top, "beside"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(env.WithoutC(t))
+	cmd.Env = append(os.Environ(), storeVariable+"="+s.Dir, wallsVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	want := "read a log-in: true\nwrite a log-in: true\nread what is beside: false\nwrite beside: false\nstart a program: false\n"
+	if err != nil || string(out) != want {
+		t.Errorf("a confined lender: %v\n%s; want\n%s", err, out, want)
+	}
 }
 
 // A lender has only its log-ins, no capabilities and no programs. Signals do not end it, and
